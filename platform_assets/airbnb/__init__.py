@@ -1,0 +1,1 @@
+"""Airbnb listings: the source table → a snapshot a day → price changes and summaries."""

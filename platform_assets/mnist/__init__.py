@@ -1,0 +1,1 @@
+"""Handwritten digits: raw → dataset → model → classifier → endpoint, and their checks."""

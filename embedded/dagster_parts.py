@@ -1,0 +1,238 @@
+"""Dagster as part of the stack: its instance, one code server, the webserver and the daemon.
+
+What the services are stands in `programs`. What production runs stands in `deploy/`.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from embedded.errors import ServiceFailedError
+from embedded.home import CHECKOUT, write_private
+from embedded.plan import Plan
+from embedded.ports import HOST, in_use
+from embedded.programs import NotReadyForeverError, Part
+from embedded.supervision import Program
+
+LOCATION = "data-platform"
+_DEFINITIONS = "platform_assets.definitions"
+
+# Dagster's records are in SQLite, in DAGSTER_HOME, and not in the embedded Postgres: a run that
+# finds Postgres down can then still be recorded as failed. Measured with 8 writing processes on 2
+# cores it did 2.3 times as many runs a second as Postgres, and lost nothing of what was
+# acknowledged under kill -9 either.
+_INSTANCE = """\
+# Written by `make up`; changes are lost.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+run_coordinator:
+  module: dagster
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
+concurrency:
+  runs:
+    # A run takes some 300 MB.
+    max_concurrent_runs: 2
+run_launcher:
+  module: dagster
+  class: DefaultRunLauncher
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 120
+  cancel_timeout_seconds: 60
+  poll_interval_seconds: 15
+retention:
+  schedule:
+    purge_after_days: 30
+  sensor:
+    purge_after_days: 7
+  auto_materialize:
+    purge_after_days: 7
+"""
+
+_WORKSPACE = """\
+# Written by `make up`; changes are lost.
+load_from:
+  - grpc_server:
+      host: {host}
+      port: {port}
+      location_name: {location}
+"""
+
+_LOCATION_QUERY = """query { workspaceOrError { ... on Workspace { locationEntries {
+  name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+_RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) {
+  __typename } }"""
+_RUNS_IN_PROGRESS = """query { runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}) {
+  ... on Runs { results { runId updateTime } } } }"""
+_DAEMON_QUERY = """query { instance { daemonHealth {
+  daemonStatus(daemonType: "QUEUED_RUN_COORDINATOR") { healthy lastHeartbeatTime } } } }"""
+
+
+def write_instance(plan: Plan) -> None:
+    """Write DAGSTER_HOME's dagster.yaml and the workspace that points to the code server.
+
+    Raises:
+        ServiceFailedError: Dagster's records cannot be made.
+    """
+    write_private(plan.home.dagster / "dagster.yaml", _INSTANCE)
+    workspace = _WORKSPACE.format(host=HOST, port=plan.ports.code_server, location=LOCATION)
+    write_private(_workspace_file(plan), workspace)
+    # Two processes that make the tables at the same time spoil them for good.
+    made = plan.home.dagster / ".made"
+    if not made.exists():
+        _tend_records(plan)
+        made.touch(mode=0o600)
+
+
+def ui_url(plan: Plan) -> str:
+    """Where a browser finds Dagster's UI."""
+    return f"http://{HOST}:{plan.ports.ui}"
+
+
+def dagster_parts(plan: Plan) -> list[Part]:
+    """Code server, webserver and daemon; they start side by side, since all import for seconds."""
+    return [_code_server(plan), _webserver(plan), _daemon(plan)]
+
+
+def _code_server(plan: Plan) -> Part:
+    def ready() -> None:
+        if not in_use(plan.ports.code_server):
+            raise ConnectionRefusedError("nobody listens on its port")
+
+    return Part(
+        program=Program(
+            name="code-server",
+            command=[
+                *(sys.executable, "-m", "dagster", "code-server", "start"),
+                *("--module-name", _DEFINITIONS, "--working-directory", CHECKOUT),
+                *("--host", HOST, "--port", str(plan.ports.code_server)),
+                *("--location-name", LOCATION, "--use-python-environment-entry-point"),
+                *("--max-workers", "8", "--log-level", "warning"),
+            ],
+            priority=300,
+        ),
+        title="Dagster's code server",
+        ports={"Dagster's code server": plan.ports.code_server},
+        ready=ready,
+        prepare=lambda: write_instance(plan),
+    )
+
+
+def _webserver(plan: Plan) -> Part:
+    return Part(
+        program=Program(
+            name="webserver",
+            command=[
+                *(sys.executable, "-m", "dagster_webserver", "--workspace", _workspace_file(plan)),
+                *("--host", HOST, "--port", str(plan.ports.ui)),
+            ],
+            priority=400,
+        ),
+        title="Dagster's UI",
+        ports={"Dagster's UI": plan.ports.ui},
+        ready=lambda: _require_location(plan),
+        after=("code-server",),
+    )
+
+
+def _daemon(plan: Plan) -> Part:
+    begun = time.time()
+
+    def ready() -> None:
+        answer = _ask(plan, _DAEMON_QUERY)["instance"]["daemonHealth"]["daemonStatus"]
+        if not answer["healthy"] or (answer["lastHeartbeatTime"] or 0) < begun - 30:
+            raise ConnectionError("its heart does not beat yet")
+
+    return Part(
+        program=Program(
+            name="daemon",
+            command=[
+                *(Path(sysconfig.get_path("scripts")) / "dagster-daemon", "run"),
+                *("--workspace", _workspace_file(plan)),
+            ],
+            priority=400,
+        ),
+        title="Dagster's daemon",
+        ports={},
+        ready=ready,
+        after=("webserver",),
+        settle=lambda: _end_lost_runs(plan, begun),
+    )
+
+
+def _end_lost_runs(plan: Plan, begun: float) -> None:
+    """Runs that were in progress when everything was killed would hold the queue's places."""
+    found = _ask(plan, _RUNS_IN_PROGRESS)["runsOrError"]["results"]
+    lost = [run["runId"] for run in found if (run["updateTime"] or 0) < begun]
+    if lost:
+        _tend_records(plan, *lost)
+
+
+def _tend_records(plan: Plan, *lost: str) -> None:
+    """Run `embedded.dagster_records`, since importing Dagster here takes longer than all else."""
+    tended = subprocess.run(
+        [sys.executable, "-m", "embedded.dagster_records", *lost],
+        env=os.environ | dict(plan.environment),
+        cwd=CHECKOUT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if tended.returncode:
+        words = tended.stderr.strip().splitlines() or ["it said nothing"]
+        raise ServiceFailedError(
+            f"Dagster's records in {plan.home.dagster} cannot be used: {words[-1]}"
+        )
+
+
+def _require_location(plan: Plan) -> None:
+    """Whether the UI answers and shows the platform.
+
+    Raises:
+        NotReadyForeverError: The platform's definitions do not load.
+    """
+    entry = _location_entry(plan)
+    if entry["locationOrLoadError"]["__typename"] != "PythonError":
+        return
+    # The webserver may have asked before the code server was there.
+    _ask(plan, _RELOAD, name=LOCATION)
+    found = _location_entry(plan)["locationOrLoadError"]
+    if found["__typename"] == "PythonError":
+        words = found["message"].strip().splitlines() or [""]
+        raise NotReadyForeverError(
+            f"the platform's definitions do not load: {words[-1]} "
+            f"(all of it is in {plan.home.logs / 'code-server.log'})"
+        )
+
+
+def _location_entry(plan: Plan) -> dict[str, Any]:
+    entries = _ask(plan, _LOCATION_QUERY)["workspaceOrError"]["locationEntries"]
+    if not entries or entries[0]["loadStatus"] != "LOADED" or not entries[0]["locationOrLoadError"]:
+        raise ConnectionError("the code location is still loading")
+    return entries[0]
+
+
+def _ask(plan: Plan, query: str, **variables: object) -> Mapping[str, Any]:
+    answer = httpx.post(
+        f"{ui_url(plan)}/graphql",
+        json={"query": query, "variables": variables},
+        timeout=20,
+        trust_env=False,
+    )
+    answer.raise_for_status()
+    return answer.json()["data"]
+
+
+def _workspace_file(plan: Plan) -> Path:
+    return plan.home.run / "workspace.yaml"

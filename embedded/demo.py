@@ -1,0 +1,247 @@
+"""The demo: starts everything, seeds it, runs both pipelines as a user would, shows what came out.
+
+It drives the platform through Dagster's own interface and looks at the results with plain clients:
+what it prints is what anybody would find.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import numpy as np
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from embedded import seed_digits, seed_listings
+from embedded.errors import StackError
+from embedded.graphql import Dagster, Run, days
+from embedded.stack import Running
+from formats import recordio
+
+DAYS = 14
+LEAST_ACCURACY = 0.90
+DIGITS_JOB, LISTINGS_JOB = "digits", "listings"
+RESULTS = (["airbnb", "price_changes"], ["airbnb", "neighbourhood_summary"])
+# The last asset of a chain tells how far it is; the endpoint is asked itself.
+CLASSIFIER = ["mnist", "classifier"]
+_STEPS = {DIGITS_JOB: 10, LISTINGS_JOB: 5}
+# What a request to an endpoint may hold is 6 MiB; a digit as CSV has up to 9 KB.
+_DIGITS_AT_ONCE = 500
+
+
+class DemoError(StackError):
+    """The demo ran, but not everything came out as it must."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out, as the last line of standard output says it."""
+
+    digit_accuracy: float | None
+    endpoint: str
+    endpoint_status: str
+    partitions: int
+    seconds: float
+    ui: str
+
+    def problems(self) -> list[str]:
+        """What is not as it must be, a sentence each."""
+        found: list[str] = []
+        if self.endpoint_status != "InService":
+            found.append(f"The endpoint {self.endpoint} is {self.endpoint_status}.")
+        if self.digit_accuracy is None or self.digit_accuracy < LEAST_ACCURACY:
+            found.append(f"The digits' accuracy is {self.digit_accuracy}, not {LEAST_ACCURACY}.")
+        if self.partitions != DAYS:
+            found.append(f"{self.partitions} of {DAYS} dates are materialised.")
+        return found
+
+
+def run(start: Callable[[], Running], ui: str, console: Console) -> Outcome:
+    """Run the demo from nothing, or from whatever an earlier one left.
+
+    Args:
+        start: Starts the services and returns when they answer.
+        ui: Where Dagster's UI answers then.
+        console: For people.
+
+    Raises:
+        StackError: Something is in the way; the message says what.
+        DemoError: A run failed, or not everything came out as it must.
+    """
+    begun = time.monotonic()
+    env = start().env
+    today = datetime.now(UTC).date()
+    dates = days((today - timedelta(DAYS)).isoformat(), (today - timedelta(1)).isoformat())
+    seed(env, dates, console)
+    dagster = Dagster(ui)
+    launched = {
+        job: dagster.launch(job, missing[0], missing[-1])
+        for job, missing in missing_dates(dagster, env, dates).items()
+        if missing
+    }
+    follow(dagster, launched, console)
+    show(dagster, dates, console)
+    outcome = Outcome(
+        digit_accuracy=accuracy(env, dates[-1]),
+        endpoint=env["PLATFORM_ENDPOINT_NAME"],
+        endpoint_status=endpoint_status(env),
+        partitions=len(set(dates).intersection(*map(dagster.materialized_dates, RESULTS))),
+        seconds=round(time.monotonic() - begun, 1),
+        ui=ui,
+    )
+    if problems := outcome.problems():
+        raise DemoError(" ".join(problems))
+    return outcome
+
+
+def seed(env: Mapping[str, str], dates: Sequence[str], console: Console) -> None:
+    """Put the public digits and the listings there; what is there already stays as it is."""
+    digits = seed_digits.seed(client(env, "s3"))
+    rows = seed_listings.seed(env["PLATFORM_POSTGRES_DSN"], dates)
+    console.print(f"Seeds: {digits}; {rows} new listings in {len(dates)} days.")
+
+
+def missing_dates(
+    dagster: Dagster, env: Mapping[str, str], dates: Sequence[str]
+) -> dict[str, list[str]]:
+    """For each job the dates, in one piece, over which it has to run."""
+    done = set(dates).intersection(*map(dagster.materialized_dates, RESULTS))
+    listings = [date for date in dates if date not in done]
+    served = endpoint_status(env) == "InService"
+    classified = dates[-1] in dagster.materialized_dates(CLASSIFIER)
+    return {
+        DIGITS_JOB: [] if served and classified else [dates[-1]],
+        LISTINGS_JOB: days(listings[0], listings[-1]) if listings else [],
+    }
+
+
+def follow(dagster: Dagster, launched: Mapping[str, str], console: Console) -> None:
+    """Show the runs' progress until all have ended.
+
+    Raises:
+        DemoError: One failed; the message is what its failed steps said.
+    """
+    bars = Progress(
+        TextColumn("{task.fields[job]:>9}"),
+        BarColumn(),
+        TextColumn("{task.fields[now]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with bars:
+        tasks = {job: bars.add_task("", job=job, now="…", total=_STEPS[job]) for job in launched}
+        ended: dict[str, Run] = {}
+        while len(ended) < len(launched):
+            for job in launched.keys() - ended.keys():
+                found = dagster.run(launched[job])
+                done = [step for step, status in found.steps.items() if status == "SUCCESS"]
+                active = [step for step, status in found.steps.items() if status == "IN_PROGRESS"]
+                now = ", ".join(active) or found.status.lower()
+                bars.update(tasks[job], completed=len(done), now=now)
+                if found.ended:
+                    ended[job] = found
+                    bars.update(tasks[job], total=max(len(done), 1), now=found.status.lower())
+            time.sleep(0.3)
+    for job, found in ended.items():
+        if found.status != "SUCCESS":
+            reasons = " ".join(found.failures) or "It was cancelled."
+            raise DemoError(f"The run of {job} ended in {found.status}. {reasons}")
+        console.print(f"{job}: done, run {found.run_id}")
+
+
+def show(dagster: Dagster, dates: Sequence[str], console: Console) -> None:
+    """A table of what there is for the last date."""
+    table = Table(title=f"What came out ({dates[0]} … {dates[-1]}, shown for the last date)")
+    table.add_column("asset")
+    table.add_column("dates", justify="right")
+    table.add_column("what")
+    for asset, keys in SHOWN.items():
+        partition = None if asset == "mnist/endpoint" else dates[-1]
+        found = dagster.latest_metadata(asset.split("/"), partition)
+        covered = (
+            ""
+            if partition is None
+            else str(len(set(dates) & dagster.materialized_dates(asset.split("/"))))
+        )
+        said = [f"{title} {_short(found[key])}" for key, title in keys.items() if key in found]
+        table.add_row(asset, covered, ", ".join(said))
+    console.print(table)
+
+
+SHOWN: Mapping[str, Mapping[str, str]] = {
+    "mnist/raw": {"bytes": "bytes", "source_etag": "ETag"},
+    "mnist/dataset": {"dagster/partition_row_count": "digits"},
+    "mnist/model": {"training_job": "job", "billable_seconds": "billable seconds"},
+    "mnist/classifier": {"accuracy": "accuracy", "passed_gate": "passed its gate"},
+    "mnist/endpoint": {"version": "version", "status": "status"},
+    "airbnb/snapshot": {"dagster/partition_row_count": "listings", "bytes": "bytes"},
+    "airbnb/price_changes": {"dagster/partition_row_count": "listings", "mode": "by"},
+    "airbnb/neighbourhood_summary": {"dagster/partition_row_count": "groups", "mode": "by"},
+}
+
+
+def _short(value: Any) -> str:
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if type(value) is int
+        else str(value)
+    )
+
+
+def endpoint_status(env: Mapping[str, str]) -> str:
+    """What SageMaker says of the endpoint; `Missing` where there is none."""
+    try:
+        answer = client(env, "sagemaker").describe_endpoint(
+            EndpointName=env["PLATFORM_ENDPOINT_NAME"]
+        )
+    except ClientError:
+        return "Missing"
+    return answer["EndpointStatus"]
+
+
+def accuracy(env: Mapping[str, str], date: str) -> float | None:
+    """The share of the test digits, which training never saw, that the live endpoint gets right.
+
+    Asked over the wire with CSV, the way any client would; the digit is the answered cluster
+    mod 10.
+    """
+    key = f"mnist/dataset/date={date}/test/data.rec"
+    try:
+        stored = client(env, "s3").get_object(Bucket=env["PLATFORM_BUCKET"], Key=key)
+        images, labels = recordio.decode(stored["Body"].read())
+        runtime = client(env, "sagemaker-runtime")
+        answers: list[float] = []
+        for start in range(0, len(images), _DIGITS_AT_ONCE):
+            answer = runtime.invoke_endpoint(
+                EndpointName=env["PLATFORM_ENDPOINT_NAME"],
+                ContentType="text/csv",
+                Accept="application/json",
+                Body="\n".join(
+                    ",".join(f"{value:.9g}" for value in image)
+                    for image in images[start : start + _DIGITS_AT_ONCE].tolist()
+                ),
+            )
+            answers += [
+                each["closest_cluster"] for each in json.loads(answer["Body"].read())["predictions"]
+            ]
+    except (BotoCoreError, ClientError) as error:
+        raise DemoError(f"The endpoint could not be asked: {error}") from error
+    return round(float(np.mean(np.array(answers).astype(int) % 10 == labels)), 4)
+
+
+def client(env: Mapping[str, str], service: str) -> Any:
+    """A plain boto3 client for one of the services."""
+    endpoint = "AWS_ENDPOINT_URL_" + service.upper().replace("-", "_")
+    return boto3.session.Session(
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name=env["AWS_DEFAULT_REGION"],
+    ).client(service, endpoint_url=env.get(endpoint))

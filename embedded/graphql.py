@@ -1,0 +1,177 @@
+"""A small client of Dagster's GraphQL API: what the demo asks of the platform, as a user would.
+
+It launches runs of jobs over a date or a range of dates, follows them, and reads which dates are
+materialised. It knows nothing of what the platform's assets are.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import httpx
+
+from embedded.errors import StackError
+
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+class DagsterError(StackError):
+    """Dagster refused what was asked, or cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as Dagster tells of it.
+
+    Attributes:
+        run_id: Dagster's id of it.
+        status: Such as QUEUED, STARTED, SUCCESS, FAILURE.
+        steps: The status of each step that has begun, by step key.
+        failures: What its failed steps said, a sentence each.
+    """
+
+    run_id: str
+    status: str
+    steps: Mapping[str, str]
+    failures: Sequence[str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen in it."""
+        return self.status in ENDED
+
+
+class Dagster:
+    """Dagster as its webserver shows it at `url`; `location` is the code location's name."""
+
+    def __init__(self, url: str, location: str = "data-platform") -> None:
+        self.url = url
+        self.location = location
+        self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+
+    def launch(self, job: str, first: str, last: str) -> str:
+        """Launch one run of `job` over the dates from `first` to `last`; returns its id."""
+        if first == last:
+            tags = {"dagster/partition": first}
+        else:
+            tags = {
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last,
+            }
+        answer = self._ask(
+            """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+                 __typename
+                 ... on LaunchRunSuccess { run { runId } }
+                 ... on PythonError { message }
+                 ... on RunConfigValidationInvalid { errors { message } }
+                 ... on PipelineNotFoundError { message }
+                 ... on InvalidSubsetError { message } } }""",
+            params={
+                "selector": {
+                    "repositoryLocationName": self.location,
+                    "repositoryName": "__repository__",
+                    "jobName": job,
+                },
+                "mode": "default",
+                "executionMetadata": {
+                    "tags": [{"key": key, "value": value} for key, value in tags.items()]
+                },
+            },
+        )["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise DagsterError(f"Dagster did not launch the job {job}: {answer}")
+        return answer["run"]["runId"]
+
+    def run(self, run_id: str) -> Run:
+        """How a run stands."""
+        answer = self._ask(
+            """query($id: ID!) { runOrError(runId: $id) {
+                 ... on Run { status stepStats { stepKey status } }
+                 ... on RunNotFoundError { message }
+                 ... on PythonError { message } }
+               logsForRun(runId: $id) { ... on EventConnection { events {
+                 __typename
+                 ... on ExecutionStepFailureEvent {
+                   stepKey error { message } failureMetadata { description } }
+                 ... on RunFailureEvent { message error { message } } } } } }""",
+            id=run_id,
+        )
+        found = answer["runOrError"]
+        if "status" not in found:
+            raise DagsterError(found.get("message", f"Dagster does not know the run {run_id}."))
+        return Run(
+            run_id=run_id,
+            status=found["status"],
+            steps={step["stepKey"]: step["status"] for step in found["stepStats"]},
+            failures=_failures(answer["logsForRun"].get("events", [])),
+        )
+
+    def materialized_dates(self, asset: Sequence[str]) -> set[str]:
+        """The dates of a daily-partitioned asset that are materialised, as `YYYY-MM-DD`."""
+        answer = self._ask(
+            """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
+                 ... on AssetNode { assetPartitionStatuses {
+                   ... on TimePartitionStatuses { ranges { status startKey endKey } } } }
+                 ... on AssetNotFoundError { message } } }""",
+            key={"path": list(asset)},
+        )["assetNodeOrError"]
+        if "assetPartitionStatuses" not in answer:
+            raise DagsterError(answer["message"])
+        return {
+            day
+            for covered in answer["assetPartitionStatuses"].get("ranges", [])
+            if covered["status"] == "MATERIALIZED"
+            for day in days(covered["startKey"], covered["endKey"])
+        }
+
+    def latest_metadata(self, asset: Sequence[str], partition: str | None = None) -> dict[str, Any]:
+        """The metadata of the newest materialisation; empty where there is none."""
+        answer = self._ask(
+            """query($key: AssetKeyInput!, $partitions: [String!]) {
+                 assetOrError(assetKey: $key) { ... on Asset {
+                   assetMaterializations(limit: 1, partitions: $partitions) { metadataEntries {
+                     label
+                     ... on TextMetadataEntry { text }
+                     ... on IntMetadataEntry { intValue }
+                     ... on FloatMetadataEntry { floatValue }
+                     ... on UrlMetadataEntry { url }
+                     ... on PathMetadataEntry { path }
+                     ... on BoolMetadataEntry { boolValue } } } } } }""",
+            key={"path": list(asset)},
+            partitions=[partition] if partition else None,
+        )["assetOrError"]
+        newest = answer.get("assetMaterializations") or [{"metadataEntries": []}]
+        return {
+            entry["label"]: next((v for k, v in entry.items() if k != "label"), None)
+            for entry in newest[0]["metadataEntries"]
+        }
+
+    def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        try:
+            response = self._http.post("/graphql", json={"query": query, "variables": variables})
+            answer = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise DagsterError(f"Dagster does not answer at {self.url}: {error}") from error
+        if answer.get("errors"):
+            raise DagsterError(f"Dagster refused the query: {answer['errors'][0]['message']}")
+        return answer["data"]
+
+
+def days(first: str, last: str) -> list[str]:
+    """Every date from `first` to `last`, both among them."""
+    start, end = date.fromisoformat(first), date.fromisoformat(last)
+    return [(start + timedelta(n)).isoformat() for n in range((end - start).days + 1)]
+
+
+def _failures(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    failures: list[str] = []
+    for event in events:
+        if event["__typename"] == "ExecutionStepFailureEvent":
+            said = (event.get("failureMetadata") or {}).get("description")
+            message = said or (event.get("error") or {}).get("message") or "no reason given"
+            failures.append(f"{event['stepKey']}: {message.strip()}")
+        elif event["__typename"] == "RunFailureEvent" and not failures:
+            error = event.get("error") or {}
+            failures.append(error.get("message") or event["message"])
+    return failures

@@ -1,0 +1,170 @@
+"""PLATFORM_HOME: where state, logs and credentials of the stack lie, and who may read them.
+
+What the credentials are used for stands in `plan`; what runs in `stack`.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from embedded.errors import BusyError, ConfigurationError, NoSpaceError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+_NEEDED_BYTES = 1 << 30
+# The shortest limit on a Unix socket's path among the systems in use (macOS).
+_SOCKET_PATH_LIMIT = 100
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Made once by chance and kept; `stack_id` marks every process of this home."""
+
+    stack_id: str
+    access_key_id: str
+    secret_access_key: str
+    postgres_admin_password: str
+    postgres_password: str
+    control_password: str
+
+    @classmethod
+    def generate(cls) -> "Credentials":
+        """New random ones, of characters that need no quoting anywhere."""
+        return cls(
+            stack_id=secrets.token_hex(8),
+            access_key_id="PLATFORM" + secrets.token_hex(6).upper(),
+            secret_access_key=secrets.token_hex(20),
+            postgres_admin_password=secrets.token_hex(16),
+            postgres_password=secrets.token_hex(16),
+            control_password=secrets.token_hex(16),
+        )
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folders and files of one PLATFORM_HOME."""
+
+    root: Path
+
+    @property
+    def env_file(self) -> Path:
+        """Shell assignments for clients."""
+        return self.root / "env"
+
+    @property
+    def data(self) -> Path:
+        """What must outlive the processes."""
+        return self.root / "data"
+
+    @property
+    def logs(self) -> Path:
+        """One file a program."""
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """What is of use only while the stack runs: generated configuration, pid files, sockets."""
+        return self.root / "run"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME."""
+        return self.root / "dagster"
+
+    def control_socket(self, stack_id: str) -> Path:
+        """Where the supervisor listens; elsewhere when the path is too long for a Unix socket."""
+        path = self.run / "supervisor.sock"
+        if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
+            return path
+        return Path(tempfile.gettempdir()) / f"platform-{stack_id}.sock"
+
+    def make_folders(self) -> None:
+        """Make what is missing, readable by the owner only.
+
+        Raises:
+            ConfigurationError: The place is not a folder, or not ours to write to.
+        """
+        try:
+            for folder in (self.root, self.data, self.logs, self.run, self.dagster):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.root} cannot be used for the stack's state ({error.strerror}); "
+                "set PLATFORM_HOME to a folder that you may write to."
+            ) from error
+
+    def credentials(self) -> Credentials:
+        """Those of this home, made at the first call.
+
+        Raises:
+            ConfigurationError: The file is there and holds something else.
+        """
+        path = self.root / "credentials.json"
+        if not path.exists():
+            made = Credentials.generate()
+            write_private(path, json.dumps(asdict(made), indent=2) + "\n")
+            return made
+        try:
+            kept = json.loads(path.read_text())
+            return Credentials(
+                **{field.name: str(kept[field.name]) for field in fields(Credentials)}
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"{path} is damaged. Without it the data of {self.root} cannot be opened: restore "
+                "it, or start from nothing with `make clean`."
+            ) from error
+
+    def require_space(self) -> None:
+        """Refuse to start on a full disk.
+
+        Raises:
+            NoSpaceError: Fewer than 1 GiB are free.
+        """
+        free = shutil.disk_usage(self.root).free
+        if free < _NEEDED_BYTES:
+            raise NoSpaceError(
+                f"Only {free >> 20} MB are free on the disk of {self.root} and the services need "
+                f"{_NEEDED_BYTES >> 20}: free some space, or set PLATFORM_HOME to a folder on "
+                "another disk."
+            )
+
+    @contextmanager
+    def locked(self, wait_seconds: float = 180) -> Iterator[None]:
+        """Hold the lock of this home: one `up` or `down` at a time.
+
+        Raises:
+            BusyError: Another one did not finish in `wait_seconds`.
+        """
+        lock = FileLock(self.root / "lock", mode=0o600)
+        try:
+            lock.acquire(timeout=wait_seconds)
+        except Timeout as error:
+            raise BusyError(
+                f"Another `make up`, `make down` or `make demo` has been at work on {self.root} "
+                f"for {wait_seconds:.0f} s: wait for it to finish, or stop it."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

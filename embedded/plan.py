@@ -1,0 +1,196 @@
+"""What a stack is to be: its home, ports, credentials and the environment that clients get.
+
+The only place of `embedded` that reads the environment. Starting things is `stack`'s.
+"""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedded import ports as port_plan
+from embedded import postgres
+from embedded.errors import ConfigurationError
+from embedded.home import CHECKOUT, Credentials, Home, write_private
+from embedded.ports import HOST, Ports
+
+# A service that the user has already is known by this name being in the environment.
+GIVEN_BY = {
+    "s3": "AWS_ENDPOINT_URL_S3",
+    "sagemaker": "AWS_ENDPOINT_URL_SAGEMAKER",
+    "postgres": "PLATFORM_POSTGRES_DSN",
+}
+_SAGEMAKER_ENDPOINTS = (
+    "AWS_ENDPOINT_URL_SAGEMAKER",
+    "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
+    "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+)
+_DEFAULTS = {
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "PLATFORM_BUCKET": "data-platform",
+    "PLATFORM_AIRBNB_BUCKET": "data-platform-airbnb",
+    "PLATFORM_ENDPOINT_NAME": "digits",
+}
+_EMBEDDED_ROLE = "arn:aws:iam::000000000000:role/platform-sagemaker"
+# Passed on where they are set; the platform has defaults for them.
+_OPTIONAL = (
+    "PLATFORM_MNIST_SOURCE",
+    "PLATFORM_CRUNCHER",
+    "PLATFORM_CRUNCHER_IMAGE",
+    "PLATFORM_CRUNCHER_NETWORK",
+    "PLATFORM_SAGEMAKER_POLL_SECONDS",
+)
+_DATABASE = "platform"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A stack to be.
+
+    Attributes:
+        home: Where its state lies.
+        ports: On which it listens.
+        credentials: Of the services that are embedded.
+        environment: What clients get: the content of the env file.
+        embedded: Which of s3, sagemaker and postgres are ours to start.
+    """
+
+    home: Home
+    ports: Ports
+    credentials: Credentials
+    environment: Mapping[str, str]
+    embedded: frozenset[str]
+
+    @property
+    def admin_dsn(self) -> str:
+        """The embedded Postgres as its superuser."""
+        return postgres.dsn(
+            postgres.ADMIN,
+            self.credentials.postgres_admin_password,
+            self.ports.postgres,
+            postgres.ADMIN,
+        )
+
+
+def home_from(environ: Mapping[str, str] | None = None) -> Home:
+    """PLATFORM_HOME, or `.platform` in the checkout."""
+    chosen = (os.environ if environ is None else environ).get("PLATFORM_HOME")
+    return Home(Path(chosen).expanduser().absolute() if chosen else CHECKOUT / ".platform")
+
+
+def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
+    """Read the environment and settle what is to run where.
+
+    Makes the home's folders and credentials when they are missing, and nothing else.
+
+    Args:
+        environ: In the place of the process's environment.
+
+    Raises:
+        ConfigurationError: The environment asks for something that does not fit together.
+    """
+    environ = os.environ if environ is None else environ
+    home = home_from(environ)
+    home.make_folders()
+    credentials = home.credentials()
+    ports = port_plan.choose(environ.get("PLATFORM_PORT_BASE"))
+    given = _not_our_own(environ, home)
+    embedded = frozenset(name for name, variable in GIVEN_BY.items() if not given.get(variable))
+    environment = {
+        **_keys(given, credentials, embedded),
+        **{name: given.get(name) or default for name, default in _DEFAULTS.items()},
+        **_endpoints(given, ports, embedded),
+        "PLATFORM_SAGEMAKER_ROLE_ARN": _role(given, embedded),
+        "PLATFORM_POSTGRES_DSN": given.get("PLATFORM_POSTGRES_DSN")
+        or postgres.dsn(_DATABASE, credentials.postgres_password, ports.postgres, _DATABASE),
+        "DAGSTER_HOME": str(home.dagster),
+        **_embedded_settings(embedded),
+        **{name: given[name] for name in _OPTIONAL if given.get(name)},
+    }
+    return Plan(home, ports, credentials, environment, embedded)
+
+
+def write_env_file(plan: Plan) -> None:
+    """Write `env` for shells (`set -a; . .platform/env`), and which of it is our own."""
+    lines = [f"{name}={shlex.quote(value)}\n" for name, value in plan.environment.items()]
+    write_private(plan.home.env_file, "".join(lines))
+    own = {GIVEN_BY[name]: plan.environment[GIVEN_BY[name]] for name in sorted(plan.embedded)}
+    if "sagemaker" in plan.embedded:
+        own |= {name: plan.environment[name] for name in _SAGEMAKER_ENDPOINTS}
+    if _keys_are_ours(plan.embedded):
+        own["AWS_ACCESS_KEY_ID"] = plan.environment["AWS_ACCESS_KEY_ID"]
+    write_private(_own_values(plan.home), json.dumps(own, indent=2) + "\n")
+
+
+def _own_values(home: Home) -> Path:
+    return home.root / "own.json"
+
+
+def _not_our_own(environ: Mapping[str, str], home: Home) -> dict[str, str]:
+    """The environment without what an earlier `up` gave out: a shell may have read our env file."""
+    try:
+        own = json.loads(_own_values(home).read_text())
+    except (OSError, ValueError):
+        own = {}
+    return {name: value for name, value in environ.items() if own.get(name) != value}
+
+
+def _keys_are_ours(embedded: frozenset[str]) -> bool:
+    """The same keys are S3's and SageMaker's: ours only where nobody else has to accept them."""
+    return {"s3", "sagemaker"} <= embedded
+
+
+def _keys(
+    given: Mapping[str, str], credentials: Credentials, embedded: frozenset[str]
+) -> dict[str, str]:
+    if _keys_are_ours(embedded):
+        ours = {
+            "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+        }
+        # A token from another account would be sent along with our keys, and refused.
+        return ours | ({"AWS_SESSION_TOKEN": ""} if "AWS_SESSION_TOKEN" in given else {})
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    missing = [name for name in names if not given.get(name)]
+    if missing:
+        raise ConfigurationError(
+            f"An endpoint of your own is set, but not {' and '.join(missing)}: set the keys that "
+            "it accepts; the embedded services will take the same ones."
+        )
+    token = given.get("AWS_SESSION_TOKEN")
+    return {name: given[name] for name in names} | ({"AWS_SESSION_TOKEN": token} if token else {})
+
+
+def _endpoints(given: Mapping[str, str], ports: Ports, embedded: frozenset[str]) -> dict[str, str]:
+    s3 = f"http://{HOST}:{ports.s3}" if "s3" in embedded else given["AWS_ENDPOINT_URL_S3"]
+    ours = f"http://{HOST}:{ports.sagemaker}"
+    sagemaker = {
+        name: ours if "sagemaker" in embedded else given.get(name, "")
+        for name in _SAGEMAKER_ENDPOINTS
+    }
+    # Without a runtime or logs endpoint of their own, clients find Amazon's by themselves.
+    return {"AWS_ENDPOINT_URL_S3": s3} | {name: url for name, url in sagemaker.items() if url}
+
+
+def _role(given: Mapping[str, str], embedded: frozenset[str]) -> str:
+    role = given.get("PLATFORM_SAGEMAKER_ROLE_ARN")
+    if not role and "sagemaker" not in embedded:
+        raise ConfigurationError(
+            "AWS_ENDPOINT_URL_SAGEMAKER is set, but not PLATFORM_SAGEMAKER_ROLE_ARN: set the role "
+            "that the training jobs and models of that SageMaker run under."
+        )
+    return role or _EMBEDDED_ROLE
+
+
+def _embedded_settings(embedded: frozenset[str]) -> dict[str, str]:
+    """How the platform's patience and network fit services that are on this machine."""
+    settings: dict[str, str] = {}
+    if "sagemaker" in embedded:
+        settings["PLATFORM_SAGEMAKER_POLL_SECONDS"] = "0.5"
+    if "s3" in embedded and sys.platform == "linux":
+        # A container reaches 127.0.0.1 of the machine only in the machine's own network.
+        settings["PLATFORM_CRUNCHER_NETWORK"] = "host"
+    return settings

@@ -1,0 +1,166 @@
+"""Which programs the stack consists of, their command lines and when each counts as ready."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import httpx
+from botocore.config import Config
+
+from embedded import postgres, s3
+from embedded.plan import Plan
+from embedded.supervision import Program
+
+SERVICES = ("s3", "postgres", "sagemaker")
+
+
+class NotReadyForeverError(Exception):
+    """A program does its work, but will never count as ready; says why."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A program and what the stack has to know about it.
+
+    Attributes:
+        program: For the supervisor.
+        title: For people.
+        ports: Those it listens on, by purpose.
+        ready: Raises anything until the program does its work.
+        after: Names of the parts without which it cannot be ready; all start at once.
+        prepare: Makes what has to be there before it starts.
+        settle: Puts in order what an earlier end left, once all of the stack is ready.
+    """
+
+    program: Program
+    title: str
+    ports: dict[str, int]
+    ready: Callable[[], None]
+    after: tuple[str, ...] = ()
+    prepare: Callable[[], None] = lambda: None
+    settle: Callable[[], None] = lambda: None
+
+    @property
+    def name(self) -> str:
+        """The program's name."""
+        return self.program.name
+
+
+def s3_part(plan: Plan) -> Part:
+    """SeaweedFS."""
+    return Part(
+        program=Program(
+            name="s3",
+            command=s3.command(s3_data(plan), plan.ports),
+            environment=s3.ENVIRONMENT,
+            stop_seconds=5,  # acknowledged writes survive a kill
+            priority=100,
+        ),
+        title="S3 (SeaweedFS)",
+        ports=dict.fromkeys(["S3"], plan.ports.s3)
+        | {f"S3's inner port {port}": port for port in plan.ports.of_s3()},
+        ready=lambda: s3.check(plan.environment),
+        prepare=lambda: s3_data(plan).mkdir(mode=0o700, exist_ok=True),
+    )
+
+
+def postgres_part(plan: Plan) -> Part:
+    """The embedded Postgres."""
+    data = postgres_data(plan)
+
+    def prepare() -> None:
+        postgres.initialise(data, plan.credentials.postgres_admin_password)
+        postgres.forget_stale_pid(data)
+
+    def ready() -> None:
+        postgres.check(plan.admin_dsn)
+        postgres.ensure_database(
+            plan.admin_dsn, "platform", "platform", plan.credentials.postgres_password
+        )
+        postgres.check(plan.environment["PLATFORM_POSTGRES_DSN"])
+
+    return Part(
+        program=Program(
+            name="postgres",
+            command=postgres.command(data, plan.ports.postgres),
+            stop_signal="INT",
+            priority=100,
+        ),
+        title="Postgres",
+        ports={"Postgres": plan.ports.postgres},
+        ready=ready,
+        prepare=prepare,
+    )
+
+
+def sagemaker_part(plan: Plan) -> Part:
+    """The embedded SageMaker: control plane, runtime and logs on one port."""
+
+    def ready() -> None:
+        boto3.client(
+            "sagemaker",
+            endpoint_url=plan.environment["AWS_ENDPOINT_URL_SAGEMAKER"],
+            region_name=plan.environment["AWS_DEFAULT_REGION"],
+            aws_access_key_id=plan.environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=plan.environment["AWS_SECRET_ACCESS_KEY"],
+            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
+        ).list_training_jobs(MaxResults=1)
+
+    data = plan.home.data / "sagemaker"
+    return Part(
+        program=Program(
+            name="sagemaker",
+            command=[
+                *(sys.executable, "-m", "embedded.sagemaker"),
+                *("--port", str(plan.ports.sagemaker), "--data-dir", data),
+            ],
+            priority=200,
+        ),
+        title="SageMaker",
+        ports={"SageMaker": plan.ports.sagemaker},
+        ready=ready,
+    )
+
+
+def s3_data(plan: Plan) -> Path:
+    """SeaweedFS's folder."""
+    return plan.home.data / "s3"
+
+
+def postgres_data(plan: Plan) -> Path:
+    """The cluster's folder."""
+    return plan.home.data / "postgres"
+
+
+def services(plan: Plan) -> list[Part]:
+    """The services that stand in for the cloud, without those that the user has already."""
+    makers = {"s3": s3_part, "postgres": postgres_part, "sagemaker": sagemaker_part}
+    if not importlib.util.find_spec("embedded.sagemaker.__main__"):
+        del makers["sagemaker"]
+    return [make(plan) for name, make in makers.items() if name in plan.embedded]
+
+
+def api_part(plan: Plan) -> Part:
+    """The digit page."""
+
+    def ready() -> None:
+        httpx.get(f"{page_url(plan)}/healthz", timeout=5, trust_env=False).raise_for_status()
+
+    return Part(
+        program=Program(
+            name="api",
+            command=[sys.executable, "-m", "api", "--port", str(plan.ports.api)],
+            priority=400,
+        ),
+        title="The digit page",
+        ports={"the digit page": plan.ports.api},
+        ready=ready,
+    )
+
+
+def page_url(plan: Plan) -> str:
+    """Where a browser finds the digit page."""
+    return f"http://{HOST}:{plan.ports.api}"

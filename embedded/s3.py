@@ -1,0 +1,120 @@
+"""S3 by SeaweedFS: its command line, whether it answers, and the platform's buckets.
+
+How it is kept running stands in `supervision`.
+"""
+
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from embedded.ports import HOST, Ports
+
+# Keeps Go's collector at work early; the demo needs far less.
+ENVIRONMENT = {"GOMEMLIMIT": "384MiB", "GOGC": "50"}
+_CHECK_KEY = ".health"
+
+
+def command(data: Path, ports: Ports) -> list[str]:
+    """The command line that serves `data` in the foreground.
+
+    It reads the keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; *without them it would
+    serve everybody*. `-disableHttp` closes the filer, which knows no keys. The sockets are
+    relative to the working folder, since a Unix socket's path must be short.
+    """
+    options: Mapping[str, object] = {
+        "dir": data,
+        "ip": HOST,
+        "ip.bind": HOST,
+        "s3.port": ports.s3,
+        "s3.port.grpc": ports.s3_grpc,
+        "master.port": ports.s3_master,
+        "master.port.grpc": ports.s3_master_grpc,
+        "volume.port": ports.s3_volume,
+        "volume.port.grpc": ports.s3_volume_grpc,
+        "filer.port": ports.s3_filer,
+        "filer.port.grpc": ports.s3_filer_grpc,
+        "admin.port": ports.s3_admin,
+        "admin.port.grpc": ports.s3_admin_grpc,
+        "filer.localSocket": "filer.sock",
+        "s3.localFilerSocket": "filer.sock",
+        "s3.localSocket": "s3.sock",
+        "webdav": "false",
+        "admin.ui": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "master.telemetry": "false",
+        "s3.autoCreateBucket": "false",
+        "s3.allowDeleteBucketNotEmpty": "false",
+        "disableHttp": "true",
+        "idleTimeout": 3,
+        "volume.max": 1000,
+        "master.volumeSizeLimitMB": 1024,
+    }
+    weed = Path(sysconfig.get_path("scripts")) / "weed"
+    return [str(weed), "mini", *(f"-{name}={value}" for name, value in options.items())]
+
+
+def client(environment: Mapping[str, str]) -> Any:
+    """A boto3 client for the S3 of an environment; it gives up early."""
+    return boto3.client(
+        "s3",
+        endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or None,
+        region_name=environment["AWS_DEFAULT_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        aws_session_token=environment.get("AWS_SESSION_TOKEN") or None,
+        config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
+    )
+
+
+def check(environment: Mapping[str, str]) -> None:
+    """Make the platform's buckets where they are missing and put an object.
+
+    `/healthz` answers before writes work, so only a put shows that the service is ready.
+
+    Raises:
+        botocore.exceptions.BotoCoreError | ClientError: Nobody answers, or not to these keys.
+    """
+    s3 = client(environment)
+    for name in ("PLATFORM_BUCKET", "PLATFORM_AIRBNB_BUCKET"):
+        ensure_bucket(s3, environment[name])
+    s3.put_object(Bucket=environment["PLATFORM_BUCKET"], Key=_CHECK_KEY, Body=b"")
+    s3.delete_object(Bucket=environment["PLATFORM_BUCKET"], Key=_CHECK_KEY)
+
+
+def ensure_bucket(s3: Any, name: str) -> None:
+    """Make a bucket where it is missing, which clears away uploads that nobody finished.
+
+    Raises:
+        botocore.exceptions.ClientError: The service does not let us.
+    """
+    try:
+        s3.create_bucket(
+            Bucket=name,
+            CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name},
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {
+            "BucketAlreadyOwnedByYou",
+            "BucketAlreadyExists",
+        }:
+            raise
+        return
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=name,
+        LifecycleConfiguration={
+            "Rules": [
+                {
+                    "ID": "unfinished-uploads",
+                    "Status": "Enabled",
+                    "Filter": {"Prefix": ""},
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+                }
+            ]
+        },
+    )

@@ -1,0 +1,47 @@
+"""The one exception that becomes an AWS error answer, and the errors that several modules raise.
+
+How an error looks on the wire is decided in app.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class AwsError(Exception):
+    """A refusal in AWS's words.
+
+    Attributes:
+        code: AWS's error code, what botocore shows in `error.response["Error"]["Code"]`.
+        message: AWS's message.
+        status: HTTP status.
+        extra: Further members of the error's shape.
+    """
+
+    def __init__(
+        self, code: str, message: str, status: int = 400, extra: Mapping[str, object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.extra = dict(extra or {})
+
+
+class JobFailure(Exception):  # noqa: N818 - the field's own word for it
+    """A training job or a deployment cannot go on; the text becomes its `FailureReason`."""
+
+
+def validation(message: str) -> AwsError:
+    """A `ValidationException`, SageMaker's code for nearly every refusal."""
+    return AwsError("ValidationException", message)
+
+
+def not_found(kind: str, arn: str) -> AwsError:
+    """The refusal for a model, endpoint or endpoint configuration that does not exist."""
+    return validation(f'Could not find {kind} "{arn}".')
+
+
+def existing(kind: str, arn: str) -> AwsError:
+    """The refusal to create what exists."""
+    return validation(f'Cannot create already existing {kind} "{arn}".')

@@ -1,0 +1,158 @@
+"""SageMaker's k-means on arrays: a stream of mini-batches over more centres than asked, then fewer.
+
+Numbers in, numbers out: no files, no log, no service. The state of a stream is a weighted set of
+centres, so the streams of several instances can be put together.
+Source: https://docs.aws.amazon.com/sagemaker/latest/dg/algo-kmeans-tech-notes.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.metrics import pairwise_distances_argmin, pairwise_distances_argmin_min
+
+from embedded.sagemaker.hyperparameters import KMeansParameters
+
+SEED = 0
+# Work of the local search (multiplications) beyond which `auto` makes fewer trials than ten.
+_AUTO_WORK = 4e10
+_USUAL_ITERATIONS = 20
+Matrix = NDArray[np.float32]
+
+
+@dataclass
+class Stream:
+    """Centres that follow a stream of mini-batches, each with the weight of what it stands for.
+
+    Attributes:
+        centres: (K, D) float32, or None before the first batch.
+        weights: (K,) float64, number of points behind each centre.
+        seen: Points seen so far.
+    """
+
+    parameters: KMeansParameters
+    centres: Matrix | None = None
+    weights: NDArray[np.float64] | None = None
+    seen: int = 0
+
+    def feed(self, batch: Matrix) -> None:
+        """Moves the centres towards one mini-batch of shape (n, D)."""
+        if self.centres is None:
+            self.centres = _first_centres(batch, self.parameters)
+            self.weights = np.zeros(len(self.centres))
+        assert self.weights is not None  # noqa: S101 - set together with centres
+        nearest = pairwise_distances_argmin(batch, self.centres)
+        counts, sums = _sums(batch, nearest, len(self.centres))
+        if self.parameters.half_life_time_size:
+            self.weights *= 0.5 ** (len(batch) / self.parameters.half_life_time_size)
+        hit = counts > 0
+        weights = self.weights + counts
+        moved = self.centres[hit] * self.weights[hit, None] + sums[hit]
+        self.centres[hit] = moved / weights[hit, None]
+        self.weights = weights
+        self.seen += len(batch)
+
+
+def shrink(centres: Matrix, weights: NDArray[np.float64], parameters: KMeansParameters) -> Matrix:
+    """Local search: the best k centres for a weighted set of centres.
+
+    Args:
+        centres: (K, D) float32.
+        weights: (K,) float64.
+        parameters: Number of clusters, trials, iterations and tolerance.
+
+    Returns:
+        (k, D) float32.
+
+    Raises:
+        ValueError: Fewer than k centres have any weight.
+    """
+    held = weights > 0
+    points, mass = np.ascontiguousarray(centres[held]), weights[held]
+    k = parameters.k
+    if len(points) < k:
+        raise ValueError(
+            f"k = {k} clusters were asked for, but there are only {len(points)} distinct points."
+        )
+    if len(points) == k:
+        return points
+    init = "k-means++" if parameters.local_lloyd_init_method == "kmeans++" else "random"
+    fitted = KMeans(
+        n_clusters=k,
+        init=init,
+        n_init=_trials(len(points), points.shape[1], parameters),
+        max_iter=parameters.local_lloyd_max_iter,
+        tol=parameters.local_lloyd_tol,
+        random_state=SEED,
+    ).fit(points, sample_weight=mass)
+    return np.asarray(fitted.cluster_centers_, dtype=np.float32)
+
+
+class Refinement:
+    """One exact Lloyd step over a stream: each centre becomes the mean of its points."""
+
+    def __init__(self, centres: Matrix) -> None:
+        self._centres = centres
+        self._counts = np.zeros(len(centres))
+        self._sums = np.zeros(centres.shape)
+
+    def feed(self, batch: Matrix) -> None:
+        """Adds one mini-batch of shape (n, D)."""
+        nearest = pairwise_distances_argmin(batch, self._centres)
+        counts, sums = _sums(batch, nearest, len(self._centres))
+        self._counts += counts
+        self._sums += sums
+
+    def result(self) -> Matrix:
+        """(k, D) float32; a centre without points stays where it was."""
+        return _means(self._sums, self._counts, self._centres)
+
+
+def squared_distances(batches: Iterable[Matrix], centres: Matrix) -> tuple[float, int]:
+    """Sum of squared distances of all points to their nearest centre, and the number of points."""
+    total, count = 0.0, 0
+    for batch in batches:
+        _, distance = pairwise_distances_argmin_min(batch, centres)
+        total += float(np.square(distance, dtype=np.float64).sum())
+        count += len(batch)
+    return total, count
+
+
+def _means(sums: NDArray[np.float64], counts: NDArray[np.float64], before: Matrix) -> Matrix:
+    after = before.copy()
+    hit = counts > 0
+    after[hit] = sums[hit] / counts[hit, None]
+    return after
+
+
+def _first_centres(batch: Matrix, parameters: KMeansParameters) -> Matrix:
+    count = min(len(batch), parameters.k * parameters.extra_center_factor)
+    if parameters.init_method == "kmeans++":
+        centres, _ = kmeans_plusplus(batch, count, random_state=SEED)
+        return np.array(centres, dtype=np.float32)
+    chosen = np.random.default_rng(SEED).choice(len(batch), count, replace=False)
+    return batch[np.sort(chosen)].copy()
+
+
+def _sums(
+    batch: Matrix, nearest: NDArray[np.intp], centres: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Number and sum of the points of each centre."""
+    counts = np.bincount(nearest, minlength=centres).astype(np.float64)
+    ones = np.ones(len(batch), dtype=np.float32)
+    rows = np.arange(len(batch) + 1)
+    member = sparse.csr_matrix((ones, nearest, rows), shape=(len(batch), centres))
+    return counts, np.asarray(member.T @ batch, dtype=np.float64)
+
+
+def _trials(points: int, dimensions: int, parameters: KMeansParameters) -> int:
+    """Trials of the local search: as many as asked; `auto` is ten, fewer where each is long."""
+    if parameters.local_lloyd_num_trials is not None:
+        return parameters.local_lloyd_num_trials
+    work = float(points) * dimensions * parameters.k * _USUAL_ITERATIONS
+    return max(1, min(parameters.trials, int(_AUTO_WORK / work)))

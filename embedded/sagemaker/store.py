@@ -1,0 +1,195 @@
+"""All state: resources as JSON documents, tags and log events, in one SQLite file.
+
+What is in here survives the process; what a document means is known to the modules that write it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS resource (
+    kind TEXT NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL DEFAULT '',
+    created REAL NOT NULL, modified REAL NOT NULL, document TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS resource_created ON resource (kind, created, name);
+CREATE TABLE IF NOT EXISTS tag (
+    arn TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (arn, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (
+    id INTEGER PRIMARY KEY, log_group TEXT NOT NULL, stream TEXT NOT NULL,
+    timestamp INTEGER NOT NULL, ingested INTEGER NOT NULL, message TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS event_stream ON event (log_group, stream, id);
+CREATE TABLE IF NOT EXISTS stream (
+    log_group TEXT NOT NULL, name TEXT NOT NULL, created INTEGER NOT NULL,
+    first_event INTEGER, last_event INTEGER, last_ingestion INTEGER,
+    PRIMARY KEY (log_group, name)
+) WITHOUT ROWID;
+"""
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What one List* call asks for; times are epoch seconds.
+
+    Attributes:
+        order: Column to sort by: `created`, `name` or `status`.
+        after: Sort key and name of the last row of the page before.
+    """
+
+    limit: int
+    order: str = "created"
+    descending: bool = False
+    after: tuple[float | str, str] | None = None
+    name_contains: str = ""
+    status: str = ""
+    created_after: float | None = None
+    created_before: float | None = None
+    modified_after: float | None = None
+    modified_before: float | None = None
+
+
+class Store:
+    """One SQLite connection behind one lock: writes are few and small, readers do not wait long."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        # FULL: what was acknowledged survives a power cut, not only a killed process.
+        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+
+    def close(self) -> None:
+        """Closes the file; the store is of no use afterwards."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside happens or nothing does; nested calls join the outer one."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """Runs one statement and returns its rows."""
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    def execute_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Runs one statement for each row, in one transaction."""
+        with self.transaction():
+            self._db.executemany(sql, rows)
+
+    def get(self, kind: str, name: str) -> Document | None:
+        """A resource's document, or None."""
+        rows = self.execute(
+            "SELECT document FROM resource WHERE kind = ? AND name = ?", (kind, name)
+        )
+        return json.loads(rows[0]["document"]) if rows else None
+
+    def insert(self, kind: str, name: str, document: Mapping[str, Any], status: str = "") -> bool:
+        """Adds a resource; False if it exists already."""
+        now = time.time()
+        with self.transaction():
+            if self.get(kind, name) is not None:
+                return False
+            self.execute(
+                "INSERT INTO resource VALUES (?, ?, ?, ?, ?, ?)",
+                (kind, name, status, document.get("CreationTime", now), now, json.dumps(document)),
+            )
+            return True
+
+    def update(
+        self, kind: str, name: str, change: Callable[[Document], str | None]
+    ) -> Document | None:
+        """Changes a document under the lock.
+
+        Args:
+            kind: Kind of resource.
+            name: Its name.
+            change: Gets the document, changes it in place and returns its new status, or None to
+                leave everything as it was.
+
+        Returns:
+            The document after the change, or None if there is no such resource.
+        """
+        with self.transaction():
+            document = self.get(kind, name)
+            if document is None:
+                return None
+            status = change(document)
+            if status is None:
+                return document
+            now = time.time()
+            document["LastModifiedTime"] = now
+            self.execute(
+                "UPDATE resource SET status = ?, modified = ?, document = ?"
+                " WHERE kind = ? AND name = ?",
+                (status, now, json.dumps(document), kind, name),
+            )
+            return document
+
+    def delete(self, kind: str, name: str, arn: str) -> bool:
+        """Removes a resource and its tags; False if there was none."""
+        with self.transaction():
+            if self.get(kind, name) is None:
+                return False
+            self.execute("DELETE FROM resource WHERE kind = ? AND name = ?", (kind, name))
+            self.execute("DELETE FROM tag WHERE arn = ?", (arn,))
+            return True
+
+    def names(self, kind: str, statuses: Sequence[str] = ()) -> list[str]:
+        """Names of a kind in order of creation, of all or of certain statuses."""
+        rows = self.execute(
+            "SELECT name, status FROM resource WHERE kind = ? ORDER BY created, name", (kind,)
+        )
+        return [row["name"] for row in rows if not statuses or row["status"] in statuses]
+
+    def page(self, kind: str, page: Page) -> list[tuple[float | str, Document]]:
+        """One page of a kind, in order: each row's sort key and document."""
+        where, values = ["kind = ?"], [kind]
+        conditions: list[tuple[str, object]] = [
+            ("instr(lower(name), lower(?)) > 0", page.name_contains or None),
+            ("status = ?", page.status or None),
+            ("created > ?", page.created_after),
+            ("created < ?", page.created_before),
+            ("modified > ?", page.modified_after),
+            ("modified < ?", page.modified_before),
+        ]
+        bound: list[object] = list(values)
+        for text, value in conditions:
+            if value is not None:
+                where.append(text)
+                bound.append(value)
+        sign, direction = ("<", "DESC") if page.descending else (">", "ASC")
+        if page.after is not None:
+            where.append(f"({page.order}, name) {sign} (?, ?)")
+            bound.extend(page.after)
+        rows = self.execute(
+            f"SELECT {page.order} AS sort_key, document FROM resource"  # noqa: S608 - own columns
+            f" WHERE {' AND '.join(where)}"
+            f" ORDER BY {page.order} {direction}, name {direction} LIMIT ?",
+            (*bound, page.limit),
+        )
+        return [(row["sort_key"], json.loads(row["document"])) for row in rows]

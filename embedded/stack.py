@@ -1,0 +1,204 @@
+"""The stack as a whole: up, down and how it is.
+
+Public: `up`, `down`, `status`, and the `Running` stack that `up` returns.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from embedded import leftovers, postgres, supervision
+from embedded import plan as planning
+from embedded import ports as port_plan
+from embedded.dagster_parts import dagster_parts
+from embedded.errors import ServiceFailedError
+from embedded.home import Credentials, Home
+from embedded.plan import Plan
+from embedded.programs import SERVICES, NotReadyForeverError, Part, api_part, services
+from embedded.supervision import Control, State
+
+_READY_SECONDS = 60.0
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stack that is up.
+
+    Attributes:
+        plan: What it is: home, ports, credentials.
+        env: The environment that clients need, as in the env file.
+        started: False when all of it ran already.
+        seconds: How long `up` took.
+    """
+
+    plan: Plan
+    started: bool
+    seconds: float
+
+    @property
+    def env(self) -> dict[str, str]:
+        """A copy that the caller may change."""
+        return dict(self.plan.environment)
+
+
+def all_parts(plan: Plan) -> list[Part]:
+    """Everything that `make up` starts."""
+    return [*services(plan), *dagster_parts(plan), *([api_part(plan)] if has_api() else [])]
+
+
+def has_api():
+    import importlib.util
+    return importlib.util.find_spec("api.__main__")
+
+
+def up(
+    plan: Plan,
+    parts: Sequence[Part] | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    ready_seconds: float = _READY_SECONDS,
+) -> Running:
+    """Start what does not run, wait until all of it works, and write the env file.
+
+    Args:
+        plan: What is to run.
+        parts: In the place of all of them.
+        say: Gets a line for each step, for people.
+        ready_seconds: How long one part may take to come up.
+
+    Raises:
+        StackError: One sentence about what is in the way and what to do.
+    """
+    begun = time.monotonic()
+    parts = all_parts(plan) if parts is None else parts
+    with plan.home.locked():
+        started = not supervision.runs_as_planned(plan, [part.program for part in parts])
+        if started:
+            _stop(plan.home, plan.credentials)
+            _prepare(plan, parts)
+            supervision.start_supervisor(plan, [part.program for part in parts])
+        try:
+            _bring_up(plan, parts, say, ready_seconds)
+            for part in parts if started else ():
+                part.settle()
+        except BaseException:
+            if started:
+                _stop(plan.home, plan.credentials)
+            raise
+        planning.write_env_file(plan)
+    return Running(plan, started, time.monotonic() - begun)
+
+
+def down(home: Home) -> int:
+    """Stop everything of this home, whoever started it and in whatever state it is.
+
+    Returns:
+        How many processes had to be ended.
+    """
+    if not home.root.exists():
+        return 0
+    with home.locked():
+        return _stop(home, home.credentials())
+
+
+def _stop(home: Home, credentials: Credentials) -> int:
+    data = home.data / "postgres"
+    alive = leftovers.of_stack(credentials.stack_id, data)
+    control = Control(home, credentials)
+    if control.answers():
+        # The services last: what ends in good order has something to say to them.
+        control.stop([name for name in control.states() if name not in SERVICES])
+        control.stop(SERVICES)
+    leftovers.end_all(credentials.stack_id, data)
+    postgres.forget_stale_pid(data)
+    supervision.forget(home, credentials)
+    return len(alive)
+
+
+def _prepare(plan: Plan, parts: Sequence[Part]) -> None:
+    """Everything that can be found out, or has to be there, before programs are started."""
+    plan.home.require_space()
+    for part in parts:
+        port_plan.require_free(part.ports)
+    with ThreadPoolExecutor() as pool:
+        for prepared in [pool.submit(part.prepare) for part in parts]:
+            prepared.result()
+
+
+def _bring_up(
+    plan: Plan, parts: Sequence[Part], say: Callable[[str], None], ready_seconds: float
+) -> None:
+    """Start all parts and wait until each is ready."""
+    begun = time.monotonic()
+    failed = Event()
+    control = Control(plan.home, plan.credentials)
+    for part in parts:
+        control.start(part.name)
+
+    def bring_up(part: Part, before: Sequence[Future[None]]) -> None:
+        try:
+            for each in before:
+                each.result()
+            _await(plan, part, failed, ready_seconds)
+        except BaseException:
+            failed.set()
+            raise
+        say(f"{part.title} is ready after {time.monotonic() - begun:.1f} s")
+
+    with ThreadPoolExecutor(len(parts) or 1) as pool:
+        futures: dict[str, Future[None]] = {}
+        for part in parts:
+            before = [futures[name] for name in part.after if name in futures]
+            futures[part.name] = pool.submit(bring_up, part, before)
+    failures = [error for future in futures.values() if (error := future.exception())]
+    for error in failures:
+        if not isinstance(error, _GivenUpError):
+            raise error
+
+
+def _await(plan: Plan, part: Part, failed: Event, ready_seconds: float) -> None:
+    control = Control(plan.home, plan.credentials)
+    deadline = time.monotonic() + ready_seconds
+    while True:
+        try:
+            part.ready()
+        except NotReadyForeverError as error:
+            raise ServiceFailedError(f"{part.title} is up, but {error}") from error
+        except Exception as error:
+            reason = error
+        else:
+            return
+        if failed.is_set():
+            raise _GivenUpError
+        state = control.states().get(part.name)
+        if state is None or state.given_up or time.monotonic() > deadline:
+            raise ServiceFailedError(_obituary(plan, part, state, reason)) from reason
+        time.sleep(0.1)
+
+
+def _obituary(plan: Plan, part: Part, state: State | None, reason: Exception) -> str:
+    log = plan.home.logs / f"{part.name}.log"
+    if state is None:
+        happened = "the supervisor does not answer"
+    elif state.given_up:
+        happened = state.detail or "it ended again and again"
+    else:
+        happened = f"it runs, but does not answer ({' '.join(str(reason).split())})"
+    return f"{part.title} did not come up: {happened}. The end of {log}:\n{_tail(log)}"
+
+
+def _tail(log: Path) -> str:
+    try:
+        with log.open(errors="replace") as file:
+            return "".join(deque(file, _LOG_LINES)).rstrip() or "(empty)"
+    except OSError:
+        return "(there is none)"
+
+
+class _GivenUpError(Exception):
+    """Another part has failed: no use in waiting any longer."""

@@ -1,0 +1,242 @@
+"""Keeping programs running by supervisord: its configuration, its start and its answers.
+
+supervisord was taken because it is one well-kept process of pure Python that restarts with
+backoff, rotates logs, stops whole process groups and answers over a private Unix socket. Which
+programs there are stands in `programs`, when they start in `stack`.
+"""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, cast
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from embedded.errors import ServiceFailedError
+from embedded.home import Credentials, Home, write_private
+from embedded.leftovers import MARK
+from embedded.plan import Plan
+
+_LOG_BYTES = 10 << 20
+_LOG_COPIES = 2
+# What a shell may hold that would reach other services than those of the plan.
+_NOT_INHERITED = ("AWS_", "PLATFORM_", "DAGSTER_", "PG")
+_INHERITED_ALL_THE_SAME = ("AWS_CA_BUNDLE",)
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program to keep running.
+
+    Attributes:
+        name: In the supervisor and of its log file.
+        command: Program and arguments; no secrets, since every user may read them.
+        environment: Beyond what all programs share.
+        stop_signal: What asks it to end; after `stop_seconds` it is killed with its group.
+        priority: Lower ones are stopped later.
+    """
+
+    name: str
+    command: Sequence[str | Path]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    stop_signal: str = "TERM"
+    stop_seconds: int = 8
+    priority: int = 500
+
+
+@dataclass(frozen=True)
+class State:
+    """How a program is: supervisor's word for it, its pid (0: none) and since when (epoch)."""
+
+    word: str
+    pid: int
+    since: int
+    detail: str
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a process that lived long enough to count."""
+        return self.word == "RUNNING"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it still lives after having been told to end."""
+        return self.word in {"STOPPING", "RUNNING", "STARTING"}
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the supervisor will not start it again by itself."""
+        return self.word in {"FATAL", "EXITED", "UNKNOWN"}
+
+
+def fingerprint(plan: Plan, programs: Iterable[Program]) -> str:
+    """Changes with anything that a running stack would have to be restarted for."""
+    content = [_configuration(plan, programs), *sorted(_environment(plan).items())]
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
+def start_supervisor(plan: Plan, programs: Iterable[Program]) -> None:
+    """Start supervisord in the background with all programs known and none running.
+
+    Raises:
+        ServiceFailedError: It did not start; in its own words.
+    """
+    programs = list(programs)
+    configuration = _configuration_file(plan)
+    write_private(configuration, _configuration(plan, programs))
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_NOT_INHERITED) or name in _INHERITED_ALL_THE_SAME
+    }
+    # It leaves for the background once its socket is open, so returning means that it answers.
+    started = subprocess.run(
+        [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
+        env=inherited | _environment(plan),
+        cwd=plan.home.run,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if started.returncode:
+        words = (started.stderr or started.stdout).strip().splitlines() or ["it said nothing"]
+        raise ServiceFailedError(f"The supervisor did not start: {words[-1]}")
+    write_private(plan.home.run / "fingerprint", fingerprint(plan, programs))
+
+
+def runs_as_planned(plan: Plan, programs: Iterable[Program]) -> bool:
+    """Whether the supervisor answers and was started with just this plan."""
+    try:
+        kept = (plan.home.run / "fingerprint").read_text()
+    except OSError:
+        return False
+    return kept == fingerprint(plan, programs) and Control(plan.home, plan.credentials).answers()
+
+
+def forget(home: Home, credentials: Credentials) -> None:
+    """Remove what a supervisor that is gone may have left."""
+    for name in ("supervisord.pid", "fingerprint"):
+        (home.run / name).unlink(missing_ok=True)
+    home.control_socket(credentials.stack_id).unlink(missing_ok=True)
+
+
+class Control:
+    """The running supervisor, asked over its socket."""
+
+    def __init__(self, home: Home, credentials: Credentials) -> None:
+        """Nothing is asked yet. Not for more than one thread."""
+        address = f"unix://{home.control_socket(credentials.stack_id)}"
+        transport = SupervisorTransport("platform", credentials.control_password, address)
+        proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=transport)
+        self._supervisor: Any = proxy.supervisor
+
+    def answers(self) -> bool:
+        """Whether a supervisor is there and takes our password."""
+        return self._ask("getState") is not None
+
+    def states(self) -> dict[str, State]:
+        """The state of each program; empty where no supervisor answers."""
+        answer = cast("list[dict[str, Any]] | None", self._ask("getAllProcessInfo")) or []
+        return {
+            str(each["name"]): State(
+                str(each["statename"]), int(each["pid"]), int(each["start"]), str(each["spawnerr"])
+            )
+            for each in answer
+        }
+
+    def start(self, name: str) -> None:
+        """Start a program unless it is starting or running; does not wait for it."""
+        self._ask("startProcess", name, False)
+
+    def stop(self, names: Sequence[str]) -> None:
+        """Stop programs, all at once, and wait until they are gone or were killed."""
+        for name in names:
+            self._ask("stopProcess", name, False)
+        while any(state.stopping for name, state in self.states().items() if name in names):
+            time.sleep(0.1)
+
+    def _ask(self, method: str, *arguments: object) -> object | None:
+        try:
+            return getattr(self._supervisor, method)(*arguments)
+        except (OSError, HTTPException, xmlrpc.client.Error):
+            return None
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    """What all programs share beyond the user's own environment."""
+    return {
+        **plan.environment,
+        MARK: plan.credentials.stack_id,
+        # Threads of short lives otherwise keep an arena each: a third of Dagster's memory.
+        "MALLOC_ARENA_MAX": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _configuration_file(plan: Plan) -> Path:
+    return plan.home.run / "supervisord.conf"
+
+
+def _configuration(plan: Plan, programs: Iterable[Program]) -> str:
+    run = plan.home.run
+    sections = {
+        "unix_http_server": {
+            "file": plan.home.control_socket(plan.credentials.stack_id),
+            "chmod": "0600",
+            "username": "platform",
+            "password": plan.credentials.control_password,
+        },
+        "supervisord": {
+            "pidfile": run / "supervisord.pid",
+            "logfile": plan.home.logs / "supervisord.log",
+            "logfile_maxbytes": _LOG_BYTES,
+            "logfile_backups": _LOG_COPIES,
+            "directory": run,
+            "umask": "077",
+            "nocleanup": "true",
+            # Said aloud, or it warns.
+            **({"user": "root"} if os.geteuid() == 0 else {}),
+        },
+        "rpcinterface:supervisor": {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        },
+    } | {f"program:{program.name}": _program_section(plan, program) for program in programs}
+    return "\n".join(
+        f"[{title}]\n" + "".join(f"{name} = {_escaped(value)}\n" for name, value in section.items())
+        for title, section in sections.items()
+    )
+
+
+def _program_section(plan: Plan, program: Program) -> dict[str, object]:
+    environment = ",".join(f'{name}="{value}"' for name, value in program.environment.items())
+    return {
+        "command": shlex.join(str(argument) for argument in program.command),
+        "environment": environment,
+        "priority": program.priority,
+        "autostart": "false",
+        "autorestart": "true",
+        "startsecs": 1,
+        # The pause grows by a second each time.
+        "startretries": 5,
+        "stopsignal": program.stop_signal,
+        "stopwaitsecs": program.stop_seconds,
+        "killasgroup": "true",
+        "redirect_stderr": "true",
+        "stdout_logfile": plan.home.logs / f"{program.name}.log",
+        "stdout_logfile_maxbytes": _LOG_BYTES,
+        "stdout_logfile_backups": _LOG_COPIES,
+    }
+
+
+def _escaped(value: object) -> str:
+    """Per cent signs start an expansion in supervisor's files, and ` ;` a comment."""
+    return str(value).replace("%", "%%")

@@ -1,0 +1,260 @@
+"""RecordIO-protobuf, the form in which SageMaker's own algorithms take dense matrices.
+
+Lives here: float32 matrices with optional labels to bytes and back. Does not: sparse tensors,
+transport, and the JSON or CSV forms of an endpoint.
+
+Frame: `u32 magic | u32 length | payload | zeros to a multiple of 4`, little-endian; the payload is
+the protobuf message `Record` (features = 1, label = 2, both maps of string to Value). All records
+of a dense matrix have the same framing, so whole chunks are written and read as one strided array.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formats import recordio_message as message
+from formats.recordio_message import Frame, RecordIOError, Tensor
+
+__all__ = ["MAGIC", "RecordIOError", "decode", "encode"]
+
+MAGIC = 0xCED7230A
+_HEADER = struct.Struct("<II")
+_CHUNK_BYTES = 8 * 2**20
+
+
+def encode(
+    features: NDArray[np.float32],
+    labels: NDArray[np.float32] | NDArray[np.integer] | None = None,
+    *,
+    records_per_chunk: int | None = None,
+) -> Iterator[memoryview]:
+    """Writes a matrix as RecordIO, byte for byte as `sagemaker<3`'s dense encoder does.
+
+    Args:
+        features: (N, D) float32.
+        labels: (N,) float32, or integers of 32 bits, which become Int32 tensors as in the SDK.
+        records_per_chunk: Records in one chunk; by default as many as fit into 8 MiB.
+
+    Yields:
+        Chunks of whole records; each owns its memory. A matrix without rows yields none.
+
+    Raises:
+        RecordIOError: A dtype or shape is not one of the above.
+    """
+    _check_matrix(features)
+    if labels is not None:
+        _check_labels(labels, len(features))
+    if records_per_chunk is not None and records_per_chunk < 1:
+        raise RecordIOError(f"records_per_chunk is {records_per_chunk}; it must be at least 1")
+    record_bytes = len(message.record(features.shape[1], b"")) + 64
+    step = records_per_chunk or max(1, _CHUNK_BYTES // record_bytes)
+    return _chunks(features, labels, step)
+
+
+def decode(
+    data: bytes | bytearray | memoryview,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Reads RecordIO whose records all hold one dense vector and, all or none, one label.
+
+    Tensors may be float32, float64 or int32; records may differ in framing. Where neighbours share
+    their framing they are read as one strided view.
+
+    Returns:
+        The features, (N, D) float32, and the labels, (N,) float32, or None without labels. Where
+        the bytes allow it they are read-only views of `data`. Labels beyond 2**24 lose what
+        float32 cannot hold.
+
+    Raises:
+        RecordIOError: The bytes end early, are no RecordIO, hold no record, or hold sparse,
+            uneven or partly labelled records. The message names the byte where it went wrong.
+    """
+    buffer = np.frombuffer(data, np.uint8)
+    if not buffer.size:
+        raise RecordIOError("the data holds no record: it is empty")
+    features: list[NDArray[np.float32]] = []
+    labels: list[NDArray[np.float32]] = []
+    position = 0
+    while position < buffer.size:
+        frame = _frame(buffer, position)
+        _check_even(frame, features, labels)
+        count = _run_length(buffer, frame)
+        rows = buffer[position : position + count * frame.size].reshape(count, frame.size)
+        features.append(_column(rows, frame, frame.features))
+        if frame.label is not None:
+            labels.append(_column(rows, frame, frame.label)[:, 0])
+        position += count * frame.size
+    return _joined(features), _joined(labels) if labels else None
+
+
+def _check_matrix(features: NDArray[np.float32]) -> None:
+    if features.ndim != 2 or features.dtype != np.float32 or features.shape[1] == 0:
+        raise RecordIOError(
+            f"features are {features.dtype} of shape {features.shape}; "
+            "give float32 of shape (rows, at least one column)"
+        )
+
+
+def _check_labels(labels: NDArray[np.float32] | NDArray[np.integer], rows: int) -> None:
+    if labels.shape != (rows,):
+        raise RecordIOError(f"labels have shape {labels.shape}; features have {rows} rows")
+    if labels.dtype == np.float32:
+        return
+    if labels.dtype.kind not in "iu":
+        raise RecordIOError(f"labels are {labels.dtype}; give float32 or integers")
+    if rows and (labels.min() < -(2**31) or labels.max() >= 2**31):
+        raise RecordIOError("an integer label does not fit into 32 bits")
+
+
+def _chunks(
+    features: NDArray[np.float32],
+    labels: NDArray[np.float32] | NDArray[np.integer] | None,
+    step: int,
+) -> Iterator[memoryview]:
+    for start in range(0, len(features), step):
+        rows = features[start : start + step]
+        if labels is None:
+            yield _even_chunk(rows, b"")
+            continue
+        part = labels[start : start + step]
+        if part.dtype == np.float32:
+            yield _even_chunk(rows, message.float_label(0.0), part.astype("<f4", copy=False))
+        elif part.min() >= 0 and part.max() < 128:
+            yield _even_chunk(rows, message.int_label(0), part.astype(np.uint8))
+        else:
+            yield _uneven_chunk(rows, part.astype(np.int64))
+
+
+def _even_chunk(
+    rows: NDArray[np.float32],
+    label: bytes,
+    values: NDArray[np.float32] | NDArray[np.uint8] | None = None,
+) -> memoryview:
+    """One record is laid out in bytes; its framing is broadcast and its values are filled in."""
+    template = np.frombuffer(_framed(message.record(rows.shape[1], label)), np.uint8)
+    first = _HEADER.size + message.features_offset(rows.shape[1])
+    end = first + rows.shape[1] * 4
+    chunk = np.empty((len(rows), template.size), np.uint8)
+    chunk[:, :first] = template[:first]
+    chunk[:, end:] = template[end:]
+    # A view of (rows, D) float32 at an odd stride: NumPy copes with unaligned stores.
+    _field(chunk, first, "<f4", rows.shape[1])[:] = rows
+    if values is not None:
+        # The label's value is the last thing in the message, before the padding.
+        at = end + len(label) - values.dtype.itemsize
+        _field(chunk, at, values.dtype, 1)[:, 0] = values
+    return chunk.reshape(-1).data
+
+
+def _uneven_chunk(rows: NDArray[np.float32], labels: NDArray[np.int64]) -> memoryview:
+    """Int32 labels are varints: from 128 on, and below 0, records differ in length."""
+    parts = [
+        _framed(
+            message.record(len(row), message.int_label(int(label)), row.astype("<f4").tobytes())
+        )
+        for row, label in zip(rows, labels, strict=True)
+    ]
+    return memoryview(b"".join(parts))
+
+
+def _framed(payload: bytes) -> bytes:
+    return _HEADER.pack(MAGIC, len(payload)) + payload + bytes(-len(payload) % 4)
+
+
+def _field(
+    rows: NDArray[np.uint8], offset: int, dtype: np.dtype[np.generic] | str, width: int
+) -> NDArray[np.generic]:
+    kind = np.dtype(dtype)
+    return np.ndarray(
+        (len(rows), width), kind, rows, offset, strides=(rows.shape[1], kind.itemsize)
+    )
+
+
+def _frame(buffer: NDArray[np.uint8], position: int) -> Frame:
+    """Parses the one record that starts at `position`."""
+    start = position + _HEADER.size
+    if start > buffer.size:
+        raise RecordIOError(f"the data ends within the header of the record at byte {position}")
+    magic, length = _HEADER.unpack(buffer[position:start].tobytes())
+    if magic != MAGIC:
+        raise RecordIOError(
+            f"no RecordIO at byte {position}: the magic number is {magic:#010x}, not {MAGIC:#010x}"
+        )
+    end = start + length + -length % 4
+    if end > buffer.size:
+        raise RecordIOError(
+            f"the data ends within the record at byte {position}: "
+            f"{end - position} bytes announced, {buffer.size - position} there"
+        )
+    return message.parse(buffer, position, start, start + length, end)
+
+
+def _check_even(
+    frame: Frame, features: list[NDArray[np.float32]], labels: list[NDArray[np.float32]]
+) -> None:
+    if not features:
+        return
+    width = features[0].shape[1]
+    if frame.features.count != width:
+        raise RecordIOError(
+            f"the record at byte {frame.position} has {frame.features.count} features; "
+            f"those before it have {width}"
+        )
+    if (frame.label is not None) != bool(labels):
+        raise RecordIOError(
+            f"the record at byte {frame.position} {'has' if not labels else 'lacks'} a label, "
+            "unlike those before it"
+        )
+
+
+def _run_length(buffer: NDArray[np.uint8], frame: Frame) -> int:
+    """How many records from this one on differ in nothing but their values.
+
+    The window doubles, so that data of ever-changing framing cost no more than linear time.
+    """
+    if not frame.strided:
+        return 1
+    available = (buffer.size - frame.position) // frame.size
+    fixed = np.ones(frame.size, np.bool_)
+    for tensor in frame.tensors:
+        fixed[tensor.start - frame.position : tensor.end - frame.position] = False
+    columns = np.flatnonzero(fixed)
+    first = buffer[frame.position : frame.position + frame.size][columns]
+    run, window = 1, 64
+    while run < available:
+        stop = min(available, run + window)
+        at = frame.position + run * frame.size
+        rows = buffer[at : frame.position + stop * frame.size].reshape(stop - run, frame.size)
+        same = (rows[:, columns] == first).all(axis=1)
+        if frame.label is not None and frame.label.kind == "i4":
+            # A byte with its high bit set begins a longer varint: another framing.
+            same &= rows[:, frame.label.start - frame.position] < 128
+        if not same.all():
+            return run + int(same.argmin())
+        run, window = stop, window * 2
+    return run
+
+
+def _column(rows: NDArray[np.uint8], frame: Frame, tensor: Tensor) -> NDArray[np.float32]:
+    if tensor.values is not None:
+        return _as_float32(tensor.values.reshape(1, -1), frame)
+    dtype = np.dtype(np.uint8) if tensor.kind == "i4" else np.dtype(f"<{tensor.kind}")
+    return _as_float32(_field(rows, tensor.start - frame.position, dtype, tensor.count), frame)
+
+
+def _as_float32(values: NDArray[np.generic], frame: Frame) -> NDArray[np.float32]:
+    try:
+        with np.errstate(over="raise"):
+            # Without a conversion this is a view: a matrix is not held twice.
+            return values.astype(np.float32, copy=not values.flags.aligned)
+    except FloatingPointError as error:
+        raise RecordIOError(
+            f"a value at or after byte {frame.position} is too large for float32"
+        ) from error
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,106 @@
+"""How prices changed: first and last price of every listing, and the change per day.
+
+Pure functions of pandas. The state is what a day leaves for the next: one row per listing that
+ever had a price, also of those that had only one.
+"""
+
+import pandas as pd
+import pyarrow as pa
+
+NAMES = 5
+"""How many rises and how many falls are named."""
+
+STATE_SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("first_date", pa.date32()),
+        ("first_price", pa.float64()),
+        ("last_date", pa.date32()),
+        ("last_price", pa.float64()),
+    ]
+)
+SCHEMA = STATE_SCHEMA.append(pa.field("price_change_per_day", pa.float64()))
+
+EPOCH = pd.Timestamp("1970-01-01")
+
+
+def empty_state() -> pd.DataFrame:
+    """The state before the first snapshot: no listing ever had a price."""
+    return state_from_arrow(STATE_SCHEMA.empty_table())
+
+
+def fold(state: pd.DataFrame, date: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """The state after one more day.
+
+    Args:
+        state: as of an earlier date; indexed by `id` in ascending order, with `first_day` and
+            `last_day` (days since 1970) and `first_price` and `last_price`.
+        date: the day, later than all in the state.
+        rows: the day's snapshot: `id` unique, `price` NaN where there is none.
+
+    Returns:
+        A new state. A null price is no price and changes nothing; 0 is a price.
+    """
+    day = (pd.Timestamp(date) - EPOCH).days
+    prices = rows.loc[rows["price"].notna(), ["id", "price"]].set_index("id")["price"]
+    merged = state.join(prices.sort_index(), how="outer")
+    priced = merged["price"].notna()
+    new = merged["first_price"].isna()
+    return pd.DataFrame(
+        {
+            "first_day": merged["first_day"].mask(new, day).astype("int32"),
+            "first_price": merged["first_price"].mask(new, merged["price"]),
+            "last_day": merged["last_day"].mask(priced, day).astype("int32"),
+            "last_price": merged["last_price"].mask(priced, merged["price"]),
+        }
+    )
+
+
+def changes(state: pd.DataFrame) -> pd.DataFrame:
+    """Every listing with prices on two dates at least, in the order of ids.
+
+    The change per day is (last price - first price) / days between the two.
+    """
+    moved = state[state["last_day"] > state["first_day"]]
+    days = moved["last_day"] - moved["first_day"]
+    return moved.assign(price_change_per_day=(moved["last_price"] - moved["first_price"]) / days)
+
+
+def biggest_increases(table: pd.DataFrame) -> pd.DataFrame:
+    """The five biggest rises, real ones only; equal ones in the order of ids."""
+    rises = table[table["price_change_per_day"] > 0]
+    return rises.sort_values("price_change_per_day", ascending=False, kind="stable").head(NAMES)
+
+
+def biggest_decreases(table: pd.DataFrame) -> pd.DataFrame:
+    """The five biggest falls, real ones only; equal ones in the order of ids."""
+    falls = table[table["price_change_per_day"] < 0]
+    return falls.sort_values("price_change_per_day", kind="stable").head(NAMES)
+
+
+def to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """A state or a table of changes as it is stored."""
+    columns = {
+        "id": pa.array(frame.index.to_numpy(), pa.int64()),
+        "first_date": pa.array(frame["first_day"].to_numpy(), pa.int32()).cast(pa.date32()),
+        "first_price": pa.array(frame["first_price"].to_numpy(), pa.float64()),
+        "last_date": pa.array(frame["last_day"].to_numpy(), pa.int32()).cast(pa.date32()),
+        "last_price": pa.array(frame["last_price"].to_numpy(), pa.float64()),
+    }
+    if "price_change_per_day" in schema.names:
+        change = frame["price_change_per_day"].to_numpy()
+        columns["price_change_per_day"] = pa.array(change, pa.float64())
+    return pa.table(columns, schema=schema)
+
+
+def state_from_arrow(table: pa.Table) -> pd.DataFrame:
+    """A stored state as a frame."""
+    return pd.DataFrame(
+        {
+            "first_day": table["first_date"].cast(pa.int32()).to_numpy(),
+            "first_price": table["first_price"].to_numpy(),
+            "last_day": table["last_date"].cast(pa.int32()).to_numpy(),
+            "last_price": table["last_price"].to_numpy(),
+        },
+        index=pd.Index(table["id"].to_numpy(), name="id", dtype="int64"),
+    )

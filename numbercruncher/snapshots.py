@@ -1,0 +1,227 @@
+"""Snapshots of the listings: which there are, and their rows, by their manifests.
+
+Only what is crunched is read of them: four columns, checked against the manifest's digest.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from numbercruncher.errors import (
+    MissingObjectError,
+    SnapshotInvalidError,
+    SnapshotMissingError,
+    StoreUnavailableError,
+)
+from numbercruncher.manifests import MANIFEST, File, Manifest, ManifestError, decode
+from numbercruncher.store import Content, Store
+
+NAMES = pa.dictionary(pa.int32(), pa.string())
+COLUMNS: Mapping[str, pa.DataType] = {
+    "id": pa.int64(),
+    "price": pa.float64(),
+    "neighbourhood": NAMES,
+    "room_type": NAMES,
+}
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A snapshot as a listing of the bucket shows it.
+
+    Attributes:
+        manifest_etag: the MD5 of its manifest, on stores whose ETags are.
+        fingerprint: changes as soon as any object of it is written anew.
+    """
+
+    date: str
+    manifest_key: str
+    manifest_etag: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The rows of one day: `id` int64 unique, `price` float64 (NaN where there is none),
+    `neighbourhood` and `room_type` as categories (missing where null)."""
+
+    date: str
+    rows: pd.DataFrame
+
+
+def find_snapshots(store: Store, prefix: str, up_to: str) -> dict[str, Reference]:
+    """All snapshots that have a manifest, up to and including a date, by date."""
+    start = f"{prefix}/date="
+    objects: dict[str, list[str]] = {}
+    manifests: dict[str, str] = {}
+    for entry in store.entries(start, up_to=f"{start}{up_to}0"):
+        date, _, name = entry.key.removeprefix(start).partition("/")
+        objects.setdefault(date, []).append(f"{name} {entry.etag} {entry.bytes}")
+        if name == MANIFEST:
+            manifests[date] = entry.etag
+    return {
+        date: Reference(
+            date=date,
+            manifest_key=f"{start}{date}/{MANIFEST}",
+            manifest_etag=etag,
+            fingerprint=hashlib.sha256("\n".join(objects[date]).encode()).hexdigest(),
+        )
+        for date, etag in manifests.items()
+    }
+
+
+def decode_manifest(data: bytes, place: str, date: str) -> Manifest:
+    """A snapshot's manifest, checked for what is needed of it.
+
+    Raises:
+        SnapshotInvalidError: it is none, belongs to another date, or lacks a column.
+    """
+    try:
+        manifest = decode(data)
+    except ManifestError as error:
+        raise SnapshotInvalidError(
+            f"The manifest {place} cannot be read: {error}. Materialise the snapshot of {date}"
+            " again."
+        ) from error
+    if manifest.partition != date:
+        raise SnapshotInvalidError(
+            f"The manifest {place} is that of {manifest.partition}; materialise the snapshot of"
+            f" {date} again."
+        )
+    missing = [name for name in COLUMNS if name not in {c.name for c in manifest.columns}]
+    if missing:
+        raise SnapshotInvalidError(
+            f"The snapshot of {date} has no column {' and no column '.join(missing)};"
+            " export it with the columns id, price, neighbourhood and room_type."
+        )
+    return manifest
+
+
+def read_snapshot(store: Store, reference: Reference) -> tuple[Manifest, bytes, Snapshot]:
+    """Reads the columns that are crunched of one day's snapshot.
+
+    Returns:
+        Its manifest, the manifest's bytes, and the rows.
+
+    Raises:
+        SnapshotInvalidError: it is not what its manifest promises, or cannot be crunched.
+        SnapshotMissingError: it has just gone.
+        StoreError: it could not be read.
+    """
+    date = reference.date
+    try:
+        data = store.get(reference.manifest_key)
+    except MissingObjectError as error:
+        raise SnapshotMissingError(missing_snapshot(date)) from error
+    place = f"s3://{store.bucket}/{reference.manifest_key}"
+    manifest = decode_manifest(data, place, date)
+    folder = reference.manifest_key.removesuffix(MANIFEST)
+    tables = [_read_file(store, folder, file, date) for file in manifest.files]
+    schema = pa.schema(list(COLUMNS.items()))
+    table = pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
+    return manifest, data, Snapshot(date, _checked_frame(table, manifest))
+
+
+def missing_snapshot(date: str) -> str:
+    """The sentence for a date that was asked for and has no snapshot."""
+    return (
+        f"There is no snapshot of {date}: it has no manifest. Materialise the snapshot of {date}"
+        " first."
+    )
+
+
+def _read_file(store: Store, folder: str, file: File, date: str) -> pa.Table:
+    place = f"s3://{store.bucket}/{folder}{file.name}"
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _read_once(store, folder + file.name, file, place)
+        except MissingObjectError as error:
+            raise SnapshotInvalidError(
+                f"{place} is missing though its manifest names it; materialise the snapshot of"
+                f" {date} again."
+            ) from error
+        except StoreUnavailableError:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(0.5 * attempt)
+    raise AssertionError("unreachable")
+
+
+def _read_once(store: Store, key: str, file: File, place: str) -> pa.Table:
+    failure: Exception | None = None
+    table: pa.Table | None = None
+    with store.open(key) as content:
+        try:
+            table = _parse(content, file.name)
+        except (pa.ArrowException, OSError) as error:
+            failure = error
+        digest = content.finish()
+    if digest != file.sha256:
+        raise SnapshotInvalidError(
+            f"{place} is not what its manifest promises (its sha256 is {digest[:12]}…, not"
+            f" {file.sha256[:12]}…); materialise this snapshot again."
+        )
+    if table is None:
+        raise SnapshotInvalidError(
+            f"{place} cannot be read: {failure}. Export the snapshot again with columns of the"
+            " types id int64, price double, neighbourhood and room_type string."
+        )
+    return table
+
+
+def _parse(content: Content, name: str) -> pa.Table:
+    if name.endswith(".parquet"):
+        source = pa.BufferReader(content.read())
+        table = pq.read_table(source, columns=list(COLUMNS), use_threads=False)
+        return table.select(list(COLUMNS)).cast(pa.schema(list(COLUMNS.items())))
+    stream = pa.PythonFile(content, mode="r")
+    if name.endswith(".gz"):
+        stream = pa.CompressedInputStream(stream, "gzip")
+    return csv.open_csv(
+        stream,
+        read_options=csv.ReadOptions(block_size=1 << 20, use_threads=False),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            include_columns=list(COLUMNS),
+            column_types=COLUMNS,
+            # As COPY writes it: nothing is null, "" is an empty text, and Na is somebody's name.
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    ).read_all()
+
+
+def _checked_frame(table: pa.Table, manifest: Manifest) -> pd.DataFrame:
+    date = manifest.partition
+    again = f"correct the table and materialise the snapshot of {date} again"
+    if table.num_rows != manifest.rows:
+        raise SnapshotInvalidError(
+            f"The snapshot of {date} has {table.num_rows} rows where its manifest says"
+            f" {manifest.rows}; {again}."
+        )
+    if table["id"].null_count:
+        raise SnapshotInvalidError(f"The snapshot of {date} has a row without an id; {again}.")
+    priced = table.filter(table["price"].is_valid())
+    odd = ~np.isfinite(priced["price"].to_numpy())
+    if odd.any():
+        listing = priced["id"].to_numpy()[odd][0]
+        raise SnapshotInvalidError(
+            f"The price of listing {listing} in the snapshot of {date} is not a number; {again}."
+        )
+    frame = table.to_pandas()
+    twice = frame["id"].duplicated()
+    if twice.any():
+        raise SnapshotInvalidError(
+            f"The snapshot of {date} has listing {frame['id'][twice].iloc[0]} more than once;"
+            f" {again}."
+        )
+    return frame

@@ -1,0 +1,49 @@
+"""Tables as Parquet bytes and as records: the same table always gives the same bytes.
+
+What the columns mean is not known here.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from numbercruncher.manifests import Column
+
+ROWS_PER_GROUP = 262_144
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as Parquet, every choice pinned that could differ between two machines."""
+    buffer = io.BytesIO()
+    pq.write_table(
+        table.replace_schema_metadata(None).combine_chunks(),
+        buffer,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        row_group_size=ROWS_PER_GROUP,
+        store_schema=True,
+    )
+    return buffer.getvalue()
+
+
+def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
+    """The columns of a schema by Arrow's names, without the unit of dates."""
+    return tuple(Column(field.name, _type_name(field.type)) for field in schema)
+
+
+def records_of(table: pa.Table) -> Iterator[Mapping[str, Any]]:
+    """The rows as plain dicts; dates as ISO text, integers exact, null as None."""
+    for record in table.to_pylist():
+        yield {
+            name: value.isoformat() if hasattr(value, "isoformat") else value
+            for name, value in record.items()
+        }
+
+
+def _type_name(type_: pa.DataType) -> str:
+    return {"date32[day]": "date32"}.get(str(type_), str(type_))

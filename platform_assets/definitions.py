@@ -1,0 +1,68 @@
+"""The one place where assets, checks, jobs and resources meet: what Dagster loads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from jobs import airbnb as airbnb_jobs
+from jobs import housekeeping
+from jobs import mnist as mnist_jobs
+from platform_assets.airbnb import checks as airbnb_checks
+from platform_assets.airbnb.listings import ListingsTable, listings
+from platform_assets.airbnb.processed import airbnb_results
+from platform_assets.airbnb.snapshots import airbnb_snapshot
+from platform_assets.mnist import checks as mnist_checks
+from platform_assets.mnist.classifier import mnist_classifier
+from platform_assets.mnist.dataset import mnist_dataset
+from platform_assets.mnist.endpoint import Endpoint, mnist_endpoint
+from platform_assets.mnist.model import mnist_model
+from platform_assets.mnist.raw import PublicMnist, public_mnist, raw_mnist
+from resources import settings
+
+
+def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Everything that there is. Nothing outside is reached for it.
+
+    Args:
+        resource_overrides: Resources by their keys, in the place of those of the environment.
+    """
+    return dg.Definitions(
+        assets=[
+            public_mnist,
+            raw_mnist,
+            mnist_dataset,
+            mnist_model,
+            mnist_classifier,
+            mnist_endpoint,
+            listings,
+            airbnb_snapshot,
+            airbnb_results,
+        ],
+        asset_checks=[
+            *dg.load_asset_checks_from_modules([mnist_checks, airbnb_checks]),
+        ],
+        jobs=[mnist_jobs.digits_job, airbnb_jobs.listings_job],
+        schedules=[mnist_jobs.digits_daily, airbnb_jobs.listings_daily],
+        sensors=[mnist_jobs.public_digits_changed, *housekeeping.SENSORS],
+        resources={**_resources(settings.Settings()), **(resource_overrides or {})},
+    )
+
+
+def _resources(env: settings.Settings) -> dict[str, Any]:
+    return {
+        "digits_store": settings.object_store("PLATFORM_BUCKET"),
+        "listings_store": settings.object_store("PLATFORM_AIRBNB_BUCKET"),
+        "public": PublicMnist(uri=env.mnist_source),
+        "postgres": settings.postgres(env),
+        "listings_table": ListingsTable(format=env.snapshot_format),
+        "sagemaker": settings.sagemaker(env),
+        "endpoint": Endpoint(name=env.endpoint_name, instance_type=env.instance_type),
+        "docker": settings.docker(env),
+    }
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location."""
+    return build_defs()

@@ -1,0 +1,106 @@
+"""Which digit a cluster stands for, and what follows from it: pure functions on arrays.
+
+A cluster is not a digit. Here each cluster gets one, and the centroids are laid out anew so that
+whoever asks the endpoint reads the digit off the answer itself: `digit = cluster mod 10`.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+DIGITS = 10
+# A digit without any cluster gets a centroid that no picture (values 0..1) is ever nearest to.
+OUT_OF_REACH = np.float32(1e6)
+_ROWS_AT_ONCE = 4096
+
+
+def nearest(images: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The index of each image's nearest centroid by Euclidean distance, the lowest where equal.
+
+    Args:
+        images: (n, d) float32.
+        centroids: (k, d) float32.
+
+    Returns:
+        (n,) int64.
+    """
+    points = centroids.astype(np.float64)
+    squares = np.einsum("kd,kd->k", points, points)
+    found = np.empty(len(images), np.int64)
+    for start in range(0, len(images), _ROWS_AT_ONCE):
+        block = images[start : start + _ROWS_AT_ONCE].astype(np.float64)
+        found[start : start + len(block)] = np.argmin(squares - 2 * (block @ points.T), axis=1)
+    return found
+
+
+def digits_of_clusters(
+    centroids: NDArray[np.float32],
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """The digit of each cluster, from labelled digits that training never saw.
+
+    The majority among a cluster's digits decides, the lower digit where equal; a cluster that
+    none of them falls into gets the digit of the one that is nearest to its centroid.
+
+    Args:
+        centroids: (k, d) float32.
+        images: (n, d) float32, n > 0.
+        labels: (n,) int64 in 0..9.
+
+    Returns:
+        (k,) int64 in 0..9.
+    """
+    votes = np.zeros((len(centroids), DIGITS), np.int64)
+    np.add.at(votes, (nearest(images, centroids), labels), 1)
+    by_neighbour = labels[nearest(centroids, images)]
+    return np.where(votes.any(axis=1), votes.argmax(axis=1), by_neighbour)
+
+
+def renumber(centroids: NDArray[np.float32], digits: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Lay the centroids out so that number `digit + 10·j` belongs to `digit`.
+
+    A digit with fewer clusters than others repeats its first one; a digit with none gets one that
+    is out of reach. Which picture gets which digit stays as it was.
+
+    Args:
+        centroids: (k, d) float32.
+        digits: (k,) int64, the digit of each.
+
+    Returns:
+        (10·m, d) float32, m the most clusters that any digit has.
+    """
+    most = int(np.bincount(digits, minlength=DIGITS).max())
+    laid_out = np.full((most, DIGITS, centroids.shape[1]), OUT_OF_REACH, np.float32)
+    for digit in range(DIGITS):
+        own = centroids[digits == digit]
+        if len(own):
+            laid_out[: len(own), digit] = own
+            laid_out[len(own) :, digit] = own[0]
+    return laid_out.reshape(most * DIGITS, -1)
+
+
+def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often the digit of the row was taken for the digit of the column: (10, 10) int64."""
+    counts = np.zeros((DIGITS, DIGITS), np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+def picture(centroids: NDArray[np.float32], columns: int = 2 * DIGITS) -> bytes:
+    """The centroids as one PNG, 28×28 pixels each, a column for each digit (or two).
+
+    Args:
+        centroids: (n, 784) float32, ink high.
+        columns: How many stand side by side.
+    """
+    tiles = np.where(centroids >= OUT_OF_REACH, 0, centroids).reshape(-1, 28, 28)
+    rows = -(-len(tiles) // columns)
+    sheet = np.zeros((rows * columns, 28, 28), np.float32)
+    sheet[: len(tiles)] = tiles
+    pixels = sheet.reshape(rows, columns, 28, 28).transpose(0, 2, 1, 3).reshape(rows * 28, -1)
+    out = io.BytesIO()
+    Image.fromarray(np.clip(255 - 255 * pixels, 0, 255).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()

@@ -1,0 +1,138 @@
+"""What must hold of the digits, date by date; the blocking ones stop what is downstream."""
+
+import gzip
+
+import dagster as dg
+import numpy as np
+
+from platform_assets.mnist import classifier, dataset, raw
+from platform_assets.outcomes import Verdict, check_each
+from platform_assets.partitions import DAILY
+from platform_assets.upstream import require_manifest
+from resources.s3 import ObjectStore
+from resources.s3_manifest import file_key, open_file, verify
+
+# In the public file each digit has between 9.0 % and 11.3 % of a split; in a tenth of it, chance
+# takes that to about 7 % and 13 %.
+LEAST_SHARE, LARGEST_SHARE = 0.05, 0.20
+_BLOCK_BYTES = 1 << 20
+
+
+@dg.asset_check(
+    asset=raw.raw_mnist,
+    name="intact",
+    blocking=True,
+    partitions_def=DAILY,
+    description="The copy has the bytes that its manifest names, and is a whole gzip file.",
+)
+def raw_intact(
+    context: dg.AssetCheckExecutionContext, digits_store: ObjectStore
+) -> dg.AssetCheckResult:
+    return check_each(context, lambda date: judge_raw(digits_store, date))
+
+
+def judge_raw(store: ObjectStore, date: str) -> Verdict:
+    """Read the whole copy once: its sha256 by the manifest, its CRC and length by gzip's trailer."""
+    at = raw.prefix(date)
+    manifest = require_manifest(store, at, "mnist/raw")
+    try:
+        with (
+            open_file(store, at, manifest.file(raw.FILE)) as compressed,
+            gzip.open(compressed) as plain,
+        ):
+            expanded = 0
+            while block := plain.read(_BLOCK_BYTES):
+                expanded += len(block)
+                if expanded > dataset.MAX_EXPANDED_BYTES:
+                    return Verdict(False, f"It expands to more than {expanded:,} bytes.")
+    except (gzip.BadGzipFile, EOFError) as error:
+        uri = store.uri(file_key(at, raw.FILE))
+        return Verdict(False, f"{uri} is not a whole gzip file: {error}")
+    return Verdict(True, "Whole.", {"bytes": manifest.size, "expanded_bytes": expanded})
+
+
+@dg.asset_check(
+    asset=dataset.mnist_dataset,
+    name="well_formed",
+    blocking=True,
+    partitions_def=DAILY,
+    description="Every channel decodes to finite 784-pixel digits in 0..1 with labels in 0..9.",
+)
+def dataset_well_formed(
+    context: dg.AssetCheckExecutionContext, digits_store: ObjectStore
+) -> dg.AssetCheckResult:
+    return check_each(context, lambda date: judge_dataset(digits_store, date))
+
+
+def judge_dataset(store: ObjectStore, date: str) -> Verdict:
+    """Decode every channel as SageMaker does."""
+    manifest = require_manifest(store, dataset.prefix(date), "mnist/dataset")
+    for channel in dataset.CHANNELS:
+        features, labels = classifier.read_channel(store, date, manifest, channel)
+        expected = sum(manifest.extra["digits"][channel].values())
+        if features.shape != (expected, dataset.PIXELS):
+            return Verdict(False, f"{channel} has the shape {features.shape}.")
+        if not (np.isfinite(features).all() and features.min() >= 0 and features.max() <= 1):
+            return Verdict(False, f"{channel} has features outside of 0..1.")
+        if labels.min() < 0 or labels.max() > 9:
+            return Verdict(False, f"{channel} has labels outside of 0..9.")
+    return Verdict(True, "Well-formed.", {"digits": manifest.rows})
+
+
+@dg.asset_check(
+    asset=dataset.mnist_dataset,
+    name="balanced",
+    blocking=True,
+    partitions_def=DAILY,
+    description=f"Each digit has {LEAST_SHARE:.0%} to {LARGEST_SHARE:.0%} of every channel.",
+)
+def dataset_balanced(
+    context: dg.AssetCheckExecutionContext, digits_store: ObjectStore
+) -> dg.AssetCheckResult:
+    return check_each(context, lambda date: judge_balance(digits_store, date))
+
+
+def judge_balance(store: ObjectStore, date: str) -> Verdict:
+    """Count the labels of every channel anew."""
+    manifest = require_manifest(store, dataset.prefix(date), "mnist/dataset")
+    shares: dict[str, float] = {}
+    for channel in dataset.CHANNELS:
+        _, labels = classifier.read_channel(store, date, manifest, channel)
+        found = np.bincount(labels, minlength=10) / len(labels)
+        shares |= {f"{channel}_least": found.min(), f"{channel}_largest": found.max()}
+        odd = [d for d in range(10) if not LEAST_SHARE <= found[d] <= LARGEST_SHARE]
+        if odd:
+            said = ", ".join(f"{digit} has {found[digit]:.1%}" for digit in odd)
+            return Verdict(False, f"{channel} is not balanced: {said}.", shares)
+    return Verdict(True, "Balanced.", shares)
+
+
+@dg.asset_check(
+    asset=classifier.mnist_classifier,
+    name="accuracy_above_gate",
+    blocking=True,
+    partitions_def=DAILY,
+    description="The classifier passed its gate, and its files are as published.",
+)
+def accuracy_above_gate(
+    context: dg.AssetCheckExecutionContext, digits_store: ObjectStore
+) -> dg.AssetCheckResult:
+    return check_each(context, lambda date: judge_classifier(digits_store, date))
+
+
+def judge_classifier(store: ObjectStore, date: str) -> Verdict:
+    """The gate's verdict as published, on files that are as published."""
+    at = classifier.prefix(date)
+    manifest = require_manifest(store, at, "mnist/classifier")
+    if problems := verify(store, at):
+        return Verdict(False, " ".join(problems))
+    evaluation = classifier.read_evaluation(store, date, manifest)
+    accuracy, least = evaluation["accuracy"], evaluation["min_accuracy"]
+    return Verdict(
+        passed=evaluation["passed"] and accuracy >= least,
+        description=(
+            f"It classifies {accuracy:.1%} of {evaluation['test_digits']} test digits rightly; "
+            f"the gate asks for {least:.1%}."
+        ),
+        metadata={"accuracy": accuracy, "min_accuracy": least},
+    )

@@ -1,0 +1,127 @@
+"""The digits as SageMaker reads them: train, validation and test channels in RecordIO-protobuf.
+
+How a pickle is read safely and how a digit is prepared stands in `formats`.
+"""
+
+from collections import Counter
+
+import dagster as dg
+import numpy as np
+
+from formats import digit_images, mnist_pickle, recordio
+from platform_assets.mnist import raw
+from platform_assets.outcomes import Made, make_each, report
+from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
+from platform_assets.upstream import require_manifest
+from resources.columns import Column
+from resources.s3 import ObjectStore
+from resources.s3_manifest import Manifest, file_key, read_file, read_manifest
+from resources.s3_publication import Publication
+
+CHANNELS = ("train", "validation", "test")
+CODE_VERSION = "1"
+PIXELS = 28 * 28
+# The public file has 16 MB and expands to 220 MB; a file of ten times as many digits is not it.
+MAX_COMPRESSED_BYTES = 256 * 2**20
+MAX_EXPANDED_BYTES = 1024 * 2**20
+# Enough digits for one part of a multipart upload, so that memory does not grow with the file.
+_DIGITS_AT_ONCE = 2000
+
+
+def prefix(date: str) -> str:
+    """Where a date's channels stand."""
+    return f"mnist/dataset/date={date}"
+
+
+def channel_file(channel: str) -> str:
+    """Name of a channel's file below the prefix; SageMaker is given the folder."""
+    return f"{channel}/data.rec"
+
+
+@dg.asset(
+    key=["mnist", "dataset"],
+    deps=[raw.raw_mnist],
+    group_name="mnist",
+    kinds={"s3", "numpy"},
+    owners=["team:data-engineering"],
+    description=(
+        "The day's digits, prepared as every picture is before it is classified, as RecordIO-"
+        "protobuf: 784 float32 features in 0..1 with high ink, and the digit as label."
+    ),
+    code_version=CODE_VERSION,
+    partitions_def=DAILY,
+    backfill_policy=ONE_RUN,
+    retry_policy=RETRIES,
+)
+def mnist_dataset(
+    context: dg.AssetExecutionContext, digits_store: ObjectStore
+) -> dg.MaterializeResult:
+    return report(
+        context, make_each(context.partition_keys, lambda date: extract(digits_store, date))
+    )
+
+
+def extract(store: ObjectStore, date: str) -> Made:
+    """Read a date's pickle and publish its channels; nothing to do where they are there.
+
+    Raises:
+        formats.mnist_pickle.MnistPickleError: The file is not the digits in the public format.
+    """
+    source = require_manifest(store, raw.prefix(date), "mnist/raw")
+    inputs = {file_key(raw.prefix(date), raw.FILE): source.file(raw.FILE).sha256}
+    manifest = read_manifest(store, prefix(date))
+    unchanged = (
+        manifest is not None and manifest.inputs == inputs and manifest.code_version == CODE_VERSION
+    )
+    if manifest is None or not unchanged:
+        compressed = read_file(
+            store, raw.prefix(date), source.file(raw.FILE), max_bytes=MAX_COMPRESSED_BYTES
+        )
+        splits = mnist_pickle.load(
+            compressed,
+            max_compressed_bytes=MAX_COMPRESSED_BYTES,
+            max_expanded_bytes=MAX_EXPANDED_BYTES,
+        )
+        manifest = publish_channels(store, date, splits, inputs)
+    return Made(
+        metadata={
+            "dagster/uri": store.uri(prefix(date)),
+            "dagster/partition_row_count": manifest.rows,
+            "dagster/column_schema": dg.TableSchema(
+                columns=[dg.TableColumn(c.name, c.type) for c in manifest.columns]
+            ),
+            **{f"{channel}_digits": manifest.extra["digits"][channel] for channel in CHANNELS},
+            "bytes": manifest.size,
+            "unchanged": unchanged,
+        },
+        data_version=manifest.content_sha256,
+    )
+
+
+def publish_channels(
+    store: ObjectStore, date: str, splits: mnist_pickle.MnistDataset, inputs: dict[str, str]
+) -> Manifest:
+    """Write the three channels, prepared and encoded in bounded memory, and their manifest."""
+    digits: dict[str, dict[str, int]] = {}
+    with Publication(store, prefix(date)) as publication:
+        for channel in CHANNELS:
+            split = getattr(splits, channel)
+            out = publication.open(channel_file(channel))
+            for start in range(0, len(split.images), _DIGITS_AT_ONCE):
+                rows = slice(start, start + _DIGITS_AT_ONCE)
+                images = digit_images.prepare(split.images[rows])
+                for chunk in recordio.encode(images, split.labels[rows].astype(np.float32)):
+                    out.write(chunk)
+            counts = Counter(split.labels.tolist())
+            digits[channel] = {str(digit): counts[digit] for digit in range(10)}
+        return publication.commit(
+            partition=date,
+            rows=sum(sum(counts.values()) for counts in digits.values()),
+            columns=[
+                Column(name="values", type=f"float32[{PIXELS}]"),
+                Column(name="label", type="float32"),
+            ],
+            code_version=CODE_VERSION,
+            inputs=inputs,
+            extra={"digits": digits},
+        ).manifest

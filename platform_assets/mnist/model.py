@@ -1,0 +1,209 @@
+"""The k-means model: a SageMaker training job's artifact, found again instead of trained again.
+
+How a job is started, found, awaited and stopped stands in `resources.sagemaker`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from platform_assets.mnist import dataset
+from platform_assets.outcomes import Made, make_each, report
+from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
+from platform_assets.upstream import require_manifest
+from resources.s3 import ObjectStore
+from resources.s3_manifest import Manifest, read_manifest
+from resources.s3_publication import Publication
+from resources.sagemaker import (
+    S3Channel,
+    SageMakerResource,
+    TrainingCompute,
+    TrainingJobSpec,
+    builtin_image_uri,
+    deterministic_name,
+)
+
+CODE_VERSION = "1"
+PREFIX = "mnist/models"
+
+
+class KMeans(dg.Config):
+    """How the digits are clustered, by SageMaker's own k-means."""
+
+    clusters: int = Field(default=256, ge=10, description="k: how many clusters are looked for.")
+    epochs: int = Field(default=1, ge=1, description="How often training goes over the digits.")
+    mini_batch_size: int = Field(default=5000, ge=1, description="Digits in one mini-batch.")
+    init_method: str = Field(
+        default="kmeans++", description="How the first centres are chosen: random or kmeans++."
+    )
+    hyperparameters: dict[str, str] = Field(
+        default={}, description="Further hyperparameters of the algorithm, by AWS's names."
+    )
+    compute: TrainingCompute = Field(
+        default_factory=TrainingCompute, description="What the job runs on, and for how long."
+    )
+
+    def to_hyperparameters(self) -> dict[str, str]:
+        """As SageMaker takes them: all are text."""
+        return {
+            "k": str(self.clusters),
+            "feature_dim": str(dataset.PIXELS),
+            "epochs": str(self.epochs),
+            "mini_batch_size": str(self.mini_batch_size),
+            "init_method": self.init_method,
+            **self.hyperparameters,
+        }
+
+
+def prefix(date: str) -> str:
+    """Where it is said which model is a date's."""
+    return f"{PREFIX}/date={date}"
+
+
+def prefix_of_work(digest: str) -> str:
+    """Where the artifact of equal inputs and configuration stands, whatever the date."""
+    return f"{PREFIX}/work={digest}"
+
+
+@dg.asset(
+    key=["mnist", "model"],
+    deps=[dataset.mnist_dataset],
+    group_name="mnist",
+    kinds={"sagemaker", "s3"},
+    owners=["team:machine-learning"],
+    description=(
+        "Centroids by SageMaker's k-means over the train channel. A date with the same digits and "
+        "configuration as an earlier one has that one's model."
+    ),
+    code_version=CODE_VERSION,
+    partitions_def=DAILY,
+    backfill_policy=ONE_RUN,
+    retry_policy=RETRIES,
+    # One at a time: of two equal trainings the second finds the first one's model.
+    pool="mnist_training",
+)
+def mnist_model(
+    context: dg.AssetExecutionContext,
+    config: KMeans,
+    digits_store: ObjectStore,
+    sagemaker: SageMakerResource,
+) -> dg.MaterializeResult:
+    def train(date: str) -> Made:
+        tags = {"pipeline": "mnist", "partition": date, "run_id": context.run_id}
+        return ensure_model(sagemaker, digits_store, date, config, log=context.log, tags=tags)
+
+    return report(context, make_each(context.partition_keys, train))
+
+
+def ensure_model(
+    sagemaker: SageMakerResource,
+    store: ObjectStore,
+    date: str,
+    config: KMeans,
+    *,
+    log: Any,
+    tags: Mapping[str, str],
+) -> Made:
+    """Point the date to the model of its digits and this configuration; train it where there is none.
+
+    Raises:
+        resources.sagemaker.errors.SageMakerError: It could not be trained.
+    """
+    channels = require_manifest(store, dataset.prefix(date), "mnist/dataset")
+    work = describe_work(channels, config)
+    digest = hashlib.sha256(repr(sorted(work.items())).encode()).hexdigest()[:16]
+    trained = read_manifest(store, prefix_of_work(digest))
+    reused = trained is not None
+    if trained is None:
+        trained = train(sagemaker, store, date, config, work, digest, log=log, tags=tags)
+    (artifact,) = trained.files
+    key = f"{prefix_of_work(digest)}/{artifact.name}"
+    with Publication(store, prefix(date)) as publication:
+        publication.commit(
+            partition=date,
+            rows=trained.rows,
+            code_version=CODE_VERSION,
+            inputs={dataset.prefix(date): channels.content_sha256},
+            extra={"artifact": key, "sha256": artifact.sha256, "job": trained.extra["job"]},
+        )
+    return Made(
+        metadata={
+            **trained.extra["metadata"],
+            "dagster/uri": store.uri(key),
+            "training_job": trained.extra["job"],
+            "clusters": trained.rows,
+            "bytes": artifact.bytes,
+            "reused": reused,
+        },
+        data_version=artifact.sha256,
+    )
+
+
+def describe_work(channels: Manifest, config: KMeans) -> dict[str, str]:
+    """What makes a model what it is: the digits and the configuration."""
+    return {
+        "code_version": CODE_VERSION,
+        **{name: channels.file(dataset.channel_file(name)).sha256 for name in ("train", "test")},
+        "instance_count": str(config.compute.instance_count),
+        **config.to_hyperparameters(),
+    }
+
+
+def train(
+    sagemaker: SageMakerResource,
+    store: ObjectStore,
+    date: str,
+    config: KMeans,
+    work: Mapping[str, str],
+    digest: str,
+    *,
+    log: Any,
+    tags: Mapping[str, str],
+) -> Manifest:
+    """Have SageMaker train, and publish what came of it under the digest of the work."""
+    base = store.uri(dataset.prefix(date))
+    job = sagemaker.train(
+        TrainingJobSpec(
+            name=deterministic_name("mnist", date, digest_of=digest),
+            image=builtin_image_uri("kmeans", sagemaker.region_name()),
+            output_s3_uri=store.uri(prefix_of_work(digest)),
+            hyperparameters=config.to_hyperparameters(),
+            channels=[
+                S3Channel(
+                    name=name,
+                    s3_uri=f"{base}/{name}/",
+                    content_type="application/x-recordio-protobuf",
+                )
+                for name in ("train", "test")
+            ],
+            compute=config.compute,
+        ),
+        log=log,
+        tags=tags,
+    )
+    at = store.uri(prefix_of_work(digest)) + "/"
+    with Publication(store, prefix_of_work(digest)) as publication:
+        publication.adopt(job.artifact_uri.removeprefix(at))
+        return publication.commit(
+            partition=date,
+            rows=config.clusters,
+            code_version=CODE_VERSION,
+            inputs=dict(work),
+            extra={"job": job.name, "metadata": plain(job)},
+        ).manifest
+
+
+def plain(job: Any) -> dict[str, Any]:
+    """What is told of a job, in JSON's types."""
+    return {
+        "instance_type": job.instance_type,
+        "instance_count": job.instance_count,
+        "training_seconds": job.training_seconds,
+        "billable_seconds": job.billable_seconds,
+        "estimated_cost": job.estimated_cost,
+        "training_job_url": job.console_url,
+        **{f"metric/{name}": value for name, value in job.metrics.items()},
+    }

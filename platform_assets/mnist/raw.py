@@ -1,0 +1,117 @@
+"""The public digits, and our copy of them: one object a day, copied inside S3.
+
+What is in the object is not looked at here: `dataset.py` reads it, `checks.py` verifies it.
+"""
+
+from urllib.parse import urlsplit
+
+import dagster as dg
+from pydantic import Field
+
+from platform_assets.outcomes import Made, failure, make_each, report
+from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
+from resources.errors import ResourceError
+from resources.s3 import ObjectInfo, ObjectStore
+from resources.s3_manifest import file_key, read_manifest
+from resources.s3_publication import Publication
+
+FILE = "mnist.pkl.gz"
+CODE_VERSION = "1"
+PUBLIC_MNIST = dg.AssetKey(["mnist", "public"])
+
+
+class PublicMnist(dg.ConfigurableResource):
+    """Where the public object stands: the file that AWS publishes for SageMaker's examples."""
+
+    uri: str = Field(description="s3://bucket/key of the gzipped pickle.")
+
+    def locate(self, store: ObjectStore) -> tuple[ObjectStore, str]:
+        """The bucket, as a sibling of `store`, and the key.
+
+        Raises:
+            ValueError: The URI is not one of S3.
+        """
+        parts = urlsplit(self.uri)
+        key = parts.path.lstrip("/")
+        if parts.scheme != "s3" or not parts.netloc or not key:
+            raise ValueError(f"{self.uri} is not of the form s3://bucket/key: set it so.")
+        return store.sibling(parts.netloc), key
+
+    def head(self, store: ObjectStore) -> ObjectInfo:
+        """Size and ETag of the public object."""
+        bucket, key = self.locate(store)
+        return bucket.head(key)
+
+
+def prefix(date: str) -> str:
+    """Where a date's copy stands."""
+    return f"mnist/raw/date={date}"
+
+
+@dg.observable_source_asset(
+    key=PUBLIC_MNIST,
+    group_name="mnist",
+    description=(
+        "The digits as published: a gzipped Python 2 pickle of a train, a validation and a test "
+        "split. Its ETag is its data version."
+    ),
+    tags={"dagster/kind/s3": "", "dagster/kind/pickle": ""},
+)
+def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveResult:
+    try:
+        found = public.head(digits_store)
+    except (ResourceError, ValueError) as error:
+        raise failure({"now": error}, of=PUBLIC_MNIST) from error
+    return dg.ObserveResult(
+        data_version=dg.DataVersion(found.etag.strip('"')),
+        metadata={"dagster/uri": public.uri, "bytes": found.size},
+    )
+
+
+@dg.asset(
+    key=["mnist", "raw"],
+    deps=[public_mnist],
+    group_name="mnist",
+    kinds={"s3", "pickle"},
+    owners=["team:data-engineering"],
+    description="The day's copy of the public digits, made inside S3 and bound to the ETag it had.",
+    code_version=CODE_VERSION,
+    partitions_def=DAILY,
+    backfill_policy=ONE_RUN,
+    retry_policy=RETRIES,
+)
+def raw_mnist(
+    context: dg.AssetExecutionContext, public: PublicMnist, digits_store: ObjectStore
+) -> dg.MaterializeResult:
+    return report(
+        context,
+        make_each(context.partition_keys, lambda date: copy_public(public, digits_store, date)),
+    )
+
+
+def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Made:
+    """Copy the public object as it is now to its date's place; nothing to do where it is there."""
+    source, key = public.locate(store)
+    found = source.head(key)
+    manifest = read_manifest(store, prefix(date))
+    inputs = {public.uri: found.etag.strip('"')}
+    unchanged = (
+        manifest is not None and manifest.inputs == inputs and manifest.code_version == CODE_VERSION
+    )
+    if manifest is None or not unchanged:
+        with Publication(store, prefix(date)) as publication:
+            publication.copy(FILE, source, key, etag=found.etag)
+            manifest = publication.commit(
+                partition=date, rows=0, code_version=CODE_VERSION, inputs=inputs
+            ).manifest
+    return Made(
+        metadata={
+            "dagster/uri": store.uri(file_key(prefix(date), FILE)),
+            "source": public.uri,
+            "source_etag": inputs[public.uri],
+            "bytes": manifest.size,
+            "sha256": manifest.file(FILE).sha256,
+            "unchanged": unchanged,
+        },
+        data_version=manifest.file(FILE).sha256,
+    )

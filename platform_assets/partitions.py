@@ -1,0 +1,16 @@
+"""The one daily partitions definition, and the policies that every asset of a chain shares.
+
+They are shared on purpose: with mixed backfill policies in one chain, Dagster lets a downstream
+asset materialise in a backfill although a blocking check upstream has failed.
+"""
+
+import dagster as dg
+
+# Days in UTC, half-open. The oldest published listings that this platform was tried on are of 2018.
+DAILY = dg.DailyPartitionsDefinition(start_date="2018-01-01", timezone="UTC")
+# A range of dates is one run, one container and one pass.
+ONE_RUN = dg.BackfillPolicy.single_run()
+# For faults that pass. What will not pass is raised as a dagster.Failure that forbids the retry.
+RETRIES = dg.RetryPolicy(
+    max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)

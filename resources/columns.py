@@ -1,0 +1,77 @@
+"""Columns of a table or file by name and type, and what changed between two lists of them.
+
+Types carry Arrow's names, so that a table in Postgres, a CSV and a Parquet file can be compared.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Column(BaseModel):
+    """One column: its name and its type as Arrow calls it (int64, double, string, date32, …)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    type: str = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Retyped:
+    """A column whose type is not the expected one."""
+
+    name: str
+    expected: str
+    actual: str
+
+
+@dataclass(frozen=True)
+class ColumnDifferences:
+    """How a table's columns differ from those expected of it; their order does not count.
+
+    Attributes:
+        missing: columns that were expected and are not there, with the type expected.
+        retyped: columns that are there with another type.
+        new: columns that are there and were not expected.
+    """
+
+    missing: tuple[Column, ...]
+    retyped: tuple[Retyped, ...]
+    new: tuple[Column, ...]
+
+    @property
+    def breaking(self) -> bool:
+        """True if what was promised to readers is broken; a new column breaks nothing."""
+        return bool(self.missing or self.retyped)
+
+    def describe(self) -> str:
+        """The differences in one line; "as expected" where there are none."""
+        parts = [f"column {c.name} ({c.type}) is missing" for c in self.missing]
+        parts += [f"column {r.name} is {r.actual} instead of {r.expected}" for r in self.retyped]
+        parts += [f"column {c.name} ({c.type}) is new" for c in self.new]
+        return "; ".join(parts) or "as expected"
+
+
+def compare_columns(expected: Iterable[Column], actual: Iterable[Column]) -> ColumnDifferences:
+    """Compares a table's columns with the contract its readers rely on.
+
+    Args:
+        expected: what readers rely on.
+        actual: what is there, for instance `Session.table_columns("listings")`.
+
+    Returns:
+        What is missing, retyped or new, in the order of the list each was found in.
+    """
+    wanted = {column.name: column for column in expected}
+    found = {column.name: column for column in actual}
+    return ColumnDifferences(
+        missing=tuple(column for name, column in wanted.items() if name not in found),
+        retyped=tuple(
+            Retyped(name, column.type, found[name].type)
+            for name, column in wanted.items()
+            if name in found and found[name].type != column.type
+        ),
+        new=tuple(column for name, column in found.items() if name not in wanted),
+    )

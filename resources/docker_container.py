@@ -1,0 +1,315 @@
+"""A module in a container: created, fed, followed, judged and always removed.
+
+Which engine and which image is `docker.py`'s business, and what a module is `docker_modules.py`'s.
+"""
+
+import io
+import json
+import re
+import tarfile
+import time
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import docker
+import docker.errors
+import requests
+from dagster_pipes import PipesContextData, PipesDefaultContextLoader, PipesParams
+from docker.models.containers import Container
+from docker.models.images import Image
+from docker.types import DeviceRequest, LogConfig, Mount
+
+from resources.docker_errors import (
+    ContainerRefusedError,
+    EngineLostError,
+    ModuleFailedError,
+    ModuleMemoryError,
+    ModuleRunError,
+    ModuleTimeoutError,
+)
+from resources.docker_modules import DeadlinePassedError, ModuleSpec, Output, StreamMessageReader
+
+PRIVATE_FOLDER = "/run/data-platform"
+"""Where a container finds its context and its AWS files: a volume of its own, gone with it."""
+
+STOP_SECONDS = 3
+# The clock inside only matters where nobody outside is left to look at one.
+DEADLINE_INSIDE_EXTRA_SECONDS = 30
+EXIT_BY_TIMEOUT = 124
+EXIT_BY_SIGKILL = 137
+OOM_REPORT_SECONDS = 2.0
+
+_ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException)
+
+
+@dataclass(frozen=True)
+class ContainerOptions:
+    """What a container gets beyond its module.
+
+    Attributes:
+        network: "bridge", "host", "none" or the name of a network of the engine.
+        user: numeric "uid:gid" that the module runs as.
+        mounts: "source:target" or "source:target:ro" each.
+        gpus: number of GPUs; -1 for all.
+    """
+
+    network: str = "bridge"
+    user: str = "10001:10001"
+    mounts: tuple[str, ...] = ()
+    gpus: int = 0
+
+
+class _ContextFile(dg.PipesContextInjector):
+    """Keeps the Pipes context for a file in the container: any size, and not in `inspect`."""
+
+    def __init__(self) -> None:
+        self.content = b"{}"
+
+    @contextmanager
+    def inject_context(self, context_data: PipesContextData) -> Generator[PipesParams]:
+        self.content = json.dumps(context_data).encode()
+        yield {PipesDefaultContextLoader.FILE_PATH_KEY: f"{PRIVATE_FOLDER}/context.json"}
+
+    def no_messages_debug_text(self) -> str:
+        return "The context was put into the container as a file."
+
+
+class ContainerPipesClient(dg.PipesClient):
+    """Runs modules in containers of one image, through Dagster Pipes."""
+
+    def __init__(
+        self, client: docker.DockerClient, image: Image, options: ContainerOptions
+    ) -> None:
+        self._client = client
+        self._image = image
+        self._options = options
+
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride] - as Dagster's own clients do
+        self,
+        *,
+        context: dg.OpExecutionContext | dg.AssetExecutionContext,
+        spec: ModuleSpec,
+        extras: Mapping[str, Any] | None = None,
+    ) -> dg.PipesClientCompletedInvocation:
+        """Runs a module to its end; whatever happens, no container stays behind.
+
+        Raises:
+            ContainerRefusedError: the engine would not create or start the container.
+            ModuleRunError: the module did not come to a good end.
+        """
+        injector, reader = _ContextFile(), StreamMessageReader()
+        name = f"{re.sub(r'[^a-zA-Z0-9]+', '-', spec.module)}-{uuid.uuid4().hex[:12]}"
+        with dg.open_pipes_session(
+            context=context,
+            context_injector=injector,
+            message_reader=reader,
+            extras=dict(extras or {}),
+        ) as session:
+            environment = {**spec.environment, **session.get_bootstrap_env_vars()}
+            files = {"context.json": injector.content, **_aws_files(spec.aws)}
+            try:
+                self._run_container(name, spec, environment, files, reader)
+            except ModuleRunError as error:
+                error.messages = tuple(session.get_custom_messages())
+                raise
+            finally:
+                _remove(self._client, name, context.log)
+        return dg.PipesClientCompletedInvocation(session, metadata={"container": name})
+
+    def _run_container(
+        self,
+        name: str,
+        spec: ModuleSpec,
+        environment: Mapping[str, str],
+        files: Mapping[str, bytes],
+        reader: StreamMessageReader,
+    ) -> None:
+        deadline = time.monotonic() + spec.deadline_seconds
+        container = self._start(name, spec, environment, files)
+        output = Output()
+        try:
+            for stream in ("stdout", "stderr"):
+                # One reader a stream: pieces of long lines of the two would else be mixed up.
+                other = {"stdout": stream == "stdout", "stderr": stream == "stderr"}
+                output.follow(stream, container.logs(stream=True, follow=True, **other))
+            output.pump(reader.consume, deadline=deadline)
+            container.wait(timeout=max(1.0, deadline - time.monotonic()))
+            state = _final_state(container)
+        except (DeadlinePassedError, requests.exceptions.ReadTimeout):
+            raise _timed_out(spec, reader.tail) from None
+        except _ENGINE_ERRORS as error:
+            raise _lost(name, spec, error, reader.tail) from error
+        finally:
+            output.abandon()
+        _judge(state, spec, reader.tail)
+
+    def _start(
+        self,
+        name: str,
+        spec: ModuleSpec,
+        environment: Mapping[str, str],
+        files: Mapping[str, bytes],
+    ) -> Container:
+        try:
+            container = self._create(name, spec, environment)
+            uid, _, gid = self._options.user.partition(":")
+            archive = _tar(files, int(uid), int(gid or uid))
+            container.put_archive(PRIVATE_FOLDER, archive)  # pyright: ignore[reportUnknownMemberType]
+            container.start()
+        except docker.errors.APIError as error:
+            reason = error.explanation or str(error)
+            raise ContainerRefusedError(
+                f"The Docker Engine would not run {spec.module} in the image"
+                f" {self._image.id}: {reason}. Look at the network, mounts and limits that the"
+                " Docker resource is configured with."
+            ) from error
+        except _ENGINE_ERRORS as error:
+            raise _lost(name, spec, error, ()) from error
+        return container
+
+    def _create(self, name: str, spec: ModuleSpec, environment: Mapping[str, str]) -> Container:
+        inside = spec.deadline_seconds + DEADLINE_INSIDE_EXTRA_SECONDS
+        bytes_allowed = spec.memory_mb * 1024 * 1024
+        gpus = [DeviceRequest(count=self._options.gpus, capabilities=[["gpu"]])]
+        return self._client.containers.create(
+            str(self._image.id),
+            entrypoint=["timeout", f"--kill-after={STOP_SECONDS}", f"{inside:.0f}"],
+            command=["python", "-m", spec.module, *spec.arguments],
+            name=name,
+            labels=dict(spec.labels),
+            environment={**_aws_file_variables(spec.aws), **environment, "HOME": "/tmp"},  # noqa: S108
+            network_mode=self._options.network,
+            # The host as seen from a bridge network; the engine's own name on Docker Desktop.
+            extra_hosts={"host.docker.internal": "host-gateway"}
+            if self._options.network not in ("host", "none")
+            else {},
+            user=self._options.user,
+            mem_limit=bytes_allowed,
+            memswap_limit=bytes_allowed,
+            nano_cpus=int(spec.cpus * 1e9),
+            pids_limit=512,
+            device_requests=gpus if self._options.gpus else None,
+            volumes=list(self._options.mounts),
+            mounts=[Mount(target=PRIVATE_FOLDER, source=None, type="volume")],  # pyright: ignore[reportArgumentType] - anonymous
+            read_only=True,
+            tmpfs={"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            init=True,
+            log_config=LogConfig(type=LogConfig.types.JSON),
+            detach=True,
+        )
+
+
+def container_labels(container: Container) -> Mapping[str, str]:
+    """A container's labels, none where it has just gone."""
+    try:
+        return container.labels
+    except docker.errors.NotFound:
+        return {}
+
+
+def force_remove(container: Container) -> None:
+    """Ends a container and takes its volumes with it; one that is gone already is all right."""
+    with suppress(docker.errors.NotFound):
+        container.remove(force=True, v=True)
+
+
+def _remove(client: docker.DockerClient, name: str, log: Any) -> None:
+    """Stops and removes by name, which was known before the engine knew the container."""
+    try:
+        container = client.containers.get(name)
+        try:
+            if container.status == "running":
+                container.stop(timeout=STOP_SECONDS)
+        finally:
+            force_remove(container)
+    except docker.errors.NotFound:
+        return
+    except _ENGINE_ERRORS as error:
+        log.warning(
+            f"The container {name} could not be removed ({error}); the sweep will do it once the"
+            " engine answers."
+        )
+
+
+def _final_state(container: Container) -> Mapping[str, Any]:
+    """The state after the end; the engine may learn of the kernel's kill a moment later."""
+    patience = time.monotonic() + OOM_REPORT_SECONDS
+    while True:
+        container.reload()
+        state: Mapping[str, Any] = container.attrs["State"]
+        late = time.monotonic() >= patience
+        if state["OOMKilled"] or state["ExitCode"] != EXIT_BY_SIGKILL or late:
+            return state
+        time.sleep(0.1)
+
+
+def _judge(state: Mapping[str, Any], spec: ModuleSpec, tail: Sequence[str]) -> None:
+    code = int(state["ExitCode"])
+    if code == 0:
+        return
+    if state["OOMKilled"]:
+        raise ModuleMemoryError(
+            f"{spec.module} ran out of its {spec.memory_mb} MiB of memory in its container."
+            " Give it more (memory_mb), or fewer dates in one run.",
+            log_tail=tail,
+        )
+    if code == EXIT_BY_TIMEOUT:
+        raise _timed_out(spec, tail)
+    by = f" (killed by signal {code - 128})" if code > 128 else ""
+    raise ModuleFailedError(
+        f"{spec.module} ended in its container with exit code {code}{by}.", log_tail=tail
+    )
+
+
+def _timed_out(spec: ModuleSpec, tail: Sequence[str]) -> ModuleTimeoutError:
+    return ModuleTimeoutError(
+        f"{spec.module} was still running after {spec.deadline_seconds:g} s and was stopped."
+        " Give it more time (deadline_seconds), or fewer dates in one run.",
+        log_tail=tail,
+    )
+
+
+def _lost(name: str, spec: ModuleSpec, error: Exception, tail: Sequence[str]) -> EngineLostError:
+    return EngineLostError(
+        f"The Docker Engine stopped answering about the container {name} while {spec.module} ran"
+        f" ({type(error).__name__}: {error}). Look after the engine, then run this again.",
+        log_tail=tail,
+    )
+
+
+def _aws_file_variables(aws: Mapping[str, str]) -> dict[str, str]:
+    """What tells an AWS client where its files are."""
+    if not aws:
+        return {}
+    return {
+        "AWS_SHARED_CREDENTIALS_FILE": f"{PRIVATE_FOLDER}/credentials",
+        "AWS_CONFIG_FILE": f"{PRIVATE_FOLDER}/config",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _aws_files(aws: Mapping[str, str]) -> dict[str, bytes]:
+    """AWS credentials as the shared credentials file that every AWS client reads."""
+    if not aws:
+        return {}
+    lines = [f"{name.lower()} = {value}" for name, value in aws.items()]
+    text = "\n".join(["[default]", *lines, ""])
+    return {"credentials": text.encode(), "config": b"[default]\n"}
+
+
+def _tar(files: Mapping[str, bytes], uid: int, gid: int) -> bytes:
+    """The files as an archive, readable for the container's user alone."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o400, uid, gid
+            entry.mtime = int(time.time())
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,191 @@
+"""A module in a child process: for where no Docker Engine answers.
+
+The same clock, memory limit, messages, errors and secrecy as in a container, without its walls.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import IO, Any
+
+import dagster as dg
+import psutil
+
+from resources.docker_errors import (
+    ModuleFailedError,
+    ModuleMemoryError,
+    ModuleRunError,
+    ModuleTimeoutError,
+)
+from resources.docker_modules import DeadlinePassedError, ModuleSpec, Output, StreamMessageReader
+
+CHILD = "resources.docker_child"
+STOP_SECONDS = 3
+# The clock inside only matters where nobody outside is left to look at one.
+DEADLINE_INSIDE_EXTRA_SECONDS = 30
+
+# A child gets these of its parent's variables and no others: the parent's hold secrets.
+INHERITED = frozenset(
+    {
+        "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
+        "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE",
+        "NO_PROXY", "no_proxy",
+    }
+)  # fmt: skip
+
+
+class ProcessPipesClient(dg.PipesClient):
+    """Runs modules in child processes of their own session, through Dagster Pipes."""
+
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride] - as Dagster's own clients do
+        self,
+        *,
+        context: dg.OpExecutionContext | dg.AssetExecutionContext,
+        spec: ModuleSpec,
+        extras: Mapping[str, Any] | None = None,
+    ) -> dg.PipesClientCompletedInvocation:
+        """Runs a module to its end; whatever happens, none of its processes stays behind.
+
+        Raises:
+            ModuleRunError: the module did not come to a good end.
+        """
+        reader = StreamMessageReader()
+        with dg.open_pipes_session(
+            context=context,
+            context_injector=dg.PipesEnvContextInjector(),
+            message_reader=reader,
+            extras=dict(extras or {}),
+        ) as session:
+            settings = {**spec.environment, **spec.aws, **session.get_bootstrap_env_vars()}
+            try:
+                peak = _run_process(spec, settings, reader)
+            except ModuleRunError as error:
+                error.messages = tuple(session.get_custom_messages())
+                raise
+        return dg.PipesClientCompletedInvocation(
+            session, metadata={"peak_memory_mb": round(peak / 1024**2)}
+        )
+
+
+class _Memory:
+    """Watches the resident memory of a process and of all it started."""
+
+    def __init__(self, pid: int, limit_bytes: int) -> None:
+        self._pid = pid
+        self._limit = limit_bytes
+        self.peak = 0
+
+    def within_limit(self) -> bool:
+        used = 0
+        with suppress(psutil.Error):
+            leader = psutil.Process(self._pid)
+            for process in (leader, *leader.children(recursive=True)):
+                with suppress(psutil.Error):
+                    used += process.memory_info().rss
+        self.peak = max(self.peak, used)
+        return used <= self._limit
+
+
+class _MemoryExceededError(Exception):
+    pass
+
+
+def _run_process(spec: ModuleSpec, settings: Mapping[str, str], reader: StreamMessageReader) -> int:
+    """Runs the module and returns the peak of its resident memory in bytes."""
+    deadline = time.monotonic() + spec.deadline_seconds
+    inside = spec.deadline_seconds + DEADLINE_INSIDE_EXTRA_SECONDS
+    process = subprocess.Popen(
+        [sys.executable, "-m", CHILD, f"{inside:.0f}", spec.module, *spec.arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name in INHERITED},
+        start_new_session=True,
+    )
+    memory = _Memory(process.pid, spec.memory_mb * 1024**2)
+    output = Output()
+
+    def check() -> bool:
+        if not memory.within_limit():
+            raise _MemoryExceededError
+        return process.poll() is None
+
+    try:
+        _tell(process, settings)
+        output.follow("stdout", _chunks(process.stdout))
+        output.follow("stderr", _chunks(process.stderr))
+        output.pump(reader.consume, deadline=deadline, check=check)
+        _await_end(check, deadline)
+    except _MemoryExceededError:
+        raise ModuleMemoryError(
+            f"{spec.module} ran out of its {spec.memory_mb} MiB of memory in its process."
+            " Give it more (memory_mb), or fewer dates in one run.",
+            log_tail=reader.tail,
+        ) from None
+    except DeadlinePassedError:
+        raise ModuleTimeoutError(
+            f"{spec.module} was still running after {spec.deadline_seconds:g} s and was stopped."
+            " Give it more time (deadline_seconds), or fewer dates in one run.",
+            log_tail=reader.tail,
+        ) from None
+    finally:
+        output.abandon()
+        _end(process)
+    _judge(process.returncode, spec, reader.tail)
+    return memory.peak
+
+
+def _tell(process: subprocess.Popen[bytes], settings: Mapping[str, str]) -> None:
+    """Hands over the settings; the pipe stays open as the child's sign that we are alive."""
+    with suppress(BrokenPipeError):
+        if process.stdin is not None:
+            process.stdin.write(json.dumps(dict(settings)).encode() + b"\n")
+            process.stdin.flush()
+
+
+def _await_end(check: Callable[[], bool], deadline: float) -> None:
+    """Waits for a process whose streams have ended and which itself may not have."""
+    while check():
+        if time.monotonic() >= deadline:
+            raise DeadlinePassedError
+        time.sleep(0.02)
+
+
+def _chunks(pipe: IO[bytes] | None) -> Iterator[bytes]:
+    while pipe is not None and (chunk := os.read(pipe.fileno(), 65536)):
+        yield chunk
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the whole process group: politely, then surely."""
+    try:
+        if process.poll() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=STOP_SECONDS)
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with suppress(BrokenPipeError):
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+def _judge(code: int, spec: ModuleSpec, tail: Sequence[str]) -> None:
+    if code == 0:
+        return
+    if code == -signal.SIGKILL:
+        raise ModuleFailedError(
+            f"{spec.module} was killed from outside in its process (signal 9), by somebody or by"
+            " the kernel for lack of memory on this machine.",
+            log_tail=tail,
+        )
+    how = f"exit code {code}" if code > 0 else f"signal {-code}"
+    raise ModuleFailedError(f"{spec.module} ended in its process with {how}.", log_tail=tail)

@@ -1,0 +1,220 @@
+"""The Postgres resource: consistent, read-only sessions that describe, count and export tables.
+
+How an export becomes bytes is in `postgres_export.py`, which statements it runs in
+`postgres_query.py`.
+"""
+
+import io
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import dagster as dg
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class named in lower case
+from psycopg2.extensions import make_dsn, parse_dsn
+from pydantic import Field
+
+from resources.columns import Column
+from resources.postgres_errors import (
+    DatabaseRequestError,
+    TableMissingError,
+    database_errors,
+)
+from resources.postgres_export import Exported, ExportFormat, write_csv
+from resources.postgres_query import (
+    COLUMNS_OF_TABLE,
+    Extract,
+    arrow_type,
+    copy_as_csv,
+    count_rows,
+    key_settings,
+    select_rows,
+    table_name,
+)
+
+# What makes the text of values the same whatever the server's or user's defaults are.
+_TEXT_SETTINGS = {
+    "bytea_output": "hex",
+    "datestyle": "ISO",
+    "extra_float_digits": "1",
+    "intervalstyle": "postgres",
+    "timezone": "UTC",
+}
+
+
+class Session:
+    """A read-only transaction that sees one state of the database throughout.
+
+    Made by `PostgresResource.connect`. Not to be shared among threads, `cancel` excepted.
+    """
+
+    def __init__(self, connection: Connection, dsn: str, *, can_pseudonymise: bool) -> None:
+        """Takes an open connection and the DSN to open another of the same settings."""
+        self._connection = connection
+        self._dsn = dsn
+        self._can_pseudonymise = can_pseudonymise
+
+    def table_columns(self, table: str) -> tuple[Column, ...]:
+        """The table's columns in their order, with Arrow's names for their types.
+
+        Raises:
+            TableMissingError: there is no such table.
+            DatabaseError: any other failure.
+        """
+        name = table_name(table).as_string(self._connection)
+        found = self._fetch(sql.SQL(COLUMNS_OF_TABLE).format(table=sql.Literal(name)), table)
+        if not found:
+            raise TableMissingError(
+                f"Cannot read table {table} of {_target(self._dsn)}: there is no such table. "
+                "Create and load it, or correct the table's name."
+            )
+        return tuple(Column(name=row[0], type=arrow_type(row[1])) for row in found)
+
+    def count(self, table: str, where: Mapping[str, object] | None = None) -> int:
+        """How many rows the table has whose columns have the values of `where`."""
+        return int(self._fetch(count_rows(table, where or {}), table)[0][0])
+
+    def export(self, extract: Extract, sink: io.RawIOBase, *, format: ExportFormat) -> Exported:  # noqa: A002 - the word everybody uses
+        """Writes an extract into a raw binary stream, in bounded memory.
+
+        The same rows give the same bytes. Null and the empty string stay different: in CSV as
+        nothing and as two quotes.
+
+        Args:
+            extract: which rows and columns.
+            sink: where to; written by another thread, not closed.
+            format: "csv", "csv.gz" (gzip level 1) or "parquet" (typed, zstd).
+
+        Raises:
+            DatabaseError: the database failed. What is in `sink` then must be discarded.
+            Exception: whatever `sink` raises; the same holds.
+        """
+        if extract.pseudonymised and not self._can_pseudonymise:
+            raise DatabaseRequestError(
+                f"Columns {', '.join(sorted(extract.pseudonymised))} of {extract.table} are to be "
+                "pseudonymised but there is no key: configure pseudonym_key, or leave them out."
+            )
+        select = select_rows(extract)
+        with self._errors(extract.table):
+            if format == "parquet":
+                # Here, since pyarrow and ADBC take 90 MB, which no other format needs.
+                from resources.postgres_parquet import write_parquet
+
+                snapshot = self._fetch(sql.SQL("select pg_export_snapshot()"), extract.table)
+                rows = write_parquet(
+                    self._dsn,
+                    str(snapshot[0][0]),
+                    select.as_string(self._connection),
+                    extract.exported_columns,
+                    sink,
+                )
+            else:
+                copy = copy_as_csv(select).as_string(self._connection)
+                rows = write_csv(self._connection, copy, sink, compressed=format == "csv.gz")
+        return Exported(rows, extract.exported_columns)
+
+    def cancel(self) -> None:
+        """Ends the statement that another thread is running in this session."""
+        self._connection.cancel()
+
+    def _fetch(self, query: sql.Composable, table: str) -> list[tuple[Any, ...]]:
+        with self._errors(table), self._connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
+
+    def _errors(self, table: str) -> AbstractContextManager[None]:
+        return database_errors(
+            f"read table {table} of",
+            target=_target(self._dsn),
+            password=parse_dsn(self._dsn).get("password"),
+        )
+
+
+class PostgresResource(dg.ConfigurableResource[Any]):
+    """A Postgres database to read from.
+
+    Connections are read-only, repeatable-read and have deadlines. Settings travel with the
+    connection's start (`options`), which poolers in transaction mode refuse: connect directly.
+    """
+
+    dsn: str = Field(
+        repr=False,
+        description="Connection string with its password, from an EnvVar so that it stays secret.",
+    )
+    pseudonym_key: str | None = Field(
+        default=None,
+        repr=False,
+        description="Key of the hash that replaces pseudonymised columns, from an EnvVar.",
+    )
+    connect_timeout_seconds: int = Field(
+        default=10, ge=2, description="How long to wait for a connection."
+    )
+    statement_timeout_seconds: int = Field(
+        default=3600, ge=1, description="How long one statement, an export included, may take."
+    )
+    lock_timeout_seconds: int = Field(
+        default=10, ge=1, description="How long to wait for a lock somebody else holds."
+    )
+    application_name: str = Field(
+        default="data-platform", description="How the connections show in pg_stat_activity."
+    )
+
+    @contextmanager
+    def connect(self) -> Generator[Session]:
+        """Opens a session; one connection, and one more during a Parquet export.
+
+        Raises:
+            DatabaseCredentialsError: user or password are wrong.
+            DatabaseMissingError: there is no such database.
+            DatabaseUnavailableError: the server cannot be reached.
+            DatabaseError: any other failure.
+        """
+        dsn = self._full_dsn()
+        password = parse_dsn(dsn).get("password")
+        with database_errors("connect to", target=_target(dsn), password=password):
+            connection = psycopg2.connect(dsn)
+        try:
+            yield Session(connection, dsn, can_pseudonymise=self.pseudonym_key is not None)
+        finally:
+            # Nothing was written, so closing is all: after a broken COPY a rollback would fail.
+            connection.close()
+
+    def _full_dsn(self) -> str:
+        try:
+            given = parse_dsn(self.dsn)
+        except psycopg2.Error:
+            # The parser quotes what it does not understand, which may be the password.
+            raise DatabaseRequestError(
+                "The Postgres DSN cannot be parsed. Write it as "
+                "postgresql://user:password@host:port/database, special characters %-encoded."
+            ) from None
+        settings = {
+            "default_transaction_isolation": r"repeatable\ read",
+            "default_transaction_read_only": "on",
+            "statement_timeout": f"{self.statement_timeout_seconds}s",
+            "lock_timeout": f"{self.lock_timeout_seconds}s",
+            "idle_in_transaction_session_timeout": f"{self.statement_timeout_seconds}s",
+            **_TEXT_SETTINGS,
+            **(key_settings(self.pseudonym_key) if self.pseudonym_key is not None else {}),
+        }
+        options = [given.get("options", "")]
+        options += [f"-c {name}={value}" for name, value in settings.items()]
+        # A server that vanished without a word is noticed within a minute.
+        keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+        return make_dsn(
+            self.dsn,
+            options=" ".join(options).strip(),
+            connect_timeout=self.connect_timeout_seconds,
+            application_name=self.application_name,
+            client_encoding="UTF8",
+            **keepalive,
+        )
+
+
+def _target(dsn: str) -> str:
+    """A DSN's "host:port/database", without user and password."""
+    parts = parse_dsn(dsn)
+    host = parts.get("host", "localhost")
+    return f"{host}:{parts.get('port', '5432')}/{parts.get('dbname', parts.get('user', ''))}"

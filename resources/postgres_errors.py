@@ -1,0 +1,145 @@
+"""The kinds of failure of a Postgres database, and how the two drivers' exceptions become them.
+
+Nothing here talks to a database.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import ClassVar
+
+import psycopg2
+from adbc_driver_manager import Error as AdbcError
+
+from resources.errors import ResourceError
+
+
+class DatabaseError(ResourceError):
+    """A database did not do what was asked of it."""
+
+
+class DatabaseCredentialsError(DatabaseError):
+    """User, password or client rules do not let us in."""
+
+
+class DatabaseMissingError(DatabaseError):
+    """There is no such database on the server."""
+
+
+class DatabaseAccessDeniedError(DatabaseError):
+    """The user may not read this."""
+
+
+class TableMissingError(DatabaseError):
+    """There is no such table."""
+
+
+class ColumnMissingError(DatabaseError):
+    """The table lacks a column."""
+
+
+class DatabaseTimeoutError(DatabaseError):
+    """A statement took longer than it may."""
+
+
+class DatabaseRequestError(DatabaseError):
+    """The database refuses the request as it is."""
+
+
+class DatabaseBusyError(DatabaseError):
+    """A lock, a connection or memory is not to be had at the moment."""
+
+    transient: ClassVar[bool] = True
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """The server cannot be reached, is starting or stopping, or broke off."""
+
+    transient: ClassVar[bool] = True
+
+
+_Kind = tuple[type[DatabaseError], str]
+
+# SQLSTATE, or its first two characters, → kind and what to do. The longer match counts.
+_BY_STATE: dict[str, _Kind] = {
+    "08": (DatabaseUnavailableError, "Check that the server runs; then run again."),
+    "28": (DatabaseCredentialsError, "Check user, password and pg_hba.conf."),
+    "3D": (DatabaseMissingError, "Create it, or correct the database's name in the DSN."),
+    "40": (DatabaseBusyError, "Run again."),
+    "42501": (DatabaseAccessDeniedError, "Grant SELECT on the table to the DSN's user."),
+    "42703": (ColumnMissingError, "Add the column, or adapt the expected columns."),
+    "42P01": (TableMissingError, "Create and load it, or correct the table's name."),
+    "53": (DatabaseBusyError, "Run again later, with fewer connections if this stays."),
+    "55P03": (DatabaseBusyError, "Somebody holds a lock on the table: run again later."),
+    "57014": (DatabaseTimeoutError, "Raise statement_timeout_seconds, or add an index."),
+    "57P": (DatabaseUnavailableError, "The server ended the connection: run again."),
+}
+# At a failed connect the drivers give no SQLSTATE, only the server's or libpq's sentence.
+_BY_SENTENCE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
+    (("password authentication failed", "no password supplied", "pg_hba.conf"), _BY_STATE["28"]),
+    (("role ",), _BY_STATE["28"]),
+    (("too many clients", "remaining connection slots"), _BY_STATE["53"]),
+    (("unsupported startup parameter",), (DatabaseRequestError, "Connect without a pooler.")),
+    (("invalid snapshot", "could not import"), (DatabaseUnavailableError, "Run again.")),
+    (("permission denied",), _BY_STATE["42501"]),
+    (("database ",), _BY_STATE["3D"]),
+)
+_UNREACHABLE: _Kind = (
+    DatabaseUnavailableError,
+    "Check that the server runs and that the DSN names its host and port; then run again.",
+)
+
+
+@contextmanager
+def database_errors(action: str, *, target: str, password: str | None) -> Generator[None]:
+    """Raises the drivers' failures inside the block as one of this module's kinds.
+
+    Args:
+        action: what was being done ("connect to", "read table listings of").
+        target: the database it was done to, "host:port/name".
+        password: never to appear in a message.
+    """
+    try:
+        yield
+    except (psycopg2.Error, AdbcError) as error:
+        kind, message = explain(error, action, target=target, password=password)
+        # Not chained by `from error`: libpq's text could hold what is to stay secret.
+        raise kind(message) from None
+
+
+def explain(
+    error: Exception, action: str, *, target: str, password: str | None
+) -> tuple[type[DatabaseError], str]:
+    """The kind and the sentence for a driver's exception."""
+    sentence = _sentence(error, password)
+    kind, advice = _kind(_state(error), sentence, is_connect=action == "connect to")
+    return kind, f"Cannot {action} {target}: {sentence}. {advice}"
+
+
+def _kind(state: str, sentence: str, *, is_connect: bool) -> _Kind:
+    for length in (5, 3, 2):
+        if state and state[:length] in _BY_STATE:
+            return _BY_STATE[state[:length]]
+    if is_connect or not state:
+        if "is starting up" in sentence or "is shutting down" in sentence:
+            return _UNREACHABLE
+        for words, kind in _BY_SENTENCE:
+            if any(word in sentence for word in words):
+                return kind
+        return _UNREACHABLE
+    return DatabaseRequestError, f"Postgres calls this {state}."
+
+
+def _state(error: Exception) -> str:
+    state = getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) else ""
+
+
+def _sentence(error: Exception, password: str | None) -> str:
+    """The server's primary message in one line, without the password."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[:1]) if lines else type(error).__name__
+    if "FATAL:" in text:
+        text = text.split("FATAL:", 1)[1].strip()
+    if password:
+        text = text.replace(password, "***")
+    return text.rstrip(".")

@@ -1,0 +1,170 @@
+"""The kinds of failure of an S3 store, and how botocore's exceptions become them.
+
+Nothing here talks to S3.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from boto3.exceptions import Boto3Error
+from botocore import exceptions as boto
+from urllib3.exceptions import HTTPError
+
+from resources.errors import ResourceError
+
+
+class StoreError(ResourceError):
+    """An object store did not do what was asked of it."""
+
+
+class BucketMissingError(StoreError):
+    """The bucket does not exist."""
+
+
+class ObjectMissingError(StoreError):
+    """There is no object under the key."""
+
+
+class ObjectTooLargeError(StoreError):
+    """An object is larger than its reader is ready to take into memory."""
+
+
+class StoreAccessDeniedError(StoreError):
+    """The credentials are valid but not allowed to do this."""
+
+
+class StoreCredentialsError(StoreError):
+    """There are no credentials, or they are wrong or expired."""
+
+
+class StoreRequestError(StoreError):
+    """The store refuses the request as it is."""
+
+
+class ObjectChangedError(StoreError):
+    """An object is not, or no longer, the one that was asked for by ETag or by sha256."""
+
+    transient: ClassVar[bool] = True
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be reached, is overloaded, or broke off."""
+
+    transient: ClassVar[bool] = True
+
+
+# What botocore and urllib3 raise where no answer, or half an answer, came back.
+CONNECTION_FAULTS = (
+    boto.ConnectionError,
+    boto.HTTPClientError,
+    boto.IncompleteReadError,
+    HTTPError,
+)
+_MISSING_BUCKET = {"NoSuchBucket"}
+_MISSING_OBJECT = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
+_DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "Forbidden"}
+_CREDENTIALS = {
+    "AuthorizationHeaderMalformed",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+}
+# NoSuchUpload: a multipart upload that somebody else aborted, most often another run's commit.
+_CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchUpload"}
+_BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
+_SERVER_FAULT = 500
+
+
+@contextmanager
+def store_errors(action: str, *, bucket: str, key: str = "") -> Generator[None]:
+    """Raises botocore's failures inside the block as one of this module's kinds.
+
+    Args:
+        action: what was being done, as a verb ("read", "write").
+        bucket: the bucket it was done to.
+        key: the object or prefix it was done to, if any.
+    """
+    try:
+        yield
+    except (boto.BotoCoreError, boto.ClientError, Boto3Error, HTTPError) as error:
+        raise translate(error, action, bucket=bucket, key=key) from error
+
+
+def translate(error: Exception, action: str, *, bucket: str, key: str = "") -> StoreError:
+    """The kind and sentence for an exception of botocore, boto3 or urllib3."""
+    target = f"s3://{bucket}/{key}"
+    if isinstance(error, boto.ClientError):
+        return _from_answer(error, action, bucket, target)
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
+        return StoreCredentialsError(
+            f"Cannot {action} {target}: no complete credentials were found. Set AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY, or run where an IAM role is attached."
+        )
+    if isinstance(error, boto.SSLError):
+        return StoreRequestError(
+            f"Cannot {action} {target}: the store's certificate is not trusted. Set AWS_CA_BUNDLE "
+            "to its authority, or correct AWS_ENDPOINT_URL_S3."
+        )
+    # Errors of a managed copy arrive wrapped in an exception of boto3 or s3transfer.
+    if isinstance(error, Boto3Error) and isinstance(error.__cause__, Exception):
+        return translate(error.__cause__, action, bucket=bucket, key=key)
+    if isinstance(error, CONNECTION_FAULTS):
+        return StoreUnavailableError(
+            f"Cannot {action} {target}: the store cannot be reached or broke off "
+            f"({type(error).__name__}). Check that it runs and that AWS_ENDPOINT_URL_S3 points to "
+            "it; then run again."
+        )
+    return StoreRequestError(f"Cannot {action} {target}: {error}")
+
+
+def error_code(error: boto.ClientError) -> str:
+    """The store's name for the failure, "NoSuchKey" for instance."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _from_answer(error: boto.ClientError, action: str, bucket: str, target: str) -> StoreError:
+    code = error_code(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _MISSING_BUCKET:
+        return BucketMissingError(
+            f"Cannot {action} {target}: the bucket {bucket} does not exist at this endpoint. "
+            "Create it, or correct the bucket's name in the environment."
+        )
+    if code in _MISSING_OBJECT:
+        return ObjectMissingError(
+            f"Cannot {action} {target}: there is no such object. Materialise the asset that "
+            "writes it, or correct the key."
+        )
+    if code in _CREDENTIALS:
+        return StoreCredentialsError(
+            f"Cannot {action} {target}: the store does not accept the credentials ({code}). "
+            "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and the region."
+        )
+    if code in _DENIED:
+        return StoreAccessDeniedError(
+            f"Cannot {action} {target}: access is denied. Allow the role this on the bucket (and "
+            "s3:ListBucket: without it S3 answers the same for objects that do not exist)."
+        )
+    if code == "RequestTimeTooSkewed":
+        return StoreRequestError(
+            f"Cannot {action} {target}: this machine's clock differs too much from the store's. "
+            "Set the clock."
+        )
+    if code in _CHANGED:
+        return ObjectChangedError(
+            f"Cannot {action} {target}: it was changed by somebody else meanwhile ({code}). "
+            "Run again."
+        )
+    if code in _BUSY or status >= _SERVER_FAULT:
+        return StoreUnavailableError(
+            f"Cannot {action} {target}: the store is overloaded or has a fault ({code}). Run "
+            "again later."
+        )
+    message = error.response.get("Error", {}).get("Message", "no reason given")
+    return StoreRequestError(
+        f"Cannot {action} {target}: the store refuses the request ({code}: {message})."
+    )

@@ -1,0 +1,238 @@
+"""How a call to AWS is made: clients, retries, and whose fault an error is.
+
+Nothing here knows what the calls are for.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+
+import boto3.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's, that is what is meant
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
+
+from resources.sagemaker.errors import (
+    AlreadyExistsError,
+    BusyError,
+    NotFoundError,
+    QuotaError,
+    RefusedError,
+    SageMakerError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_sagemaker import SageMakerClient
+    from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Beyond HTTP 429 and 5xx: AWS sends some of these with status 400.
+TRANSIENT_CODES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "InternalDependencyException",
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServerException",
+        "ModelNotReadyException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+# A container's own error is passed on with status 424 or 5xx: it is not the service's.
+MODEL_ERROR = "ModelError"
+NETWORK_ERRORS = (
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+
+
+class Log(Protocol):
+    """The part of a logger that is used: `context.log` and `logging.Logger` both have it."""
+
+    def info(self, msg: str, /) -> None: ...
+    def warning(self, msg: str, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The three services that a SageMaker user talks to, and where they are."""
+
+    control: "SageMakerClient"
+    runtime: "SageMakerRuntimeClient"
+    logs: "CloudWatchLogsClient"
+
+    @property
+    def region(self) -> str:
+        """The region that the clients talk to."""
+        return self.control.meta.region_name
+
+    def console_url(self, page: str) -> str:
+        """A link into the AWS console, such as `jobs/<name>` or `endpoints/<name>`."""
+        partition = self.control.meta.partition
+        domain = {"aws-cn": "amazonaws.cn", "aws-us-gov": "amazonaws-us-gov.com"}.get(partition)
+        host = f"console.{domain}" if domain else f"{self.region}.console.aws.amazon.com"
+        return f"https://{host}/sagemaker/home?region={self.region}#/{page}"
+
+
+def make_clients(
+    *,
+    region: str | None = None,
+    profile: str | None = None,
+    connect_timeout: float = 10,
+    read_timeout: float = 70,
+    attempts: int = 5,
+) -> Clients:
+    """Clients from the standard AWS environment, in a session of their own.
+
+    Credentials, region and endpoint URLs (`AWS_ENDPOINT_URL_SAGEMAKER`, ...) are what boto3 finds.
+
+    Args:
+        region: Instead of the environment's.
+        profile: Of the shared AWS configuration files.
+        connect_timeout: Seconds to wait for a connection.
+        read_timeout: Seconds to wait for an answer. A model may take 60 to give one.
+        attempts: How often botocore sends one request before it gives up.
+    """
+    session = boto3.session.Session(region_name=region, profile_name=profile)
+    config = Config(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        user_agent_extra="dagster-sagemaker",
+    )
+    return Clients(
+        control=session.client("sagemaker", config=config),
+        runtime=session.client("sagemaker-runtime", config=config),
+        logs=session.client("logs", config=config),
+    )
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Makes calls with patience: botocore retries for seconds, this for minutes.
+
+    A training job of hours must outlive an outage of minutes. Waits grow exponentially, with
+    jitter, so that many runs do not come back in step.
+
+    Attributes:
+        patience_seconds: How long a call is tried again before `UnavailableError`.
+        log: Where retries are told.
+        first_wait_seconds: Before the first retry; grows to `longest_wait_seconds`.
+    """
+
+    patience_seconds: float = 300
+    log: Log = field(default_factory=lambda: logging.getLogger(__name__))
+    first_wait_seconds: float = 1
+    longest_wait_seconds: float = 30
+
+    def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a method of a boto3 client.
+
+        Raises:
+            UnavailableError: It could not be done for as long as our patience lasts.
+            RefusedError: It will not be done, however often it is asked for.
+        """
+        name = getattr(function, "__name__", "a call")
+        retrying = Retrying(
+            retry=retry_if_exception(is_transient),
+            stop=stop_after_delay(self.patience_seconds),
+            wait=wait_exponential_jitter(
+                initial=self.first_wait_seconds,
+                max=self.longest_wait_seconds,
+                jitter=self.first_wait_seconds,
+            ),
+            before_sleep=lambda state: self._tell(name, state),
+            reraise=True,
+        )
+        try:
+            return retrying(function, *args, **kwargs)
+        except (ClientError, BotoCoreError) as error:
+            raise translate(name, error) from error
+
+    def hurried(self, seconds: float) -> "Calls":
+        """The same with less patience, for what must be over soon."""
+        return Calls(
+            min(seconds, self.patience_seconds),
+            self.log,
+            self.first_wait_seconds,
+            self.longest_wait_seconds,
+        )
+
+    def _tell(self, name: str, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        wait = state.next_action.sleep if state.next_action else 0.0
+        self.log.warning(f"{name} failed and is tried again in {wait:.1f} s: {error}")
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, ClientError):
+        code, _ = _code_and_reason(error)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return code != MODEL_ERROR and (code in TRANSIENT_CODES or status == 429 or status >= 500)
+    return isinstance(error, NETWORK_ERRORS)
+
+
+def translate(operation: str, error: ClientError | BotoCoreError) -> SageMakerError:
+    """The error of ours for one of boto's."""
+    if is_transient(error):
+        return UnavailableError(f"{operation} could not be done: {error}", operation=operation)
+    if not isinstance(error, ClientError):
+        return RefusedError(operation, type(error).__name__, str(error))
+    code, reason = _code_and_reason(error)
+    words = reason.lower()
+    kind = RefusedError
+    if code == "ResourceLimitExceeded":
+        kind = QuotaError
+    elif code == "ResourceInUse" or "cannot create already existing" in words:
+        kind = AlreadyExistsError
+    elif code in {"ResourceNotFound", "ResourceNotFoundException"} or _says_missing(words):
+        kind = NotFoundError
+    elif "in-progress" in words or "because the training job is in status" in words:
+        kind = BusyError
+    return kind(operation, code, reason)
+
+
+def _says_missing(words: str) -> bool:
+    # SageMaker has no code for it: it is a ValidationException like any other.
+    return (
+        "requested resource not found" in words
+        or words.startswith(("could not find model ", "could not find endpoint "))
+        or (words.startswith("endpoint ") and words.endswith(" not found."))
+    )
+
+
+def _code_and_reason(error: ClientError) -> tuple[str, str]:
+    answer = error.response.get("Error", {})
+    return answer.get("Code", "Unknown"), answer.get("Message", str(error))

@@ -1,0 +1,108 @@
+"""Copies the log lines of a training job from CloudWatch, each once, as they come."""
+
+from typing import TYPE_CHECKING
+
+from resources.sagemaker.calls import Calls, Clients, Log
+from resources.sagemaker.errors import NotFoundError, SageMakerError
+
+if TYPE_CHECKING:
+    from mypy_boto3_logs.type_defs import OutputLogEventTypeDef
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+# One event of Dagster's log for many lines: each is a row in its database.
+LINES_AT_ONCE = 200
+# A chatty job must not keep the polling of its status waiting.
+PAGES_AT_ONCE = 20
+# Logs are an extra: they never get the patience that the job itself gets.
+PATIENCE_SECONDS = 5
+
+
+class JobLogs:
+    """Follows the log streams of one job, one stream for each instance.
+
+    A job is never the worse for its log: what cannot be read is told once and then left.
+
+    Args:
+        clients: To read with.
+        calls: To call with.
+        log: Where the lines go.
+        job: Name of the job.
+        instances: How many streams to expect.
+    """
+
+    def __init__(
+        self, clients: Clients, calls: Calls, log: Log, *, job: str, instances: int = 1
+    ) -> None:
+        self._client = clients.logs
+        self._calls = calls.hurried(PATIENCE_SECONDS)
+        self._log = log
+        self._job = job
+        self._instances = instances
+        self._tokens: dict[str, str | None] = {}
+        self._unreadable = False
+
+    def copy_new(self) -> int:
+        """Copy the lines that came since the last time.
+
+        Returns:
+            How many there were.
+        """
+        if self._unreadable:
+            return 0
+        try:
+            self._find_streams()
+            return sum([self._copy_stream(stream) for stream in list(self._tokens)])
+        except NotFoundError:
+            return 0  # the first line makes the stream
+        except SageMakerError as error:
+            if not error.transient:
+                self._unreadable = True
+                self._log.warning(f"The log of {self._job} cannot be read and is left out: {error}")
+            return 0
+
+    def _find_streams(self) -> None:
+        if len(self._tokens) >= self._instances:
+            return
+        token: str | None = None
+        while True:
+            more = {"nextToken": token} if token else {}
+            page = self._calls(
+                self._client.describe_log_streams,
+                logGroupName=LOG_GROUP,
+                logStreamNamePrefix=f"{self._job}/",
+                **more,
+            )
+            for stream in page["logStreams"]:
+                self._tokens.setdefault(stream.get("logStreamName", ""), None)
+            token = page.get("nextToken")
+            if not token:
+                return
+
+    def _copy_stream(self, stream: str) -> int:
+        copied = 0
+        for _ in range(PAGES_AT_ONCE):
+            token = self._tokens[stream]
+            more = {"nextToken": token} if token else {}
+            page = self._calls(
+                self._client.get_log_events,
+                logGroupName=LOG_GROUP,
+                logStreamName=stream,
+                startFromHead=True,
+                **more,
+            )
+            self._tell(stream, page["events"])
+            copied += len(page["events"])
+            self._tokens[stream] = page["nextForwardToken"]
+            # CloudWatch says "no more for now" by the token that it was given, and may give
+            # empty pages before.
+            if page["nextForwardToken"] == token:
+                break
+        return copied
+
+    def _tell(self, stream: str, events: "list[OutputLogEventTypeDef]") -> None:
+        instance = stream.removeprefix(f"{self._job}/")
+        lines = [event.get("message", "").rstrip("\n") for event in events]
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            part = lines[start : start + LINES_AT_ONCE]
+            joined = "\n".join(part)
+            self._log.info(f"{instance}: {joined}" if len(part) == 1 else f"{instance}:\n{joined}")

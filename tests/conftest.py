@@ -1,0 +1,131 @@
+"""Fixtures for tests against real services: S3, Postgres and SageMaker of the embedded stack.
+
+Started once a test run, on first use, in a temporary home and on free ports.
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import psycopg2
+import pytest
+from psycopg2 import sql
+
+from embedded import ports, s3, stack
+from embedded.home import Home
+from embedded.plan import make_plan
+from embedded.programs import services as service_parts
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Services:
+    """The running services of a test run.
+
+    Attributes:
+        home: Their PLATFORM_HOME.
+        env: What clients need, by the names of the env file.
+        admin_dsn: Postgres as its superuser.
+    """
+
+    home: Home
+    env: Mapping[str, str]
+    admin_dsn: str
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """A PLATFORM_HOME whose processes and files go away with the test run, even a killed one."""
+    root = Path(tempfile.mkdtemp(prefix="platform-test-"))
+    me = psutil.Process()
+    # The start time goes through repr(), which keeps every bit of it.
+    leash = subprocess.Popen(
+        [sys.executable, "-m", "tests.leash", str(me.pid), repr(me.create_time()), str(root)],
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+    )
+    try:
+        yield root
+    finally:
+        stack.down(Home(root))
+        shutil.rmtree(root, ignore_errors=True)
+        leash.kill()
+        leash.wait()
+
+
+def clean_environ(**extra: str) -> dict[str, str]:
+    """This process's environment without anything that would point to other services."""
+    foreign = ("AWS_", "PLATFORM_", "DAGSTER_", "PG")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return kept | extra
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """S3, Postgres and SageMaker, started once."""
+    with temporary_home() as root:
+        plan = make_plan(
+            clean_environ(PLATFORM_HOME=str(root), PLATFORM_PORT_BASE=str(ports.free_base()))
+        )
+        running = stack.up(plan, service_parts(plan))
+        yield Services(plan.home, running.env, plan.admin_dsn)
+
+
+@pytest.fixture
+def environment(services: Services, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """The process's environment points to the services."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "PLATFORM_")) and name != "AWS_CA_BUNDLE":
+            monkeypatch.delenv(name)
+    for name, value in services.env.items():
+        monkeypatch.setenv(name, value)
+    return services.env
+
+
+@pytest.fixture
+def bucket(services: Services) -> Iterator[str]:
+    """The name of a fresh empty bucket, which is removed afterwards."""
+    client = s3.client(services.env)
+    name = f"test-{secrets.token_hex(6)}"
+    s3.ensure_bucket(client, name)
+    yield name
+    for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
+        client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for each in page.get("Contents", []):
+            client.delete_object(Bucket=name, Key=each["Key"])
+    client.delete_bucket(Bucket=name)
+
+
+@pytest.fixture
+def database(services: Services) -> Iterator[str]:
+    """The DSN of a fresh database that its user owns; dropped afterwards, in use or not."""
+    name = f"test_{secrets.token_hex(6)}"
+    dsn = urlsplit(services.env["PLATFORM_POSTGRES_DSN"])
+    create = sql.SQL("CREATE DATABASE {} OWNER {}")
+    drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
+    with closing(psycopg2.connect(services.admin_dsn)) as admin:
+        admin.autocommit = True
+        with admin.cursor() as cursor:
+            cursor.execute(create.format(sql.Identifier(name), sql.Identifier(str(dsn.username))))
+            yield dsn._replace(path=f"/{name}").geturl()
+            cursor.execute(drop.format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; tests that need it are skipped without it."""
+    folder = CHECKOUT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the folder of real data, {folder}, is not there")
+    return folder

@@ -1,0 +1,40 @@
+"""Ends a test run's services when the test run is gone without having done so, even by kill -9.
+
+Run as `python tests/leash.py <pid> <start time> <home>`: waits for that process to end, then stops
+the stack of that home and removes the home.
+"""
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from embedded import stack
+from embedded.home import Home
+
+
+def main() -> None:
+    """Wait, then clean up."""
+    pid, started, root = int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
+    # Ctrl-C in a terminal reaches every process of the group; this one has to outlive it.
+    os.setsid()
+    while _lives(pid, started):
+        time.sleep(0.5)
+    if root.exists():
+        stack.down(Home(root))
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _lives(pid: int, started: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+if __name__ == "__main__":
+    main()

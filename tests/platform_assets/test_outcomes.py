@@ -1,0 +1,161 @@
+"""What Dagster is told of dates that were made and of dates that failed."""
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import dagster as dg
+import pytest
+
+from platform_assets.outcomes import Made, Verdict, check_each, make_each, report
+from platform_assets.partitions import DAILY, ONE_RUN
+
+FIRST, MIDDLE, LAST = "2026-01-01", "2026-01-02", "2026-01-03"
+RANGE = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
+ASSET = dg.AssetKey("thing")
+
+
+class PassingError(Exception):
+    """A fault that passes by itself."""
+
+    transient: ClassVar[bool] = True
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def run(
+    instance: dg.DagsterInstance,
+    make: Callable[[str], Made],
+    tags: dict[str, str] = RANGE,
+    workers: int = 1,
+) -> dg.ExecuteInProcessResult:
+    @dg.asset(key=ASSET, partitions_def=DAILY, backfill_policy=ONE_RUN)
+    def thing(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        return report(context, make_each(context.partition_keys, make, workers=workers))
+
+    return dg.materialize([thing], instance=instance, tags=tags, raise_on_error=False)
+
+
+def made(date: str) -> Made:
+    return Made({"date": date}, data_version=f"v-{date}")
+
+
+def poisoned(date: str) -> Made:
+    if date == MIDDLE:
+        raise ValueError("the rows of this day are unreadable")
+    return made(date)
+
+
+def versions(instance: dg.DagsterInstance) -> dict[str | None, tuple[object, str | None]]:
+    records = instance.fetch_materializations(ASSET, limit=10).records
+    events = [record.asset_materialization for record in records]
+    return {
+        event.partition: (
+            event.metadata["date"].value,
+            (event.tags or {}).get("dagster/data_version"),
+        )
+        for event in events
+        if event is not None
+    }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_date_of_a_range_shows_its_own_metadata(
+    instance: dg.DagsterInstance, workers: int
+) -> None:
+    assert run(instance, made, workers=workers).success
+    assert {date: said[0] for date, said in versions(instance).items()} == {
+        date: date for date in (FIRST, MIDDLE, LAST)
+    }
+
+
+def test_a_single_date_has_the_data_version_of_its_bytes(instance: dg.DagsterInstance) -> None:
+    assert run(instance, made, tags={"dagster/partition": MIDDLE}).success
+    assert versions(instance) == {MIDDLE: (MIDDLE, f"v-{MIDDLE}")}
+
+
+def test_a_date_that_fails_fails_alone_and_the_run_says_why(instance: dg.DagsterInstance) -> None:
+    result = run(instance, poisoned)
+
+    assert not result.success
+    assert versions(instance) == {FIRST: (FIRST, f"v-{FIRST}"), LAST: (LAST, f"v-{LAST}")}
+    (event,) = result.get_step_failure_events()
+    said = event.step_failure_data.user_failure_data
+    assert said is not None
+    assert said.description == (
+        f"thing failed for 1 date(s). {MIDDLE}: the rows of this day are unreadable"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        pytest.param(PassingError("the service is busy"), 3, id="may pass: tried again"),
+        pytest.param(ValueError("wrong"), 1, id="will not pass: not tried again"),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(
+    instance: dg.DagsterInstance, error: Exception, attempts: int
+) -> None:
+    tried: list[int] = []
+
+    @dg.asset(
+        key=ASSET,
+        partitions_def=DAILY,
+        backfill_policy=ONE_RUN,
+        retry_policy=dg.RetryPolicy(max_retries=2),
+    )
+    def thing(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        tried.append(context.retry_number)
+
+        def fail(_: str) -> Made:
+            raise error
+
+        return report(context, make_each(context.partition_keys, fail))
+
+    assert not dg.materialize(
+        [thing], instance=instance, partition_key=FIRST, raise_on_error=False
+    ).success
+    assert len(tried) == attempts
+
+
+def checked(
+    instance: dg.DagsterInstance, verify: Callable[[str], Verdict], tags: dict[str, str]
+) -> dg.ExecuteInProcessResult:
+    @dg.asset(key=ASSET, partitions_def=DAILY, backfill_policy=ONE_RUN)
+    def thing() -> None: ...
+
+    @dg.asset_check(asset=thing, blocking=True, partitions_def=DAILY)
+    def sound(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        return check_each(context, verify)
+
+    @dg.asset(deps=[thing], partitions_def=DAILY, backfill_policy=ONE_RUN)
+    def after() -> None: ...
+
+    return dg.materialize([thing, sound, after], instance=instance, tags=tags, raise_on_error=False)
+
+
+def test_each_date_of_a_range_is_judged_by_itself_and_one_bad_one_stops_what_follows(
+    instance: dg.DagsterInstance,
+) -> None:
+    result = checked(instance, lambda date: Verdict(date != MIDDLE, f"seen on {date}"), tags=RANGE)
+
+    assert not result.success
+    assert not result.asset_materializations_for_node("after")
+    by_partition = {each.partition: each.passed for each in result.get_asset_check_evaluations()}
+    assert by_partition == {FIRST: True, MIDDLE: False, LAST: True, None: False}
+
+
+def test_a_check_that_cannot_be_made_is_not_a_passed_one(instance: dg.DagsterInstance) -> None:
+    def verify(date: str) -> Verdict:
+        raise FileNotFoundError("no such object")
+
+    result = checked(instance, verify, tags={"dagster/partition": FIRST})
+
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert evaluation.partition == FIRST
+    assert evaluation.description == "could not be checked: no such object"
