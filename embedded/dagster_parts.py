@@ -120,6 +120,7 @@ def _code_server(plan: Plan) -> Part:
                 *("--location-name", LOCATION, "--use-python-environment-entry-point"),
                 *("--max-workers", "8", "--log-level", "warning"),
             ],
+            stop_group=True,
             priority=300,
         ),
         title="Dagster's code server",

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,6 +19,7 @@ from embedded.errors import BusyError, ConfigurationError, NoSpaceError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _NEEDED_BYTES = 1 << 30
+_FULL_BYTES = 16 << 20
 # The shortest limit on a Unix socket's path among the systems in use (macOS).
 _SOCKET_PATH_LIMIT = 100
 
@@ -52,6 +53,11 @@ class Home:
     """The folders and files of one PLATFORM_HOME."""
 
     root: Path
+
+    @property
+    def made(self) -> bool:
+        """Whether anything was ever started here."""
+        return (self.root / "credentials.json").exists()
 
     @property
     def env_file(self) -> Path:
@@ -137,16 +143,30 @@ class Home:
                 "another disk."
             )
 
+    def is_full(self) -> bool:
+        """Whether services may die of the disk."""
+        return shutil.disk_usage(self.root).free < _FULL_BYTES
+
     @contextmanager
-    def locked(self, wait_seconds: float = 180) -> Iterator[None]:
+    def locked(self, say: Callable[[str], None], wait_seconds: float = 180) -> Iterator[None]:
         """Hold the lock of this home: one `up` or `down` at a time.
 
+        The lock is the kernel's, so it goes with a killed process.
+
+        Args:
+            say: Gets a line when it has to wait.
+            wait_seconds: For how long at most.
+
         Raises:
-            BusyError: Another one did not finish in `wait_seconds`.
+            BusyError: Another one did not finish in time.
         """
         lock = FileLock(self.root / "lock", mode=0o600)
         try:
-            lock.acquire(timeout=wait_seconds)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                say(f"Another command is at work on {self.root}: waiting for it")
+                lock.acquire(timeout=wait_seconds)
         except Timeout as error:
             raise BusyError(
                 f"Another `make up`, `make down` or `make demo` has been at work on {self.root} "

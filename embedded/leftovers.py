@@ -62,3 +62,17 @@ def end_all(stack_id: str, postgres_data: Path) -> int:
         ended |= {process.pid for process in processes}
         psutil.wait_procs(processes, timeout=0.2)
     return len(ended)
+
+
+def memory(pid: int) -> int:
+    """Bytes held by a process and its descendants; 0 where there is none."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)] if pid else []
+    except psutil.Error:
+        return 0
+    total = 0
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            held = process.memory_full_info()
+            total += getattr(held, "pss", held.rss)
+    return total

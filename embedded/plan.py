@@ -114,15 +114,32 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
 
 
 def write_env_file(plan: Plan) -> None:
-    """Write `env` for shells (`set -a; . .platform/env`), and which of it is our own."""
+    """Write `env` for shells (`set -a; . .platform/env`), and which of its values are our own."""
+    names = [GIVEN_BY[name] for name in sorted(plan.embedded)]
+    if "sagemaker" in plan.embedded:
+        names += [*_SAGEMAKER_ENDPOINTS, "PLATFORM_SAGEMAKER_ROLE_ARN"]
+    if _keys_are_ours(plan.embedded):
+        names += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    names += _embedded_settings(plan.embedded)
+    own = {name: plan.environment[name] for name in names}
+    write_private(_own_values(plan.home), json.dumps(own, indent=2) + "\n")
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in plan.environment.items()]
     write_private(plan.home.env_file, "".join(lines))
-    own = {GIVEN_BY[name]: plan.environment[GIVEN_BY[name]] for name in sorted(plan.embedded)}
-    if "sagemaker" in plan.embedded:
-        own |= {name: plan.environment[name] for name in _SAGEMAKER_ENDPOINTS}
-    if _keys_are_ours(plan.embedded):
-        own["AWS_ACCESS_KEY_ID"] = plan.environment["AWS_ACCESS_KEY_ID"]
-    write_private(_own_values(plan.home), json.dumps(own, indent=2) + "\n")
+
+
+def read_env_file(home: Home) -> dict[str, str]:
+    """The environment of the stack that was started last.
+
+    Raises:
+        ConfigurationError: None was started yet.
+    """
+    try:
+        words = shlex.split(home.env_file.read_text())
+    except OSError:
+        raise ConfigurationError(
+            f"There is no {home.env_file}: start the services first, with `make up`."
+        ) from None
+    return dict(word.split("=", 1) for word in words)
 
 
 def _own_values(home: Home) -> Path:

@@ -4,8 +4,10 @@ How it is kept running stands in `supervision`. The wheel's own `get_server()` i
 trusts everybody, adds system users as root and takes a dead server for a live one after kill -9.
 """
 
+import contextlib
 import importlib.util
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -100,17 +102,22 @@ def command(data: Path, port: int) -> list[str]:
 
 
 def _as_ordinary_user(executable: Path) -> list[str]:
-    """Postgres refuses root, so root runs it under another id in a namespace of its own."""
+    """Postgres refuses root, so root runs it under another id in a namespace of its own.
+
+    Containers mostly forbid such namespaces. There it runs as `nobody`, who keeps the right to pass
+    through folders that are root's alone.
+    """
     if os.geteuid() != 0 or sys.platform != "linux":
         return [str(executable)]
-    unshare = shutil.which("unshare")
-    if unshare:
+    if unshare := shutil.which("unshare"):
         prefix = [unshare, "--user", "--map-user=1000", "--map-group=1000", "--"]
         if not subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
             return [*prefix, str(executable)]
-    setpriv = shutil.which("setpriv")
-    if setpriv:
-        return [setpriv, "--reuid=nobody", "--clear-groups", "--", str(executable)]
+    if setpriv := shutil.which("setpriv"):
+        user = pwd.getpwnam("nobody")
+        ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+        rights = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        return [setpriv, *ids, *rights, "--", str(executable)]
     raise ServiceFailedError(
         "Postgres does not run as root and neither `unshare` nor `setpriv` (package util-linux) "
         "can give it another user here: run as an ordinary user, or set PLATFORM_POSTGRES_DSN to "
@@ -121,23 +128,28 @@ def _as_ordinary_user(executable: Path) -> list[str]:
 def _own(folder: Path) -> None:
     """Give the folder to the user under whom `setpriv` runs the programs."""
     if _as_ordinary_user(Path("postgres"))[0].endswith("setpriv"):
+        user = pwd.getpwnam("nobody")
         for path in (folder, *folder.rglob("*")):
-            shutil.chown(path, "nobody")
+            os.chown(path, user.pw_uid, user.pw_gid)
 
 
 def processes(data: Path) -> list[psutil.Process]:
-    """Every live process of the cluster: each works in its data folder, nothing else does.
+    """Every live process of the cluster: Postgres overwrites its environment, so no mark is left.
 
-    Postgres overwrites its environment, so its processes cannot be known by a mark in there.
+    The server names its data folder on its command line, and all of its processes work in there.
     """
-    found: list[psutil.Process] = []
+    place = data.resolve()
+    found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter(["name"]):
-        try:
-            if process.name() == "postgres" and Path(process.cwd()) == data.resolve():
-                found.append(process)
-        except psutil.Error:
-            continue  # gone meanwhile, or another user's
-    return found
+        with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
+            if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if str(data) in process.cmdline():
+                family = [process, *process.children()]
+                found |= {member.pid: member for member in family}
+            elif Path(process.cwd()) == place:
+                found[process.pid] = process
+    return list(found.values())
 
 
 def forget_stale_pid(data: Path) -> None:
@@ -157,9 +169,11 @@ def check(address: str) -> None:
     Raises:
         psycopg2.Error: Nobody answers, or not to these credentials.
     """
-    with closing(psycopg2.connect(address, connect_timeout=3)) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+    with (
+        closing(psycopg2.connect(address, connect_timeout=3)) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT 1")
 
 
 def ensure_database(admin_dsn: str, name: str, owner: str, password: str) -> None:

@@ -1,17 +1,17 @@
 """Which programs the stack consists of, their command lines and when each counts as ready."""
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import httpx
 from botocore.config import Config
 
 from embedded import postgres, s3
+from embedded.aws import aws_session
 from embedded.plan import Plan
+from embedded.ports import HOST
 from embedded.supervision import Program
 
 SERVICES = ("s3", "postgres", "sagemaker")
@@ -100,12 +100,9 @@ def sagemaker_part(plan: Plan) -> Part:
     """The embedded SageMaker: control plane, runtime and logs on one port."""
 
     def ready() -> None:
-        boto3.client(
+        aws_session(plan.environment).client(
             "sagemaker",
             endpoint_url=plan.environment["AWS_ENDPOINT_URL_SAGEMAKER"],
-            region_name=plan.environment["AWS_DEFAULT_REGION"],
-            aws_access_key_id=plan.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=plan.environment["AWS_SECRET_ACCESS_KEY"],
             config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
         ).list_training_jobs(MaxResults=1)
 
@@ -138,8 +135,6 @@ def postgres_data(plan: Plan) -> Path:
 def services(plan: Plan) -> list[Part]:
     """The services that stand in for the cloud, without those that the user has already."""
     makers = {"s3": s3_part, "postgres": postgres_part, "sagemaker": sagemaker_part}
-    if not importlib.util.find_spec("embedded.sagemaker.__main__"):
-        del makers["sagemaker"]
     return [make(plan) for name, make in makers.items() if name in plan.embedded]
 
 

@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from embedded.aws import aws_session
 from embedded.ports import HOST, Ports
 
 # Keeps Go's collector at work early; the demo needs far less.
 ENVIRONMENT = {"GOMEMLIMIT": "384MiB", "GOGC": "50"}
+_IS_THERE = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
+_IS_THERE = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 _CHECK_KEY = ".health"
 
 
@@ -61,13 +63,9 @@ def command(data: Path, ports: Ports) -> list[str]:
 
 def client(environment: Mapping[str, str]) -> Any:
     """A boto3 client for the S3 of an environment; it gives up early."""
-    return boto3.client(
+    return aws_session(environment).client(
         "s3",
         endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or None,
-        region_name=environment["AWS_DEFAULT_REGION"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        aws_session_token=environment.get("AWS_SESSION_TOKEN") or None,
         config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
     )
 
@@ -99,10 +97,7 @@ def ensure_bucket(s3: Any, name: str) -> None:
             CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name},
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] not in {
-            "BucketAlreadyOwnedByYou",
-            "BucketAlreadyExists",
-        }:
+        if error.response.get("Error", {}).get("Code") not in _IS_THERE:
             raise
         return
     s3.put_bucket_lifecycle_configuration(

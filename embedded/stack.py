@@ -3,6 +3,7 @@
 Public: `up`, `down`, `status`, and the `Running` stack that `up` returns.
 """
 
+import importlib.util
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,18 +11,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from urllib.parse import urlsplit
 
 from embedded import leftovers, postgres, supervision
 from embedded import plan as planning
 from embedded import ports as port_plan
-from embedded.dagster_parts import dagster_parts
+from embedded.dagster_parts import dagster_parts, ui_url
 from embedded.errors import ServiceFailedError
 from embedded.home import Credentials, Home
 from embedded.plan import Plan
-from embedded.programs import SERVICES, NotReadyForeverError, Part, api_part, services
+from embedded.programs import SERVICES, NotReadyForeverError, Part, api_part, page_url, services
 from embedded.supervision import Control, State
 
-_READY_SECONDS = 60.0
+_READY_SECONDS = 120.0
 _LOG_LINES = 15
 
 
@@ -45,22 +47,32 @@ class Running:
         """A copy that the caller may change."""
         return dict(self.plan.environment)
 
+    @property
+    def urls(self) -> dict[str, str]:
+        """What answers where, by title; passwords left out."""
+        shown = {"Dagster's UI": ui_url(self.plan), "Digit page": page_url(self.plan)}
+        shown["S3"] = self.env["AWS_ENDPOINT_URL_S3"]
+        shown["SageMaker"] = self.env["AWS_ENDPOINT_URL_SAGEMAKER"]
+        postgres_at = urlsplit(self.env["PLATFORM_POSTGRES_DSN"])
+        place = postgres_at.netloc.rpartition("@")[2] + postgres_at.path
+        return shown | {"Postgres": f"{postgres_at.scheme}://{place}"}
+
 
 def all_parts(plan: Plan) -> list[Part]:
     """Everything that `make up` starts."""
-    return [*services(plan), *dagster_parts(plan), *([api_part(plan)] if has_api() else [])]
+    parts = [*services(plan), *dagster_parts(plan)]
+    return [*parts, api_part(plan)] if importlib.util.find_spec("api.__main__") else parts
 
 
-def has_api():
-    import importlib.util
-    return importlib.util.find_spec("api.__main__")
+def _silent(_line: str) -> None:
+    """Nobody wants to know."""
 
 
 def up(
     plan: Plan,
     parts: Sequence[Part] | None = None,
     *,
-    say: Callable[[str], None] = lambda line: None,
+    say: Callable[[str], None] = _silent,
     ready_seconds: float = _READY_SECONDS,
 ) -> Running:
     """Start what does not run, wait until all of it works, and write the env file.
@@ -76,7 +88,7 @@ def up(
     """
     begun = time.monotonic()
     parts = all_parts(plan) if parts is None else parts
-    with plan.home.locked():
+    with plan.home.locked(say):
         started = not supervision.runs_as_planned(plan, [part.program for part in parts])
         if started:
             _stop(plan.home, plan.credentials)
@@ -94,16 +106,33 @@ def up(
     return Running(plan, started, time.monotonic() - begun)
 
 
-def down(home: Home) -> int:
+def down(home: Home, *, say: Callable[[str], None] = _silent) -> int:
     """Stop everything of this home, whoever started it and in whatever state it is.
+
+    Args:
+        home: Whose processes are meant; without any, nothing happens.
+        say: Gets a line when another command has to be waited for.
 
     Returns:
         How many processes had to be ended.
     """
-    if not home.root.exists():
+    if not home.made:
         return 0
-    with home.locked():
+    with home.locked(say):
         return _stop(home, home.credentials())
+
+
+def status(home: Home) -> dict[str, tuple[State, int]]:
+    """How each program of a running stack is, and its memory with that of its children.
+
+    Returns:
+        By program; empty where no supervisor answers. Memory in bytes, shared pages counted in
+        proportion where the system tells.
+    """
+    if not home.made:
+        return {}
+    states = Control(home, home.credentials()).states()
+    return {name: (state, leftovers.memory(state.pid)) for name, state in states.items()}
 
 
 def _stop(home: Home, credentials: Credentials) -> int:
@@ -114,6 +143,7 @@ def _stop(home: Home, credentials: Credentials) -> int:
         # The services last: what ends in good order has something to say to them.
         control.stop([name for name in control.states() if name not in SERVICES])
         control.stop(SERVICES)
+        control.shut_down()
     leftovers.end_all(credentials.stack_id, data)
     postgres.forget_stale_pid(data)
     supervision.forget(home, credentials)
@@ -150,11 +180,15 @@ def _bring_up(
             raise
         say(f"{part.title} is ready after {time.monotonic() - begun:.1f} s")
 
-    with ThreadPoolExecutor(len(parts) or 1) as pool:
-        futures: dict[str, Future[None]] = {}
-        for part in parts:
-            before = [futures[name] for name in part.after if name in futures]
-            futures[part.name] = pool.submit(bring_up, part, before)
+    futures: dict[str, Future[None]] = {}
+    try:
+        with ThreadPoolExecutor(len(parts) or 1) as pool:
+            for part in parts:
+                before = [futures[name] for name in part.after if name in futures]
+                futures[part.name] = pool.submit(bring_up, part, before)
+    except BaseException:  # Ctrl-C: the others need not go on waiting
+        failed.set()
+        raise
     failures = [error for future in futures.values() if (error := future.exception())]
     for error in failures:
         if not isinstance(error, _GivenUpError):
@@ -183,7 +217,9 @@ def _await(plan: Plan, part: Part, failed: Event, ready_seconds: float) -> None:
 
 def _obituary(plan: Plan, part: Part, state: State | None, reason: Exception) -> str:
     log = plan.home.logs / f"{part.name}.log"
-    if state is None:
+    if plan.home.is_full():
+        happened = f"the disk of {plan.home.root} is full, so free some space first"
+    elif state is None:
         happened = "the supervisor does not answer"
     elif state.given_up:
         happened = state.detail or "it ended again and again"

@@ -41,6 +41,7 @@ class Program:
         command: Program and arguments; no secrets, since every user may read them.
         environment: Beyond what all programs share.
         stop_signal: What asks it to end; after `stop_seconds` it is killed with its group.
+        stop_group: Whether its children get that signal from the supervisor, too.
         priority: Lower ones are stopped later.
     """
 
@@ -49,6 +50,7 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     stop_signal: str = "TERM"
     stop_seconds: int = 8
+    stop_group: bool = False
     priority: int = 500
 
 
@@ -164,6 +166,12 @@ class Control:
         while any(state.stopping for name, state in self.states().items() if name in names):
             time.sleep(0.1)
 
+    def shut_down(self) -> None:
+        """End the supervisor itself and wait until it is gone."""
+        self._ask("shutdown")
+        while self.answers():  # each question also wakes it from its sleep of a second
+            time.sleep(0.05)
+
     def _ask(self, method: str, *arguments: object) -> object | None:
         try:
             return getattr(self._supervisor, method)(*arguments)
@@ -226,9 +234,11 @@ def _program_section(plan: Plan, program: Program) -> dict[str, object]:
         "autorestart": "true",
         "startsecs": 1,
         # The pause grows by a second each time.
-        "startretries": 5,
+        "startretries": 3,
         "stopsignal": program.stop_signal,
         "stopwaitsecs": program.stop_seconds,
+        # A run under way is told too, so that it can end in good order.
+        "stopasgroup": str(program.stop_group).lower(),
         "killasgroup": "true",
         "redirect_stderr": "true",
         "stdout_logfile": plan.home.logs / f"{program.name}.log",

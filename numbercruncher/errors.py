@@ -25,6 +25,12 @@ class StoreUnavailableError(StoreError):
     transient = True
 
 
+class SnapshotChangedError(StoreError):
+    """A snapshot was replaced while it was being used."""
+
+    transient = True
+
+
 class MissingObjectError(CruncherError):
     """There is no object under the key."""
 

@@ -4,6 +4,9 @@ Pure functions of pandas. The state is what a day leaves for the next: one row p
 ever had a price, also of those that had only one.
 """
 
+from datetime import date
+
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -21,7 +24,7 @@ STATE_SCHEMA = pa.schema(
 )
 SCHEMA = STATE_SCHEMA.append(pa.field("price_change_per_day", pa.float64()))
 
-EPOCH = pd.Timestamp("1970-01-01")
+EPOCH = date(1970, 1, 1)
 
 
 def empty_state() -> pd.DataFrame:
@@ -29,31 +32,35 @@ def empty_state() -> pd.DataFrame:
     return state_from_arrow(STATE_SCHEMA.empty_table())
 
 
-def fold(state: pd.DataFrame, date: str, rows: pd.DataFrame) -> pd.DataFrame:
+def fold(state: pd.DataFrame, date_: date, rows: pd.DataFrame) -> pd.DataFrame:
     """The state after one more day.
 
     Args:
         state: as of an earlier date; indexed by `id` in ascending order, with `first_day` and
             `last_day` (days since 1970) and `first_price` and `last_price`.
-        date: the day, later than all in the state.
+        date_: the day, later than all in the state.
         rows: the day's snapshot: `id` unique, `price` NaN where there is none.
 
     Returns:
         A new state. A null price is no price and changes nothing; 0 is a price.
     """
-    day = (pd.Timestamp(date) - EPOCH).days
-    prices = rows.loc[rows["price"].notna(), ["id", "price"]].set_index("id")["price"]
-    merged = state.join(prices.sort_index(), how="outer")
-    priced = merged["price"].notna()
-    new = merged["first_price"].isna()
-    return pd.DataFrame(
-        {
-            "first_day": merged["first_day"].mask(new, day).astype("int32"),
-            "first_price": merged["first_price"].mask(new, merged["price"]),
-            "last_day": merged["last_day"].mask(priced, day).astype("int32"),
-            "last_price": merged["last_price"].mask(priced, merged["price"]),
-        }
-    )
+    priced = rows["price"].notna().to_numpy()
+    ids, prices = rows["id"].to_numpy()[priced], rows["price"].to_numpy()[priced]
+    known = state.index.to_numpy()
+    everybody = np.union1d(known, ids)
+    before, today = np.searchsorted(everybody, known), np.searchsorted(everybody, ids)
+    values: dict[str, np.ndarray] = {}
+    for name, of_today in (("day", (date_ - EPOCH).days), ("price", prices)):
+        known_first = state[f"first_{name}"].to_numpy()
+        # First everybody of today, then the known over them: a first price stays the first. The
+        # last price the other way round.
+        first, last = np.empty((2, len(everybody)), dtype=known_first.dtype)
+        first[today] = of_today
+        first[before] = known_first
+        last[before] = state[f"last_{name}"].to_numpy()
+        last[today] = of_today
+        values |= {f"first_{name}": first, f"last_{name}": last}
+    return pd.DataFrame(values, index=pd.Index(everybody, name="id"))
 
 
 def changes(state: pd.DataFrame) -> pd.DataFrame:

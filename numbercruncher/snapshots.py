@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from numbercruncher.errors import (
     MissingObjectError,
     SnapshotInvalidError,
-    SnapshotMissingError,
     StoreUnavailableError,
 )
 from numbercruncher.manifests import MANIFEST, File, Manifest, ManifestError, decode
@@ -54,15 +53,17 @@ class Snapshot:
     `neighbourhood` and `room_type` as categories (missing where null)."""
 
     date: str
+    manifest_key: str
+    manifest_sha256: str
     rows: pd.DataFrame
 
 
-def find_snapshots(store: Store, prefix: str, up_to: str) -> dict[str, Reference]:
-    """All snapshots that have a manifest, up to and including a date, by date."""
+def find_snapshots(store: Store, prefix: str) -> dict[str, Reference]:
+    """All snapshots that have a manifest, by date, in the order of dates."""
     start = f"{prefix}/date="
     objects: dict[str, list[str]] = {}
     manifests: dict[str, str] = {}
-    for entry in store.entries(start, up_to=f"{start}{up_to}0"):
+    for entry in store.entries(start):
         date, _, name = entry.key.removeprefix(start).partition("/")
         objects.setdefault(date, []).append(f"{name} {entry.etag} {entry.bytes}")
         if name == MANIFEST:
@@ -105,36 +106,29 @@ def decode_manifest(data: bytes, place: str, date: str) -> Manifest:
     return manifest
 
 
-def read_snapshot(store: Store, reference: Reference) -> tuple[Manifest, bytes, Snapshot]:
+def read_snapshot(store: Store, reference: Reference, data: bytes) -> Snapshot:
     """Reads the columns that are crunched of one day's snapshot.
 
-    Returns:
-        Its manifest, the manifest's bytes, and the rows.
+    Args:
+        store: where it is.
+        reference: which it is.
+        data: its manifest's bytes.
 
     Raises:
         SnapshotInvalidError: it is not what its manifest promises, or cannot be crunched.
-        SnapshotMissingError: it has just gone.
         StoreError: it could not be read.
     """
     date = reference.date
-    try:
-        data = store.get(reference.manifest_key)
-    except MissingObjectError as error:
-        raise SnapshotMissingError(missing_snapshot(date)) from error
-    place = f"s3://{store.bucket}/{reference.manifest_key}"
-    manifest = decode_manifest(data, place, date)
+    manifest = decode_manifest(data, f"s3://{store.bucket}/{reference.manifest_key}", date)
     folder = reference.manifest_key.removesuffix(MANIFEST)
     tables = [_read_file(store, folder, file, date) for file in manifest.files]
     schema = pa.schema(list(COLUMNS.items()))
     table = pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
-    return manifest, data, Snapshot(date, _checked_frame(table, manifest))
-
-
-def missing_snapshot(date: str) -> str:
-    """The sentence for a date that was asked for and has no snapshot."""
-    return (
-        f"There is no snapshot of {date}: it has no manifest. Materialise the snapshot of {date}"
-        " first."
+    return Snapshot(
+        date=date,
+        manifest_key=reference.manifest_key,
+        manifest_sha256=hashlib.sha256(data).hexdigest(),
+        rows=_checked_frame(table, manifest),
     )
 
 

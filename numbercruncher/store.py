@@ -70,18 +70,17 @@ class Store:
         self.bucket = bucket
         self._client = _client()
 
-    def entries(self, prefix: str, *, up_to: str | None = None) -> Iterator[Entry]:
-        """All objects under a prefix in the order of their keys, those after `up_to` left out."""
+    def entries(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        """All objects under a prefix whose keys come after one, in the order of their keys."""
         with self._speaking(prefix):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=prefix
+                Bucket=self.bucket, Prefix=prefix, StartAfter=after
             )
             for page in pages:
                 for entry in page.get("Contents", []):
-                    key = entry.get("Key", "")
-                    if up_to is not None and key > up_to:
-                        return
-                    yield Entry(key, entry.get("Size", 0), entry.get("ETag", "").strip('"'))
+                    yield Entry(
+                        entry.get("Key", ""), entry.get("Size", 0), entry.get("ETag", "").strip('"')
+                    )
 
     def get(self, key: str) -> bytes:
         """An object's content.

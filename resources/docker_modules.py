@@ -169,6 +169,11 @@ class StreamMessageReader(dg.PipesMessageReader):
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
     @property
+    def expected_writer_count(self) -> int:
+        """Dagster's hook: one process reports, so its `closed` is the end."""
+        return 1
+
+    @property
     def tail(self) -> tuple[str, ...]:
         """The last lines of the log so far."""
         return tuple(self._tail)

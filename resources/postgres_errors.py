@@ -51,6 +51,10 @@ class DatabaseBusyError(DatabaseError):
     transient: ClassVar[bool] = True
 
 
+class BrokenStreamError(Exception):
+    """Arrow batches ended early; carries the driver's text only. Never leaves `database_errors`."""
+
+
 class DatabaseUnavailableError(DatabaseError):
     """The server cannot be reached, is starting or stopping, or broke off."""
 
@@ -73,7 +77,7 @@ _BY_STATE: dict[str, _Kind] = {
     "57014": (DatabaseTimeoutError, "Raise statement_timeout_seconds, or add an index."),
     "57P": (DatabaseUnavailableError, "The server ended the connection: run again."),
 }
-# At a failed connect the drivers give no SQLSTATE, only the server's or libpq's sentence.
+# Failed connects and broken Arrow streams come without a SQLSTATE: only a sentence tells.
 _BY_SENTENCE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
     (("password authentication failed", "no password supplied", "pg_hba.conf"), _BY_STATE["28"]),
     (("role ",), _BY_STATE["28"]),
@@ -81,6 +85,10 @@ _BY_SENTENCE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
     (("unsupported startup parameter",), (DatabaseRequestError, "Connect without a pooler.")),
     (("invalid snapshot", "could not import"), (DatabaseUnavailableError, "Run again.")),
     (("permission denied",), _BY_STATE["42501"]),
+    (("statement timeout", "user request"), _BY_STATE["57014"]),
+    (("lock timeout",), _BY_STATE["55P03"]),
+    (("closed the connection", "terminating connection"), _BY_STATE["57P"]),
+    (("the database system is",), _BY_STATE["08"]),
     (("database ",), _BY_STATE["3D"]),
 )
 _UNREACHABLE: _Kind = (
@@ -100,7 +108,7 @@ def database_errors(action: str, *, target: str, password: str | None) -> Genera
     """
     try:
         yield
-    except (psycopg2.Error, AdbcError) as error:
+    except (psycopg2.Error, AdbcError, BrokenStreamError) as error:
         kind, message = explain(error, action, target=target, password=password)
         # Not chained by `from error`: libpq's text could hold what is to stay secret.
         raise kind(message) from None
@@ -111,21 +119,17 @@ def explain(
 ) -> tuple[type[DatabaseError], str]:
     """The kind and the sentence for a driver's exception."""
     sentence = _sentence(error, password)
-    kind, advice = _kind(_state(error), sentence, is_connect=action == "connect to")
+    kind, advice = _kind(_state(error), sentence)
     return kind, f"Cannot {action} {target}: {sentence}. {advice}"
 
 
-def _kind(state: str, sentence: str, *, is_connect: bool) -> _Kind:
+def _kind(state: str, sentence: str) -> _Kind:
+    if not state:
+        matches = (kind for words, kind in _BY_SENTENCE if any(word in sentence for word in words))
+        return next(matches, _UNREACHABLE)
     for length in (5, 3, 2):
-        if state and state[:length] in _BY_STATE:
+        if state[:length] in _BY_STATE:
             return _BY_STATE[state[:length]]
-    if is_connect or not state:
-        if "is starting up" in sentence or "is shutting down" in sentence:
-            return _UNREACHABLE
-        for words, kind in _BY_SENTENCE:
-            if any(word in sentence for word in words):
-                return kind
-        return _UNREACHABLE
     return DatabaseRequestError, f"Postgres calls this {state}."
 
 
@@ -138,8 +142,9 @@ def _sentence(error: Exception, password: str | None) -> str:
     """The server's primary message in one line, without the password."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:1]) if lines else type(error).__name__
-    if "FATAL:" in text:
-        text = text.split("FATAL:", 1)[1].strip()
+    # Before these words the drivers say what they were doing, which the action says already.
+    for word in ("FATAL:", "ERROR:", "failed:"):
+        text = text.rpartition(word)[2].strip() or text
     if password:
         text = text.replace(password, "***")
     return text.rstrip(".")

@@ -9,7 +9,7 @@ snapshot as the session it belongs to.
 # pyright: reportUnknownParameterType=false
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 # Not their dbapi modules: those import pandas, which takes 50 MB and half a second.
 import adbc_driver_postgresql
@@ -19,6 +19,7 @@ from adbc_driver_manager import AdbcConnection, AdbcStatement
 from adbc_driver_postgresql import StatementOptions
 
 from resources.columns import Column
+from resources.postgres_errors import BrokenStreamError
 from resources.postgres_export import BUFFER_BYTES, interruptible
 
 _BATCH_BYTES = str(8 * 1024 * 1024)
@@ -60,11 +61,23 @@ def _write_batches(batches: pa.RecordBatchReader, schema: pa.Schema, sink: io.Ra
     buffered = io.BufferedWriter(sink, BUFFER_BYTES)
     rows = 0
     with pq.ParquetWriter(buffered, schema, compression="zstd") as writer:
-        for batch in batches:
+        for batch in _read(batches):
             writer.write_batch(batch.cast(schema))
             rows += batch.num_rows
     buffered.detach()
     return rows
+
+
+def _read(batches: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The batches; what the driver raises meanwhile, as pyarrow hands it on, is the database's."""
+    while True:
+        try:
+            batch = batches.read_next_batch()
+        except StopIteration:
+            return
+        except (OSError, pa.ArrowException) as error:
+            raise BrokenStreamError(str(error)) from error
+        yield batch
 
 
 def _arrow_type(name: str) -> pa.DataType:

@@ -8,7 +8,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import dagster as dg
@@ -27,6 +27,7 @@ from resources.s3_errors import (
 from resources.s3_streams import MIB, ObjectReader, ObjectWriter
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsRead
     from mypy_boto3_s3 import S3Client
 
 _LARGEST_DELETE = 1000
@@ -123,6 +124,16 @@ class ObjectStore(dg.ConfigurableResource[Any]):
                 return ObjectInfo(key, reader.size, reader.etag)
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"])
 
+    def check_etag(self, key: str, etag: str | None) -> ObjectInfo:
+        """As `head`, but raises ObjectChangedError if the object has another ETag than `etag`."""
+        found = self.head(key)
+        if etag is not None and found.etag != etag:
+            raise ObjectChangedError(
+                f"{self.uri(key)} was replaced: its ETag is {found.etag}, not {etag}. Run again to "
+                "take the new one."
+            )
+        return found
+
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""
         try:
@@ -184,7 +195,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         return self.upload(key, io.BytesIO(data), content_type=content_type)
 
     def upload(
-        self, key: str, source: IO[bytes], *, content_type: str | None = None
+        self, key: str, source: "SupportsRead[bytes]", *, content_type: str | None = None
     ) -> StoredObject:
         """Writes what `source` yields, of any size, in bounded memory.
 
@@ -221,12 +232,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
             ObjectChangedError: the source has another ETag.
             StoreError: any other failure; nothing was written.
         """
-        pinned = source.head(source_key)
-        if etag is not None and pinned.etag != etag:
-            raise ObjectChangedError(
-                f"{source.uri(source_key)} was replaced: its ETag is {pinned.etag}, not {etag}. "
-                "Run again to take the new one."
-            )
+        pinned = source.check_etag(source_key, etag)
         action = f"copy {source.uri(source_key)} to"
         with store_errors(action, bucket=self.bucket, key=key):
             self.client.copy(

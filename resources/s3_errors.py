@@ -7,8 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from boto3.exceptions import Boto3Error
 from botocore import exceptions as boto
+from s3transfer.exceptions import S3CopyFailedError
 from urllib3.exceptions import HTTPError
 
 from resources.errors import ResourceError
@@ -81,7 +81,7 @@ _SERVER_FAULT = 500
 
 @contextmanager
 def store_errors(action: str, *, bucket: str, key: str = "") -> Generator[None]:
-    """Raises botocore's failures inside the block as one of this module's kinds.
+    """Raises boto's failures inside the block as one of this module's kinds.
 
     Args:
         action: what was being done, as a verb ("read", "write").
@@ -90,12 +90,12 @@ def store_errors(action: str, *, bucket: str, key: str = "") -> Generator[None]:
     """
     try:
         yield
-    except (boto.BotoCoreError, boto.ClientError, Boto3Error, HTTPError) as error:
+    except (boto.BotoCoreError, boto.ClientError, HTTPError, S3CopyFailedError) as error:
         raise translate(error, action, bucket=bucket, key=key) from error
 
 
 def translate(error: Exception, action: str, *, bucket: str, key: str = "") -> StoreError:
-    """The kind and sentence for an exception of botocore, boto3 or urllib3."""
+    """The kind and sentence for an exception of botocore, s3transfer or urllib3."""
     target = f"s3://{bucket}/{key}"
     if isinstance(error, boto.ClientError):
         return _from_answer(error, action, bucket, target)
@@ -109,9 +109,8 @@ def translate(error: Exception, action: str, *, bucket: str, key: str = "") -> S
             f"Cannot {action} {target}: the store's certificate is not trusted. Set AWS_CA_BUNDLE "
             "to its authority, or correct AWS_ENDPOINT_URL_S3."
         )
-    # Errors of a managed copy arrive wrapped in an exception of boto3 or s3transfer.
-    if isinstance(error, Boto3Error) and isinstance(error.__cause__, Exception):
-        return translate(error.__cause__, action, bucket=bucket, key=key)
+    if isinstance(error, S3CopyFailedError):
+        return ObjectChangedError(f"Cannot {action} {target}: {error} Run again.")
     if isinstance(error, CONNECTION_FAULTS):
         return StoreUnavailableError(
             f"Cannot {action} {target}: the store cannot be reached or broke off "

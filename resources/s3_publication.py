@@ -12,7 +12,7 @@ What readers may rely on (see `s3_manifest.py` for how they read):
   does not stay beside files of another commit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -57,6 +57,10 @@ class _Staged(Protocol):
         """Whether just these bytes already lie where the file is to appear; sets `etag` if so."""
         ...
 
+    def prepare(self) -> None:
+        """Does all that can fail or takes long, so that `complete` is one request."""
+        ...
+
     def complete(self) -> None:
         """Lets the file appear and sets `etag`."""
         ...
@@ -87,6 +91,9 @@ class _Written:
         # file is written again, which does no harm.
         self.etag = self._store.head(self._writer.key).etag
         return self.etag == self._writer.expected_etag()
+
+    def prepare(self) -> None:
+        self._writer.finish()
 
     def complete(self) -> None:
         self.etag = self._writer.complete()
@@ -119,6 +126,9 @@ class _Copied:
         self.etag = found.etag
         return found.sha256 == self.sha256
 
+    def prepare(self) -> None:
+        self.source.check_etag(self.original.key, self.original.etag)
+
     def complete(self) -> None:
         original = self.original
         copied = self.store.copy_from(self.source, original.key, self.key, etag=original.etag)
@@ -138,6 +148,9 @@ class _Adopted:
 
     def in_place(self) -> bool:
         return True
+
+    def prepare(self) -> None:
+        """It is there."""
 
     def complete(self) -> None:
         """It is there."""
@@ -257,8 +270,10 @@ class Publication:
         except ManifestInvalidError:
             return None
 
-    def _replace(self, manifest: Manifest, outdated: "Iterable[_Staged]") -> None:
+    def _replace(self, manifest: Manifest, outdated: Sequence[_Staged]) -> None:
         key = file_key(self._prefix, MANIFEST_NAME)
+        for staged in outdated:
+            staged.prepare()
         self._store.delete(key)
         for staged in outdated:
             staged.complete()

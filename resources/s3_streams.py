@@ -102,16 +102,28 @@ class ObjectWriter(io.RawIOBase):
                 self._send_part()
         return taken
 
+    def finish(self) -> None:
+        """Sends what is left to send, so that `complete` takes one request; no more writing.
+
+        Raises:
+            StoreError: if a part could not be sent.
+        """
+        if self._upload_id is None:
+            return
+        if self._buffer:
+            self._send_part()
+        while self._pending:
+            self._parts.append(self._pending.popleft().result())
+
     def expected_etag(self) -> str:
         """The ETag that the completed object will have, unless the store encrypts by KMS.
 
-        Sends what is left to send, so nothing can be written afterwards. S3 defines the ETag as
-        the MD5 of the content, or for multipart uploads as the MD5 of the parts' MD5s, "-" and
-        their number.
+        Calls `finish`. S3 defines the ETag as the MD5 of the content, or for multipart uploads as
+        the MD5 of the parts' MD5s, "-" and their number.
         """
         if self._upload_id is None:
             return f'"{hashlib.md5(self._buffer, usedforsecurity=False).hexdigest()}"'
-        self._finish_parts()
+        self.finish()
         tags = (str(part.get("ETag", "")).strip('"') for part in self._parts)
         try:
             digests = b"".join(bytes.fromhex(tag) for tag in tags)
@@ -132,7 +144,7 @@ class ObjectWriter(io.RawIOBase):
                     Bucket=self._bucket, Key=self.key, Body=bytes(self._buffer), **self._options
                 )["ETag"]
         else:
-            self._finish_parts()
+            self.finish()
             with store_errors("write", bucket=self._bucket, key=self.key):
                 etag = self._client.complete_multipart_upload(
                     Bucket=self._bucket,
@@ -192,12 +204,6 @@ class ObjectWriter(io.RawIOBase):
                 Body=data,
             )["ETag"]
         return {"ETag": etag, "PartNumber": number}
-
-    def _finish_parts(self) -> None:
-        if self._buffer:
-            self._send_part()
-        while self._pending:
-            self._parts.append(self._pending.popleft().result())
 
     def _end(self) -> None:
         self._over = True

@@ -81,7 +81,9 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
     def needed(name: str) -> str:
         value = env.get(name, "")
         if not value:
-            raise ConfigError(f"{name} is not set: the embedded SageMaker accepts one key pair only.")
+            raise ConfigError(
+                f"{name} is not set: the embedded SageMaker accepts one key pair only."
+            )
         return value
 
     def number(name: str, default: float, low: float = 0.0) -> float:

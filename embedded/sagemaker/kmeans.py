@@ -42,20 +42,20 @@ class Stream:
 
     def feed(self, batch: Matrix) -> None:
         """Moves the centres towards one mini-batch of shape (n, D)."""
-        if self.centres is None:
+        if self.centres is None or self.weights is None:
             self.centres = _first_centres(batch, self.parameters)
             self.weights = np.zeros(len(self.centres))
-        assert self.weights is not None  # noqa: S101 - set together with centres
         nearest = pairwise_distances_argmin(batch, self.centres)
         counts, sums = _sums(batch, nearest, len(self.centres))
-        if self.parameters.half_life_time_size:
-            self.weights *= 0.5 ** (len(batch) / self.parameters.half_life_time_size)
-        hit = counts > 0
-        weights = self.weights + counts
-        moved = self.centres[hit] * self.weights[hit, None] + sums[hit]
-        self.centres[hit] = moved / weights[hit, None]
-        self.weights = weights
+        self.centres, self.weights = _moved(
+            self.centres, self.weights * self._decay(len(batch)), counts, sums
+        )
         self.seen += len(batch)
+
+    def _decay(self, points: int) -> float:
+        """What a batch leaves of the weight of all that came before it."""
+        half_life = self.parameters.half_life_time_size
+        return 0.5 ** (points / half_life) if half_life else 1.0
 
 
 def shrink(centres: Matrix, weights: NDArray[np.float64], parameters: KMeansParameters) -> Matrix:
@@ -85,7 +85,8 @@ def shrink(centres: Matrix, weights: NDArray[np.float64], parameters: KMeansPara
     fitted = KMeans(
         n_clusters=k,
         init=init,
-        n_init=_trials(len(points), points.shape[1], parameters),
+        # The stubs know only "auto" here.
+        n_init=_trials(len(points), points.shape[1], parameters),  # pyright: ignore[reportArgumentType]
         max_iter=parameters.local_lloyd_max_iter,
         tol=parameters.local_lloyd_tol,
         random_state=SEED,
@@ -121,6 +122,20 @@ def squared_distances(batches: Iterable[Matrix], centres: Matrix) -> tuple[float
         total += float(np.square(distance, dtype=np.float64).sum())
         count += len(batch)
     return total, count
+
+
+def _moved(
+    centres: Matrix,
+    weights: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> tuple[Matrix, NDArray[np.float64]]:
+    """Centres and weights after a batch: each the weighted mean of where it was and its points."""
+    after = centres.copy()
+    hit = counts > 0
+    total = weights + counts
+    after[hit] = (centres[hit] * weights[hit, None] + sums[hit]) / total[hit, None]
+    return after, total
 
 
 def _means(sums: NDArray[np.float64], counts: NDArray[np.float64], before: Matrix) -> Matrix:

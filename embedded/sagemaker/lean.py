@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 _OPTIONAL = ("pandas", "pyarrow", "polars", "matplotlib")
 
@@ -16,7 +17,8 @@ def import_sklearn() -> None:
     """Imports what k-means needs of scikit-learn; the optional packages look absent meanwhile."""
     absent = [name for name in _OPTIONAL if name not in sys.modules]
     # None in sys.modules is Python's documented way to make an import fail.
-    sys.modules.update(dict.fromkeys(absent))  # pyright: ignore[reportArgumentType]
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(absent))
     try:
         importlib.import_module("sklearn.cluster")
         importlib.import_module("sklearn.metrics")

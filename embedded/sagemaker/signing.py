@@ -1,4 +1,4 @@
-"""Verifies AWS Signature Version 4 of incoming requests: who signed, what, when, and with which key.
+"""Verifies AWS Signature Version 4 of incoming requests: who signed what, when, with which key.
 
 One key pair is accepted. Nothing here decides what a caller may do: the key may do everything.
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html

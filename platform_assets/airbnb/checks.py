@@ -1,4 +1,4 @@
-"""What must hold of listings and results, date by date; the blocking ones stop what is downstream."""
+"""What must hold of listings and results, date by date; all of it stops what is downstream."""
 
 import io
 import json
@@ -183,6 +183,6 @@ def judge_neighbourhoods(store: ObjectStore, date: str) -> Verdict:
         quartiles = [group["lower_quartile"], group["median"], group["upper_quartile"]]
         if not 0 <= group["priced"] <= group["listings"]:
             return Verdict(False, f"A group has more priced listings than listings: {group}.")
-        if group["priced"] and not quartiles == sorted(quartiles):
+        if group["priced"] and quartiles != sorted(quartiles):
             return Verdict(False, f"A group's quartiles are not in order: {group}.")
     return Verdict(True, "Adds up.", {"groups": len(groups), "listings": listings})

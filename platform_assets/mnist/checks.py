@@ -1,4 +1,4 @@
-"""What must hold of the digits, date by date; the blocking ones stop what is downstream."""
+"""What must hold of the digits, date by date; all of it stops what is downstream."""
 
 import gzip
 
@@ -32,7 +32,7 @@ def raw_intact(
 
 
 def judge_raw(store: ObjectStore, date: str) -> Verdict:
-    """Read the whole copy once: its sha256 by the manifest, its CRC and length by gzip's trailer."""
+    """Read the whole copy once: sha256 by the manifest, CRC and length by gzip's trailer."""
     at = raw.prefix(date)
     manifest = require_manifest(store, at, "mnist/raw")
     try:
@@ -99,8 +99,9 @@ def judge_balance(store: ObjectStore, date: str) -> Verdict:
     for channel in dataset.CHANNELS:
         _, labels = classifier.read_channel(store, date, manifest, channel)
         found = np.bincount(labels, minlength=10) / len(labels)
-        shares |= {f"{channel}_least": found.min(), f"{channel}_largest": found.max()}
-        odd = [d for d in range(10) if not LEAST_SHARE <= found[d] <= LARGEST_SHARE]
+        shares[f"{channel}_least"] = float(found.min())
+        shares[f"{channel}_largest"] = float(found.max())
+        odd = [d for d in range(10) if not (LEAST_SHARE <= found[d] <= LARGEST_SHARE)]
         if odd:
             said = ", ".join(f"{digit} has {found[digit]:.1%}" for digit in odd)
             return Verdict(False, f"{channel} is not balanced: {said}.", shares)

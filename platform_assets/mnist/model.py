@@ -107,7 +107,7 @@ def ensure_model(
     log: Any,
     tags: Mapping[str, str],
 ) -> Made:
-    """Point the date to the model of its digits and this configuration; train it where there is none.
+    """Point the date to the model of its digits and configuration; train it where there is none.
 
     Raises:
         resources.sagemaker.errors.SageMakerError: It could not be trained.
@@ -168,7 +168,7 @@ def train(
     job = sagemaker.train(
         TrainingJobSpec(
             name=deterministic_name("mnist", date, digest_of=digest),
-            image=builtin_image_uri("kmeans", sagemaker.region_name()),
+            image=builtin_image_uri("kmeans", sagemaker.region),
             output_s3_uri=store.uri(prefix_of_work(digest)),
             hyperparameters=config.to_hyperparameters(),
             channels=[

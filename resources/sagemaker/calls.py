@@ -6,7 +6,7 @@ Nothing here knows what the calls are for.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 import boto3.session
 from botocore.config import Config
@@ -131,10 +131,12 @@ def make_clients(
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra="dagster-sagemaker",
     )
+    # The overloads of `client` name services whose stubs are not installed.
+    make = cast("Callable[..., Any]", session.client)  # pyright: ignore[reportUnknownMemberType]
     return Clients(
-        control=session.client("sagemaker", config=config),
-        runtime=session.client("sagemaker-runtime", config=config),
-        logs=session.client("logs", config=config),
+        control=make("sagemaker", config=config),
+        runtime=make("sagemaker-runtime", config=config),
+        logs=make("logs", config=config),
     )
 
 
@@ -163,7 +165,7 @@ class Calls:
             UnavailableError: It could not be done for as long as our patience lasts.
             RefusedError: It will not be done, however often it is asked for.
         """
-        name = getattr(function, "__name__", "a call")
+        name = getattr(function, "__name__", "a call").lstrip("_")
         retrying = Retrying(
             retry=retry_if_exception(is_transient),
             stop=stop_after_delay(self.patience_seconds),

@@ -3,11 +3,12 @@
 How it is put into service stands in `endpoint.py`.
 """
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import dagster as dg
 from pydantic import Field, model_validator
 
+from resources.sagemaker.config import Config
 from resources.sagemaker.errors import SpecError
 from resources.sagemaker.names import (
     ENDPOINT_TAG,
@@ -16,7 +17,6 @@ from resources.sagemaker.names import (
     VERSION_TAG,
     deterministic_name,
     digest,
-    to_tags,
 )
 from resources.sagemaker.training_spec import Vpc
 
@@ -24,7 +24,32 @@ from resources.sagemaker.training_spec import Vpc
 DEFAULT_VARIANT = "AllTraffic"
 
 
-class ModelContainer(dg.Config):
+@dataclass(frozen=True)
+class EndpointPlan:
+    """What has to stand in SageMaker for one version of an endpoint.
+
+    Attributes:
+        endpoint_name: Name of the endpoint.
+        version: The version.
+        models: CreateModel requests, without names and tags, by the name of the model.
+        config_name: Name of the endpoint config.
+        config: CreateEndpointConfig request, without name and tags.
+        update: DeploymentConfig of an update.
+        tags: Of all of it.
+        deadline_seconds: Longest wait for the endpoint to be in service.
+    """
+
+    endpoint_name: str
+    version: str
+    models: dict[str, dict[str, Any]]
+    config_name: str
+    config: dict[str, Any]
+    update: dict[str, Any] | None
+    tags: dict[str, str]
+    deadline_seconds: float
+
+
+class ModelContainer(Config):
     """A model: an image and what it serves."""
 
     image: str = Field(description="Image of the container in ECR.")
@@ -61,7 +86,7 @@ class ModelContainer(dg.Config):
         return request
 
 
-class Instances(dg.Config):
+class Instances(Config):
     """A variant on instances of its own."""
 
     instance_type: str = Field(default="ml.t2.medium", description="ML instance type.")
@@ -77,7 +102,7 @@ class Instances(dg.Config):
     )
 
 
-class Serverless(dg.Config):
+class Serverless(Config):
     """A variant without instances: paid for by the request."""
 
     memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = Field(
@@ -91,7 +116,7 @@ class Serverless(dg.Config):
     )
 
 
-class Variant(dg.Config):
+class Variant(Config):
     """One production variant; on instances, unless `serverless` says otherwise."""
 
     name: str = Field(
@@ -134,7 +159,7 @@ class Variant(dg.Config):
         )
 
 
-class DataCapture(dg.Config):
+class DataCapture(Config):
     """Keeps requests and answers in S3, for monitoring."""
 
     s3_uri: str = Field(description="Prefix in S3 that the captured data are written under.")
@@ -167,7 +192,7 @@ class DataCapture(dg.Config):
         }
 
 
-class BlueGreen(dg.Config):
+class BlueGreen(Config):
     """A guarded update: a new fleet beside the old one, and traffic that moves over in steps."""
 
     routing: Literal["ALL_AT_ONCE", "CANARY", "LINEAR"] = Field(
@@ -222,7 +247,7 @@ class BlueGreen(dg.Config):
         return request
 
 
-class EndpointSpec(dg.Config):
+class EndpointSpec(Config):
     """An endpoint in one version."""
 
     endpoint_name: str = Field(
@@ -276,7 +301,7 @@ class EndpointSpec(dg.Config):
             raise ValueError(f"Variants must differ in name: {', '.join(names)}.")
         return self
 
-    def plan(self, role_arn: str, tags: dict[str, str]) -> "EndpointPlan":
+    def plan(self, role_arn: str, tags: dict[str, str]) -> EndpointPlan:
         """What has to stand in SageMaker for this version.
 
         Args:
@@ -315,6 +340,7 @@ class EndpointSpec(dg.Config):
             config=config,
             update=self.update.to_request() if self.update else None,
             tags=all_tags,
+            deadline_seconds=self.deadline_seconds,
         )
 
     def _name(self, contents: dict[str, Any]) -> str:
@@ -327,22 +353,6 @@ class EndpointSpec(dg.Config):
                 f"at most {MAX_NAME - len(digest('')) - 3} characters."
             )
         return head + deterministic_name(self.version, digest_of=contents, longest=room)
-
-
-class EndpointPlan(dg.Config):
-    """What has to stand in SageMaker for one version of an endpoint."""
-
-    endpoint_name: str = Field(description="Name of the endpoint.")
-    version: str = Field(description="The version.")
-    models: dict[str, Any] = Field(description="CreateModel requests by name of the model.")
-    config_name: str = Field(description="Name of the endpoint config.")
-    config: dict[str, Any] = Field(description="CreateEndpointConfig without name and tags.")
-    update: dict[str, Any] | None = Field(description="DeploymentConfig.")
-    tags: dict[str, str] = Field(description="Tags of all of it.")
-
-    def aws_tags(self) -> Any:
-        """The tags as SageMaker takes them."""
-        return to_tags(self.tags)
 
 
 def _given(**members: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from resources.sagemaker.calls import Calls, Clients, Log
 from resources.sagemaker.errors import NotFoundError, SageMakerError
 
 if TYPE_CHECKING:
-    from mypy_boto3_logs.type_defs import OutputLogEventTypeDef
+    from mypy_boto3_logs.type_defs import GetLogEventsRequestTypeDef, OutputLogEventTypeDef
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 # One event of Dagster's log for many lines: each is a row in its database.
@@ -82,14 +82,14 @@ class JobLogs:
         copied = 0
         for _ in range(PAGES_AT_ONCE):
             token = self._tokens[stream]
-            more = {"nextToken": token} if token else {}
-            page = self._calls(
-                self._client.get_log_events,
-                logGroupName=LOG_GROUP,
-                logStreamName=stream,
-                startFromHead=True,
-                **more,
-            )
+            request: GetLogEventsRequestTypeDef = {
+                "logGroupName": LOG_GROUP,
+                "logStreamName": stream,
+                "startFromHead": True,
+            }
+            if token:
+                request["nextToken"] = token
+            page = self._calls(self._client.get_log_events, **request)
             self._tell(stream, page["events"])
             copied += len(page["events"])
             self._tokens[stream] = page["nextForwardToken"]

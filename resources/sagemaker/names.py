@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from resources.sagemaker.errors import SpecError
 
@@ -21,9 +21,9 @@ DIGEST_LENGTH = 10
 # Tags by which what was made is recognised again.
 ENDPOINT_TAG = "dagster:endpoint"
 VERSION_TAG = "dagster:version"
-# Tags of an endpoint: the config that last passed its deploy, and the one that did before it.
-VERIFIED_TAG = "dagster:verified-config"
-PREVIOUS_TAG = "dagster:previous-config"
+# Tags of an endpoint config: when it last passed its deploy, and when it was rolled back.
+VERIFIED_TAG = "dagster:verified-at"
+ROLLED_BACK_TAG = "dagster:rolled-back-at"
 
 
 def deterministic_name(*parts: str, digest_of: object = None, longest: int = MAX_JOB_BASE) -> str:
@@ -93,25 +93,29 @@ def from_tags(tags: "Iterable[TagTypeDef]") -> dict[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
-    """Where `found` lacks or contradicts something of `wanted`; what it has beyond is not looked at.
+def differences(wanted: object, found: object, path: str = "") -> list[str]:
+    """Where `found` lacks or contradicts something of `wanted`; what it has beyond is all right.
 
     Only the places are given, never the values: environments hold secrets.
     """
     if isinstance(wanted, Mapping):
-        theirs: Mapping[Any, Any] = found if isinstance(found, Mapping) else {}
+        ours = cast("Mapping[str, object]", wanted)
+        theirs = cast("Mapping[str, object]", found if isinstance(found, Mapping) else {})
         return [
             place
-            for key, value in wanted.items()
-            for place in differences(value, theirs.get(key), f"{path}.{key}" if path else str(key))
+            for key, value in ours.items()
+            for place in differences(value, theirs.get(key), f"{path}.{key}" if path else key)
         ]
     if isinstance(wanted, list):
-        others: list[Any] = found if isinstance(found, list) else []
-        if len(wanted) != len(others):
+        items = cast("list[object]", wanted)
+        others = cast("list[object]", found if isinstance(found, list) else [])
+        if len(items) != len(others):
             return [path]
-        pairs = enumerate(zip(wanted, others, strict=True))
+        pairs = zip(items, others, strict=True)
         return [
-            place for n, (ours, other) in pairs for place in differences(ours, other, f"{path}[{n}]")
+            place
+            for number, (item, other) in enumerate(pairs)
+            for place in differences(item, other, f"{path}[{number}]")
         ]
     return [] if wanted == found else [path]
 

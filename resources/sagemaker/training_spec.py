@@ -5,9 +5,9 @@ How it is started and waited for stands in `training.py`.
 
 from typing import Any, Literal
 
-import dagster as dg
 from pydantic import Field, model_validator
 
+from resources.sagemaker.config import Config
 from resources.sagemaker.errors import SpecError
 from resources.sagemaker.names import MAX_JOB_BASE, NAME, differences, digest, to_tags
 
@@ -24,7 +24,7 @@ RESULT_KEYS = (
 EXACT_KEYS = ("HyperParameters", "Environment")
 
 
-class S3Channel(dg.Config):
+class S3Channel(Config):
     """One input channel, read from S3."""
 
     name: str = Field(description="Channel name, such as train or test.", min_length=1)
@@ -78,7 +78,7 @@ class S3Channel(dg.Config):
         return channel
 
 
-class Vpc(dg.Config):
+class Vpc(Config):
     """The network that a container runs in."""
 
     subnets: list[str] = Field(description="Subnet ids.", min_length=1, max_length=16)
@@ -91,7 +91,7 @@ class Vpc(dg.Config):
         return {"Subnets": self.subnets, "SecurityGroupIds": self.security_group_ids}
 
 
-class Spot(dg.Config):
+class Spot(Config):
     """Managed spot training: cheaper, may be interrupted."""
 
     max_wait_seconds: int = Field(
@@ -103,7 +103,7 @@ class Spot(dg.Config):
     )
 
 
-class Checkpoint(dg.Config):
+class Checkpoint(Config):
     """Where a job keeps what it needs to go on after an interruption."""
 
     s3_uri: str = Field(description="Prefix in S3 that the checkpoints are synchronised with.")
@@ -112,7 +112,7 @@ class Checkpoint(dg.Config):
     )
 
 
-class TrainingCompute(dg.Config):
+class TrainingCompute(Config):
     """What a job runs on. None of it has a part in what is trained, save the instance count."""
 
     instance_type: str = Field(default="ml.m5.large", description="ML instance type.")
@@ -194,7 +194,7 @@ class TrainingCompute(dg.Config):
         return request
 
 
-class TrainingJobSpec(dg.Config):
+class TrainingJobSpec(Config):
     """A training job of any algorithm image.
 
     The name is the identity of the work: derive it from what makes the work what it is, by
@@ -212,7 +212,7 @@ class TrainingJobSpec(dg.Config):
     )
     output_s3_uri: str = Field(description="Prefix in S3 under which the artifact is written.")
     channels: list[S3Channel] = Field(
-        default_factory=list, description="The job's inputs.", max_length=20
+        default_factory=list[S3Channel], description="The job's inputs.", max_length=20
     )
     hyperparameters: dict[str, str] = Field(
         default_factory=dict, description="Hyperparameters of the algorithm, all as text."

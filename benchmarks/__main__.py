@@ -1,0 +1,46 @@
+"""`python -m benchmarks [NAME …]`: runs all benchmarks, or those named."""
+
+import argparse
+import importlib
+import json
+import pkgutil
+import sys
+
+import benchmarks
+from benchmarks.harness import Benchmark, BenchmarkError, measure
+
+
+def known() -> dict[str, Benchmark]:
+    """All benchmarks by name."""
+    modules = [
+        importlib.import_module(f"benchmarks.{module.name}")
+        for module in pkgutil.iter_modules(benchmarks.__path__)
+        if not module.name.startswith("__") and not module.ispkg
+    ]
+    found = [module.BENCHMARK for module in modules if hasattr(module, "BENCHMARK")]
+    return {benchmark.name: benchmark for benchmark in found}
+
+
+def main() -> int:
+    available = known()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(available))
+    names = parser.parse_args().names or list(available)
+    if unknown := [name for name in names if name not in available]:
+        print(
+            f"There is no benchmark {', '.join(unknown)}; there are {', '.join(available)}.",
+            file=sys.stderr,
+        )
+        return 2
+    failed = False
+    for name in names:
+        try:
+            print(json.dumps(measure(available[name])), flush=True)
+        except BenchmarkError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

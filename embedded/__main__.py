@@ -1,0 +1,5 @@
+"""`python -m embedded COMMAND`."""
+
+from embedded.cli import app
+
+app()

@@ -1,0 +1,123 @@
+"""The table `listings` in Postgres: its columns, and putting whole days into it.
+
+Lives here: what the generator (`seed_listings`) and the loader of real files (`load_listings`)
+share. Does not: reading it, which is the platform's.
+"""
+
+import datetime as dt
+import io
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg2
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from psycopg2 import sql
+from psycopg2.extensions import connection
+
+from embedded.errors import StackError
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("name", pa.string()),
+        ("host_id", pa.int64()),
+        ("host_profile_id", pa.string()),
+        ("host_name", pa.string()),
+        ("neighbourhood_group", pa.string()),
+        ("neighbourhood", pa.string()),
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+        ("room_type", pa.string()),
+        ("price", pa.float64()),
+        ("minimum_nights", pa.int32()),
+        ("number_of_reviews", pa.int32()),
+        ("last_review", pa.date32()),
+        ("reviews_per_month", pa.float64()),
+        ("calculated_host_listings_count", pa.int32()),
+        ("availability_365", pa.int32()),
+        ("number_of_reviews_ltm", pa.int32()),
+        ("license", pa.string()),
+        ("download_date", pa.date32()),
+    ]
+)
+
+
+class ListingsError(StackError):
+    """Listings cannot be put into the table; the message names what, where, and what to do."""
+
+
+class DatabaseError(ListingsError):
+    """Postgres does not answer, or does not take what it is given."""
+
+
+@contextmanager
+def writing(dsn: str) -> Iterator[connection]:
+    """A transaction that may write to the table, alone; readers are not held up.
+
+    The table is made if there is none. All is undone unless the block ends without an error.
+
+    Raises:
+        DatabaseError: Postgres does not answer or refuses. The message holds no password.
+    """
+    try:
+        with closing(psycopg2.connect(dsn)) as opened, opened:
+            with opened.cursor() as cursor:
+                # Two who begin at once would both find no table.
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtext('listings'))")
+                cursor.execute(Path(__file__).with_name("listings_table.sql").read_text("utf-8"))
+                cursor.execute("LOCK TABLE listings IN SHARE ROW EXCLUSIVE MODE")
+            yield opened
+    except psycopg2.OperationalError as error:
+        raise DatabaseError(
+            f"Postgres does not answer or broke off: {_first_line(error)}. "
+            "Is it running (`make up`), and is PLATFORM_POSTGRES_DSN right?"
+        ) from error
+    except psycopg2.Error as error:
+        raise DatabaseError(
+            f"Postgres does not take the listings: {_first_line(error)}. "
+            "The table must be as embedded/listings_table.sql says; nothing was changed."
+        ) from error
+
+
+def copy(opened: connection, rows: pa.Table) -> None:
+    """Appends rows of `SCHEMA`; NULL and '' stay what they are."""
+    # With all_valid every value is quoted and no null is: just what COPY tells them apart by.
+    options = pacsv.WriteOptions(include_header=False, quoting_style="all_valid")
+    content = io.BytesIO()
+    pacsv.write_csv(rows, content, options)
+    content.seek(0)
+    columns = sql.SQL(", ").join(map(sql.Identifier, rows.column_names))
+    statement = sql.SQL("COPY listings ({}) FROM STDIN WITH (FORMAT csv)").format(columns)
+    with opened.cursor() as cursor:
+        cursor.copy_expert(statement, content)
+
+
+def days_there(opened: connection, days: list[dt.date]) -> set[dt.date]:
+    """Those of the days that have any row."""
+    with opened.cursor() as cursor:
+        cursor.execute(
+            "SELECT day FROM unnest(%s::date[]) AS day "
+            "WHERE EXISTS (SELECT FROM listings WHERE download_date = day)",
+            (days,),
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def to_day(date: str | dt.date) -> dt.date:
+    """A day as a day.
+
+    Raises:
+        ListingsError: It is not of the form YYYY-MM-DD, or no day of the calendar.
+    """
+    if isinstance(date, dt.date):
+        return date
+    try:
+        return dt.datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
+    except ValueError as error:
+        raise ListingsError(f"{date!r} is no date: write it as YYYY-MM-DD.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0].rstrip(".")

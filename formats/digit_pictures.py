@@ -1,0 +1,234 @@
+"""Pictures of digits: from a file's bytes to a digit in MNIST's form.
+
+Decoding, with limits that hold before a pixel is decoded, and the placing of the ink. Which ink is
+the digit is digit_ink's concern; what the model is then shown, digit_images'.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from formats.digit_images import FEATURES, SIDE
+from formats.digit_ink import Ink, find_ink
+from formats.digit_parts import running_maximum
+
+FORMATS: Final = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "BMP": "image/bmp",
+}
+"""The formats that are read, with their media types."""
+
+# MNIST's digits fit a box of 20 × 20 and are centred by mass (http://yann.lecun.com/exdb/mnist/).
+_BOX: Final = 20
+# Nothing finer than this is of use for a digit of 20 pixels.
+_WORKING_SIDE: Final = 192
+# MNIST's pen: the share of a digit's longer side that a stroke's width is, at its thinnest.
+_THINNEST_PEN: Final = 0.1
+
+
+class PictureError(ValueError):
+    """A picture that no digit can be read off."""
+
+
+class PictureTooLargeError(PictureError):
+    """More bytes or more pixels than the limits allow."""
+
+
+class PictureFormatError(PictureError):
+    """Not a picture in one of the formats that are read."""
+
+
+class PictureDamagedError(PictureError):
+    """A picture of a known format that cannot be decoded."""
+
+
+class NoDigitError(PictureError):
+    """A picture without ink that looks like a digit's."""
+
+
+@dataclass(frozen=True)
+class PictureLimits:
+    """What a picture may be.
+
+    Attributes:
+        max_bytes: Size of the file.
+        max_pixels: Width times height, as its header says.
+    """
+
+    max_bytes: int = 5_000_000
+    max_pixels: int = 25_000_000
+
+
+def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np.float32]:
+    """The digit in a picture, brought to MNIST's form.
+
+    The picture is turned as its EXIF orientation says, laid on white where it is transparent, and
+    made grey; its ink is found whichever of ink and ground is the darker, freed of shadow and
+    noise, cropped, scaled to fit 20 × 20 and centred by mass in 28 × 28. A picture that has
+    MNIST's form already keeps its pixels.
+
+    Args:
+        data: A JPEG, PNG, WebP or BMP file.
+        limits: Checked before any pixel is decoded; by default 5 MB and 25 megapixels.
+
+    Returns:
+        (784,) float32 within 0..1, ink high: what `digit_images.prepare` takes rows of.
+
+    Raises:
+        PictureTooLargeError: The file or the picture is larger than the limits allow.
+        PictureFormatError: It is not a picture in one of the formats.
+        PictureDamagedError: It is, but does not decode.
+        NoDigitError: Nothing in it looks like a digit's ink.
+    """
+    grey = _decode(data, limits or PictureLimits())
+    kept = _as_mnist(grey)
+    if kept is not None:
+        return kept.reshape(FEATURES)
+    ink = find_ink(grey)
+    if ink is None:
+        raise NoDigitError(
+            "No ink that looks like a digit was found in the picture; "
+            "send one digit, written clearly, with some ground around it."
+        )
+    return _place(ink).reshape(FEATURES)
+
+
+def _decode(data: bytes, limits: PictureLimits) -> NDArray[np.float32]:
+    """The picture in grey, 0 to 1, at most 192 pixels wide and high."""
+    if len(data) > limits.max_bytes:
+        raise PictureTooLargeError(
+            f"The picture has {len(data):,} bytes; at most {limits.max_bytes:,} are read."
+        )
+    with warnings.catch_warnings():
+        # Pillow warns of what is refused below anyway.
+        warnings.simplefilter("ignore")
+        try:
+            picture = Image.open(io.BytesIO(data), formats=list(FORMATS))
+        except Image.DecompressionBombError as error:
+            raise _too_many_pixels(limits) from error
+        except Image.UnidentifiedImageError as error:
+            raise PictureFormatError(
+                f"These {len(data):,} bytes are not a picture in one of the formats that are "
+                f"read: {', '.join(FORMATS)}."
+            ) from error
+        except Exception as error:
+            raise _damaged(error) from error
+        if picture.width * picture.height > limits.max_pixels:
+            raise _too_many_pixels(limits, picture.size)
+        try:
+            return _grey(picture)
+        except Exception as error:
+            raise _damaged(error) from error
+
+
+def _grey(picture: Image.Image) -> NDArray[np.float32]:
+    """Decoded, made small, upright and opaque."""
+    small = (_WORKING_SIDE, _WORKING_SIDE)
+    if picture.format == "JPEG":
+        # JPEG can be decoded at an eighth of its size: most of a photograph's cost is never paid.
+        picture.draft("L", (2 * _WORKING_SIDE, 2 * _WORKING_SIDE))
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture, dtype=np.float32)
+        flat = Image.fromarray((deep / 257).clip(0, 255).astype(np.uint8))
+    elif picture.has_transparency_data:
+        flat = picture.convert("RGBA")
+    else:
+        flat = picture.convert("L")
+    flat.thumbnail(small, Image.Resampling.BILINEAR, reducing_gap=2)
+    if flat.mode == "RGBA":
+        flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("L")
+    orientation = picture.getexif().get(0x0112)
+    if orientation in _TURNS:
+        flat = flat.transpose(_TURNS[orientation])
+    return np.asarray(flat, dtype=np.float32) / np.float32(255)
+
+
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by its EXIF orientation."""
+
+
+def _as_mnist(grey: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The pixels of a picture that has MNIST's form already: light on an even dark ground, or the
+    reverse, its ink within 20 × 20, or nearly, and centred by mass."""
+    if grey.shape != (SIDE, SIDE):
+        return None
+    rim = np.concatenate(
+        (grey[:2].ravel(), grey[-2:].ravel(), grey[:, :2].ravel(), grey[:, -2:].ravel())
+    )
+    ground = float(np.median(rim))
+    light = ground < 0.5
+    ink = (grey - ground) / (1 - ground) if light else (ground - grey) / ground
+    # What is uneven about the ground (a JPEG's ripples) is noise; a clean ground takes nothing.
+    noise = float(np.abs(rim - ground).max())
+    if noise > _MOST_RIPPLE:
+        return None
+    ink = np.where(ink > noise, ink, 0).clip(0, 1).astype(np.float32)
+    bold = ink > 0.25
+    if ink.max() < 0.5 or not bold.any():
+        return None
+    rows, columns = np.flatnonzero(bold.any(axis=1)), np.flatnonzero(bold.any(axis=0))
+    pixel = np.arange(SIDE)
+    total = ink.sum()
+    centre = (ink.sum(axis=1) @ pixel / total, ink.sum(axis=0) @ pixel / total)
+    if max(np.ptp(rows), np.ptp(columns)) + 1 not in _MNIST_LONGER_SIDE:
+        return None
+    return ink if all(abs(middle - SIDE / 2 + 0.25) <= 1.25 for middle in centre) else None
+
+
+_MNIST_RIM: Final = np.pad(np.zeros((SIDE - 4, SIDE - 4), np.bool_), 2, constant_values=True)
+_MOST_RIPPLE: Final = 0.2
+_MNIST_LONGER_SIDE: Final = range(15, _BOX + 2)
+
+
+def _place(ink: Ink) -> NDArray[np.float32]:
+    """Ink scaled to fit 20 × 20 and centred by mass in 28 × 28."""
+    values = ink.values
+    missing = round(_THINNEST_PEN * max(values.shape) - ink.stroke)
+    if missing > 0:
+        values = running_maximum(np.pad(values, missing), missing + 1)
+        values = values[np.ix_(values.any(axis=1), values.any(axis=0))]
+    scale = _BOX / max(values.shape)
+    height, width = (max(1, round(side * scale)) for side in values.shape)
+    scaled = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
+    digit = np.asarray(scaled, dtype=np.float32)
+    digit = digit / max(float(digit.max()), 1e-6)
+    total = digit.sum()
+    middle = (SIDE - 1) / 2
+    top = round(middle - float(digit.sum(axis=1) @ np.arange(height) / total))
+    left = round(middle - float(digit.sum(axis=0) @ np.arange(width) / total))
+    top, left = min(max(top, 0), SIDE - height), min(max(left, 0), SIDE - width)
+    placed = np.zeros((SIDE, SIDE), dtype=np.float32)
+    placed[top : top + height, left : left + width] = digit
+    return placed
+
+
+def _too_many_pixels(
+    limits: PictureLimits, size: tuple[int, int] | None = None
+) -> PictureTooLargeError:
+    said = f"{size[0]} × {size[1]} pixels" if size else "far too many pixels"
+    return PictureTooLargeError(
+        f"The picture has {said}; at most {limits.max_pixels:,} are read. Send a smaller one."
+    )
+
+
+def _damaged(error: Exception) -> PictureDamagedError:
+    # Pillow's words name what is wrong with the file; a MemoryError's are empty.
+    said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return PictureDamagedError(f"The picture does not decode: {said}.")

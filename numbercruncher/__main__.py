@@ -1,0 +1,65 @@
+"""What a container or a child process runs: `python -m numbercruncher`, fed through Dagster Pipes.
+
+Exits 0 also where single dates failed, since each date is reported by a message of its own; exits 1
+with a sentence as the last line of the log where nothing could be done.
+"""
+
+import sys
+import time
+from typing import Any
+
+import pyarrow as pa
+from dagster_pipes import PipesContext, open_dagster_pipes
+
+from numbercruncher.crunch import crunch
+from numbercruncher.errors import CruncherError
+from numbercruncher.request import parse_request
+from numbercruncher.store import Store
+
+
+def main() -> int:
+    """Crunches what the Pipes context asks for.
+
+    Returns:
+        The exit code.
+    """
+    # The system's allocator gives memory back, and a day's tables are small.
+    pa.set_memory_pool(pa.system_memory_pool())
+    with open_dagster_pipes() as pipes:
+        try:
+            _run(pipes)
+        except CruncherError as error:
+            failure = str(error)
+        else:
+            return 0
+    _log(failure)
+    return 1
+
+
+def _run(pipes: PipesContext) -> None:
+    request = parse_request(pipes.extras)
+    counts = dict.fromkeys(("made", "unchanged", "failed"), 0)
+    started = time.monotonic()
+
+    def report(message: dict[str, Any]) -> None:
+        counts[message["status"]] += 1
+        pipes.report_custom_message(message)
+        _log(f"{message['date']} {message['status']} {message['error'] or ''}".rstrip())
+
+    outdated = crunch(Store(request.bucket), request, report)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    _log(f"{summary} in {time.monotonic() - started:.2f} s")
+    if outdated:
+        pipes.log.warning(
+            f"The price changes of {len(outdated)} later dates ({outdated[0]} to {outdated[-1]})"
+            " were made of other snapshots than are there now; materialise them again."
+        )
+
+
+def _log(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Dates in, outputs and messages out: what is missing is made, one date after the other.
+
+Snapshots are read ahead and outputs written behind, a few at a time, so that memory stays bounded
+and a range of dates takes one pass. A date that fails, fails alone.
+"""
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from numbercruncher.errors import CruncherError, StoreUnavailableError
+from numbercruncher.history import History
+from numbercruncher.outputs import (
+    PRICE_CHANGES,
+    Output,
+    describe,
+    make_neighbourhood_summary,
+    make_price_changes,
+    publish,
+)
+from numbercruncher.plan import Day, Report, find_outdated, make_plan
+from numbercruncher.price_history import PriceHistory
+from numbercruncher.request import Request
+from numbercruncher.snapshots import Snapshot
+from numbercruncher.store import Store
+
+READ_AHEAD = 2
+WRITERS = 8
+UNWRITTEN_DATES = 6
+FAILURES_IN_A_ROW = 3
+"""Dates that fail one after the other for want of the store, before the rest is given up."""
+
+
+def crunch(store: Store, request: Request, report: Callable[[Report], None]) -> list[str]:
+    """Makes what is missing of the outputs asked for and reports every date, in order.
+
+    Args:
+        store: the bucket.
+        request: what to make.
+        report: told of each date: `date`, `status`, `rows`, `error`, `transient`, `outputs`.
+
+    Returns:
+        Later dates whose price changes should be made again, since a snapshot before them changed.
+
+    Raises:
+        CruncherError: nothing can be done at all (no bucket, no access, no answer).
+    """
+    history = History(store, request.listings_prefix)
+    plan = make_plan(store, request, history)
+    with ExitStack() as stack:
+        readers = stack.enter_context(ThreadPoolExecutor(READ_AHEAD))
+        writers = stack.enter_context(ThreadPoolExecutor(WRITERS))
+        stack.callback(writers.shutdown, cancel_futures=True)
+        stack.callback(readers.shutdown, cancel_futures=True)
+        cruncher = _Cruncher(store, request, history, plan, readers, writers)
+        _report_in_order(request.dates, cruncher.make, report)
+    if PRICE_CHANGES not in request.outputs or not cruncher.made_price_changes:
+        return []
+    return find_outdated(store, request, history)
+
+
+class _Pending:
+    """A date whose outputs may still be being written."""
+
+    def __init__(self, date: str, rows: int | None) -> None:
+        self.date = date
+        self.rows = rows
+        self.outputs: dict[str, Callable[[], Report]] = {}
+
+    def message(self) -> Report:
+        """The message about the date, once all of it is written."""
+        outputs = {name: result() for name, result in self.outputs.items()}
+        errors = [output["error"] for output in outputs.values() if output["error"]]
+        statuses = {output["status"] for output in outputs.values()}
+        return {
+            "date": self.date,
+            "status": next(s for s in ("failed", "made", "unchanged") if s in statuses),
+            "rows": self.rows,
+            "error": " ".join(dict.fromkeys(errors)) or None,
+            "transient": any(output.get("transient", False) for output in outputs.values()),
+            "outputs": outputs,
+        }
+
+
+def _report_in_order(
+    dates: tuple[str, ...], make: Callable[[str], _Pending], report: Callable[[Report], None]
+) -> None:
+    waiting: deque[_Pending] = deque()
+    failures = 0
+    for number, date in enumerate(dates, start=1):
+        waiting.append(make(date))
+        while waiting and (len(waiting) > UNWRITTEN_DATES or number == len(dates)):
+            message = waiting.popleft().message()
+            report(message)
+            failures = failures + 1 if message["transient"] else 0
+            if failures == FAILURES_IN_A_ROW and (waiting or number < len(dates)):
+                raise StoreUnavailableError(
+                    f"{failures} dates failed one after the other, so the rest was given up:"
+                    f" {message['error']}"
+                )
+
+
+class _Cruncher:
+    """Makes one date after the other."""
+
+    def __init__(
+        self,
+        store: Store,
+        request: Request,
+        history: History,
+        plan: Mapping[str, Day],
+        readers: ThreadPoolExecutor,
+        writers: ThreadPoolExecutor,
+    ) -> None:
+        self._store = store
+        self._request = request
+        self._history = history
+        self._plan = plan
+        self._readers = readers
+        self._writers = writers
+        self._coming = deque(date for date, day in plan.items() if day.todo)
+        self._reading: dict[str, Future[Snapshot]] = {}
+        self._prices = PriceHistory(
+            store, history, request.prefixes[PRICE_CHANGES], request.code_version
+        )
+        self.made_price_changes = False
+
+    def make(self, date: str) -> _Pending:
+        """Makes what is to be made of a date; its outputs are written in the background."""
+        day = self._plan[date]
+        rows = [output["metadata"]["snapshot_rows"] for output in day.unchanged.values()]
+        pending = _Pending(date, rows[0] if rows else None)
+        for name, output in day.unchanged.items():
+            pending.outputs[name] = lambda output=output: output
+        if not day.todo:
+            return pending
+        snapshot = self._read(date, day.todo, pending)
+        if snapshot is not None:
+            pending.rows = len(snapshot.rows)
+            for name in day.todo:
+                pending.outputs[name] = self._make_output(name, snapshot, name in day.replaces)
+        return pending
+
+    def _read(self, date: str, todo: list[str], pending: _Pending) -> Snapshot | None:
+        """The day's snapshot, or a failure of all outputs that need it."""
+        while self._coming and len(self._reading) <= READ_AHEAD:
+            coming = self._coming.popleft()
+            manifest = self._plan[coming].manifest
+            future = self._readers.submit(self._history.read, coming, manifest)
+            self._reading[coming] = future
+        try:
+            return self._reading.pop(date).result()
+        except MemoryError:
+            raise
+        except Exception as error:
+            self._prices.go_without(date, error)
+            failure = _failed(error)
+            for name in todo:
+                pending.outputs[name] = lambda: failure
+            return None
+
+    def _make_output(self, name: str, snapshot: Snapshot, replaces: bool) -> Callable[[], Report]:
+        prefix = f"{self._request.prefixes[name]}/date={snapshot.date}"
+        try:
+            output = self._compute(name, snapshot)
+        except MemoryError:
+            raise
+        except Exception as error:
+            failure = _failed(error)
+            return lambda: failure
+        return self._writers.submit(_write, self._store, prefix, output, replaces).result
+
+    def _compute(self, name: str, snapshot: Snapshot) -> Output:
+        if name != PRICE_CHANGES:
+            return make_neighbourhood_summary(snapshot, self._request.code_version)
+        self.made_price_changes = True
+        return make_price_changes(
+            snapshot,
+            self._prices.as_of(snapshot),
+            self._history,
+            self._prices.left_out,
+            self._request.code_version,
+        )
+
+
+def _write(store: Store, prefix: str, output: Output, replaces: bool) -> Report:
+    try:
+        digest = publish(store, prefix, output, replaces=replaces)
+    except Exception as error:
+        return _failed(error)
+    return describe(output.manifest, prefix, "made", digest)
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    """An output that could not be made; a fault nobody foresaw goes to the log in full."""
+    if isinstance(error, CruncherError):
+        return {"status": "failed", "error": str(error), "transient": error.transient}
+    traceback.print_exception(error)
+    sentence = f"An unforeseen fault, see the log of the run: {type(error).__name__}: {error}."
+    return {"status": "failed", "error": sentence, "transient": False}

@@ -1,0 +1,97 @@
+"""What of a request is there already and right, and what is not."""
+
+import hashlib
+import os.path
+from dataclasses import dataclass, field
+from typing import Any
+
+from numbercruncher.history import History
+from numbercruncher.manifests import MANIFEST, Manifest, ManifestError, decode
+from numbercruncher.outputs import PRICE_CHANGES, describe
+from numbercruncher.request import Request
+from numbercruncher.store import Store
+
+Report = dict[str, Any]
+
+
+@dataclass
+class Day:
+    """What is known of a date before anything is made.
+
+    Attributes:
+        manifest: bytes of its snapshot's manifest; None where there is no snapshot.
+        todo: the outputs to make.
+        unchanged: the outputs that are there and right, as they are reported.
+        replaces: the outputs that have a manifest, right or not.
+    """
+
+    manifest: bytes | None
+    todo: list[str] = field(default_factory=list)
+    unchanged: dict[str, Report] = field(default_factory=dict)
+    replaces: set[str] = field(default_factory=set)
+
+
+def make_plan(store: Store, request: Request, history: History) -> dict[str, Day]:
+    """Looks at every date asked for, with few requests however many they are."""
+    snapshots = history.manifests(list(request.dates))
+    days = {date: Day(snapshots.get(date)) for date in request.dates}
+    for output in request.outputs:
+        prefix = f"{request.prefixes[output]}/date="
+        common = os.path.commonprefix([request.dates[0], request.dates[-1]])  # noqa: RUF071 - of text
+        sizes = {entry.key: entry.bytes for entry in store.entries(prefix + common)}
+        keys = [f"{prefix}{date}/{MANIFEST}" for date in request.dates]
+        stored = store.get_many([key for key in keys if key in sizes])
+        for date, day in days.items():
+            data = stored.get(f"{prefix}{date}/{MANIFEST}")
+            if data is not None:
+                day.replaces.add(output)
+            manifest = _decoded(data)
+            if manifest and _is_right(output, manifest, day, request, history, sizes):
+                digest = hashlib.sha256(data or b"").hexdigest()
+                day.unchanged[output] = describe(manifest, prefix + date, "unchanged", digest)
+            else:
+                day.todo.append(output)
+    return days
+
+
+def find_outdated(store: Store, request: Request, history: History) -> list[str]:
+    """Dates after those asked for whose price changes were made of other snapshots than now are.
+
+    They are right again once they are made again; nobody else would notice them.
+    """
+    start = f"{request.prefixes[PRICE_CHANGES]}/date="
+    entries = store.entries(start, after=f"{start}{request.dates[-1]}0")
+    keys = [entry.key for entry in entries if entry.key.endswith(f"/{MANIFEST}")]
+    manifests = [_decoded(data) for data in store.get_many(keys).values()]
+    return sorted(
+        manifest.partition
+        for manifest in manifests
+        if manifest and not history.is_current(manifest, manifest.code_version)
+    )
+
+
+def _decoded(data: bytes | None) -> Manifest | None:
+    try:
+        return decode(data) if data is not None else None
+    except ManifestError:
+        return None
+
+
+def _is_right(
+    output: str,
+    manifest: Manifest,
+    day: Day,
+    request: Request,
+    history: History,
+    sizes: dict[str, int],
+) -> bool:
+    """True if an output was made of what is there now, by this version, and is all there."""
+    if day.manifest is None or manifest.code_version != request.code_version:
+        return False
+    key = history.references[manifest.partition].manifest_key
+    if manifest.inputs.get(key) != hashlib.sha256(day.manifest).hexdigest():
+        return False
+    if output == PRICE_CHANGES and not history.is_current(manifest, request.code_version):
+        return False
+    folder = f"{request.prefixes[output]}/date={manifest.partition}"
+    return all(sizes.get(f"{folder}/{file.name}") == file.bytes for file in manifest.files)

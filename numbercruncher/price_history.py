@@ -1,0 +1,140 @@
+"""The state of prices as of one date after another: from what is stored, or from the snapshots.
+
+Dates are asked for in ascending order; a range of them costs one pass over its snapshots.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from numbercruncher.errors import CruncherError, MissingObjectError, SnapshotInvalidError
+from numbercruncher.history import LEFT_OUT, History
+from numbercruncher.manifests import MANIFEST, Manifest, ManifestError, decode, file_of
+from numbercruncher.price_changes import empty_state, fold, state_from_arrow
+from numbercruncher.snapshots import Snapshot
+from numbercruncher.store import Store
+
+STATE_FILE = "state.parquet"
+
+
+class EarlierSnapshotError(CruncherError):
+    """Price changes cannot be made since an earlier snapshot could not be read."""
+
+    def __init__(self, message: str, *, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class PriceHistory:
+    """The state that moves from date to date.
+
+    Attributes:
+        left_out: dates up to now whose snapshots cannot be used, with what they looked like.
+        source: what the latest state was made from, in words.
+    """
+
+    def __init__(self, store: Store, history: History, prefix: str, code_version: str) -> None:
+        self._store = store
+        self._history = history
+        self._prefix = prefix
+        self._code_version = code_version
+        self._state = empty_state()
+        self._at = ""
+        self._unreadable: EarlierSnapshotError | None = None
+        self.left_out: dict[str, str] = {}
+        self.source = "nothing"
+
+    def as_of(self, snapshot: Snapshot) -> pd.DataFrame:
+        """The state with a day's snapshot in it, and with all before it.
+
+        Raises:
+            EarlierSnapshotError: one of those before it could not be read.
+        """
+        self._catch_up(snapshot.date)
+        if self._unreadable is not None:
+            raise self._unreadable
+        self._fold(snapshot)
+        return self._state
+
+    def go_without(self, day: str, error: Exception) -> None:
+        """Takes note that a date's snapshot cannot be had.
+
+        One that is bad is left out, until it is written anew. One that could not be read may well
+        be good, so nothing that needs it is made.
+        """
+        if day not in self._history.references:
+            return
+        may_be_good = isinstance(error, CruncherError) and not isinstance(
+            error, SnapshotInvalidError
+        )
+        if not may_be_good:
+            self.left_out[day] = self._history.references[day].fingerprint
+        elif self._unreadable is None:
+            self._unreadable = EarlierSnapshotError(
+                f"The prices of {day} are needed for all later dates, and could not be read:"
+                f" {error}",
+                transient=isinstance(error, CruncherError) and error.transient,
+            )
+
+    def _catch_up(self, day: str) -> None:
+        """Brings the state up to the snapshot before a day's, by the shortest way."""
+        gap = self._gap(day)
+        if gap and self._unreadable is None:
+            self._jump(gap)
+            gap = self._gap(day)
+        for earlier in gap:
+            if self._unreadable is not None:
+                return
+            try:
+                self._fold(self._history.read(earlier))
+            except Exception as error:
+                self.go_without(earlier, error)
+
+    def _gap(self, day: str) -> list[str]:
+        return [
+            d for d in self._history.references if self._at < d < day and d not in self.left_out
+        ]
+
+    def _fold(self, snapshot: Snapshot) -> None:
+        self._state = fold(self._state, date.fromisoformat(snapshot.date), snapshot.rows)
+        self._at = snapshot.date
+        self.source = "the state before and the day's snapshot"
+
+    def _jump(self, gap: list[str]) -> None:
+        """Takes the latest stored state within a gap that is still true, if there is one."""
+        for manifest in self._stored(gap):
+            if not self._history.is_current(manifest, self._code_version):
+                continue
+            state = self._load(manifest)
+            if state is not None:
+                self._state, self._at = state, manifest.partition
+                self.left_out = dict(manifest.extra.get(LEFT_OUT, {}))
+                return
+
+    def _stored(self, dates: list[str]) -> Iterator[Manifest]:
+        """Manifests of stored states, the latest first; in growing portions."""
+        remaining, portion = sorted(dates, reverse=True), 1
+        while remaining:
+            keys = [f"{self._prefix}/date={d}/{MANIFEST}" for d in remaining[:portion]]
+            found = self._store.get_many(keys)
+            for key in keys:
+                try:
+                    if key in found:
+                        yield decode(found[key])
+                except ManifestError:
+                    continue
+            remaining, portion = remaining[portion:], min(portion * 4, 64)
+
+    def _load(self, manifest: Manifest) -> pd.DataFrame | None:
+        """A stored state; None where it is damaged, since it can always be made anew."""
+        expected = next((f for f in manifest.files if f.name == STATE_FILE), None)
+        try:
+            data = self._store.get(f"{self._prefix}/date={manifest.partition}/{STATE_FILE}")
+        except MissingObjectError:
+            return None
+        if file_of(STATE_FILE, data) != expected:
+            return None
+        return state_from_arrow(pq.read_table(pa.BufferReader(data), use_threads=False))

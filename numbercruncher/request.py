@@ -1,0 +1,82 @@
+"""What a run is asked to make: read from the Pipes extras, checked, and plain from there on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from numbercruncher.errors import RequestError
+from numbercruncher.outputs import OUTPUTS
+
+LISTINGS_PREFIX = "airbnb/listings"
+OUTPUT_PREFIX = "airbnb/{output}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to make.
+
+    Attributes:
+        bucket: where snapshots are and outputs go.
+        dates: ISO dates in ascending order, each once.
+        outputs: which outputs of each date.
+        code_version: outputs of another version are made anew, and their states not used.
+        listings_prefix: folder of the snapshots, with a folder `date=YYYY-MM-DD` each.
+        prefixes: folder of each output, likewise.
+    """
+
+    bucket: str
+    dates: tuple[str, ...]
+    outputs: tuple[str, ...]
+    code_version: str
+    listings_prefix: str
+    prefixes: Mapping[str, str]
+
+
+def parse_request(extras: Mapping[str, Any]) -> Request:
+    """Reads a request.
+
+    Args:
+        extras: `bucket`; `dates`, or `first_date` and `last_date` (both included); `outputs`;
+            `code_version`; and, other than by default, `listings_prefix`, `price_changes_prefix`
+            and `neighbourhood_summary_prefix`.
+
+    Raises:
+        RequestError: something is missing or makes no sense.
+    """
+    outputs = extras.get("outputs", list(OUTPUTS))
+    unknown = [name for name in outputs if name not in OUTPUTS]
+    if unknown or not outputs:
+        raise RequestError(f"The outputs asked for are {outputs}; known are {list(OUTPUTS)}.")
+    bucket = extras.get("bucket")
+    if not isinstance(bucket, str) or not bucket:
+        raise RequestError("No bucket is named; the extras need 'bucket'.")
+    return Request(
+        bucket=bucket,
+        dates=_dates(extras),
+        outputs=tuple(name for name in OUTPUTS if name in outputs),
+        code_version=str(extras.get("code_version", "")),
+        listings_prefix=str(extras.get("listings_prefix", LISTINGS_PREFIX)).strip("/"),
+        prefixes={
+            name: str(extras.get(f"{name}_prefix", OUTPUT_PREFIX.format(output=name))).strip("/")
+            for name in OUTPUTS
+        },
+    )
+
+
+def _dates(extras: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        if "dates" in extras:
+            days = {date.fromisoformat(text) for text in extras["dates"]}
+        else:
+            first = date.fromisoformat(extras["first_date"])
+            last = date.fromisoformat(extras["last_date"])
+            days = {first + timedelta(days=n) for n in range((last - first).days + 1)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(
+            f"The dates asked for cannot be read ({error}); the extras need 'dates', a list of"
+            " YYYY-MM-DD, or 'first_date' and 'last_date'."
+        ) from error
+    if not days:
+        raise RequestError("No dates are asked for.")
+    return tuple(day.isoformat() for day in sorted(days))

@@ -1,0 +1,347 @@
+"""Makes an endpoint be what it should be, and proves that it is.
+
+What it should be stands in `endpoint_spec.py`. A deploy is a reconciliation: it may be cut off at
+any point, and the next one finds what is there and goes on from it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import dagster as dg
+
+from resources.sagemaker.endpoint_spec import EndpointPlan
+from resources.sagemaker.endpoints import PASSING, Endpoints, EndpointState, Invoke
+from resources.sagemaker.errors import (
+    AlreadyExistsError,
+    BusyError,
+    DeployConflictError,
+    EndpointFailedError,
+    EndpointMissingError,
+    NoEarlierVersionError,
+    SageMakerError,
+    SmokeTestError,
+    UpdateFailedError,
+)
+from resources.sagemaker.names import VERSION_TAG, to_tags
+from resources.sagemaker.parts import Parts, StandingConfig
+from resources.sagemaker.versions import (
+    list_versions,
+    mark_rolled_back,
+    mark_verified,
+    rollback_target,
+)
+
+Outcome = Literal["created", "updated", "attached", "unchanged", "rolled back"]
+SmokeTest = Callable[[Invoke], object]
+
+# An accepted update shows in the endpoint's status at once, or nearly so.
+UNSEEN_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """An endpoint that serves the version that was asked for.
+
+    Attributes:
+        endpoint_name: Name of the endpoint.
+        arn: Of the endpoint.
+        status: `InService`.
+        version: That it serves.
+        config_name: Endpoint config that is live.
+        previous_config_name: Endpoint config that was live before; None where none was.
+        outcome: `created` or `updated` by this call, `attached` to a deploy of the same version
+            that was under way or cut off, `unchanged`, or `rolled back`.
+        seconds: Until it was in service.
+        console_url: The endpoint in the AWS console.
+    """
+
+    endpoint_name: str
+    arn: str
+    status: str
+    version: str
+    config_name: str
+    previous_config_name: str | None
+    outcome: Outcome
+    seconds: float
+    console_url: str
+
+    def metadata(self) -> dict[str, Any]:
+        """What is worth showing on a materialisation."""
+        return {
+            "endpoint": self.endpoint_name,
+            "endpoint_status": self.status,
+            "endpoint_version": self.version,
+            "endpoint_config": self.config_name,
+            "endpoint_outcome": self.outcome,
+            "endpoint_url": dg.MetadataValue.url(self.console_url),
+            "deploy_seconds": round(self.seconds, 1),
+        }
+
+
+class Deployer:
+    """Deploys to one endpoint.
+
+    Args:
+        endpoints: To reach it with.
+        endpoint_name: Name of the endpoint.
+        smoke: Sends requests to the endpoint and raises where an answer is wrong.
+        deadline_seconds: Longest wait for the endpoint, from now.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        endpoint_name: str,
+        *,
+        smoke: SmokeTest | None,
+        deadline_seconds: float,
+    ) -> None:
+        self._endpoints = endpoints
+        self._calls = endpoints.calls
+        self._control = endpoints.clients.control
+        self._log = endpoints.log
+        self._name = endpoint_name
+        self._smoke = smoke
+        self._began = time.monotonic()
+        self._deadline = self._began + deadline_seconds
+
+    def deploy(self, plan: EndpointPlan) -> Deployment:
+        """Put a version into service, unless it is already.
+
+        Raises:
+            DeployConflictError: Somebody else is deploying, or did so while we were.
+            UpdateFailedError: SageMaker gave the update up; what was live before is live.
+            EndpointFailedError: SageMaker could not create the endpoint.
+            SmokeTestError: The new version failed; what was live before is live again.
+            EndpointMismatchError: A name of ours holds something else.
+            DeployDeadlineError: SageMaker was not done in time.
+        """
+        state = self._settled(plan.config_name)
+        config = Parts(self._endpoints).ensure(plan)
+        before = state.config_name if state else None
+        outcome: Outcome = "attached"
+        if state is None:
+            outcome = self._create(plan, config)
+        elif state.changing:
+            self._log.info(f"Endpoint {self._name}: {plan.version} is being deployed: attached.")
+        elif state.config_name != config.name:
+            outcome = self._update(config, state, plan.update)
+            self._tag(state.arn, plan.tags)
+        elif config.verified and state.in_service:
+            self._log.info(f"Endpoint {self._name} serves {plan.version} already.")
+            return self._deployment(state, plan.version, "unchanged", before)
+        else:
+            self._log.info(f"Endpoint {self._name}: {plan.version} has yet to be proved.")
+        live = self._confirmed(config.name, before)
+        self._prove(live, config, plan.version, fallback=self._fallback(outcome, config, before))
+        return self._deployment(live, plan.version, outcome, before)
+
+    def roll_back(self, to: str | None, tags: dict[str, str]) -> Deployment:
+        """Put an earlier version back into service.
+
+        Args:
+            to: A version or the name of an endpoint config; None for the one that last passed
+                before the live one.
+            tags: Of the run.
+
+        Raises:
+            EndpointMissingError: There is no endpoint.
+            NoEarlierVersionError: There is nothing to roll back to.
+        """
+        state = self._settled(None)
+        if state is None:
+            raise EndpointMissingError(
+                f"Endpoint {self._name} does not exist: there is nothing to roll back.",
+                endpoint=self._name,
+            )
+        versions = list_versions(self._endpoints, self._name)
+        named = [v for v in versions if to in {v.version, v.config_name}]
+        target = named[0] if named else None if to else rollback_target(versions, state.config_name)
+        if target is None:
+            known = ", ".join(version.version for version in versions) or "none"
+            raise NoEarlierVersionError(
+                f"Endpoint {self._name} has no {'version ' + to if to else 'earlier version'} to "
+                f"roll back to. Versions that are still there: {known}.",
+                endpoint=self._name,
+            )
+        if target.config_name == state.config_name and state.in_service:
+            self._log.info(f"Endpoint {self._name} serves {target.version} already.")
+            return self._deployment(state, target.version, "unchanged", state.config_name)
+        config = StandingConfig(target.config_name, target.arn, target.verified_at is not None)
+        self._update(config, state, None)
+        self._tag(state.arn, {**tags, VERSION_TAG: target.version})
+        live = self._confirmed(config.name, state.config_name)
+        self._prove(live, config, target.version, fallback=state.config_name)
+        for version in versions:
+            if version.config_name == state.config_name and version.created > target.created:
+                mark_rolled_back(self._endpoints, version.arn)
+        return self._deployment(live, target.version, "rolled back", state.config_name)
+
+    def _settled(self, wanted_config: str | None) -> EndpointState | None:
+        """The endpoint when it can be deployed to, or on its way to what we want."""
+        state = self._endpoints.describe(self._name)
+        if state and state.status in PASSING:
+            state = self._endpoints.wait(self._name, deadline=self._deadline)
+        if state is None:
+            return None
+        if state.changing and state.target_config_name != wanted_config:
+            raise self._conflict(state)
+        if state.status == "Failed":  # all that SageMaker allows then is to delete it
+            self._log.warning(
+                f"Endpoint {self._name} has failed ({state.failure_reason}) and is made anew."
+            )
+            self._endpoints.delete(self._name, deadline=self._deadline)
+            return None
+        return state
+
+    def _create(self, plan: EndpointPlan, config: StandingConfig) -> Outcome:
+        self._log.info(f"Creating endpoint {self._name} with {config.name}.")
+        try:
+            self._calls(
+                self._control.create_endpoint,
+                EndpointName=self._name,
+                EndpointConfigName=config.name,
+                Tags=to_tags(plan.tags),
+            )
+        except AlreadyExistsError as error:
+            self._ours_or_conflict(config, error)
+        return "created"
+
+    def _update(
+        self, config: StandingConfig, state: EndpointState, policy: dict[str, Any] | None
+    ) -> Outcome:
+        self._log.info(f"Updating endpoint {self._name}: {state.config_name} → {config.name}.")
+        more = {"DeploymentConfig": policy} if policy else {}
+        try:
+            self._calls(
+                self._control.update_endpoint,
+                EndpointName=self._name,
+                EndpointConfigName=config.name,
+                **cast("dict[str, Any]", more),
+            )
+        except BusyError as error:
+            self._ours_or_conflict(config, error)
+        else:
+            self._await_start(config, state)
+        return "updated"
+
+    def _ours_or_conflict(self, config: StandingConfig, error: SageMakerError) -> None:
+        # The request may have been ours: sent again since its first answer got lost.
+        state = self._endpoints.describe(self._name)
+        if state and state.target_config_name != config.name:
+            raise self._conflict(state) from error
+
+    def _await_start(self, config: StandingConfig, before: EndpointState) -> None:
+        end = min(self._deadline, time.monotonic() + UNSEEN_SECONDS)
+        while time.monotonic() < end:
+            state = self._endpoints.describe(self._name)
+            if (
+                state is None
+                or state.changing
+                or state.config_name == config.name
+                or state.last_modified != before.last_modified
+            ):
+                return
+            time.sleep(min(1, self._endpoints.poll_seconds))
+
+    def _confirmed(self, wanted: str, before: str | None) -> EndpointState:
+        """Wait, and believe only what is live then."""
+        state = self._endpoints.wait(self._name, deadline=self._deadline)
+        url = self._endpoints.console_url(self._name)
+        if state is None:
+            raise EndpointMissingError(
+                f"Endpoint {self._name} was deleted while {wanted} was being deployed.",
+                endpoint=self._name,
+            )
+        reason = state.failure_reason or "SageMaker gives no reason."
+        if state.status == "Failed":
+            raise EndpointFailedError(
+                f"Endpoint {self._name} could not be created: {reason}",
+                endpoint=self._name,
+                console_url=url,
+            )
+        if state.in_service and state.config_name == wanted:
+            return state
+        if state.in_service and state.config_name != before:
+            raise DeployConflictError(
+                f"Endpoint {self._name} serves {state.config_name}: somebody else deployed it "
+                f"over {wanted}.",
+                endpoint=self._name,
+                console_url=url,
+            )
+        raise UpdateFailedError(
+            f"Endpoint {self._name} was not updated to {wanted}, it is {state.status} with "
+            f"{state.config_name}: {reason}",
+            endpoint=self._name,
+            console_url=url,
+        )
+
+    def _prove(
+        self, live: EndpointState, config: StandingConfig, version: str, *, fallback: str | None
+    ) -> None:
+        if self._smoke:
+            try:
+                self._smoke(self._endpoints.invoker(self._name))
+            except Exception as error:  # the caller's own function may raise anything
+                outcome = self._undo(live, config, fallback)
+                failure = SmokeTestError(
+                    f"Endpoint {self._name} failed its smoke request with version {version}: "
+                    f"{error} {outcome}",
+                    endpoint=self._name,
+                    console_url=self._endpoints.console_url(self._name),
+                )
+                failure.transient = isinstance(error, SageMakerError) and error.transient
+                raise failure from error
+        mark_verified(self._endpoints, config.arn)
+
+    def _fallback(self, outcome: Outcome, config: StandingConfig, before: str | None) -> str | None:
+        if before not in {None, config.name}:
+            return before
+        if outcome == "created":
+            return None
+        target = rollback_target(list_versions(self._endpoints, self._name), config.name)
+        return target.config_name if target else None
+
+    def _undo(self, live: EndpointState, config: StandingConfig, fallback: str | None) -> str:
+        """Take out of service what has failed; says what serves now."""
+        if fallback is None and config.verified:
+            return "It goes on serving: no other version is there to take its place."
+        try:
+            if fallback is None:
+                self._endpoints.delete(self._name, deadline=self._deadline)
+                return "Nothing was served before: the endpoint has been deleted."
+            self._log.warning(f"Putting {fallback} back into service on {self._name}.")
+            self._update(StandingConfig(fallback, "", verified=True), live, None)
+            self._confirmed(fallback, live.config_name)
+        except SageMakerError as error:
+            return f"It may still be serving, for the way back failed as well: {error}"
+        return f"{fallback} is back in service."
+
+    def _tag(self, arn: str, tags: dict[str, str]) -> None:
+        self._calls(self._control.add_tags, ResourceArn=arn, Tags=to_tags(tags))
+
+    def _conflict(self, state: EndpointState) -> DeployConflictError:
+        return DeployConflictError(
+            f"Somebody else is deploying to endpoint {self._name}: it is {state.status} to "
+            f"{state.target_config_name or 'a config that SageMaker does not name'}. "
+            "Deploy again when that is done.",
+            endpoint=self._name,
+            console_url=self._endpoints.console_url(self._name),
+        )
+
+    def _deployment(
+        self, state: EndpointState, version: str, outcome: Outcome, before: str | None
+    ) -> Deployment:
+        return Deployment(
+            endpoint_name=self._name,
+            arn=state.arn,
+            status=state.status,
+            version=version,
+            config_name=state.config_name,
+            previous_config_name=before if before != state.config_name else None,
+            outcome=outcome,
+            seconds=time.monotonic() - self._began,
+            console_url=self._endpoints.console_url(self._name),
+        )

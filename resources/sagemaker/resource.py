@@ -1,0 +1,354 @@
+"""The Dagster resource: SageMaker for assets, ops and sensors.
+
+It reads its own config and hands the work to the modules beside it.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from resources.sagemaker.calls import Calls, Clients, Log, make_clients
+from resources.sagemaker.deploy import Deployer, Deployment, SmokeTest
+from resources.sagemaker.endpoint_spec import EndpointSpec
+from resources.sagemaker.endpoints import Endpoints, EndpointState, Invocation
+from resources.sagemaker.errors import SageMakerError
+from resources.sagemaker.job_run import Trainer, Usable
+from resources.sagemaker.retention import Pruned, prune
+from resources.sagemaker.trained_job import TrainedJob, estimate_cost
+from resources.sagemaker.training import train, train_all
+from resources.sagemaker.training_spec import TrainingJobSpec
+from resources.sagemaker.versions import EndpointVersion, list_versions
+
+LOG = logging.getLogger(__name__)
+
+
+class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
+    """Amazon SageMaker: training jobs and endpoints that are reconciled, never just fired off.
+
+    Credentials, region and endpoint URLs come from the standard AWS environment, as boto3 reads
+    it: any SageMaker, of AWS or of one's own.
+
+    Errors are subclasses of `SageMakerError`. Each knows whether it is `transient`; an asset turns
+    it into a `dagster.Failure` that allows retries accordingly by `raise error.to_failure()`.
+
+    Example:
+        ```python
+        @dg.asset
+        def model(context: dg.AssetExecutionContext, sagemaker: SageMakerResource):
+            spec = TrainingJobSpec(
+                name=deterministic_name("digits", digest_of={"data": etag, "k": 10}),
+                image=builtin_image_uri("kmeans", "eu-west-1"),
+                hyperparameters={"k": "10", "feature_dim": "784"},
+                channels=[S3Channel(name="train", s3_uri="s3://bucket/train/")],
+                output_s3_uri="s3://bucket/models/",
+            )
+            job = sagemaker.train(spec, log=context.log, tags={"run": context.run_id})
+            return dg.MaterializeResult(metadata=job.metadata())
+        ```
+    """
+
+    role_arn: str = Field(description="Role that jobs and containers work as.")
+    region_name: str | None = Field(
+        default=None, description="AWS region; that of the environment where not given."
+    )
+    profile_name: str | None = Field(
+        default=None, description="Profile of the shared AWS configuration files."
+    )
+    poll_seconds: float = Field(
+        default=30, description="Seconds between two looks at a job or an endpoint.", gt=0
+    )
+    patience_seconds: float = Field(
+        default=300,
+        description=(
+            "How long throttled, failed or unanswered calls are made again, with growing waits, "
+            "before the run fails with an error that may be retried."
+        ),
+        ge=0,
+    )
+    connect_timeout_seconds: float = Field(
+        default=10, description="Longest wait for a connection.", gt=0
+    )
+    read_timeout_seconds: float = Field(
+        default=70, description="Longest wait for an answer; a model may take 60 s for one.", gt=0
+    )
+    max_attempts: int = Field(
+        default=5, description="How often botocore sends a request before it gives up.", ge=1
+    )
+    price_per_hour: dict[str, float] = Field(
+        default_factory=dict,
+        description="On-demand price of an hour by instance type, for estimates in metadata.",
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict, description="Tags of everything that is made."
+    )
+
+    _clients: Clients | None = PrivateAttr(default=None)
+
+    @property
+    def clients(self) -> Clients:
+        """The boto3 clients, for what this resource does not do."""
+        if self._clients is None:
+            self._clients = make_clients(
+                region=self.region_name,
+                profile=self.profile_name,
+                connect_timeout=self.connect_timeout_seconds,
+                read_timeout=self.read_timeout_seconds,
+                attempts=self.max_attempts,
+            )
+        return self._clients
+
+    @property
+    def region(self) -> str:
+        """The region that is talked to."""
+        return self.clients.region
+
+    def train(
+        self,
+        spec: TrainingJobSpec,
+        *,
+        log: Log = LOG,
+        tags: Mapping[str, str] | None = None,
+        usable: Usable | None = None,
+    ) -> TrainedJob:
+        """Train, and wait for it; never twice for the same work.
+
+        A job of the spec's name is attached to while it runs, and reused when it has completed
+        with the same image, hyperparameters, inputs, output, environment and instance count. If it
+        failed, was stopped, or is another configuration's, the next name is tried: -2, -3, ...
+
+        When the run is interrupted, the job is stopped before the interruption goes on. When the
+        process is killed, the next call attaches.
+
+        Args:
+            spec: The job. Its name is the identity of the work.
+            log: Gets progress, and the job's own log lines.
+            tags: Of the run, put on the job if it is started.
+            usable: Has the last word on whether a finished job may be reused. Let it look whether
+                the artifact is still there, if artifacts are ever removed.
+
+        Raises:
+            TrainingFailedError: The job failed; with SageMaker's reason. Its subclass
+                TrainingOutageError where the service was at fault.
+            TrainingStoppedError: The job was stopped; that is never a success.
+            TrainingDeadlineError: The job was not done in time and has been stopped.
+            SpecError: The spec cannot work.
+            RefusedError: SageMaker refuses a request.
+            UnavailableError: SageMaker could not be reached; the job, if any, goes on.
+        """
+        return train(self._trainer(log, tags, usable), spec)
+
+    def train_all(
+        self,
+        specs: Sequence[TrainingJobSpec],
+        *,
+        at_once: int = 4,
+        log: Log = LOG,
+        tags: Mapping[str, str] | None = None,
+        usable: Usable | None = None,
+    ) -> list[TrainedJob | SageMakerError]:
+        """Train many, some at one time, each as `train` does; one that fails, fails alone.
+
+        All are watched from the calling thread, so that an interruption stops all of them.
+
+        Args:
+            specs: The jobs. Put what differs between their tags into their own `tags`.
+            at_once: How many may run at one time.
+            log: Gets progress, and the jobs' own log lines.
+            tags: Of the run, put on the jobs that are started.
+            usable: As of `train`.
+
+        Returns:
+            In the order of the specs, each one's job or the error that it came to.
+        """
+        return train_all(self._trainer(log, tags, usable), specs, at_once=at_once)
+
+    def stop_training(self, name: str, *, log: Log = LOG) -> bool:
+        """Ask a job to stop, without waiting for it.
+
+        Returns:
+            Whether there was such a job, and it was running.
+        """
+        return self._trainer(log, None).stop(name)
+
+    def deploy(
+        self,
+        spec: EndpointSpec,
+        *,
+        smoke: SmokeTest | None = None,
+        log: Log = LOG,
+        tags: Mapping[str, str] | None = None,
+    ) -> Deployment:
+        """Put a version into service and prove it; where it is in service already, do nothing.
+
+        Makes what is missing of models, endpoint config and endpoint, waits, and compares the live
+        endpoint config with the wanted one: an update that SageMaker gave up is a failure here. An
+        endpoint that has failed is made anew. A deploy of the same version that is under way, or
+        was cut off, is attached to.
+
+        Args:
+            spec: The endpoint in one version.
+            smoke: Called with a function that sends requests to the endpoint; raises where an
+                answer is wrong. What was live before is put back then; if nothing was, the
+                endpoint is deleted.
+            log: Gets progress.
+            tags: Of the run, put on all that is made.
+
+        Raises:
+            DeployConflictError: Somebody else is deploying, or did so meanwhile.
+            UpdateFailedError: SageMaker gave the update up; what was live before is live.
+            EndpointFailedError: SageMaker could not create the endpoint.
+            SmokeTestError: The version failed the smoke request.
+            EndpointMismatchError: A model or config of the same name has other contents.
+            DeployDeadlineError: SageMaker was not done in time; it goes on.
+            RefusedError: SageMaker refuses a request.
+            UnavailableError: SageMaker could not be reached.
+        """
+        plan = spec.plan(self.role_arn, self._tags(tags))
+        return self._deployer(spec.endpoint_name, smoke, plan.deadline_seconds, log).deploy(plan)
+
+    def rollback(
+        self,
+        endpoint_name: str,
+        *,
+        to: str | None = None,
+        smoke: SmokeTest | None = None,
+        deadline_seconds: float = 3600,
+        log: Log = LOG,
+        tags: Mapping[str, str] | None = None,
+    ) -> Deployment:
+        """Put an earlier version back into service.
+
+        Args:
+            endpoint_name: Name of the endpoint.
+            to: A version or an endpoint config's name; None for the version that last passed
+                before the live one and was not itself rolled back.
+            smoke: As of `deploy`.
+            deadline_seconds: Longest wait for the endpoint to be in service.
+            log: Gets progress.
+            tags: Of the run, put on the endpoint.
+
+        Raises:
+            EndpointMissingError: There is no endpoint.
+            NoEarlierVersionError: There is no such version.
+            SageMakerError: As of `deploy`.
+        """
+        deployer = self._deployer(endpoint_name, smoke, deadline_seconds, log)
+        return deployer.roll_back(to, self._tags(tags))
+
+    def teardown(
+        self,
+        endpoint_name: str,
+        *,
+        versions_too: bool = False,
+        deadline_seconds: float = 3600,
+        log: Log = LOG,
+    ) -> bool:
+        """Delete an endpoint, and wait until it is gone.
+
+        Args:
+            endpoint_name: Name of the endpoint.
+            versions_too: Its endpoint configs and models as well. No rollback is possible then.
+            deadline_seconds: Longest wait for it.
+            log: Gets progress.
+
+        Returns:
+            Whether there was such an endpoint.
+        """
+        endpoints = self._endpoints(log)
+        existed = endpoints.delete(endpoint_name, deadline=time.monotonic() + deadline_seconds)
+        if versions_too:
+            prune(endpoints, endpoint_name, keep=0)
+        return existed
+
+    def describe_endpoint(self, endpoint_name: str, *, log: Log = LOG) -> EndpointState | None:
+        """The endpoint as it is, None where there is none."""
+        return self._endpoints(log).describe(endpoint_name)
+
+    def list_versions(self, endpoint_name: str, *, log: Log = LOG) -> list[EndpointVersion]:
+        """The versions of an endpoint that can be deployed or rolled back to, newest first."""
+        return list_versions(self._endpoints(log), endpoint_name)
+
+    def invoke(
+        self,
+        endpoint_name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        accept: str = "application/json",
+        target_variant: str | None = None,
+        log: Log = LOG,
+    ) -> Invocation:
+        """Send one request to an endpoint.
+
+        Args:
+            endpoint_name: Name of the endpoint.
+            body: At most 6 MiB (4 MiB where the variant is serverless).
+            content_type: Of the body, such as `text/csv`.
+            accept: Content type of the answer.
+            target_variant: Asks this variant instead of one by weight.
+            log: Gets retries.
+
+        Raises:
+            NotFoundError: There is no such endpoint.
+            RefusedError: The model refuses the request, in its own words.
+            UnavailableError: The endpoint could not be reached.
+        """
+        return self._endpoints(log).invoker(endpoint_name)(
+            body, content_type=content_type, accept=accept, target_variant=target_variant
+        )
+
+    def prune(self, endpoint_name: str, *, keep: int = 3, log: Log = LOG) -> Pruned:
+        """Remove the endpoint configs and models of old versions.
+
+        Only what wears the tags of this endpoint is looked at. The newest `keep` versions stay, and
+        so does what any endpoint serves or a rollback would take.
+
+        Args:
+            endpoint_name: Name of the endpoint.
+            keep: Versions to keep, the live one included.
+            log: Gets what could not be removed.
+
+        Raises:
+            SageMakerError: Something could not be read. Nothing has been removed then.
+        """
+        return prune(self._endpoints(log), endpoint_name, keep=max(1, keep))
+
+    def estimate_cost(
+        self, billable_seconds: int | None, instance_type: str, instance_count: int = 1
+    ) -> float | None:
+        """Billable seconds × instances × the configured price; None where either is not known."""
+        price = self.price_per_hour.get(instance_type)
+        return estimate_cost(billable_seconds, instance_count, price)
+
+    def _tags(self, tags: Mapping[str, str] | None) -> dict[str, str]:
+        return {**self.tags, **(tags or {})}
+
+    def _calls(self, log: Log) -> Calls:
+        return Calls(self.patience_seconds, log)
+
+    def _trainer(
+        self, log: Log, tags: Mapping[str, str] | None, usable: Usable | None = None
+    ) -> Trainer:
+        return Trainer(
+            clients=self.clients,
+            calls=self._calls(log),
+            log=log,
+            role_arn=self.role_arn,
+            tags=self._tags(tags),
+            poll_seconds=self.poll_seconds,
+            price_per_hour=self.price_per_hour,
+            usable=usable,
+        )
+
+    def _endpoints(self, log: Log) -> Endpoints:
+        return Endpoints(self.clients, self._calls(log), log, self.poll_seconds)
+
+    def _deployer(
+        self, endpoint_name: str, smoke: SmokeTest | None, deadline_seconds: float, log: Log
+    ) -> Deployer:
+        return Deployer(
+            self._endpoints(log), endpoint_name, smoke=smoke, deadline_seconds=deadline_seconds
+        )

@@ -1,0 +1,188 @@
+"""Removes what is left of old versions of an endpoint, and never what is live."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resources.sagemaker.endpoints import Endpoints
+from resources.sagemaker.errors import NotFoundError, SageMakerError
+from resources.sagemaker.names import ENDPOINT_TAG
+from resources.sagemaker.versions import (
+    EndpointVersion,
+    list_versions,
+    names_of_models,
+    rollback_target,
+)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a clean-up removed.
+
+    Attributes:
+        endpoint_name: Whose versions were looked through.
+        configs: Endpoint configs that were removed.
+        models: Models that were removed.
+        kept: Endpoint configs that were kept.
+        artifact_uris: Artifacts of the removed models that no kept model uses. They are still
+            there: whoever wrote them may remove them.
+        failed: What could not be removed, with the reason.
+    """
+
+    endpoint_name: str
+    configs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    artifact_uris: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def metadata(self) -> dict[str, Any]:
+        """What is worth showing on a materialisation."""
+        return {
+            "pruned_endpoint_configs": len(self.configs),
+            "pruned_models": len(self.models),
+            "kept_versions": len(self.kept),
+        }
+
+
+def prune(endpoints: Endpoints, endpoint_name: str, *, keep: int) -> Pruned:
+    """Remove what is left of old versions: endpoint configs and the models that only they use.
+
+    Kept are the newest `keep` versions, the version that a rollback would take, whatever any
+    endpoint of the account serves or is being updated to, and all that does not wear the tags of
+    this endpoint. Everything is read before anything is removed.
+
+    Raises:
+        SageMakerError: Something could not be read. Nothing has been removed then.
+    """
+    versions = list_versions(endpoints, endpoint_name)
+    if not versions:
+        return Pruned(endpoint_name)
+    live = _live_configs(endpoints)
+    own = endpoints.describe(endpoint_name)
+    if own is not None and own.changing:
+        endpoints.log.info(f"Endpoint {endpoint_name} is {own.status}: nothing is removed now.")
+        return Pruned(endpoint_name, kept=tuple(version.config_name for version in versions))
+    fallback = rollback_target(versions, own.config_name if own else None) if keep else None
+    stays = live | {version.config_name for version in versions[:keep]}
+    if fallback:
+        stays.add(fallback.config_name)
+    goes = [version for version in versions if version.config_name not in stays]
+    kept = [version for version in versions if version.config_name in stays]
+    unused = _unused_models(endpoints, endpoint_name, live, kept, goes)
+    artifacts = {name: _artifact(endpoints, name) for name in [*unused, *_model_names(kept)]}
+    # All has been read: from here on things go.
+    removal = _Removal(endpoints, endpoint_name)
+    left = [version for version in goes if not removal.remove_config(version.config_name)]
+    for name in sorted(set(unused) - set(_model_names(left))):
+        removal.remove_model(name)
+    still_used = {uri for name, uri in artifacts.items() if name not in removal.models}
+    gone = {uri for name in removal.models if (uri := artifacts[name])}
+    return Pruned(
+        endpoint_name,
+        configs=tuple(removal.configs),
+        models=tuple(removal.models),
+        kept=tuple(version.config_name for version in kept),
+        artifact_uris=tuple(sorted(gone - still_used)),
+        failed=removal.failed,
+    )
+
+
+def _live_configs(endpoints: Endpoints) -> set[str]:
+    names = [
+        item["EndpointName"]
+        for page in endpoints.pages("list_endpoints")
+        for item in page["Endpoints"]
+    ]
+    states = [state for name in names if (state := endpoints.describe(name)) is not None]
+    return {
+        config
+        for state in states
+        for config in (state.config_name, state.pending_config_name or "")
+    }
+
+
+def _unused_models(
+    endpoints: Endpoints,
+    endpoint_name: str,
+    live: set[str],
+    kept: Sequence[EndpointVersion],
+    goes: Sequence[EndpointVersion],
+) -> list[str]:
+    used = set(_model_names(kept))
+    ours = {version.config_name for version in [*kept, *goes]}
+    for config in sorted(live - ours - {""}):  # other endpoints may serve a model of ours
+        try:
+            described = endpoints.calls(
+                endpoints.clients.control.describe_endpoint_config, EndpointConfigName=config
+            )
+        except NotFoundError:
+            continue
+        used |= set(names_of_models(described["ProductionVariants"]))
+        used |= set(names_of_models(described.get("ShadowProductionVariants", [])))
+    prefix = f"{endpoint_name}-"
+    newest = max((version.created for version in [*kept, *goes]), default=None)
+    unused: list[str] = []
+    for page in endpoints.pages("list_models", NameContains=prefix):
+        for item in page["Models"]:
+            name = item["ModelName"]
+            # A model younger than any version is one whose deploy has just begun.
+            if not name.startswith(prefix) or name in used or item["CreationTime"] > newest:
+                continue
+            if endpoints.tags(item["ModelArn"]).get(ENDPOINT_TAG) == endpoint_name:
+                unused.append(name)
+    return unused
+
+
+def _model_names(versions: Sequence[EndpointVersion]) -> list[str]:
+    return sorted({name for version in versions for name in version.model_names})
+
+
+def _artifact(endpoints: Endpoints, model_name: str) -> str | None:
+    try:
+        described = endpoints.calls(endpoints.clients.control.describe_model, ModelName=model_name)
+    except NotFoundError:
+        return None
+    return described.get("PrimaryContainer", {}).get("ModelDataUrl")
+
+
+@dataclass
+class _Removal:
+    """A clean-up on its way: what is gone, and what could not be removed."""
+
+    endpoints: Endpoints
+    endpoint_name: str
+    configs: list[str] = field(default_factory=list[str])
+    models: list[str] = field(default_factory=list[str])
+    failed: dict[str, str] = field(default_factory=dict[str, str])
+
+    def remove_config(self, name: str) -> bool:
+        # SageMaker would let us delete what is live. Somebody may have rolled back to it since.
+        own = self.endpoints.describe(self.endpoint_name)
+        if own and (own.changing or own.config_name == name):
+            return self._failed(name, f"endpoint {own.name} is {own.status} and may need it")
+        try:
+            self.endpoints.calls(
+                self.endpoints.clients.control.delete_endpoint_config, EndpointConfigName=name
+            )
+        except NotFoundError:
+            return True
+        except SageMakerError as error:
+            return self._failed(name, str(error))
+        self.configs.append(name)
+        return True
+
+    def remove_model(self, name: str) -> bool:
+        try:
+            self.endpoints.calls(self.endpoints.clients.control.delete_model, ModelName=name)
+        except NotFoundError:
+            return True
+        except SageMakerError as error:
+            return self._failed(name, str(error))
+        self.models.append(name)
+        return True
+
+    def _failed(self, name: str, reason: str) -> bool:
+        self.failed[name] = reason
+        self.endpoints.log.warning(f"{name} was not removed: {reason}")
+        return False

@@ -1,0 +1,155 @@
+"""What the environment makes of the stack, before anything is started."""
+
+import shlex
+import stat
+from pathlib import Path
+
+import pytest
+
+from embedded.errors import ConfigurationError
+from embedded.plan import make_plan, read_env_file, write_env_file
+
+NAMES = {
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL_SAGEMAKER",
+    "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
+    "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    "PLATFORM_BUCKET",
+    "PLATFORM_AIRBNB_BUCKET",
+    "PLATFORM_SAGEMAKER_ROLE_ARN",
+    "PLATFORM_ENDPOINT_NAME",
+    "PLATFORM_POSTGRES_DSN",
+    "DAGSTER_HOME",
+}
+OWN_S3 = {
+    "AWS_ENDPOINT_URL_S3": "https://s3.example.com",
+    "AWS_ACCESS_KEY_ID": "AKIAMINE",
+    "AWS_SECRET_ACCESS_KEY": "mine",
+}
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"PLATFORM_HOME": str(tmp_path / "home")}
+
+
+def test_the_env_file_holds_the_standard_names(environ: dict[str, str]) -> None:
+    plan = make_plan(environ)
+    write_env_file(plan)
+
+    assert read_env_file(plan.home) == plan.environment
+    assert set(plan.environment) >= NAMES
+    assert set(plan.environment) - NAMES <= {
+        "PLATFORM_SAGEMAKER_POLL_SECONDS",
+        "PLATFORM_CRUNCHER_NETWORK",
+    }
+
+
+def test_credentials_are_random_private_and_kept(environ: dict[str, str], tmp_path: Path) -> None:
+    first = make_plan(environ)
+    again = make_plan(environ)
+    other = make_plan({"PLATFORM_HOME": str(tmp_path / "other")})
+
+    assert first.credentials == again.credentials
+    assert first.credentials.secret_access_key != other.credentials.secret_access_key
+    kept = first.home.root / "credentials.json"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert stat.S_IMODE(first.home.root.stat().st_mode) == 0o700
+
+
+def test_damaged_credentials_are_not_replaced(environ: dict[str, str]) -> None:
+    home = make_plan(environ).home
+    (home.root / "credentials.json").write_text('{"stack_id": ')
+
+    with pytest.raises(ConfigurationError, match=r"credentials\.json is damaged"):
+        make_plan(environ)
+
+    assert (home.root / "credentials.json").read_text() == '{"stack_id": '
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(ConfigurationError, match="file/home cannot be used"):
+        make_plan({"PLATFORM_HOME": str(tmp_path / "file" / "home")})
+
+
+def test_an_s3_of_ones_own_is_used_with_its_keys(environ: dict[str, str]) -> None:
+    plan = make_plan(environ | OWN_S3)
+
+    assert plan.embedded == {"sagemaker", "postgres"}
+    assert {name: plan.environment[name] for name in OWN_S3} == OWN_S3
+
+
+def test_a_postgres_of_ones_own_is_used(environ: dict[str, str]) -> None:
+    own = "postgresql://me:p%20w@db.example.com:5432/mine?sslmode=require"
+    plan = make_plan(environ | {"PLATFORM_POSTGRES_DSN": own})
+    write_env_file(plan)
+
+    assert plan.embedded == {"s3", "sagemaker"}
+    assert read_env_file(plan.home)["PLATFORM_POSTGRES_DSN"] == own
+
+
+def test_a_sagemaker_of_ones_own_is_used_with_amazons_other_endpoints(
+    environ: dict[str, str],
+) -> None:
+    own = {
+        "AWS_ENDPOINT_URL_SAGEMAKER": "https://api.sagemaker.eu-west-1.amazonaws.com",
+        "PLATFORM_SAGEMAKER_ROLE_ARN": "arn:aws:iam::123456789012:role/mine",
+        "AWS_ACCESS_KEY_ID": "AKIAMINE",
+        "AWS_SECRET_ACCESS_KEY": "mine",
+        "AWS_SESSION_TOKEN": "token",
+    }
+    plan = make_plan(environ | own)
+
+    assert plan.embedded == {"s3", "postgres"}
+    assert {name: plan.environment[name] for name in own} == own
+    assert "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME" not in plan.environment
+    assert "PLATFORM_SAGEMAKER_POLL_SECONDS" not in plan.environment
+
+
+@pytest.mark.parametrize(
+    ("left_out", "message"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "but not AWS_SECRET_ACCESS_KEY"),
+        ("PLATFORM_SAGEMAKER_ROLE_ARN", "but not PLATFORM_SAGEMAKER_ROLE_ARN"),
+    ],
+)
+def test_what_an_endpoint_of_ones_own_needs_is_asked_for(
+    environ: dict[str, str], left_out: str, message: str
+) -> None:
+    own = OWN_S3 | {
+        "AWS_ENDPOINT_URL_SAGEMAKER": "https://sagemaker.example.com",
+        "PLATFORM_SAGEMAKER_ROLE_ARN": "arn:aws:iam::123456789012:role/mine",
+    }
+    del own[left_out]
+
+    with pytest.raises(ConfigurationError, match=message):
+        make_plan(environ | own)
+
+
+def test_keys_of_a_cloud_account_in_the_shell_are_not_handed_to_the_embedded_services(
+    environ: dict[str, str],
+) -> None:
+    cloud = {"AWS_ACCESS_KEY_ID": "AKIACLOUD", "AWS_SECRET_ACCESS_KEY": "cloud"}
+    plan = make_plan(environ | cloud | {"AWS_SESSION_TOKEN": "cloud"})
+
+    assert plan.environment["AWS_ACCESS_KEY_ID"] == plan.credentials.access_key_id
+    assert plan.environment["AWS_SESSION_TOKEN"] == ""
+
+
+def test_a_shell_that_has_read_the_env_file_does_not_count_as_having_services_of_its_own(
+    environ: dict[str, str],
+) -> None:
+    plan = make_plan(environ)
+    write_env_file(plan)
+    words = shlex.split(plan.home.env_file.read_text())
+    shell = environ | dict(word.split("=", 1) for word in words)
+
+    assert make_plan(shell) == plan
+    moved = make_plan(shell | {"PLATFORM_PORT_BASE": "20000"})
+    assert moved.embedded == plan.embedded
+    assert moved.environment["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{moved.ports.s3}"

@@ -1,0 +1,270 @@
+"""The whole stack through its command line, as a person uses it."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg2
+import pytest
+from conftest import CHECKOUT, clean_environ, temporary_home
+
+from embedded import leftovers, ports, s3
+from embedded.aws import aws_session
+from embedded.dagster_parts import ui_url
+from embedded.plan import Plan, make_plan, read_env_file
+from embedded.programs import page_url, postgres_data
+
+# What the interface promises is 30 s; the rest is for machines that do more at the same time.
+UP_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A home of its own and how to run commands on it."""
+
+    plan: Plan
+    environ: dict[str, str]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """`python -m embedded …`, as the Makefile does."""
+        return subprocess.run(
+            [sys.executable, "-m", "embedded", *arguments],
+            cwd=CHECKOUT,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=UP_SECONDS,
+            check=False,
+        )
+
+    def shell(self, command: str) -> str:
+        """What a shell prints that has read the env file."""
+        done = subprocess.run(
+            ["sh", "-ec", f'set -a; . "{self.plan.home.env_file}"; set +a; {command}'],
+            # Of another account, as on many a machine: the env file has to win.
+            env=self.environ | {"AWS_DEFAULT_REGION": "us-west-2", "AWS_ACCESS_KEY_ID": "other"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def alive(self) -> list[psutil.Process]:
+        """All of its processes."""
+        return leftovers.of_stack(self.plan.credentials.stack_id, postgres_data(self.plan))
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Stack]:
+    with temporary_home() as root:
+        environ = clean_environ(PLATFORM_HOME=str(root), PLATFORM_PORT_BASE=str(ports.free_base()))
+        yield Stack(make_plan(environ), environ)
+
+
+@pytest.fixture
+def running(home: Stack) -> Stack:
+    """The stack, up; that takes long only the first time."""
+    done = home.run("up")
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+def test_up_returns_when_all_answer_and_prints_where(home: Stack) -> None:
+    done = home.run("up")
+
+    assert done.returncode == 0, done.stderr
+    for url in (ui_url(home.plan), page_url(home.plan)):
+        assert url in done.stdout
+        assert httpx.get(url, trust_env=False, follow_redirects=True).status_code == 200
+    query = {"query": "{ workspaceOrError { ... on Workspace { locationEntries { name } } } }"}
+    answer = httpx.post(f"{ui_url(home.plan)}/graphql", json=query, trust_env=False).json()
+    assert answer["data"]["workspaceOrError"]["locationEntries"] == [{"name": "data-platform"}]
+    assert home.plan.credentials.postgres_password not in done.stdout
+
+
+def test_a_second_up_says_so_and_leaves_everything_as_it_is(running: Stack) -> None:
+    before = {process.pid for process in running.alive()}
+    begun = time.monotonic()
+
+    done = running.run("up")
+
+    assert done.returncode == 0
+    assert "running already" in done.stdout
+    assert before <= {process.pid for process in running.alive()}
+    assert time.monotonic() - begun < 15
+
+
+def test_status_shows_every_program(running: Stack) -> None:
+    shown = running.run("status").stdout
+
+    for name in ("s3", "postgres", "sagemaker", "code-server", "webserver", "daemon", "api"):
+        assert f" {name} " in shown
+    assert shown.count("running") == 7
+
+
+def test_the_env_file_makes_plain_clients_work(running: Stack, tmp_path: Path) -> None:
+    bucket = running.plan.environment["PLATFORM_BUCKET"]
+    (tmp_path / "file").write_text("from a shell")
+    bin_folder = Path(sys.executable).parent
+
+    running.shell(f"{bin_folder}/aws s3 cp {tmp_path}/file s3://$PLATFORM_BUCKET/shell/file")
+    jobs = running.shell(f"{bin_folder}/aws sagemaker list-training-jobs --output json")
+    body = running.shell(
+        f"{sys.executable} -c \"import boto3; print(boto3.client('s3').get_object("
+        f"Bucket='{bucket}', Key='shell/file')['Body'].read().decode())\""
+    )
+
+    assert body == "from a shell\n"
+    assert "TrainingJobSummaries" in json.loads(jobs)
+    with closing(psycopg2.connect(read_env_file(running.plan.home)["PLATFORM_POSTGRES_DSN"])):
+        pass
+
+
+def test_wrong_keys_are_refused_by_s3_and_sagemaker(running: Stack) -> None:
+    wrong = {**running.plan.environment, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    url = running.plan.environment["AWS_ENDPOINT_URL_SAGEMAKER"]
+
+    with pytest.raises(Exception, match="SignatureDoesNotMatch"):
+        s3.client(wrong).list_buckets()
+    with pytest.raises(Exception, match=r"(?i)signature"):
+        aws_session(wrong).client("sagemaker", endpoint_url=url).list_training_jobs()
+
+
+def test_nothing_listens_beyond_this_machine(running: Stack) -> None:
+    listening = {
+        # gRPC binds IPv6 sockets to IPv4 addresses.
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in running.alive()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+    assert listening == {"127.0.0.1"}
+
+
+def test_secrets_and_state_are_the_owners_alone(running: Stack) -> None:
+    root = running.plan.home.root
+    open_to_others = stat.S_IRWXG | stat.S_IRWXO
+
+    assert not root.stat().st_mode & open_to_others
+    for name in ("env", "credentials.json", "own.json", "run/supervisord.conf"):
+        assert stat.S_IMODE((root / name).stat().st_mode) == 0o600, name
+
+
+def test_kill_9_of_everything_loses_nothing_and_up_repairs_it(running: Stack) -> None:
+    environment = running.plan.environment
+    bucket, key = environment["PLATFORM_BUCKET"], "kept/object"
+    s3.client(environment).put_object(Bucket=bucket, Key=key, Body=b"kept")
+    sagemaker = aws_session(environment).client(
+        "sagemaker", endpoint_url=environment["AWS_ENDPOINT_URL_SAGEMAKER"]
+    )
+    sagemaker.create_model(
+        ModelName="kept",
+        ExecutionRoleArn=environment["PLATFORM_SAGEMAKER_ROLE_ARN"],
+        PrimaryContainer={"Image": kmeans_image(), "ModelDataUrl": f"s3://{bucket}/{key}"},
+    )
+    with closing(psycopg2.connect(environment["PLATFORM_POSTGRES_DSN"])) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("CREATE TABLE kept AS SELECT 7 AS number")
+
+    killed = running.alive()
+    for process in killed:
+        process.kill()
+    again = running.run("up")
+
+    assert again.returncode == 0, again.stderr
+    assert not {process.pid for process in killed} & {process.pid for process in running.alive()}
+    body = s3.client(environment).get_object(Bucket=bucket, Key=key)["Body"].read()
+    assert body == b"kept"
+    assert sagemaker.describe_model(ModelName="kept")["ModelName"] == "kept"
+    with (
+        closing(psycopg2.connect(environment["PLATFORM_POSTGRES_DSN"])) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT number FROM kept")
+        assert cursor.fetchall() == [(7,)]
+
+
+def kmeans_image() -> str:
+    return "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
+
+
+def test_down_leaves_no_process(running: Stack) -> None:
+    done = running.run("down")
+
+    assert done.returncode == 0, done.stderr
+    assert running.alive() == []
+    assert "Nothing ran" in running.run("down").stdout
+    assert "Nothing runs" in running.run("status").stdout
+
+
+def test_a_run_whose_process_is_gone_is_marked_as_failed(tmp_path: Path) -> None:
+    """A run that everybody takes for living would keep its place in the queue for ever."""
+    script = """
+import dagster as dg
+@dg.job
+def job(): ...
+with dg.DagsterInstance.get() as instance:
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    print(run.run_id)
+"""
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    environ = os.environ | {"DAGSTER_HOME": str(tmp_path)}
+
+    def python(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=CHECKOUT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    run_id = python("-c", script)
+    python("-m", "embedded.dagster_records", run_id)
+
+    status = python(
+        "-c",
+        "import dagster as dg\n"
+        f"print(dg.DagsterInstance.get().get_run_by_id('{run_id}').status.value)",
+    )
+    assert status == "FAILURE"
+
+
+@pytest.mark.parametrize(
+    ("environ", "arguments", "sentence"),
+    [
+        ({"PLATFORM_PORT_BASE": "many"}, ["up"], "PLATFORM_PORT_BASE='many' is not a number"),
+        ({}, ["load-listings", "x.csv", "2026-01-01"], "start the services first"),
+        ({"AWS_ENDPOINT_URL_S3": "http://s3"}, ["up"], "set the keys that it accepts"),
+    ],
+    ids=["impossible ports", "nothing was started", "an endpoint without keys"],
+)
+def test_known_errors_are_one_sentence_and_exit_status_1(
+    tmp_path: Path, environ: dict[str, str], arguments: list[str], sentence: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "embedded", *arguments],
+        cwd=CHECKOUT,
+        env=clean_environ(PLATFORM_HOME=str(tmp_path / "home")) | environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "home" / "run" / "supervisord.conf").exists()

@@ -1,0 +1,112 @@
+"""The platform as Dagster loads it, on the embedded services, with data of its own."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets.definitions import build_defs
+from resources.s3 import ObjectStore
+from resources.sagemaker import SageMakerResource
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a test drives: runs of the jobs, and the store to look into.
+
+    Attributes:
+        instance: Dagster's records of the test.
+        env: The environment of the platform.
+        store: The one bucket that both chains use here.
+    """
+
+    instance: dg.DagsterInstance
+    env: Mapping[str, str]
+    store: ObjectStore
+
+    def run(
+        self,
+        job: str,
+        first: str,
+        last: str | None = None,
+        *,
+        assets: list[str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> dg.ExecuteInProcessResult:
+        """Run a job over a date or a range, or some of its assets by their keys."""
+        tags = (
+            {"dagster/partition": first} if last is None else {RANGE_START: first, RANGE_END: last}
+        )
+        selection = None if assets is None else [dg.AssetKey(key.split("/")) for key in assets]
+        return (
+            build_defs()
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=self.instance,
+                tags=tags,
+                asset_selection=selection,
+                run_config=dict(config or {}),
+                raise_on_error=False,
+            )
+        )
+
+    def materialized(self, asset: str) -> set[str]:
+        """The dates of an asset that Dagster has as materialised."""
+        return set(self.instance.get_materialized_partitions(dg.AssetKey(asset.split("/"))))
+
+
+def said(result: dg.ExecuteInProcessResult) -> str:
+    """What the failed steps of a run told its reader."""
+    assert not result.success
+    return " ".join(
+        data.user_failure_data.description or ""
+        for event in result.get_step_failure_events()
+        if (data := event.step_failure_data) and data.user_failure_data
+    )
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str | None]:
+    """Name → description of the checks that did not pass."""
+    return {
+        each.check_name: each.description
+        for each in result.get_asset_check_evaluations()
+        if not each.passed
+    }
+
+
+@pytest.fixture
+def platform(
+    environment: Mapping[str, str],
+    bucket: str,
+    database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Platform]:
+    own = {
+        "PLATFORM_BUCKET": bucket,
+        "PLATFORM_AIRBNB_BUCKET": bucket,
+        "PLATFORM_POSTGRES_DSN": database,
+        "PLATFORM_MNIST_SOURCE": f"s3://{bucket}/public/mnist.pkl.gz",
+        "PLATFORM_ENDPOINT_NAME": f"test-{secrets.token_hex(4)}",
+        "PLATFORM_CRUNCHER": "process",
+        "PLATFORM_SAGEMAKER_POLL_SECONDS": "0.1",
+    }
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    with dg.instance_for_test() as instance:
+        yield Platform(instance, {**environment, **own}, ObjectStore(bucket=bucket))
+
+
+@pytest.fixture
+def endpoint(platform: Platform) -> Iterator[str]:
+    """The name of the platform's endpoint, which is deleted after the test."""
+    name = platform.env["PLATFORM_ENDPOINT_NAME"]
+    yield name
+    SageMakerResource(role_arn=platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]).teardown(
+        name, versions_too=True
+    )

@@ -1,0 +1,330 @@
+"""From the table to the results; every figure is compared with one computed in SQL on the table."""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import date, timedelta
+from typing import Any
+
+import psycopg2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from psycopg2.extensions import connection
+
+from embedded import seed_listings
+from platform_assets.airbnb import checks, processed, snapshots
+from platform_assets.definitions import build_defs
+from resources.postgres import PostgresResource
+from resources.s3_manifest import read_manifest
+from resources.s3_publication import Publication
+from tests.platform_assets.conftest import Platform, failed_checks, said
+
+DATES = [(date(2026, 3, 1) + timedelta(n)).isoformat() for n in range(4)]
+FIRST, LAST = DATES[0], DATES[-1]
+SNAPSHOT, CHANGES = "airbnb/snapshot", "airbnb/price_changes"
+SUMMARY = "airbnb/neighbourhood_summary"
+CHANGES_SQL = """
+    with priced as (
+        select id, download_date as day, price from listings
+        where download_date <= %(day)s and price is not null
+    ), ends as (
+        select id, min(day) as first_date, max(day) as last_date from priced group by id
+        having min(day) < max(day)
+    )
+    select e.id, e.first_date::text, f.price, e.last_date::text, l.price,
+           (l.price - f.price) / (e.last_date - e.first_date) as change
+    from ends e
+    join priced f on f.id = e.id and f.day = e.first_date
+    join priced l on l.id = e.id and l.day = e.last_date
+"""
+SUMMARY_SQL = """
+    select neighbourhood, room_type, count(*), count(price), avg(price),
+           percentile_cont(0.25) within group (order by price),
+           percentile_cont(0.5) within group (order by price),
+           percentile_cont(0.75) within group (order by price)
+    from listings where download_date = %(day)s group by neighbourhood, room_type
+"""
+
+
+@pytest.fixture
+def table(platform: Platform) -> Iterator[connection]:
+    """The table, with four days of a market."""
+    dsn = platform.env["PLATFORM_POSTGRES_DSN"]
+    seed_listings.seed(dsn, DATES, places=400)
+    with closing(psycopg2.connect(dsn)) as opened:
+        opened.autocommit = True
+        yield opened
+
+
+def ask(table: connection, query: str, **values: object) -> list[tuple[Any, ...]]:
+    with table.cursor() as cursor:
+        cursor.execute(query, values)
+        return cursor.fetchall()
+
+
+def change(table: connection, statement: str, **values: object) -> None:
+    with table.cursor() as cursor:
+        cursor.execute(statement, values)
+
+
+def result(platform: Platform, asset: str, day: str, name: str) -> Any:
+    data = platform.store.get_bytes(f"{asset}/date={day}/{name}", max_bytes=2**24)
+    return json.loads(data)
+
+
+def parquet(platform: Platform, key: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(platform.store.get_bytes(key, max_bytes=2**24)))
+
+
+def biggest(table: connection, day: str, order: str) -> list[dict[str, object]]:
+    sign, direction = (">", "desc") if order == "rises" else ("<", "asc")
+    rows = ask(
+        table,
+        f"select * from ({CHANGES_SQL}) c where change {sign} 0 "
+        f"order by change {direction}, id limit 5",
+        day=day,
+    )
+    names = ("id", "first_date", "first_price", "last_date", "last_price", "price_change_per_day")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def test_the_results_of_every_date_are_those_of_sql(platform: Platform, table: connection) -> None:
+    assert platform.run("listings", FIRST, LAST).success
+    for day in DATES:
+        rises = result(platform, CHANGES, day, "biggest_increase.json")
+        falls = result(platform, CHANGES, day, "biggest_decrease.json")
+        assert rises == biggest(table, day, "rises")
+        assert falls == biggest(table, day, "falls")
+        whole = parquet(platform, f"{CHANGES}/date={day}/price_changes.parquet").to_pylist()
+        assert [
+            (row["id"], row["first_price"], row["last_price"], row["price_change_per_day"])
+            for row in whole
+        ] == sorted((row[0], row[2], row[4], row[5]) for row in ask(table, CHANGES_SQL, day=day))
+    assert result(platform, CHANGES, LAST, "biggest_increase.json")  # there is something to compare
+
+
+def test_the_summary_of_every_date_is_that_of_sql(platform: Platform, table: connection) -> None:
+    assert platform.run("listings", FIRST, LAST).success
+    for day in DATES:
+        groups = {
+            (group["neighbourhood"], group["room_type"]): group
+            for group in result(platform, SUMMARY, day, "neighbourhood_summary.json")
+        }
+        expected = ask(table, SUMMARY_SQL, day=day)
+        assert len(groups) == len(expected)
+        for neighbourhood, room_type, listings, priced, mean, lower, median, upper in expected:
+            group = groups[neighbourhood, room_type]
+            assert (group["listings"], group["priced"]) == (listings, priced)
+            found = [group[each] for each in ("mean", "lower_quartile", "median", "upper_quartile")]
+            if priced:
+                assert found == pytest.approx([mean, lower, median, upper], rel=1e-12)
+            else:
+                assert found == [None] * 4
+
+
+def test_one_date_after_the_other_gives_the_bytes_of_the_range(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST, LAST)
+    at_once = {each.key: each.etag for each in platform.store.list("airbnb/")}
+    platform.store.delete_prefix("airbnb/")
+    for day in DATES:
+        assert platform.run("listings", day).success
+    assert {each.key: each.etag for each in platform.store.list("airbnb/")} == at_once
+
+
+def test_a_second_run_changes_no_object(platform: Platform, table: connection) -> None:
+    platform.run("listings", FIRST, LAST)
+    before = {each.key: each.etag for each in platform.store.list("airbnb/")}
+    platform.run("listings", FIRST, LAST)
+    assert {each.key: each.etag for each in platform.store.list("airbnb/")} == before
+
+
+def test_a_run_of_a_past_date_does_not_see_the_future(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST, LAST)
+    platform.store.delete_prefix(f"{CHANGES}/date={DATES[1]}/")
+    assert platform.run("listings", DATES[1]).success
+    found = result(platform, CHANGES, DATES[1], "biggest_increase.json")
+    assert found == biggest(table, DATES[1], "rises")
+
+
+def test_a_day_without_rows_is_an_empty_snapshot_that_says_so(
+    platform: Platform, table: connection
+) -> None:
+    change(table, "delete from listings where download_date = %(day)s", day=DATES[1])
+    assert platform.run("listings", FIRST, LAST).success
+    manifest = read_manifest(platform.store, snapshots.prefix(DATES[1]))
+    assert manifest is not None
+    assert manifest.rows == 0
+    assert [column.name for column in manifest.columns][:2] == ["id", "name"]
+    assert result(platform, SUMMARY, DATES[1], "neighbourhood_summary.json") == []
+    found = result(platform, CHANGES, LAST, "biggest_decrease.json")
+    assert found == biggest(table, LAST, "falls")
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
+def test_every_format_gives_the_same_results(
+    platform: Platform, table: connection, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setenv("PLATFORM_SNAPSHOT_FORMAT", form)
+    assert platform.run("listings", FIRST, LAST).success
+    assert platform.store.exists(f"{snapshots.prefix(LAST)}/listings.{form}")
+    found = result(platform, CHANGES, LAST, "biggest_increase.json")
+    assert found == biggest(table, LAST, "rises")
+
+
+def test_host_names_do_not_leave_the_database(platform: Platform, table: connection) -> None:
+    platform.run("listings", FIRST, assets=[SNAPSHOT])
+    read = parquet(platform, f"{snapshots.prefix(FIRST)}/listings.parquet")
+    assert "host_name" not in read.column_names
+    assert "name" in read.column_names
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("alter table listings drop column price", "column price (double) is missing"),
+        (
+            "alter table listings alter column id type text using id::text",
+            "column id is string instead of int64",
+        ),
+        ("drop table listings", "there is no such table"),
+    ],
+)
+def test_a_table_that_is_not_as_promised_fails_the_run_and_publishes_nothing(
+    platform: Platform, table: connection, statement: str, words: str
+) -> None:
+    change(table, statement)
+    assert words in said(platform.run("listings", FIRST))
+    assert not list(platform.store.list("airbnb/"))
+
+
+def test_a_new_column_is_taken_along(platform: Platform, table: connection) -> None:
+    change(table, "alter table listings add column host_is_superhost boolean default true")
+    assert platform.run("listings", FIRST).success
+    read = parquet(platform, f"{snapshots.prefix(FIRST)}/listings.parquet")
+    assert set(read["host_is_superhost"].to_pylist()) == {True}
+
+
+def test_a_database_with_another_password_fails_the_run_without_telling_it(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn = platform.env["PLATFORM_POSTGRES_DSN"]
+    wrong = dsn.replace(dsn.split(":")[2].split("@")[0], "not-the-password")
+    monkeypatch.setenv("PLATFORM_POSTGRES_DSN", wrong)
+    message = said(platform.run("listings", FIRST))
+    assert "password" in message.lower()
+    assert "not-the-password" not in message
+
+
+def test_the_snapshot_check_fails_when_the_table_has_moved_on(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST, assets=[SNAPSHOT])
+    change(
+        table,
+        "delete from listings where download_date = %(day)s "
+        "and id = (select min(id) from listings where download_date = %(day)s)",
+        day=FIRST,
+    )
+    verdict = judge_snapshot(platform)
+    assert not verdict.passed
+    assert "materialise the snapshot again" in verdict.description
+
+
+def judge_snapshot(platform: Platform) -> Any:
+    resources = build_defs().resources or {}
+    return checks.judge_snapshot(
+        PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"]),
+        resources["listings_table"],
+        platform.store,
+        FIRST,
+    )
+
+
+def test_a_failed_snapshot_check_stops_the_results(platform: Platform, table: connection) -> None:
+    change(table, "alter table listings drop constraint listings_pkey")
+    change(
+        table,
+        "insert into listings select * from listings where download_date = %(day)s "
+        "order by id limit 3",
+        day=FIRST,
+    )
+    found = platform.run("listings", FIRST)
+    assert failed_checks(found) == {"matches_table": "3 rows repeat an id."}
+    assert not platform.materialized(CHANGES)
+
+
+def republish(platform: Platform, asset: str, name: str, value: object) -> None:
+    """Replace one file of a result by another, with a manifest that fits."""
+    prefix = f"{asset}/date={LAST}"
+    manifest = read_manifest(platform.store, prefix)
+    assert manifest is not None
+    with Publication(platform.store, prefix) as publication:
+        publication.put(name, json.dumps(value).encode())
+        for file in manifest.files:
+            if file.name != name:
+                publication.adopt(file.name)
+        publication.commit(
+            partition=LAST,
+            rows=manifest.rows,
+            columns=manifest.columns,
+            code_version=manifest.code_version,
+            inputs=manifest.inputs,
+            extra=manifest.extra,
+        )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(lambda rows: rows[::-1], id="in another order"),
+        pytest.param(lambda rows: rows[:-1], id="one is missing"),
+        pytest.param(
+            lambda rows: [{**rows[0], "price_change_per_day": -1.0}, *rows[1:]],
+            id="a fall among the rises",
+        ),
+    ],
+)
+def test_the_price_change_check_fails_on_rises_that_are_not_the_biggest(
+    platform: Platform, table: connection, bad: Any
+) -> None:
+    platform.run("listings", FIRST, LAST)
+    rows = result(platform, CHANGES, LAST, "biggest_increase.json")
+    republish(platform, CHANGES, "biggest_increase.json", bad(rows))
+    assert not checks.judge_price_changes(platform.store, LAST).passed
+
+
+def test_the_summary_check_fails_when_the_groups_do_not_add_up(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST, LAST)
+    groups = result(platform, SUMMARY, LAST, "neighbourhood_summary.json")
+    republish(platform, SUMMARY, "neighbourhood_summary.json", groups[1:])
+    assert not checks.judge_neighbourhoods(platform.store, LAST).passed
+
+
+def test_a_date_whose_snapshot_is_damaged_fails_alone(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST, LAST, assets=[SNAPSHOT])
+    platform.store.put_bytes(f"{snapshots.prefix(DATES[2])}/listings.parquet", b"no parquet")
+    found = platform.run("listings", FIRST, LAST, assets=[CHANGES, SUMMARY])
+    assert DATES[2] in said(found)
+    good = set(DATES) - {DATES[2]}
+    assert platform.materialized(CHANGES) == good
+    assert platform.materialized(SUMMARY) == good
+
+
+def test_how_the_number_cruncher_was_run_shows_on_the_result(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST)
+    event = platform.instance.get_latest_materialization_event(processed.PRICE_CHANGES)
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["mode"].value == "process"

@@ -1,0 +1,208 @@
+"""From the public object to SageMaker's channels, and what a bad public object gets."""
+
+import gzip
+import pickle
+from collections.abc import Callable
+
+import dagster as dg
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from formats import digit_images, mnist_pickle, recordio
+from platform_assets.mnist import checks, dataset, raw
+from resources.s3 import ObjectStore
+from resources.s3_errors import StoreUnavailableError
+from resources.s3_manifest import read_manifest
+from resources.s3_publication import Publication
+from tests.platform_assets.conftest import Platform, failed_checks, said
+
+DATE, NEXT = "2026-01-05", "2026-01-06"
+PUBLIC = "public/mnist.pkl.gz"
+RAW, DATASET = "mnist/raw", "mnist/dataset"
+
+
+def digits(count: int, seed: int = 0) -> mnist_pickle.Split:
+    """Strokes that are no digits but have their form, with labels in turn."""
+    random = np.random.default_rng(seed)
+    images = np.zeros((count, 28, 28), np.float32)
+    images[:, 6:22, 10:18] = random.integers(0, 256, (count, 16, 8)) / 256
+    return mnist_pickle.Split(images.reshape(count, 784), np.arange(count, dtype=np.int64) % 10)
+
+
+def public_file(seed: int = 0) -> bytes:
+    return mnist_pickle.dump(
+        mnist_pickle.MnistDataset(digits(60, seed), digits(20, seed + 1), digits(20, seed + 2))
+    )
+
+
+def extract(platform: Platform, data: bytes) -> dg.ExecuteInProcessResult:
+    platform.store.put_bytes(PUBLIC, data)
+    return platform.run("digits", DATE, assets=[RAW, DATASET])
+
+
+def channel(
+    platform: Platform, name: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    data = platform.store.get_bytes(f"{dataset.prefix(DATE)}/{name}/data.rec", max_bytes=2**24)
+    return recordio.decode(data)
+
+
+def test_the_copy_is_the_public_object_to_the_byte(platform: Platform) -> None:
+    data = public_file()
+    extract(platform, data)
+    assert platform.store.get_bytes(f"mnist/raw/date={DATE}/mnist.pkl.gz", max_bytes=2**24) == data
+
+
+def test_the_channels_hold_every_digit_prepared_with_its_label(platform: Platform) -> None:
+    extract(platform, public_file())
+    # The standard library's unpickler as the oracle; the file is our own.
+    splits = pickle.loads(gzip.decompress(public_file()), encoding="latin1")
+    for name, (images, labels) in zip(("train", "validation", "test"), splits, strict=True):
+        features, found = channel(platform, name)
+        np.testing.assert_array_equal(features, digit_images.prepare(images))
+        np.testing.assert_array_equal(found, labels)
+
+
+def test_the_same_object_again_changes_no_object_in_the_store(platform: Platform) -> None:
+    extract(platform, public_file())
+    before = {each.key: each.etag for each in platform.store.list("mnist/")}
+    extract(platform, public_file())
+    assert {each.key: each.etag for each in platform.store.list("mnist/")} == before
+
+
+def test_a_changed_object_is_taken_and_the_channels_are_made_anew(platform: Platform) -> None:
+    extract(platform, public_file(seed=0))
+    extract(platform, public_file(seed=9))
+    images = pickle.loads(gzip.decompress(public_file(seed=9)), encoding="latin1")[0][0]
+    np.testing.assert_array_equal(channel(platform, "train")[0], digit_images.prepare(images))
+
+
+def test_a_range_of_dates_is_one_run_that_makes_each(platform: Platform) -> None:
+    platform.store.put_bytes(PUBLIC, public_file())
+    assert platform.run("digits", DATE, NEXT, assets=[RAW, DATASET]).success
+    assert platform.materialized(DATASET) == {DATE, NEXT}
+    assert read_manifest(platform.store, dataset.prefix(NEXT)) is not None
+
+
+class Dangerous:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return eval, ("1/0",)
+
+
+def with_split(split: mnist_pickle.Split) -> bytes:
+    pair = (split.images, split.labels)
+    return gzip.compress(pickle.dumps((pair, pair, pair), protocol=2))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        pytest.param(public_file()[:-3000], "cut off", id="truncated"),
+        pytest.param(b"<html>Not found</html>", "gzip", id="not gzip"),
+        pytest.param(gzip.compress(b"hello"), "", id="gzip of something else"),
+        pytest.param(gzip.compress(pickle.dumps(Dangerous(), protocol=2)), "eval", id="malicious"),
+        pytest.param(
+            with_split(mnist_pickle.Split(np.zeros((10, 100), np.float32), np.arange(10))),
+            "784",
+            id="wrong shape",
+        ),
+        pytest.param(
+            with_split(mnist_pickle.Split(digits(10).images, np.arange(10) + 5)),
+            "label",
+            id="labels beyond 9",
+        ),
+    ],
+)
+def test_a_bad_object_fails_the_run_with_a_sentence_and_publishes_nothing(
+    platform: Platform, data: bytes, words: str
+) -> None:
+    platform.store.put_bytes(PUBLIC, data)
+    copied = platform.run("digits", DATE, assets=[RAW])
+    result = platform.run("digits", DATE, assets=[DATASET])
+
+    assert words in said(result)
+    assert "Traceback" not in said(result)
+    assert not list(platform.store.list("mnist/dataset/"))
+    # What is no whole gzip file is noticed one step earlier.
+    assert bool(failed_checks(copied)) == (words in ("cut off", "gzip"))
+
+
+def test_a_missing_object_fails_the_run_and_names_it(platform: Platform) -> None:
+    result = platform.run("digits", DATE, assets=[RAW, DATASET])
+    assert f"s3://{platform.store.bucket}/{PUBLIC}" in said(result)
+    assert not list(platform.store.list("mnist/"))
+
+
+def test_a_missing_bucket_fails_the_run_and_names_it(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.store.put_bytes(PUBLIC, public_file())
+    monkeypatch.setenv("PLATFORM_BUCKET", "no-such-bucket-here")
+    assert "no-such-bucket-here" in said(platform.run("digits", DATE, assets=[RAW, DATASET]))
+
+
+def test_wrong_credentials_fail_the_run_without_telling_them(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-key")
+    message = said(platform.run("digits", DATE, assets=[RAW]))
+    assert "credentials" in message.lower()
+    assert "not-the-secret-key" not in message
+
+
+def test_a_store_that_is_down_is_a_fault_that_may_pass_and_says_so(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    store = ObjectStore(bucket=platform.store.bucket, max_attempts=1)
+    public = raw.PublicMnist(uri=platform.env["PLATFORM_MNIST_SOURCE"])
+    with pytest.raises(StoreUnavailableError, match="AWS_ENDPOINT_URL_S3") as caught:
+        raw.copy_public(public, store, DATE)
+    assert caught.value.transient
+
+
+def test_the_intact_check_fails_when_the_copy_is_altered(platform: Platform) -> None:
+    extract(platform, public_file())
+    platform.store.put_bytes(f"{raw.prefix(DATE)}/{raw.FILE}", public_file()[:-8] + bytes(8))
+    # A run that finds nothing to copy still looks at what is there, and stops what is downstream.
+    result = platform.run("digits", DATE, assets=[RAW, DATASET])
+    assert "intact" in failed_checks(result)
+    assert not result.asset_materializations_for_node("mnist__dataset")
+
+
+def with_labels(labels: NDArray[np.int64]) -> bytes:
+    split = digits(len(labels))
+    return with_split(mnist_pickle.Split(split.images, labels))
+
+
+def test_the_balance_check_fails_on_a_file_of_mostly_one_digit(platform: Platform) -> None:
+    result = extract(platform, with_labels(np.array([1] * 50 + list(range(10)), np.int64)))
+    assert "balanced" in failed_checks(result)
+
+
+@pytest.mark.parametrize(
+    ("features", "labels", "words"),
+    [
+        pytest.param(np.full((10, 784), 255), np.arange(10), "outside of 0..1", id="0..255"),
+        pytest.param(np.zeros((10, 784)), np.arange(10) + 1, "labels outside", id="label 10"),
+        pytest.param(np.zeros((10, 100)), np.arange(10), "shape", id="100 pixels"),
+    ],
+)
+def test_the_form_check_fails_on_channels_that_decode_to_something_else(
+    platform: Platform, features: NDArray[np.float64], labels: NDArray[np.int64], words: str
+) -> None:
+    data = b"".join(recordio.encode(features.astype(np.float32), labels.astype(np.float32)))
+    counts = {str(digit): 1 for digit in range(10)}
+    with Publication(platform.store, dataset.prefix(DATE)) as publication:
+        for name in dataset.CHANNELS:
+            publication.put(dataset.channel_file(name), data)
+        publication.commit(
+            partition=DATE,
+            rows=30,
+            code_version="1",
+            extra={"digits": dict.fromkeys(dataset.CHANNELS, counts)},
+        )
+    verdict = checks.judge_dataset(platform.store, DATE)
+    assert not verdict.passed
+    assert words in verdict.description
