@@ -111,7 +111,7 @@ def start_supervisor(plan: Plan, programs: Iterable[Program]) -> None:
     )
     if started.returncode:
         words = (started.stderr or started.stdout).strip().splitlines() or ["it said nothing"]
-        raise ServiceFailedError(f"The supervisor did not start: {words[-1]}")
+        raise ServiceFailedError(f"The supervisor did not start: {words[0]}")
     write_private(plan.home.run / "fingerprint", fingerprint(plan, programs))
 
 
@@ -195,7 +195,7 @@ def _configuration_file(plan: Plan) -> Path:
 
 
 def _configuration(plan: Plan, programs: Iterable[Program]) -> str:
-    run = plan.home.run
+    # Paths are relative to the folder `run`: supervisord expands a per cent sign in a path twice.
     sections = {
         "unix_http_server": {
             "file": plan.home.control_socket(plan.credentials.stack_id),
@@ -204,11 +204,10 @@ def _configuration(plan: Plan, programs: Iterable[Program]) -> str:
             "password": plan.credentials.control_password,
         },
         "supervisord": {
-            "pidfile": run / "supervisord.pid",
-            "logfile": plan.home.logs / "supervisord.log",
+            "pidfile": "supervisord.pid",
+            "logfile": "../logs/supervisord.log",
             "logfile_maxbytes": _LOG_BYTES,
             "logfile_backups": _LOG_COPIES,
-            "directory": run,
             "umask": "077",
             "nocleanup": "true",
             # Said aloud, or it warns.
@@ -217,14 +216,14 @@ def _configuration(plan: Plan, programs: Iterable[Program]) -> str:
         "rpcinterface:supervisor": {
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         },
-    } | {f"program:{program.name}": _program_section(plan, program) for program in programs}
+    } | {f"program:{program.name}": _program_section(program) for program in programs}
     return "\n".join(
         f"[{title}]\n" + "".join(f"{name} = {_escaped(value)}\n" for name, value in section.items())
         for title, section in sections.items()
     )
 
 
-def _program_section(plan: Plan, program: Program) -> dict[str, object]:
+def _program_section(program: Program) -> dict[str, object]:
     environment = ",".join(f'{name}="{value}"' for name, value in program.environment.items())
     return {
         "command": shlex.join(str(argument) for argument in program.command),
@@ -241,12 +240,12 @@ def _program_section(plan: Plan, program: Program) -> dict[str, object]:
         "stopasgroup": str(program.stop_group).lower(),
         "killasgroup": "true",
         "redirect_stderr": "true",
-        "stdout_logfile": plan.home.logs / f"{program.name}.log",
+        "stdout_logfile": f"../logs/{program.name}.log",
         "stdout_logfile_maxbytes": _LOG_BYTES,
         "stdout_logfile_backups": _LOG_COPIES,
     }
 
 
 def _escaped(value: object) -> str:
-    """Per cent signs start an expansion in supervisor's files, and ` ;` a comment."""
+    """A per cent sign starts an expansion in supervisor's files."""
     return str(value).replace("%", "%%")

@@ -7,7 +7,6 @@ the digit is digit_ink's concern; what the model is then shown, digit_images'.
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,26 +107,24 @@ def _decode(data: bytes, limits: PictureLimits) -> NDArray[np.float32]:
         raise PictureTooLargeError(
             f"The picture has {len(data):,} bytes; at most {limits.max_bytes:,} are read."
         )
-    with warnings.catch_warnings():
-        # Pillow warns of what is refused below anyway.
-        warnings.simplefilter("ignore")
-        try:
-            picture = Image.open(io.BytesIO(data), formats=list(FORMATS))
-        except Image.DecompressionBombError as error:
-            raise _too_many_pixels(limits) from error
-        except Image.UnidentifiedImageError as error:
-            raise PictureFormatError(
-                f"These {len(data):,} bytes are not a picture in one of the formats that are "
-                f"read: {', '.join(FORMATS)}."
-            ) from error
-        except Exception as error:
-            raise _damaged(error) from error
-        if picture.width * picture.height > limits.max_pixels:
-            raise _too_many_pixels(limits, picture.size)
-        try:
-            return _grey(picture)
-        except Exception as error:
-            raise _damaged(error) from error
+    try:
+        picture = Image.open(io.BytesIO(data), formats=list(FORMATS))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels(limits) from error
+    except Image.UnidentifiedImageError as error:
+        raise PictureFormatError(
+            f"These {len(data):,} bytes are not a picture in one of the formats that are read: "
+            f"{', '.join(FORMATS)}."
+        ) from error
+    except Exception as error:
+        raise _damaged(error) from error
+    if picture.width * picture.height > limits.max_pixels:
+        raise _too_many_pixels(limits, picture.size)
+    try:
+        return _grey(picture)
+    except Exception as error:
+        # A damaged file shows itself in Pillow by whatever its decoders trip over.
+        raise _damaged(error) from error
 
 
 def _grey(picture: Image.Image) -> NDArray[np.float32]:

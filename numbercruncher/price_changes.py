@@ -60,7 +60,7 @@ def fold(state: pd.DataFrame, date_: date, rows: pd.DataFrame) -> pd.DataFrame:
         last[before] = state[f"last_{name}"].to_numpy()
         last[today] = of_today
         values |= {f"first_{name}": first, f"last_{name}": last}
-    return pd.DataFrame(values, index=pd.Index(everybody, name="id"))
+    return pd.DataFrame(values, index=pd.Index(everybody, name="id"), columns=state.columns)
 
 
 def changes(state: pd.DataFrame) -> pd.DataFrame:

@@ -153,15 +153,16 @@ class Store:
 
 def _client() -> "S3Client":
     """A client of AWS, or in path style of the endpoint that the environment names."""
-    client = _new_client("auto")
+    session = boto3.Session()
+    client = _new_client(session, "auto")
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
         return client
-    return _new_client("path")
+    return _new_client(session, "path")
 
 
-def _new_client(addressing_style: str) -> "S3Client":
-    return boto3.client(
+def _new_client(session: boto3.Session, addressing_style: str) -> "S3Client":
+    return session.client(
         "s3",
         config=Config(
             connect_timeout=5,

@@ -45,6 +45,8 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         jobs=[mnist_jobs.digits_job, airbnb_jobs.listings_job],
         schedules=[mnist_jobs.digits_daily, airbnb_jobs.listings_daily],
         sensors=[mnist_jobs.public_digits_changed, *housekeeping.SENSORS],
+        # A run is a process of its own already; a process for each step would cost seconds of imports.
+        executor=dg.in_process_executor,
         resources={**_resources(settings.Settings()), **(resource_overrides or {})},
     )
 

@@ -22,7 +22,9 @@ from resources.columns import Column
 from resources.postgres_errors import BrokenStreamError
 from resources.postgres_export import BUFFER_BYTES, interruptible
 
-_BATCH_BYTES = str(8 * 1024 * 1024)
+# Also the size of a row group: about 20,000 listings. Twice of it would be 2 % smaller files for
+# 20 MB more memory.
+_BATCH_BYTES = str(4 * 1024 * 1024)
 
 
 def write_parquet(

@@ -44,9 +44,9 @@ class Services:
 
 
 @contextmanager
-def temporary_home() -> Iterator[Path]:
+def temporary_home(prefix: str = "platform-test-") -> Iterator[Path]:
     """A PLATFORM_HOME whose processes and files go away with the test run, even a killed one."""
-    root = Path(tempfile.mkdtemp(prefix="platform-test-"))
+    root = Path(tempfile.mkdtemp(prefix=prefix))
     me = psutil.Process()
     # The start time goes through repr(), which keeps every bit of it.
     leash = subprocess.Popen(

@@ -52,10 +52,10 @@ def image_with_module(client: docker.DockerClient, module: Path, tag: str) -> st
     return tag
 
 
-def containers_left(client: docker.DockerClient, run_id: str | None = None) -> list[str]:
-    """Names of the platform's containers that the engine still has, of one run or of all."""
-    label = RUN_LABEL if run_id is None else f"{RUN_LABEL}={run_id}"
-    found = client.containers.list(all=True, ignore_removed=True, filters={"label": label})
+def containers_left(client: docker.DockerClient, image: str) -> list[str]:
+    """Names of the platform's containers of an image that the engine still has, running or not."""
+    filters = {"label": RUN_LABEL, "ancestor": image}
+    found = client.containers.list(all=True, ignore_removed=True, filters=filters)
     return [str(container.name) for container in found]
 
 

@@ -8,7 +8,7 @@ Source: https://docs.aws.amazon.com/sagemaker/latest/dg/algo-kmeans-tech-notes.h
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,18 +39,50 @@ class Stream:
     centres: Matrix | None = None
     weights: NDArray[np.float64] | None = None
     seen: int = 0
+    _held: list[Matrix] = field(default_factory=list)
 
     def feed(self, batch: Matrix) -> None:
         """Moves the centres towards one mini-batch of shape (n, D)."""
+        self.seen += len(batch)
+        if self.centres is None:
+            # Mini-batches may be smaller than the number of centres to begin with.
+            self._held.append(batch)
+            if self.seen < self._wanted:
+                return
+            batch = self._begin()
+        self._move(batch)
+
+    def state(self) -> tuple[Matrix, NDArray[np.float64]]:
+        """Centres and weights once the stream is over.
+
+        Raises:
+            ValueError: There was no batch.
+        """
+        if self.centres is None and self._held:
+            self._move(self._begin())
         if self.centres is None or self.weights is None:
-            self.centres = _first_centres(batch, self.parameters)
-            self.weights = np.zeros(len(self.centres))
+            raise ValueError("there are no points to train on")
+        return self.centres, self.weights
+
+    @property
+    def _wanted(self) -> int:
+        return self.parameters.k * self.parameters.extra_center_factor
+
+    def _begin(self) -> Matrix:
+        points = np.concatenate(self._held)
+        self._held.clear()
+        self.centres = _first_centres(points, min(len(points), self._wanted), self.parameters)
+        self.weights = np.zeros(len(self.centres))
+        return points
+
+    def _move(self, batch: Matrix) -> None:
+        if self.centres is None or self.weights is None:
+            raise ValueError("the stream has not begun")
         nearest = pairwise_distances_argmin(batch, self.centres)
         counts, sums = _sums(batch, nearest, len(self.centres))
         self.centres, self.weights = _moved(
             self.centres, self.weights * self._decay(len(batch)), counts, sums
         )
-        self.seen += len(batch)
 
     def _decay(self, points: int) -> float:
         """What a batch leaves of the weight of all that came before it."""
@@ -145,8 +177,7 @@ def _means(sums: NDArray[np.float64], counts: NDArray[np.float64], before: Matri
     return after
 
 
-def _first_centres(batch: Matrix, parameters: KMeansParameters) -> Matrix:
-    count = min(len(batch), parameters.k * parameters.extra_center_factor)
+def _first_centres(batch: Matrix, count: int, parameters: KMeansParameters) -> Matrix:
     if parameters.init_method == "kmeans++":
         centres, _ = kmeans_plusplus(batch, count, random_state=SEED)
         return np.array(centres, dtype=np.float32)

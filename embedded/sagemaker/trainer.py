@@ -95,7 +95,8 @@ class _Instance:
         import numpy as np
 
         part = self._shared / f"{self._host}.part.npz"
-        np.savez(part, centres=stream.centres, weights=stream.weights)
+        centres, weights = stream.state()
+        np.savez(part, centres=centres, weights=weights)
         part.rename(self._state(self._number))
 
     def _state(self, number: int) -> Path:
@@ -164,6 +165,8 @@ def main() -> int:
     lifeline.hold(job["parent"], job["memory_mb"])
     log = _Log(f"algo-{number}")
     try:
+        # Before the libraries load: what is wrong here is known at once.
+        hyperparameters.parse(job["hyperparameters"])
         from embedded.sagemaker.lean import import_sklearn
 
         # Libraries load while the server still downloads the data.

@@ -37,7 +37,7 @@ class KMeans(dg.Config):
     epochs: int = Field(default=1, ge=1, description="How often training goes over the digits.")
     mini_batch_size: int = Field(default=5000, ge=1, description="Digits in one mini-batch.")
     init_method: str = Field(
-        default="kmeans++", description="How the first centres are chosen: random or kmeans++."
+        default="random", description="How the first centres are chosen: random or kmeans++."
     )
     hyperparameters: dict[str, str] = Field(
         default={}, description="Further hyperparameters of the algorithm, by AWS's names."

@@ -176,9 +176,9 @@ class JobRun:
         elif status == "Completed":
             return self._reuse(described)
         elif status == "InProgress":
-            self._log.info(f"Training job {self._name} does this work already: attached.")
             self._origin = "attached"
             self._live = True
+            self._log.info(f"Training job {self._name} does this work already: attached.")
             # The deadline runs from the job's creation: attaching does not prolong it.
             age = datetime.now(UTC) - described["CreationTime"]
             self._began = time.monotonic() - max(0.0, age.total_seconds())

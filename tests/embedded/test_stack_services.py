@@ -252,6 +252,21 @@ def test_no_secret_stands_in_a_command_line(plan: Plan) -> None:
         assert not [secret for secret in secrets if secret in line], process.name()
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    ["odd %d é'", "long" * 25],
+    ids=["characters that mean something to supervisord", "too long for a Unix socket"],
+)
+def test_any_folder_can_be_the_home(prefix: str) -> None:
+    with temporary_home(f"platform-test-{prefix}") as home:
+        plan = plan_at(home)
+        stack.up(plan, [postgres_part(plan)])
+
+        assert execute(plan, "SELECT 1") == [(1,)]
+        assert stack.down(plan.home) > 0
+        assert alive(plan) == []
+
+
 def test_a_killed_test_run_leaves_neither_processes_nor_files() -> None:
     script = """
 from conftest import temporary_home

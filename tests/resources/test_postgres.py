@@ -2,13 +2,12 @@
 
 import hmac
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
@@ -27,19 +26,7 @@ from resources.postgres_errors import (
     TableMissingError,
 )
 from resources.postgres_query import Extract, key_settings
-
-
-@pytest.fixture
-def writer(database: str) -> Iterator[Connection]:
-    """A connection that changes the database, each statement at once."""
-    with closing(psycopg2.connect(database)) as connection:
-        connection.autocommit = True
-        yield connection
-
-
-def run(connection: Connection, statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
+from tests.resources.postgres_rig import run
 
 
 def test_columns_have_arrow_types_in_the_tables_order(database: str, writer: Connection) -> None:
@@ -48,7 +35,8 @@ def test_columns_have_arrow_types_in_the_tables_order(database: str, writer: Con
     run(
         writer,
         """create table t (b bigint, i integer, s smallint, dropped text, d double precision,
-           r real, n numeric, p numeric(12, 3), big numeric(50, 2), dom money_amount, x text, v varchar(9),
+           r real, n numeric, p numeric(12, 3), big numeric(50, 2), dom money_amount,
+           x text, v varchar(9),
            c char(3), da date, ok boolean, ts timestamp, tz timestamptz, j jsonb, u uuid, a text[],
            m mood)""",
     )

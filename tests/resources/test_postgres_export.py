@@ -3,16 +3,11 @@
 import gzip
 import hmac
 import io
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-import psycopg2
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -20,57 +15,12 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from resources.columns import Column
-from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
-from resources.postgres_errors import (
-    DatabaseError,
-    DatabaseRequestError,
-    DatabaseTimeoutError,
-    DatabaseUnavailableError,
-)
 from resources.postgres_export import ExportFormat
 from resources.postgres_query import Extract
-from resources.s3 import ObjectStore
-from resources.s3_publication import Publication
-from resources.s3_streams import PART_BYTES
+from tests.resources.postgres_rig import Memory, Row, each_format, rows_of, run
 
-FORMATS: tuple[ExportFormat, ...] = ("csv", "csv.gz", "parquet")
 DAY = date(2026, 11, 22)
-each_format = pytest.mark.parametrize("form", FORMATS)
-Row = tuple[object, ...]
-
-
-class Memory(io.RawIOBase):
-    """A sink that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        self.data += data
-        return len(data)
-
-
-@pytest.fixture
-def writer(database: str) -> Iterator[Connection]:
-    """A connection that changes the database, each statement at once."""
-    with closing(psycopg2.connect(database)) as connection:
-        connection.autocommit = True
-        yield connection
-
-
-def run(connection: Connection, statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-
-
-def rows_of(connection: Connection, query: str) -> list[Row]:
-    with connection.cursor() as cursor:
-        cursor.execute(query)
-        return cursor.fetchall()
 
 
 def read_back(data: bytes, form: ExportFormat, schema: pa.Schema | None = None) -> list[Row]:
@@ -298,172 +248,6 @@ def test_pseudonyms_are_keyed_hashes(database: str, writer: Connection, form: Ex
 
 
 @each_format
-def test_without_a_key_nothing_leaves_that_should_be_pseudonymised(
-    database: str, writer: Connection, form: ExportFormat
-) -> None:
-    run(writer, "create table t (id bigint, host text)")
-    sink = Memory()
-    with PostgresResource(dsn=database).connect() as session:
-        extract = Extract(
-            "t", session.table_columns("t"), ("id",), pseudonymised=frozenset({"host"})
-        )
-        with pytest.raises(DatabaseRequestError, match="configure pseudonym_key"):
-            session.export(extract, sink, format=form)
-    assert sink.data == b""
-
-
-class Acting(Memory):
-    """A sink that does something when the first bytes come."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        super().__init__()
-        self._act = act
-
-    def write(self, data: Any, /) -> int:
-        if not self.data:
-            self._act()
-        return super().write(data)
-
-
-LARGE = "insert into t select i, repeat(md5(i::text), 10) from generate_series(1, 150000) i"
-
-
-@pytest.fixture
-def large(writer: Connection) -> None:
-    """Table `t`, 50 MB: more than all buffers between the database and a sink."""
-    run(writer, "create table t (id bigint primary key, name text)")
-    run(writer, LARGE)
-
-
-def others(connection: Connection, what: str) -> list[Row]:
-    """Something of every other connection to this database."""
-    return rows_of(
-        connection,
-        f"select {what} from pg_stat_activity where datname = current_database() "
-        "and pid <> pg_backend_pid() and backend_type = 'client backend'",
-    )
-
-
-@each_format
-def test_the_key_is_part_of_no_statement(
-    database: str, writer: Connection, large: None, form: ExportFormat
-) -> None:
-    seen: list[Row] = []
-    sink = Acting(lambda: seen.extend(others(writer, "query")))
-    with PostgresResource(dsn=database, pseudonym_key=KEY).connect() as session:
-        columns = session.table_columns("t")
-        extract = Extract("t", columns, ("id",), pseudonymised=frozenset({"name"}))
-        session.export(extract, sink, format=form)
-    text = str(seen)
-    assert "current_setting" in text
-    padded = KEY.encode().ljust(64, b"\0")
-    for secret in (KEY, KEY.encode().hex(), bytes(b ^ 0x36 for b in padded).hex()):
-        assert secret not in text
-
-
-@pytest.fixture
-def store(environment: Mapping[str, str], bucket: str) -> ObjectStore:
-    return ObjectStore(bucket=bucket, max_attempts=2)
-
-
-def publish(
-    database: str, store: ObjectStore, form: ExportFormat, *, wrap: Callable[[Any], Any]
-) -> None:
-    with (
-        PostgresResource(dsn=database).connect() as session,
-        Publication(store, "prefix") as publication,
-    ):
-        extract = Extract("t", session.table_columns("t"), ("id",))
-        sink = wrap(publication.open(f"t.{form}"))
-        exported = session.export(extract, sink, format=form)
-        publication.commit(partition="d", rows=exported.rows, code_version="1")
-
-
-def assert_nothing_is_left(store: ObjectStore) -> None:
-    assert [info.key for info in store.list()] == []
-    assert "Uploads" not in store.client.list_multipart_uploads(Bucket=store.bucket)
-
-
-class After(io.RawIOBase):
-    """Passes bytes on and does something once after some of them."""
-
-    def __init__(self, sink: io.RawIOBase, count: int, act: Callable[[], object]) -> None:
-        self._sink, self._count, self._act = sink, count, act
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int | None:
-        left, self._count = self._count, self._count - len(data)
-        if left > 0 >= self._count:
-            self._act()
-        return self._sink.write(data)
-
-
-@each_format
-def test_a_backend_that_ends_in_the_middle_leaves_no_object(
-    database: str, writer: Connection, store: ObjectStore, large: None, form: ExportFormat
-) -> None:
-    """Where the file is large enough for it, after a first part is on its way."""
-    after = PART_BYTES + 1 if form == "csv" else 1
-    kill = lambda: others(writer, "pg_terminate_backend(pid)")  # noqa: E731
-    with pytest.raises(DatabaseUnavailableError) as caught:
-        publish(database, store, form, wrap=lambda sink: After(sink, after, kill))
-    assert caught.value.transient
-    assert_nothing_is_left(store)
-    publish(database, store, form, wrap=lambda sink: sink)
-    assert {info.key for info in store.list()} == {f"prefix/t.{form}", "prefix/manifest.json"}
-
-
-@each_format
-def test_a_store_that_fails_in_the_middle_ends_the_export(
-    database: str, writer: Connection, store: ObjectStore, large: None, form: ExportFormat
-) -> None:
-    class FullError(ResourceError):
-        pass
-
-    def fail() -> None:
-        raise FullError("the store is full")
-
-    with pytest.raises(FullError):
-        publish(database, store, form, wrap=lambda sink: After(sink, 1, fail))
-    assert_nothing_is_left(store)
-    assert wait_until(lambda: others(writer, "pid") == [])
-
-
-@each_format
-def test_an_interruption_ends_a_query_that_has_not_begun_to_answer(
-    database: str, writer: Connection, form: ExportFormat
-) -> None:
-    run(writer, "create view t as select 1::bigint as id, pg_sleep(60)::text as name")
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 1)
-    start = time.monotonic()
-    try:
-        with PostgresResource(dsn=database).connect() as session:
-            extract = Extract("t", session.table_columns("t"), ("id",))
-            with pytest.raises(KeyboardInterrupt):
-                session.export(extract, Memory(), format=form)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert time.monotonic() - start < 20
-    assert wait_until(lambda: others(writer, "pid") == [])
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    for _ in range(100):
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
-
-
-@each_format
 def test_an_export_sees_the_state_that_was_counted(
     database: str, writer: Connection, form: ExportFormat
 ) -> None:
@@ -474,32 +258,3 @@ def test_an_export_sees_the_state_that_was_counted(
         data, rows, _ = export(session, Extract("t", session.table_columns("t"), ("id",)), form)
     assert rows == 1
     assert read_back(data, form) == [(1,)]
-
-
-@each_format
-def test_a_deadline_in_the_middle_is_called_so(
-    database: str, writer: Connection, form: ExportFormat
-) -> None:
-    """Rows have come by then, so the driver is past the place where it gives a SQLSTATE."""
-    run(
-        writer,
-        """create view t as select i as id, case when i > 300000 then pg_sleep(60)::text end as name
-           from generate_series(1::bigint, 300001) i""",
-    )
-    resource = PostgresResource(dsn=database, statement_timeout_seconds=3)
-    extract = Extract(
-        "t", (Column(name="id", type="int64"), Column(name="name", type="string")), ("id",)
-    )
-    with resource.connect() as session, pytest.raises(DatabaseTimeoutError, match="Raise"):
-        session.export(extract, Memory(), format=form)
-
-
-@each_format
-def test_a_column_that_vanished_is_named(
-    database: str, writer: Connection, form: ExportFormat
-) -> None:
-    run(writer, "create table t (id bigint)")
-    with PostgresResource(dsn=database).connect() as session:
-        extract = Extract("t", (Column(name="price", type="double"),), ("id",))
-        with pytest.raises(DatabaseError, match=r"price.*does not exist.*Add the column"):
-            session.export(extract, Memory(), format=form)

@@ -14,6 +14,7 @@ from resources.s3_errors import ObjectChangedError, StoreUnavailableError
 from resources.s3_manifest import read_manifest, verify
 from resources.s3_publication import Publication
 from resources.s3_streams import PART_BYTES
+from tests.resources.s3_rig import open_uploads
 
 MIB = 1024 * 1024
 SIZE = 2 * PART_BYTES + 5
@@ -77,11 +78,6 @@ def proxy(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> It
 @pytest.fixture
 def store(proxy: Proxy, bucket: str) -> ObjectStore:
     return ObjectStore(bucket=bucket, max_attempts=3, read_timeout_seconds=10)
-
-
-def open_uploads(store: ObjectStore) -> list[str]:
-    answer = store.client.list_multipart_uploads(Bucket=store.bucket)
-    return [upload.get("Key", "") for upload in answer.get("Uploads", [])]
 
 
 def test_reading_goes_on_where_the_connection_broke(store: ObjectStore, proxy: Proxy) -> None:

@@ -57,9 +57,7 @@ def model(server: Server, trained: str) -> str:
     """A model that serves the trained artifact."""
     name = unique("model")
     container = {"Image": IMAGE, "ModelDataUrl": trained}
-    server.sagemaker.create_model(
-        ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE
-    )
+    server.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
     return name
 
 
@@ -72,9 +70,7 @@ def flipped(server: Server, store: str) -> str:
         Bucket=store, Key="flipped/model.tar.gz", Body=ndarray_file.pack_model(centroids)
     )
     container = {"Image": IMAGE, "ModelDataUrl": f"s3://{store}/flipped/model.tar.gz"}
-    server.sagemaker.create_model(
-        ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE
-    )
+    server.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
     return name
 
 

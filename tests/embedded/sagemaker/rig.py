@@ -1,4 +1,4 @@
-"""A server process of the embedded SageMaker for tests, the clients for it, and data to train on."""
+"""A server process of the embedded SageMaker for tests, its clients, and data to train on."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,9 @@ import boto3
 import httpx
 import numpy as np
 import psutil
+import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from numpy.typing import NDArray
 
 from formats import recordio
@@ -26,6 +28,11 @@ ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 CHECKOUT = Path(__file__).resolve().parents[3]
 SIDE, CLUSTERS = 16, 5
+URLS = (
+    "AWS_ENDPOINT_URL_SAGEMAKER",
+    "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
+    "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+)
 
 
 def free_port() -> int:
@@ -110,14 +117,7 @@ class Server:
     @cached_property
     def env(self) -> dict[str, str]:
         """What clients need."""
-        own = {
-            name: self.url
-            for name in (
-                "AWS_ENDPOINT_URL_SAGEMAKER",
-                "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
-                "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
-            )
-        }
+        own = dict.fromkeys(URLS, self.url)
         wanted = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
         kept = {name: self.s3_env[name] for name in (*wanted, "AWS_ENDPOINT_URL_S3")}
         return kept | own
@@ -126,10 +126,10 @@ class Server:
         """Starts the process and waits until it answers."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        options = ["--port", str(self.port), "--data-dir", str(self.data_dir)]
         with (self.data_dir / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "embedded.sagemaker", "--port", str(self.port)]
-                + ["--data-dir", str(self.data_dir)],
+                [sys.executable, "-m", "embedded.sagemaker", *options],
                 env={**inherited, **self.env, **self.extra},
                 cwd=CHECKOUT,
                 stdout=log,
@@ -163,11 +163,12 @@ class Server:
         """A boto3 client of `sagemaker`, `sagemaker-runtime`, `logs` or `s3`."""
         env = self.env | changes
         url = env["AWS_ENDPOINT_URL_S3"] if service == "s3" else self.url
-        return boto3.session.Session(
+        session: Any = boto3.session.Session(
             aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
             region_name=env["AWS_DEFAULT_REGION"],
-        ).client(
+        )
+        return session.client(
             service,
             endpoint_url=url,
             config=Config(
@@ -201,12 +202,12 @@ class Server:
     def until(self, name: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
         """Waits until a training job has a status or secondary status."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        while True:
             found = self.sagemaker.describe_training_job(TrainingJobName=name)
             if found["TrainingJobStatus"] in statuses or found["SecondaryStatus"] in statuses:
                 return found
+            assert time.monotonic() < deadline, found
             time.sleep(0.03)
-        raise AssertionError(f"{name} is {found['TrainingJobStatus']}/{found['SecondaryStatus']}")
 
     def in_service(self, name: str) -> dict[str, Any]:
         """Waits for an endpoint, as boto3's own waiter does, and describes it."""
@@ -233,6 +234,13 @@ class Server:
         )
         rows = json.loads(answer["Body"].read())["predictions"]
         return [int(row["closest_cluster"]) for row in rows]
+
+
+def refusal(call: Callable[[], object]) -> Any:
+    """The error answer that a call must get."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    return caught.value.response
 
 
 def gone(processes: list[psutil.Process], seconds: float = 10) -> bool:

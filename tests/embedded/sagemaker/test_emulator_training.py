@@ -142,7 +142,7 @@ def test_all_forms_of_the_same_data_give_the_same_clusters(
 def test_bad_hyperparameters_fail_the_job_with_the_reason(
     server: Server, store: str, parameters: dict[str, str | None], words: str
 ) -> None:
-    """AWS's k-means checks them in its container, so the job fails and CreateTrainingJob does not."""
+    """AWS's k-means checks them in its container: the job fails, not CreateTrainingJob."""
     merged = job("x", store)["HyperParameters"] | parameters
     name = unique("bad")
     given = {key: value for key, value in merged.items() if value is not None}

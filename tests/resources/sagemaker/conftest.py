@@ -88,13 +88,32 @@ def unique() -> str:
     return f"t{secrets.token_hex(5)}"
 
 
+def points() -> bytes:
+    """Points in the plane, around (0, 0) and (10, 10), as CSV."""
+    rows = np.random.default_rng(1).normal(size=(200, 2)) * 0.1
+    rows[100:] += 10
+    return "\n".join(f"{x:.4f},{y:.4f}" for x, y in rows).encode()
+
+
+def kmeans(name: str, training_uri: str, output_uri: str, **changes: Any) -> TrainingJobSpec:
+    """A k-means job on these points."""
+    fields: dict[str, Any] = {
+        "name": name,
+        "image": builtin_image_uri("kmeans", "eu-west-1"),
+        "hyperparameters": {"k": "2", "feature_dim": "2"},
+        "channels": [
+            S3Channel(name="train", s3_uri=training_uri, content_type="text/csv;label_size=0")
+        ],
+        "output_s3_uri": output_uri,
+        **changes,
+    }
+    return TrainingJobSpec(**fields)
+
+
 @pytest.fixture
 def training_uri(environment: Mapping[str, str], bucket: str) -> str:
-    """Points in the plane, around (0, 0) and (10, 10), as CSV in S3."""
-    points = np.random.default_rng(1).normal(size=(200, 2)) * 0.1
-    points[100:] += 10
-    body = "\n".join(f"{x:.4f},{y:.4f}" for x, y in points)
-    boto3.client("s3").put_object(Bucket=bucket, Key="points/train.csv", Body=body.encode())
+    """Where the points are in S3."""
+    boto3.client("s3").put_object(Bucket=bucket, Key="points/train.csv", Body=points())
     return f"s3://{bucket}/points/"
 
 
@@ -102,26 +121,25 @@ def training_uri(environment: Mapping[str, str], bucket: str) -> str:
 def make_spec(training_uri: str, bucket: str, unique: str) -> MakeSpec:
     """Specs of k-means jobs, the same each time but for what is said."""
 
-    def make(**changes: Any) -> TrainingJobSpec:
-        fields: dict[str, Any] = {
-            "name": unique,
-            "image": builtin_image_uri("kmeans", "eu-west-1"),
-            "hyperparameters": {"k": "2", "feature_dim": "2"},
-            "channels": [
-                S3Channel(name="train", s3_uri=training_uri, content_type="text/csv;label_size=0")
-            ],
-            "output_s3_uri": f"s3://{bucket}/models",
-            **changes,
-        }
-        return TrainingJobSpec(**fields)
+    def make(name: str = unique, **changes: Any) -> TrainingJobSpec:
+        return kmeans(name, training_uri, f"s3://{bucket}/models", **changes)
 
     return make
 
 
-@pytest.fixture
-def trained(sagemaker: SageMakerResource, make_spec: MakeSpec, unique: str) -> TrainedJob:
-    """A completed job, for endpoints to serve."""
-    return sagemaker.train(make_spec(name=f"{unique}-model"))
+@pytest.fixture(scope="session")
+def trained(services: Any) -> TrainedJob:
+    """A completed job, for all endpoints to serve."""
+    name = f"m{secrets.token_hex(5)}"
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in services.env.items():
+            patch.setenv(variable, value)
+        boto3.client("s3").create_bucket(Bucket=name)
+        boto3.client("s3").put_object(Bucket=name, Key="points/train.csv", Body=points())
+        resource = SageMakerResource(
+            role_arn=services.env["PLATFORM_SAGEMAKER_ROLE_ARN"], poll_seconds=0.1
+        )
+        return resource.train(kmeans(name, f"s3://{name}/points/", f"s3://{name}/models"))
 
 
 @pytest.fixture

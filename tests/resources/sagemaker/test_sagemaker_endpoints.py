@@ -307,9 +307,7 @@ def test_serverless_weighted_variants_and_data_capture(
     assert config["DataCaptureConfig"]["InitialSamplingPercentage"] == 5
 
 
-def test_rolling_back_again_and_again_leads_further_back(
-    sagemaker, make_version, endpoint
-) -> None:
+def test_rolling_back_again_and_again_leads_further_back(sagemaker, make_version, endpoint) -> None:
     for version in ["v1", "v2", "v3"]:
         sagemaker.deploy(make_version(version))
     back = sagemaker.rollback(endpoint, smoke=smoke)

@@ -145,9 +145,7 @@ def test_the_same_name_with_another_configuration_is_another_job(
     assert sagemaker.train(make_spec()).name == unique, "as is the first"
 
 
-def test_a_finished_job_whose_artifact_is_gone_is_done_again(
-    sagemaker, make_spec, unique
-) -> None:
+def test_a_finished_job_whose_artifact_is_gone_is_done_again(sagemaker, make_spec, unique) -> None:
     first = sagemaker.train(make_spec())
     again = sagemaker.train(make_spec(), usable=lambda job: job.name != first.name)
 
@@ -282,9 +280,7 @@ def test_an_interruption_before_the_answer_to_the_start_stops_the_job(
     wait_for_status(sagemaker, unique, "Stopped")
 
 
-def test_an_answer_that_got_lost_does_not_start_a_second_job(
-    sagemaker, make_spec, unique
-) -> None:
+def test_an_answer_that_got_lost_does_not_start_a_second_job(sagemaker, make_spec, unique) -> None:
     """The request arrives, its answer doesn't: SageMaker then says ResourceInUse to our retry."""
     lost: list[AWSPreparedRequest] = []
 

@@ -1,0 +1,5 @@
+"""`python -m api`: the local server."""
+
+from api.local import main
+
+main()

@@ -1,0 +1,133 @@
+"""The Chalice app: which route does what. Deployed as a Lambda behind API Gateway, or served by
+`api.local`. What a request does stands in the modules beside it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from chalice.app import Chalice, Request, Response
+
+from api import page, requests
+from api.endpoint import DIGITS
+from api.errors import NotInServiceError
+from api.openapi import document
+from api.recognition import Answer, Recogniser
+from api.responses import answering, json_answer, page_answer
+from api.settings import ApiSettings
+from formats.digit_pictures import FORMATS, PictureError
+
+PICTURE_TYPES = list(FORMATS.values())
+
+_LOG = logging.getLogger(__name__)
+
+
+@functools.cache
+def settings() -> ApiSettings:
+    """Read from the environment when first asked for."""
+    return ApiSettings()
+
+
+@functools.cache
+def recogniser() -> Recogniser:
+    """One for the process: connections and centroids are shared by its threads."""
+    return Recogniser(settings())
+
+
+def create_app() -> Chalice:
+    """A Chalice app. It holds the request that it works on: a server needs one for each thread."""
+    app = Chalice("digits", configure_logs=False)
+    app.api.binary_types.extend(set(PICTURE_TYPES) - set(app.api.binary_types))
+
+    def request() -> Request:
+        assert app.current_request is not None  # noqa: S101 - Chalice sets it before a view runs
+        return app.current_request
+
+    @app.route("/", methods=["GET"])
+    @answering
+    def get_page() -> Response:
+        return page_answer(page.html(), page.content_security_policy())
+
+    @app.route("/", methods=["POST"], content_types=PICTURE_TYPES)
+    @answering
+    def post_picture() -> Response:
+        requests.require_key(request(), settings())
+        picture = requests.body_of(request(), requests.MAX_PICTURE_BYTES)
+        answer = recogniser().recognise(picture)
+        detailed = (request().query_params or {}).get("details") == "true"
+        return json_answer(answer.details() if detailed else answer.summary())
+
+    @app.route("/batch", methods=["POST"], content_types=["application/json"])
+    @answering
+    def post_batch() -> Response:
+        requests.require_key(request(), settings())
+        pictures = requests.batch_of(requests.body_of(request(), requests.MAX_BATCH_BYTES))
+        answers = recogniser().recognise_all(pictures)
+        return json_answer({"predictions": [_told(answer) for answer in answers]})
+
+    @app.route("/model", methods=["GET"])
+    @answering
+    def get_model() -> Response:
+        requests.require_key(request(), settings())
+        return json_answer(_model())
+
+    @app.route("/healthz", methods=["GET"])
+    @answering
+    def get_health() -> Response:
+        # The process is well when it can say this; whether the endpoint is there is told, too.
+        endpoint = {"name": recogniser().endpoint.name, "status": _status()}
+        return json_answer({"status": "ok", "endpoint": endpoint})
+
+    @app.route("/openapi.json", methods=["GET"])
+    @answering
+    def get_openapi() -> Response:
+        return json_answer(document())
+
+    return app
+
+
+def _told(answer: Answer | PictureError) -> dict[str, Any]:
+    return {"error": str(answer)} if isinstance(answer, PictureError) else answer.summary()
+
+
+def _status() -> str:
+    try:
+        return recogniser().models.service().status
+    except ClientError as error:
+        # DescribeEndpoint knows a single error: that there is no such endpoint.
+        code = error.response.get("Error", {}).get("Code", "")
+        return "NotDeployed" if code == "ValidationException" else "Unknown"
+    except BotoCoreError:
+        return "Unreachable"
+
+
+def _model() -> dict[str, Any]:
+    models, name = recogniser().models, recogniser().endpoint.name
+    try:
+        service = models.service()
+        model = models.model_of(service.config)
+    except ClientError as error:
+        _LOG.warning("the model behind %s cannot be described: %s", name, error)
+        raise NotInServiceError(
+            f"The endpoint {name} is not deployed, or what it serves may not be read."
+        ) from error
+    except (BotoCoreError, ValueError, LookupError) as error:
+        _LOG.warning("the model behind %s cannot be read: %s", name, error)
+        raise NotInServiceError(f"What the endpoint {name} serves cannot be read now.") from error
+    return {
+        "endpoint": name,
+        "status": service.status,
+        "version": service.config,
+        "model": model.name,
+        "deployed_at": service.changed.isoformat(),
+        "accuracy": model.evaluation.get("accuracy"),
+        "test_digits": model.evaluation.get("test_digits"),
+        "centroids": len(model.centroids),
+        "centroids_per_digit": len(model.centroids) // DIGITS,
+    }
+
+
+app = create_app()

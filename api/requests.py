@@ -1,0 +1,82 @@
+"""What a request holds: the key it names, its body, its batch; checked before anything is done."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+from typing import TYPE_CHECKING
+
+from api.errors import BadRequestError, TooLargeError, UnauthorizedError, UnreadableError
+from formats.digit_pictures import PictureDamagedError, PictureError
+
+if TYPE_CHECKING:
+    from chalice.app import Request
+
+    from api.settings import ApiSettings
+
+MAX_PICTURE_BYTES = 4_500_000
+MAX_BATCH_BYTES = 5_500_000
+MAX_BATCH = 1000
+
+
+def require_key(request: Request, settings: ApiSettings) -> None:
+    """Let in whoever names the API key, or everybody where there is none.
+
+    Raises:
+        UnauthorizedError: It is missing or wrong.
+    """
+    if settings.api_key is None:
+        return
+    given = request.headers.get("x-api-key", "")
+    if not hmac.compare_digest(given.encode(), settings.api_key.get_secret_value().encode()):
+        raise UnauthorizedError("Name the API key in the header x-api-key.")
+
+
+def body_of(request: Request, limit: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        BadRequestError: There is none, or it is not what its encoding says.
+        TooLargeError: It has more bytes than the limit.
+    """
+    try:
+        raw = request.raw_body
+    except (ValueError, binascii.Error) as error:
+        raise BadRequestError("The body is not the base64 that the gateway says it is.") from error
+    body = raw.encode() if isinstance(raw, str) else raw
+    if len(body) > limit:
+        raise TooLargeError(f"The body has {len(body):,} bytes; at most {limit:,} are read.")
+    if not body:
+        raise BadRequestError("The request has no body: send the bytes of a picture.")
+    return body
+
+
+def batch_of(body: bytes) -> list[bytes | PictureError]:
+    """The pictures of a batch in their order; an error stands for one that is no base64.
+
+    Raises:
+        BadRequestError: It is not JSON.
+        TooLargeError: There are too many.
+        UnreadableError: It has not the form of a batch.
+    """
+    try:
+        batch = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError('The body is not JSON: send {"images": ["<base64>", …]}.') from error
+    images = batch.get("images") if isinstance(batch, dict) else None
+    if not isinstance(images, list):
+        raise UnreadableError('A batch is {"images": ["<base64 of a picture>", …]}.')
+    if len(images) > MAX_BATCH:
+        raise TooLargeError(f"A batch holds at most {MAX_BATCH:,} pictures, not {len(images):,}.")
+    return [_picture(image) for image in images]
+
+
+def _picture(image: object) -> bytes | PictureError:
+    if not isinstance(image, str):
+        return PictureDamagedError("A picture in a batch is text: the base64 of its bytes.")
+    try:
+        return base64.b64decode(image, validate=True)
+    except ValueError:
+        return PictureDamagedError("This is not base64 of a picture.")

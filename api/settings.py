@@ -1,0 +1,30 @@
+"""What the API is told by its environment; the only module of it that reads the environment.
+
+Where AWS is, and as whom, boto3 reads for itself (AWS_ENDPOINT_URL_*, AWS_ACCESS_KEY_ID and so on).
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ApiSettings(BaseSettings):
+    """The API's settings, each from the environment variable PLATFORM_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="PLATFORM_", extra="ignore")
+
+    endpoint_name: str = Field(default="digits", description="The SageMaker endpoint to ask.")
+    api_key: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="Where set, every request but the page, /healthz and /openapi.json names it.",
+    )
+    api_connect_seconds: float = Field(
+        default=2, gt=0, le=10, description="How long a connection to AWS may take."
+    )
+    api_read_seconds: float = Field(
+        default=8, gt=0, le=25, description="How long an answer of the endpoint may take."
+    )
+    # API Gateway gives up after 29 seconds; two attempts of ten end before that.
+    api_attempts: int = Field(default=2, ge=1, le=3, description="Attempts at one request to AWS.")

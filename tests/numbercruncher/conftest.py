@@ -1,0 +1,51 @@
+"""Fixtures for the number cruncher against the embedded S3."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from embedded import s3
+from numbercruncher.crunch import crunch
+from numbercruncher.request import parse_request
+from numbercruncher.store import Store
+from tests.conftest import Services
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Crunch = Callable[..., dict[str, dict[str, Any]]]
+
+
+@pytest.fixture
+def client(services: Services) -> "S3Client":
+    """A client of the embedded S3."""
+    return s3.client(services.env)
+
+
+@pytest.fixture
+def run(environment: Mapping[str, str], bucket: str) -> Crunch:
+    """Crunches dates of the bucket in this process; returns the messages by date."""
+
+    def crunch_dates(*dates: str, **extras: Any) -> dict[str, dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
+        request = {"bucket": bucket, "dates": dates, "code_version": "1", **extras}
+        crunch(Store(bucket), parse_request(request), messages.append)
+        assert [message["date"] for message in messages] == sorted(dates)
+        json.dumps(messages)  # as Pipes will
+        return {message["date"]: message for message in messages}
+
+    return crunch_dates
+
+
+@pytest.fixture
+def objects(client: "S3Client", bucket: str) -> Callable[[str], dict[str, bytes]]:
+    """Reads all objects under a prefix."""
+
+    def read(prefix: str) -> dict[str, bytes]:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [entry.get("Key", "") for page in pages for entry in page.get("Contents", [])]
+        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+    return read

@@ -1,0 +1,31 @@
+"""A run worker of its own for the tests that interrupt and kill one: runs a hanging module.
+
+Started as `python docker_run_worker.py MODE IMAGE`; prints the run's id first.
+"""
+
+import sys
+
+import dagster as dg
+
+from resources.docker import DockerResource
+
+
+@dg.op
+def hang(context: dg.OpExecutionContext, runner: DockerResource) -> None:
+    sys.stdout.write(f"{context.run_id}\n")
+    sys.stdout.flush()
+    runner.run(context, "pipes_faults", arguments=["hang"])
+
+
+def hang_job(mode: str, image: str) -> dg.JobDefinition:
+    runner = DockerResource(mode=mode, image=image, deadline_seconds=120)  # pyright: ignore[reportArgumentType]
+
+    @dg.job(resource_defs={"runner": runner})
+    def job() -> None:
+        hang()
+
+    return job
+
+
+if __name__ == "__main__":
+    hang_job(*sys.argv[1:]).execute_in_process()

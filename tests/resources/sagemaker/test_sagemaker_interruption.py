@@ -1,0 +1,101 @@
+"""A Dagster run that is cancelled stops its training job; one that is killed is attached to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resources.sagemaker import SageMakerResource, TrainingJobSpec
+
+# What a run's worker does, on the spec that it gets as JSON.
+WORKER = """
+import sys
+import dagster as dg
+from resources.sagemaker import SageMakerResource, TrainingJobSpec
+
+spec = TrainingJobSpec.model_validate_json(sys.argv[1])
+
+@dg.asset
+def model(context: dg.AssetExecutionContext, sagemaker: SageMakerResource):
+    job = sagemaker.train(spec, log=context.log)
+    return dg.MaterializeResult(metadata=job.metadata())
+
+role = sys.argv[2]
+result = dg.materialize(
+    [model], resources={"sagemaker": SageMakerResource(role_arn=role, poll_seconds=0.2)}
+)
+sys.exit(0 if result.success else 1)
+"""
+CHECKOUT = Path(__file__).resolve().parents[3]
+CANCELLED_WITHIN_SECONDS = 15
+
+
+def start_worker(sagemaker: SageMakerResource, spec: TrainingJobSpec) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, spec.model_dump_json(), sagemaker.role_arn],
+        cwd=CHECKOUT,
+        env=os.environ.copy(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def status_of(sagemaker: SageMakerResource, name: str) -> str | None:
+    answer = sagemaker.clients.control.list_training_jobs(NameContains=name)
+    statuses = {
+        job["TrainingJobName"]: job["TrainingJobStatus"] for job in answer["TrainingJobSummaries"]
+    }
+    return statuses.get(name)
+
+
+def wait_for(sagemaker: SageMakerResource, name: str, status: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (found := status_of(sagemaker, name)) != status:
+        assert time.monotonic() < end, f"{name} is {found}, not {status}"
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("cancel", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "terminate"])
+def test_a_cancelled_run_stops_its_job(sagemaker, make_spec, unique, cancel) -> None:
+    worker = start_worker(sagemaker, make_spec(hyperparameters=slow()))
+    try:
+        wait_for(sagemaker, unique, "InProgress", 60)
+        worker.send_signal(cancel)
+        wait_for(sagemaker, unique, "Stopped", CANCELLED_WITHIN_SECONDS)
+        assert worker.wait(timeout=30) != 0
+    finally:
+        worker.kill()
+        worker.communicate()
+
+
+def test_after_a_killed_run_the_next_attaches_to_its_job(sagemaker, make_spec, unique) -> None:
+    spec = make_spec(hyperparameters=slow())
+    worker = start_worker(sagemaker, spec)
+    wait_for(sagemaker, unique, "InProgress", 60)
+    worker.kill()
+    worker.communicate()
+    assert status_of(sagemaker, unique) == "InProgress"
+
+    with pytest.raises(KeyboardInterrupt):
+        sagemaker.train(spec, log=StopsWhenAttached())
+    wait_for(sagemaker, unique, "Stopped", CANCELLED_WITHIN_SECONDS)
+
+
+class StopsWhenAttached:
+    """Ends the slow job as soon as the point of the test is made."""
+
+    def info(self, msg: str, /) -> None:
+        if msg.endswith("attached."):
+            raise KeyboardInterrupt
+
+    def warning(self, msg: str, /) -> None: ...
+
+
+def slow() -> dict[str, str]:
+    """Hyperparameters that keep the algorithm busy for minutes."""
+    return {"k": "2", "feature_dim": "2", "epochs": "1000000"}
