@@ -35,14 +35,8 @@ _DEFAULTS = {
     "PLATFORM_ENDPOINT_NAME": "digits",
 }
 _EMBEDDED_ROLE = "arn:aws:iam::000000000000:role/platform-sagemaker"
-# Passed on where they are set; the platform has defaults for them.
-_OPTIONAL = (
-    "PLATFORM_MNIST_SOURCE",
-    "PLATFORM_CRUNCHER",
-    "PLATFORM_CRUNCHER_IMAGE",
-    "PLATFORM_CRUNCHER_NETWORK",
-    "PLATFORM_SAGEMAKER_POLL_SECONDS",
-)
+# Said to the stack, not to the platform.
+_ABOUT_THE_STACK = {"PLATFORM_HOME", "PLATFORM_PORT_BASE", "PLATFORM_STACK_ID"}
 _DATABASE = "platform"
 
 
@@ -55,6 +49,7 @@ class Plan:
         ports: On which it listens.
         credentials: Of the services that are embedded.
         environment: What clients get: the content of the env file.
+        own: What of it the user has not given.
         embedded: Which of s3, sagemaker and postgres are ours to start.
     """
 
@@ -62,6 +57,7 @@ class Plan:
     ports: Ports
     credentials: Credentials
     environment: Mapping[str, str]
+    own: Mapping[str, str]
     embedded: frozenset[str]
 
     @property
@@ -108,21 +104,15 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
         or postgres.dsn(_DATABASE, credentials.postgres_password, ports.postgres, _DATABASE),
         "DAGSTER_HOME": str(home.dagster),
         **_embedded_settings(embedded),
-        **{name: given[name] for name in _OPTIONAL if given.get(name)},
+        **_settings_of_the_platform(given),
     }
-    return Plan(home, ports, credentials, environment, embedded)
+    own = {name: value for name, value in environment.items() if given.get(name) != value}
+    return Plan(home, ports, credentials, environment, own, embedded)
 
 
 def write_env_file(plan: Plan) -> None:
     """Write `env` for shells (`set -a; . .platform/env`), and which of its values are our own."""
-    names = [GIVEN_BY[name] for name in sorted(plan.embedded)]
-    if "sagemaker" in plan.embedded:
-        names += [*_SAGEMAKER_ENDPOINTS, "PLATFORM_SAGEMAKER_ROLE_ARN"]
-    if _keys_are_ours(plan.embedded):
-        names += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
-    names += _embedded_settings(plan.embedded)
-    own = {name: plan.environment[name] for name in names}
-    write_private(_own_values(plan.home), json.dumps(own, indent=2) + "\n")
+    write_private(_own_values(plan.home), json.dumps(dict(plan.own), indent=2) + "\n")
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in plan.environment.items()]
     write_private(plan.home.env_file, "".join(lines))
 
@@ -200,6 +190,15 @@ def _role(given: Mapping[str, str], embedded: frozenset[str]) -> str:
             "that the training jobs and models of that SageMaker run under."
         )
     return role or _EMBEDDED_ROLE
+
+
+def _settings_of_the_platform(given: Mapping[str, str]) -> dict[str, str]:
+    """Whatever else of the platform's settings the user has set."""
+    return {
+        name: value
+        for name, value in given.items()
+        if name.startswith("PLATFORM_") and value and name not in _ABOUT_THE_STACK
+    }
 
 
 def _embedded_settings(embedded: frozenset[str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 Public: `up`, `down`, `status`, and the `Running` stack that `up` returns.
 """
 
-import importlib.util
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -60,8 +59,7 @@ class Running:
 
 def all_parts(plan: Plan) -> list[Part]:
     """Everything that `make up` starts."""
-    parts = [*services(plan), *dagster_parts(plan)]
-    return [*parts, api_part(plan)] if importlib.util.find_spec("api.__main__") else parts
+    return [*services(plan), *dagster_parts(plan), api_part(plan)]
 
 
 def _silent(_line: str) -> None:

@@ -21,16 +21,16 @@ from docker.models.images import Image
 from pydantic import Field
 
 from resources.docker_container import (
+    RUN_LABEL,
     ContainerOptions,
     ContainerPipesClient,
-    container_labels,
-    force_remove,
+    labelled_runs,
+    remove_container,
 )
 from resources.docker_errors import EngineUnavailableError, ImageMissingError
 from resources.docker_modules import ModuleSpec
 from resources.docker_process import ProcessPipesClient
 
-RUN_LABEL = "data-platform.run-id"
 JOB_LABEL = "data-platform.job"
 ASSET_LABEL = "data-platform.asset"
 MODULE_LABEL = "data-platform.module"
@@ -173,8 +173,8 @@ class DockerResource(dg.ConfigurableResource[Any]):
             is_gone: told the id of a Dagster run, says whether nobody runs it any more.
 
         Returns:
-            Names of the containers that were removed; none where no engine answers and a child
-            process would have been used.
+            Names of what was removed, container and volume of the same name alike; none where no
+            engine answers and a child process would have been used.
 
         Raises:
             EngineUnavailableError: no engine answers though `mode` is "docker".
@@ -187,16 +187,12 @@ class DockerResource(dg.ConfigurableResource[Any]):
             if self.mode == "docker":
                 raise
             return []
-        removed: list[str] = []
         with closing(client):
-            for container in client.containers.list(
-                all=True, ignore_removed=True, filters={"label": RUN_LABEL}
-            ):
-                run_id = container_labels(container).get(RUN_LABEL, "")
-                if run_id and is_gone(run_id):
-                    force_remove(container)
-                    removed.append(str(container.name))
-        return removed
+            runs = labelled_runs(client)
+            gone = [name for name, run_id in sorted(runs.items()) if is_gone(run_id)]
+            for name in gone:
+                remove_container(client, name)
+        return gone
 
     def _choose(self) -> tuple[docker.DockerClient | None, Image | None, str]:
         """The engine and the image to use, or why neither is used."""

@@ -5,6 +5,7 @@ Which engine and which image is `docker.py`'s business, and what a module is `do
 
 import io
 import json
+import logging
 import re
 import tarfile
 import time
@@ -32,6 +33,8 @@ from resources.docker_errors import (
     ModuleTimeoutError,
 )
 from resources.docker_modules import DeadlinePassedError, ModuleSpec, Output, StreamMessageReader
+
+RUN_LABEL = "data-platform.run-id"
 
 PRIVATE_FOLDER = "/run/data-platform"
 """Where a container finds its context and its AWS files: a volume of its own, gone with it."""
@@ -194,7 +197,7 @@ class ContainerPipesClient(dg.PipesClient):
             pids_limit=512,
             device_requests=gpus if self._options.gpus else None,
             volumes=list(self._options.mounts),
-            mounts=[Mount(target=PRIVATE_FOLDER, source=None, type="volume")],  # pyright: ignore[reportArgumentType] - anonymous
+            mounts=[Mount(PRIVATE_FOLDER, name, type="volume", labels=dict(spec.labels))],
             read_only=True,
             tmpfs={"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
             cap_drop=["ALL"],
@@ -205,31 +208,37 @@ class ContainerPipesClient(dg.PipesClient):
         )
 
 
-def container_labels(container: Container) -> Mapping[str, str]:
-    """A container's labels, none where it has just gone."""
+def labelled_runs(client: docker.DockerClient) -> dict[str, str]:
+    """Names of the platform's containers and of their volumes, with the id of the run of each."""
+    containers = client.containers.list(all=True, ignore_removed=True, filters={"label": RUN_LABEL})
+    volumes = client.volumes.list(filters={"label": RUN_LABEL})
+    labels = {str(each.name): each.labels for each in containers}
+    labels |= {str(each.name): each.attrs.get("Labels") or {} for each in volumes}
+    return {name: each[RUN_LABEL] for name, each in labels.items() if each.get(RUN_LABEL)}
+
+
+def remove_container(client: docker.DockerClient, name: str) -> None:
+    """Stops and removes a container and its volume by name; what is gone already is all right.
+
+    The name was known before the engine knew the container, so nothing escapes between the two,
+    and the volume goes also where somebody else removed the container.
+    """
     try:
-        return container.labels
-    except docker.errors.NotFound:
-        return {}
+        with suppress(docker.errors.NotFound):
+            container = client.containers.get(name)
+            try:
+                if container.status == "running":
+                    container.stop(timeout=STOP_SECONDS)
+            finally:
+                container.remove(force=True)
+    finally:
+        with suppress(docker.errors.NotFound):
+            client.volumes.get(name).remove(force=True)
 
 
-def force_remove(container: Container) -> None:
-    """Ends a container and takes its volumes with it; one that is gone already is all right."""
-    with suppress(docker.errors.NotFound):
-        container.remove(force=True, v=True)
-
-
-def _remove(client: docker.DockerClient, name: str, log: Any) -> None:
-    """Stops and removes by name, which was known before the engine knew the container."""
+def _remove(client: docker.DockerClient, name: str, log: logging.Logger) -> None:
     try:
-        container = client.containers.get(name)
-        try:
-            if container.status == "running":
-                container.stop(timeout=STOP_SECONDS)
-        finally:
-            force_remove(container)
-    except docker.errors.NotFound:
-        return
+        remove_container(client, name)
     except _ENGINE_ERRORS as error:
         log.warning(
             f"The container {name} could not be removed ({error}); the sweep will do it once the"

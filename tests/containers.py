@@ -1,10 +1,15 @@
 """What tests of containers and child processes share: an engine, images, and a run of Dagster."""
 
 import io
+import socket
+import ssl
+import subprocess
 import tarfile
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 import docker
@@ -13,9 +18,11 @@ import pytest
 import requests
 
 from numbercruncher import image as image_builder
-from resources.docker import RUN_LABEL, DockerResource, ModuleRun
+from resources.docker import DockerResource, ModuleRun
+from resources.docker_container import RUN_LABEL
 
 IMAGE = "numbercruncher"
+ENGINE_SOCKET = "unix:///var/run/docker.sock"
 
 
 def engine() -> docker.DockerClient:
@@ -54,8 +61,9 @@ def image_with_module(client: docker.DockerClient, module: Path, tag: str) -> st
 
 def containers_left(client: docker.DockerClient, image: str) -> list[str]:
     """Names of the platform's containers of an image that the engine still has, running or not."""
-    filters = {"label": RUN_LABEL, "ancestor": image}
-    found = client.containers.list(all=True, ignore_removed=True, filters=filters)
+    found = client.containers.list(
+        all=True, ignore_removed=True, filters={"label": RUN_LABEL, "ancestor": image}
+    )
     return [str(container.name) for container in found]
 
 
@@ -85,3 +93,67 @@ def run_in_dagster(
     if isinstance(result, Exception):
         raise result
     return result
+
+
+class EngineProxy:
+    """Stands between a client and the engine's socket: a remote engine that can be lost."""
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.connections = 0
+        self._sockets: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cuts all connections and takes no more."""
+        for each in self._sockets:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+                if self._tls is not None:
+                    client = self._tls.wrap_socket(client, server_side=True)
+            except OSError:
+                return
+            self.connections += 1
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(ENGINE_SOCKET.removeprefix("unix://"))
+            self._sockets += [client, server]
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=_copy, args=(source, target), daemon=True).start()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+def make_certificate(folder: Path) -> ssl.SSLContext:
+    """Makes a certificate of 127.0.0.1, the client's too, in a DOCKER_CERT_PATH."""
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+        + ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        check=True,
+        capture_output=True,
+    )
+    (folder / "ca.pem").write_bytes((folder / "cert.pem").read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context.load_verify_locations(folder / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -291,7 +291,6 @@ class _Job:
             json.dumps(
                 {
                     "parent": os.getpid(),
-                    "memory_mb": self._config.training_memory_mb,
                     "instances": self._instances,
                     "hyperparameters": self._document.get("HyperParameters", {}),
                     "shared": str(self.folder / "shared"),

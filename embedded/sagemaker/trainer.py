@@ -162,7 +162,7 @@ def main() -> int:
     """Runs one instance: `trainer JOB_FILE NUMBER`; waits for a line on standard input first."""
     job = json.loads(Path(sys.argv[1]).read_text())
     number = int(sys.argv[2])
-    lifeline.hold(job["parent"], job["memory_mb"])
+    lifeline.hold(job["parent"])
     log = _Log(f"algo-{number}")
     try:
         # Before the libraries load: what is wrong here is known at once.

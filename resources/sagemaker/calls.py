@@ -23,7 +23,8 @@ from tenacity import (
     Retrying,
     retry_if_exception,
     stop_after_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from resources.sagemaker.errors import (
@@ -131,12 +132,20 @@ def make_clients(
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra="dagster-sagemaker",
     )
+    # Logs are an extra: where they cannot be reached, jobs are watched all the same.
+    hasty = config.merge(
+        Config(
+            connect_timeout=min(connect_timeout, 3),
+            read_timeout=min(read_timeout, 10),
+            retries={"mode": "standard", "total_max_attempts": min(attempts, 2)},
+        )
+    )
     # The overloads of `client` name services whose stubs are not installed.
     make = cast("Callable[..., Any]", session.client)  # pyright: ignore[reportUnknownMemberType]
     return Clients(
         control=make("sagemaker", config=config),
         runtime=make("sagemaker-runtime", config=config),
-        logs=make("logs", config=config),
+        logs=make("logs", config=hasty),
     )
 
 
@@ -169,11 +178,8 @@ class Calls:
         retrying = Retrying(
             retry=retry_if_exception(is_transient),
             stop=stop_after_delay(self.patience_seconds),
-            wait=wait_exponential_jitter(
-                initial=self.first_wait_seconds,
-                max=self.longest_wait_seconds,
-                jitter=self.first_wait_seconds,
-            ),
+            wait=wait_exponential(self.first_wait_seconds, max=self.longest_wait_seconds)
+            + wait_random(0, self.first_wait_seconds),
             before_sleep=lambda state: self._tell(name, state),
             reraise=True,
         )
@@ -230,7 +236,7 @@ def _says_missing(words: str) -> bool:
     # SageMaker has no code for it: it is a ValidationException like any other.
     return (
         "requested resource not found" in words
-        or words.startswith(("could not find model ", "could not find endpoint "))
+        or words.startswith(('could not find model "', "could not find endpoint "))
         or (words.startswith("endpoint ") and words.endswith(" not found."))
     )
 

@@ -21,6 +21,7 @@ from resources.sagemaker.errors import (
     EndpointMissingError,
     NoEarlierVersionError,
     SageMakerError,
+    SmokeOutageError,
     SmokeTestError,
     UpdateFailedError,
 )
@@ -286,14 +287,13 @@ class Deployer:
                 self._smoke(self._endpoints.invoker(self._name))
             except Exception as error:  # the caller's own function may raise anything
                 outcome = self._undo(live, config, fallback)
-                failure = SmokeTestError(
+                outage = isinstance(error, SageMakerError) and error.transient
+                raise (SmokeOutageError if outage else SmokeTestError)(
                     f"Endpoint {self._name} failed its smoke request with version {version}: "
                     f"{error} {outcome}",
                     endpoint=self._name,
                     console_url=self._endpoints.console_url(self._name),
-                )
-                failure.transient = isinstance(error, SageMakerError) and error.transient
-                raise failure from error
+                ) from error
         mark_verified(self._endpoints, config.arn)
 
     def _fallback(self, outcome: Outcome, config: StandingConfig, before: str | None) -> str | None:

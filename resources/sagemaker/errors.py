@@ -9,17 +9,15 @@ from typing import Any
 
 import dagster as dg
 
+from resources.errors import ResourceError
 
-class SageMakerError(Exception):
+
+class SageMakerError(ResourceError):
     """A failure of, or reported by, SageMaker.
 
     Attributes:
-        transient: True where the same call, made later, may well succeed. Dagster should retry
-            these and no others.
         details: What is worth showing beside the message: names, codes, links.
     """
-
-    transient: bool = False
 
     def __init__(self, message: str, **details: str | None) -> None:
         super().__init__(message)
@@ -136,6 +134,12 @@ class UpdateFailedError(EndpointError):
 
 class SmokeTestError(EndpointError):
     """The new version was in service and failed the smoke request; the old one was put back."""
+
+
+class SmokeOutageError(SmokeTestError):
+    """The smoke request got no answer, by a fault of the service; the old version was put back."""
+
+    transient = True
 
 
 class EndpointMismatchError(EndpointError):

@@ -186,7 +186,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         Makes what is missing of models, endpoint config and endpoint, waits, and compares the live
         endpoint config with the wanted one: an update that SageMaker gave up is a failure here. An
         endpoint that has failed is made anew. A deploy of the same version that is under way, or
-        was cut off, is attached to.
+        was cut off, is attached to. An interrupted deploy goes on in SageMaker, which offers no way
+        to stop it; the next call waits for it and proves it.
 
         Args:
             spec: The endpoint in one version.
@@ -200,7 +201,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             DeployConflictError: Somebody else is deploying, or did so meanwhile.
             UpdateFailedError: SageMaker gave the update up; what was live before is live.
             EndpointFailedError: SageMaker could not create the endpoint.
-            SmokeTestError: The version failed the smoke request.
+            SmokeTestError: The version failed the smoke request. Its subclass SmokeOutageError where
+                it got no answer by a fault of the service.
             EndpointMismatchError: A model or config of the same name has other contents.
             DeployDeadlineError: SageMaker was not done in time; it goes on.
             RefusedError: SageMaker refuses a request.

@@ -7,7 +7,7 @@ is where they have to be stopped.
 import time
 from collections.abc import Sequence
 
-from resources.sagemaker.errors import SageMakerError
+from resources.sagemaker.errors import SageMakerError, SpecError
 from resources.sagemaker.job_run import JobRun, Trainer
 from resources.sagemaker.trained_job import TrainedJob
 from resources.sagemaker.training_spec import TrainingJobSpec
@@ -29,6 +29,8 @@ def train_all(
     Returns:
         For each spec its job, or the error that it came to.
     """
+    if at_once < 1:
+        raise SpecError(f"At least one job must be allowed to run at one time, not {at_once}.")
     outcomes: dict[int, TrainedJob | SageMakerError] = {}
     waiting = list(enumerate(specs))[::-1]
     running: dict[int, JobRun] = {}

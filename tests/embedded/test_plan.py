@@ -153,3 +153,14 @@ def test_a_shell_that_has_read_the_env_file_does_not_count_as_having_services_of
     moved = make_plan(shell | {"PLATFORM_PORT_BASE": "20000"})
     assert moved.embedded == plan.embedded
     assert moved.environment["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{moved.ports.s3}"
+
+
+def test_settings_of_the_platform_in_the_shell_are_passed_on_and_stay(
+    environ: dict[str, str],
+) -> None:
+    chosen = {"PLATFORM_SAGEMAKER_POLL_SECONDS": "3", "PLATFORM_CRUNCHER": "process"}
+    plan = make_plan(environ | chosen)
+    write_env_file(plan)
+
+    assert chosen.items() <= plan.environment.items()
+    assert make_plan(environ | chosen) == plan, "a second `up` would restart everything"

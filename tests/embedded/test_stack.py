@@ -1,5 +1,6 @@
 """The whole stack through its command line, as a person uses it."""
 
+import contextlib
 import json
 import os
 import stat
@@ -179,7 +180,8 @@ def test_kill_9_of_everything_loses_nothing_and_up_repairs_it(running: Stack) ->
 
     killed = running.alive()
     for process in killed:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     again = running.run("up")
 
     assert again.returncode == 0, again.stderr

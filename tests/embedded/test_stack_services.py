@@ -1,5 +1,6 @@
 """Starting, stopping and surviving, on services without Dagster: fast enough for many cases."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -41,6 +42,14 @@ def alive(plan: Plan) -> list[psutil.Process]:
     return leftovers.of_stack(plan.credentials.stack_id, postgres_data(plan))
 
 
+def kill(processes: list[psutil.Process]) -> None:
+    """By -9; a child may be gone before its turn, since its parent is."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=5)
+
+
 def execute(plan: Plan, statement: str) -> list[tuple[object, ...]]:
     with (
         closing(psycopg2.connect(plan.environment["PLATFORM_POSTGRES_DSN"])) as connection,
@@ -72,8 +81,7 @@ def test_killing_everything_loses_nothing_that_was_acknowledged(plan: Plan) -> N
         client.put_object(Bucket=bucket, Key=f"kept/{number}", Body=b"%d" % number * 1000)
         execute(plan, f"INSERT INTO kept VALUES ({number})")
 
-    for process in alive(plan):
-        process.kill()
+    kill(alive(plan))
     stack.up(plan, parts)
 
     assert execute(plan, "SELECT array_agg(number ORDER BY number) FROM kept") == [
@@ -89,9 +97,7 @@ def test_orphans_of_a_killed_supervisor_are_swept_before_the_next_start(plan: Pl
     stack.up(plan, parts)
     before = alive(plan)
     supervisor = [process for process in before if process.name() != "postgres"]
-    for process in supervisor:
-        process.kill()
-    psutil.wait_procs(supervisor, timeout=5)
+    kill(supervisor)
     orphans = {process.pid for process in alive(plan)}
     assert orphans, "Postgres was meant to outlive its supervisor"
 
@@ -103,9 +109,7 @@ def test_orphans_of_a_killed_supervisor_are_swept_before_the_next_start(plan: Pl
 
 def test_down_ends_orphans_too(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
-    for process in alive(plan):
-        if process.name() != "postgres":
-            process.kill()
+    kill([process for process in alive(plan) if process.name() != "postgres"])
 
     stack.down(plan.home)
 
@@ -114,8 +118,7 @@ def test_down_ends_orphans_too(plan: Plan) -> None:
 
 def test_a_stale_pid_file_that_names_a_strangers_process_is_no_obstacle(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
-    for process in alive(plan):
-        process.kill()
+    kill(alive(plan))
     pid_file = postgres_data(plan) / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     with subprocess.Popen(["sleep", "60"]) as stranger:
@@ -131,8 +134,7 @@ def test_a_stale_pid_file_that_names_a_strangers_process_is_no_obstacle(plan: Pl
 
 def test_a_program_that_dies_is_started_again(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
-    for process in postgres.processes(postgres_data(plan)):
-        process.kill()
+    kill(postgres.processes(postgres_data(plan)))
 
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:

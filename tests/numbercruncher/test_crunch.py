@@ -1,8 +1,10 @@
 """Dates crunched from snapshots in a real S3: right, incremental, never from the future."""
 
+import csv
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -471,3 +473,36 @@ def test_a_request_that_makes_no_sense_is_refused(extras: dict[str, Any]) -> Non
 def test_a_range_of_dates_includes_both_ends() -> None:
     request = parse_request({"bucket": "b", "first_date": "2026-02-27", "last_date": "2026-03-02"})
     assert request.dates == ("2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02")
+
+
+def test_real_listings_come_out_as_plain_python_says(
+    run: Crunch, client: "S3Client", bucket: str, objects: Objects, shared_data: Path
+) -> None:
+    """Ids beyond 2^53, names with line breaks and quotes, thousands of missing prices."""
+    market_ = {}
+    for day in ("2018-10-05", "2024-12-07"):
+        path = shared_data / "airbnb" / f"amsterdam_{day}_listings.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            market_[day] = [
+                {
+                    "id": int(each["id"]),
+                    "name": each["name"],
+                    "neighbourhood": each["neighbourhood"],
+                    "room_type": each["room_type"],
+                    "price": float(each["price"]) if each["price"] else None,
+                }
+                for each in csv.DictReader(file)
+            ]
+        put_snapshot(client, bucket, day, market_[day])
+    message = run(*market_)["2024-12-07"]
+    assert message["rows"] == 10_032
+    made = outputs(objects)
+    expected = expected_changes(market_, "2024-12-07")
+    changes = "airbnb/price_changes/date=2024-12-07"
+    assert table(made[f"{changes}/price_changes.parquet"]) == expected
+    assert json.loads(made[f"{changes}/biggest_increase.json"]) == expected_biggest(expected, 1)
+    summary = "airbnb/neighbourhood_summary/date=2024-12-07/neighbourhood_summary.json"
+    assert json.loads(made[summary]) == [
+        {k: pytest.approx(v, rel=1e-14) if isinstance(v, float) else v for k, v in r.items()}
+        for r in expected_summary(market_["2024-12-07"])
+    ]

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import psutil
 import pytest
 
 from resources.docker import DockerResource
 from resources.docker_errors import (
     ContainerRefusedError,
+    EngineLostError,
     EngineUnavailableError,
     ImageMissingError,
     ModuleFailedError,
@@ -25,7 +27,15 @@ from resources.docker_errors import (
     ModuleRunError,
     ModuleTimeoutError,
 )
-from tests.containers import containers_left, engine, image_with_module, run_in_dagster
+from tests.containers import (
+    ENGINE_SOCKET,
+    EngineProxy,
+    containers_left,
+    engine,
+    image_with_module,
+    make_certificate,
+    run_in_dagster,
+)
 
 HERE = Path(__file__).parent
 FAULTS = "pipes_faults"
@@ -170,6 +180,8 @@ def test_secrets_do_not_show_in_docker_inspect(
     for value in (*KEYS.values(), "of-the-run"):
         assert value not in inspected[0]
     assert "data-platform.run-id" in inspected[0]
+    # The clock inside, for where nobody outside is left: the deadline and half a minute.
+    assert json.loads(inspected[0])["Config"]["Entrypoint"][-1] == "34"
 
 
 @pytest.mark.docker
@@ -254,9 +266,12 @@ def test_a_container_removed_by_somebody_else_is_an_error_and_no_success(
 
     remover = threading.Thread(target=remove)
     remover.start()
+    before = {str(volume.name) for volume in client.volumes.list()}
     with pytest.raises(ModuleRunError):
         run_fault("docker", "hang", deadline_seconds=60)
     remover.join()
+    left = {str(volume.name) for volume in client.volumes.list()} - before
+    assert not [name for name in left if name.startswith("pipes-faults")]
 
 
 def start_worker(mode: str) -> tuple[subprocess.Popen[str], str]:
@@ -358,3 +373,64 @@ def test_the_volume_of_the_credentials_is_gone_with_its_container(faults_image: 
     watcher.join()
     assert volumes
     assert not volumes & {str(volume.name) for volume in client.volumes.list()}
+
+
+@pytest.mark.docker
+def test_an_engine_that_is_lost_while_a_container_runs_is_worth_another_try(
+    faults_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EngineProxy() as proxy:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{proxy.port}")
+
+        def lose() -> None:
+            client = docker.DockerClient(base_url=ENGINE_SOCKET)
+            while not client.containers.list(filters={"ancestor": FAULTS_IMAGE}):
+                time.sleep(0.1)
+            time.sleep(1)
+            proxy.close()
+
+        loser = threading.Thread(target=lose)
+        loser.start()
+        with pytest.raises(EngineLostError, match="stopped answering") as caught:
+            run_in_dagster(resource("docker", deadline_seconds=60), FAULTS, arguments=["hang"])
+        loser.join()
+    assert caught.value.transient
+    monkeypatch.delenv("DOCKER_HOST")
+    (name,) = resource("docker").sweep(lambda _: True) or [""]
+    assert name.startswith("pipes-faults-")
+    assert not containers_left(engine(), FAULTS_IMAGE)
+
+
+@pytest.mark.docker
+def test_a_remote_engine_is_reached_by_tls_with_everything_a_module_needs(
+    faults_image: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with EngineProxy(tls=make_certificate(tmp_path)) as proxy:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+        (seen,) = run_in_dagster(resource("docker"), FAULTS, arguments=["environment"]).messages
+        assert seen["credentials"] == [*KEYS.values(), None]
+        assert proxy.connections > 0
+
+
+@pytest.mark.docker
+def test_a_private_registry_is_logged_in_to_before_the_pull(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The engine refuses to fetch; the sentence says from where and never the password."""
+    engine().close()
+    private = resource(
+        "docker",
+        image="127.0.0.1:9/team/numbercruncher:1",
+        pull="missing",
+        registry="127.0.0.1:9",
+        registry_username="robot",
+        registry_password="registry-secret",
+    )
+    with pytest.raises(ImageMissingError, match="127.0.0.1:9/team/numbercruncher:1") as caught:
+        run_in_dagster(private, FAULTS)
+    assert "registry-secret" not in str(caught.value)
+    assert "registry-secret" not in repr(private)

@@ -46,8 +46,7 @@ def test_a_killed_server_serves_again_and_fails_what_it_was_training(
         ExecutionRoleArn=ROLE,
     )
     endpoint = own_server.deploy("c", variant("m"))
-    points, _ = blobs(10)
-    before = own_server.predict(endpoint, points)
+    before = once_ready(own_server, endpoint)
     client.create_training_job(**endless("running", store))
     own_server.until("running", "Training")
     client.create_training_job(**endless("stopping", store), Tags=[{"Key": "a", "Value": "b"}])
@@ -64,13 +63,7 @@ def test_a_killed_server_serves_again_and_fails_what_it_was_training(
     assert found["TrainingEndTime"] >= found["TrainingStartTime"]
     tags = client.list_tags(ResourceArn=found["TrainingJobArn"].replace("running", "stopping"))
     assert tags["Tags"] == [{"Key": "a", "Value": "b"}]
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            after = own_server.predict(endpoint, points)
-            break
-        except own_server.runtime.exceptions.ModelNotReadyException:
-            time.sleep(0.05)
+    after = once_ready(own_server, endpoint)
     assert after == before
     assert client.describe_endpoint(EndpointName=endpoint)["EndpointStatus"] == "InService"
 
@@ -83,6 +76,18 @@ def test_a_killed_trainer_fails_its_job_alone(server: Server, store: str) -> Non
     found = server.until(name, "Failed")
     assert found["FailureReason"] == "AlgorithmError: , exit code: 137"
     assert found["TrainingJobStatus"] == "Failed"
+
+
+def once_ready(server: Server, endpoint: str) -> list[int]:
+    """Ten predictions; right after a restart an endpoint's model may not be loaded yet."""
+    points, _ = blobs(10)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return server.predict(endpoint, points)
+        except server.runtime.exceptions.ModelNotReadyException:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("restarted_with_s3", [True, False])
@@ -112,15 +117,7 @@ def test_an_endpoint_that_was_being_made_is_finished_after_a_kill(
         own_server.extra = {**fast, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
     own_server.start()
     own_server.in_service("e")
-    points, _ = blobs(3)
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            assert len(own_server.predict("e", points)) == 3
-            break
-        except own_server.runtime.exceptions.ModelNotReadyException:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    assert len(once_ready(own_server, "e")) == 10
 
 
 def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, store: str) -> None:

