@@ -3,6 +3,7 @@
 What the credentials are used for stands in `plan`; what runs in `stack`.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -179,12 +180,22 @@ class Home:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Write a file that only its owner may read, whole or not at all.
+
+    Raises:
+        NoSpaceError: The disk is full.
+    """
+    name = ""
     try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise NoSpaceError(
+                f"{path} could not be written, since the disk is full: free some space."
+            ) from error
         raise

@@ -15,7 +15,7 @@ from embedded.aws import aws_session
 from embedded.ports import HOST, Ports
 
 # Keeps Go's collector at work early; the demo needs far less.
-ENVIRONMENT = {"GOMEMLIMIT": "384MiB", "GOGC": "50"}
+ENVIRONMENT = {"GOMEMLIMIT": "256MiB", "GOGC": "50"}
 _IS_THERE = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 _IS_THERE = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 _CHECK_KEY = ".health"

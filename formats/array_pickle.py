@@ -1,7 +1,7 @@
 """A reader of pickles that hold NumPy arrays in tuples, and nothing else.
 
 Lives here: a machine for the few pickle opcodes that Python 2 (protocols 0 to 2) and Python 3
-(protocols 3 and 4) write for arrays. Does not: gzip, and what the arrays mean
+(protocols 2 to 4) write for arrays. Does not: gzip, and what the arrays mean
 (`formats.mnist_pickle`).
 
 It isn't `pickle.Unpickler` with `find_class` narrowed: that still believes the stream in other
@@ -35,6 +35,8 @@ _RECONSTRUCT = frozenset(
     {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
 )
 _NDARRAY, _DTYPE = "numpy ndarray", "numpy dtype"
+# How Python 3 writes bytes in protocols 0 to 2, which know only text: as Latin-1 to be encoded.
+_ENCODE = "_codecs encode"
 _KINDS = "biuf"
 
 
@@ -169,7 +171,7 @@ class _Machine:
         self._push_global(f"{_text(module)} {_text(name)}")
 
     def _push_global(self, name: str) -> None:
-        if name not in _RECONSTRUCT and name not in (_NDARRAY, _DTYPE):
+        if name not in _RECONSTRUCT and name not in (_NDARRAY, _DTYPE, _ENCODE):
             raise ForbiddenPickleError(
                 f"the pickle asks for {name.replace(' ', '.')[:100]!r}; {_ONLY}"
             )
@@ -258,7 +260,7 @@ def _text(value: object) -> str:
     raise MalformedPickleError("the pickle has something else where a name belongs")
 
 
-def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType:
+def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | bytes:
     if function in _RECONSTRUCT:
         if len(arguments) != 3 or arguments[0] != _Global(_NDARRAY) or arguments[1] != (0,):
             raise ForbiddenPickleError(f"the pickle makes an array of another class; {_ONLY}")
@@ -269,7 +271,20 @@ def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType:
         if len(code) > 2 or code[:1] not in _KINDS or not code[1:].isdigit():
             raise ForbiddenPickleError(f"the pickle has the dtype {code[:40]!r}; {_ONLY}")
         return _DType(code)
+    if function == _ENCODE and len(arguments) == 2 and _text(arguments[1]) == "latin1":
+        return _latin1(arguments[0])
     raise ForbiddenPickleError(f"the pickle calls {function.replace(' ', '.')}; {_ONLY}")
+
+
+def _latin1(text: object) -> bytes:
+    if not isinstance(text, (bytes, bytearray)):
+        raise MalformedPickleError("the pickle has something else where a text belongs")
+    try:
+        return text.decode("utf-8").encode("latin-1")
+    except UnicodeError as error:
+        raise MalformedPickleError(
+            "the pickle has bytes that are not written as Latin-1"
+        ) from error
 
 
 def _dtype(code: str, state: tuple[object, ...]) -> np.dtype[Any]:

@@ -1,11 +1,14 @@
-"""When digits are made: every day, and as soon as the public object changes."""
+"""When digits are made (every day, and as soon as the public object changes), and taken back."""
 
 import dagster as dg
+from pydantic import Field
 
+from platform_assets.mnist.endpoint import Endpoint
 from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist
 from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
+from resources.sagemaker import SageMakerError, SageMakerResource
 
 digits_job = dg.define_asset_job(
     "digits",
@@ -47,3 +50,52 @@ def public_digits_changed(
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=f"{latest}:{etag}", partition_key=latest)], cursor=etag
     )
+
+
+class Rollback(dg.Config):
+    """Where to roll back to."""
+
+    to: str | None = Field(
+        default=None,
+        description="A version or endpoint config; the one before the live one where not given.",
+    )
+
+
+@dg.op
+def roll_back(
+    context: dg.OpExecutionContext,
+    config: Rollback,
+    endpoint: Endpoint,
+    sagemaker: SageMakerResource,
+) -> None:
+    """Put an earlier version back; what is rolled back is not deployed again by itself."""
+    tags = {"pipeline": "mnist", "run_id": context.run_id}
+    try:
+        done = sagemaker.rollback(endpoint.name, to=config.to, log=context.log, tags=tags)
+    except SageMakerError as error:
+        raise error.to_failure() from error
+    context.log.info(f"{endpoint.name} serves {done.version} again.")
+
+
+@dg.op
+def tear_down(
+    context: dg.OpExecutionContext, endpoint: Endpoint, sagemaker: SageMakerResource
+) -> None:
+    """Delete the endpoint; its versions stay, so that the next deploy or rollback finds them."""
+    try:
+        existed = sagemaker.teardown(endpoint.name, log=context.log)
+    except SageMakerError as error:
+        raise error.to_failure() from error
+    context.log.info(f"{endpoint.name} {'is deleted' if existed else 'did not exist'}.")
+
+
+@dg.job(description="Puts the endpoint's previous version, or a named one, back into service.")
+def rollback_endpoint() -> None:
+    roll_back()
+
+
+@dg.job(
+    description="Deletes the endpoint, so that it costs nothing; materialise it to have it back."
+)
+def teardown_endpoint() -> None:
+    tear_down()

@@ -42,10 +42,15 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         asset_checks=[
             *dg.load_asset_checks_from_modules([mnist_checks, airbnb_checks]),
         ],
-        jobs=[mnist_jobs.digits_job, airbnb_jobs.listings_job],
+        jobs=[
+            mnist_jobs.digits_job,
+            mnist_jobs.rollback_endpoint,
+            mnist_jobs.teardown_endpoint,
+            airbnb_jobs.listings_job,
+        ],
         schedules=[mnist_jobs.digits_daily, airbnb_jobs.listings_daily],
         sensors=[mnist_jobs.public_digits_changed, *housekeeping.SENSORS],
-        # A run is a process of its own already; a process for each step would cost seconds of imports.
+        # A run is a process already; one for each step would cost seconds of imports.
         executor=dg.in_process_executor,
         resources={**_resources(settings.Settings()), **(resource_overrides or {})},
     )

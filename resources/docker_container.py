@@ -10,9 +10,10 @@ import re
 import tarfile
 import time
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import dagster as dg
@@ -40,6 +41,7 @@ PRIVATE_FOLDER = "/run/data-platform"
 """Where a container finds its context and its AWS files: a volume of its own, gone with it."""
 
 STOP_SECONDS = 3
+REMOVE_SECONDS = 10.0
 # The clock inside only matters where nobody outside is left to look at one.
 DEADLINE_INSIDE_EXTRA_SECONDS = 30
 EXIT_BY_TIMEOUT = 124
@@ -230,10 +232,25 @@ def remove_container(client: docker.DockerClient, name: str) -> None:
                 if container.status == "running":
                     container.stop(timeout=STOP_SECONDS)
             finally:
-                container.remove(force=True)
+                _until_gone(lambda: container.remove(force=True))
     finally:
-        with suppress(docker.errors.NotFound):
-            client.volumes.get(name).remove(force=True)
+        _until_gone(lambda: client.volumes.get(name).remove(force=True))
+
+
+def _until_gone(remove: Callable[[], object]) -> None:
+    """Removes something that somebody else may just be removing too, which is a conflict."""
+    patience = time.monotonic() + REMOVE_SECONDS
+    while True:
+        try:
+            remove()
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError as error:
+            if error.status_code != HTTPStatus.CONFLICT or time.monotonic() >= patience:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _remove(client: docker.DockerClient, name: str, log: logging.Logger) -> None:
@@ -286,8 +303,9 @@ def _timed_out(spec: ModuleSpec, tail: Sequence[str]) -> ModuleTimeoutError:
 
 def _lost(name: str, spec: ModuleSpec, error: Exception, tail: Sequence[str]) -> EngineLostError:
     return EngineLostError(
-        f"The Docker Engine stopped answering about the container {name} while {spec.module} ran"
-        f" ({type(error).__name__}: {error}). Look after the engine, then run this again.",
+        f"The container {name} of {spec.module} was lost on its way: it was removed, or the Docker"
+        f" Engine stopped answering ({type(error).__name__}: {error}). Look after the engine, then"
+        " run this again.",
         log_tail=tail,
     )
 

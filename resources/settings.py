@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     sagemaker_poll_seconds: float = Field(
         default=15, gt=0, description="Time between two looks at a job or an endpoint."
     )
+    price_per_hour: dict[str, float] = Field(
+        default={}, description="On-demand price of an hour by instance type, as JSON."
+    )
     snapshot_format: Literal["csv", "csv.gz", "parquet"] = Field(
         default="parquet", description="Format of the listings' snapshots."
     )
@@ -65,6 +68,7 @@ def sagemaker(settings: Settings) -> SageMakerResource:
     return SageMakerResource(
         role_arn=dg.EnvVar("PLATFORM_SAGEMAKER_ROLE_ARN"),
         poll_seconds=settings.sagemaker_poll_seconds,
+        price_per_hour=settings.price_per_hour,
     )
 
 

@@ -145,9 +145,20 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 def make_certificate(folder: Path) -> ssl.SSLContext:
     """Makes a certificate of 127.0.0.1, the client's too, in a DOCKER_CERT_PATH."""
     subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-        + ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            *subject,
+            *files,
+        ],
         check=True,
         capture_output=True,
     )

@@ -31,7 +31,7 @@ class Config:
         stopping_seconds: How long a training job stays in `Stopping` at least.
         endpoint_seconds: How long an endpoint stays in `Creating` or `Updating` at least.
         wait_scale: What the waits of blue/green deployments are multiplied by.
-        parallel_jobs: How many training instances run at once; the others wait.
+        parallel_jobs: How many training jobs run at once; the others wait in `Starting`.
         job_limit: How many training jobs may be in progress before `ResourceLimitExceeded`.
         training_memory_mb, serving_memory_mb: Memory limit of one child process.
         invoke_seconds: After this long an invocation is given up and its child replaced.

@@ -25,9 +25,9 @@ def hold(parent: int, memory_mb: int | None = None) -> None:
 
     Args:
         parent: Process id of the server that started this process.
-        memory_mb: Limit for this process's own data in MiB; code and shared pages do not count. None
-            where the server watches instead: a refused allocation inside a numeric library may hang
-            it for good.
+        memory_mb: Limit for this process's own data in MiB; code and shared pages do not count.
+            None where the server watches instead: a refused allocation inside a numeric library
+            may hang it for good.
     """
     if sys.platform == "linux":
         # The C library's documented prctl(2); Python has no function of its own for it.

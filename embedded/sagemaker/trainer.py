@@ -82,7 +82,7 @@ class _Instance:
         self._log.metric("throughput_metric", rate)
         self._leave_state(stream)
         if self._number == 1:
-            self._finish()
+            self._finish(stream.seen // self._parameters.epochs)
 
     def _batches(self, name: str, instance: int | None = None) -> Iterator[Points]:
         from embedded.sagemaker.channels import batches
@@ -102,18 +102,14 @@ class _Instance:
     def _state(self, number: int) -> Path:
         return self._shared / f"algo-{number}.npz"
 
-    def _finish(self) -> None:
+    def _finish(self, points: int) -> None:
         from embedded.sagemaker import kmeans
         from formats import ndarray_file
 
         self._log.say("shrinking the centers of all instances by local Lloyd's iterations")
         centres, weights = self._together()
         model = kmeans.shrink(centres, weights, self._parameters)
-        # A last exact step over all data: the shrunk centres stand for centres, not for points.
-        refinement = kmeans.Refinement(model)
-        for batch in self._everything("train"):
-            refinement.feed(batch)
-        model = refinement.result()
+        model = kmeans.refined(lambda: self._everything("train"), model, points)
         for name in ("train", "test"):
             if name in self._channels:
                 self._evaluate(name, model)

@@ -108,8 +108,9 @@ def reconcile(
     """
     versions = sagemaker.list_versions(endpoint.name, log=context.log)
     rolled_back = {each.version for each in versions if each.rolled_back_at}
+    candidates = approved(store)
     wanted = next(
-        (each for each in approved(store) if endpoint.version(each.sha256) not in rolled_back), None
+        (each for each in candidates if endpoint.version(each.sha256) not in rolled_back), None
     )
     if wanted is None:
         raise UpstreamMissingError(
@@ -133,6 +134,11 @@ def reconcile(
     if live and [each.version for each in serves] == [version]:
         told = {"status": live.status, "endpoint_config": live.config_name, "outcome": "unchanged"}
     else:
+        for earlier in candidates:
+            if earlier.sha256 != wanted.sha256:
+                break
+            # Equal artifacts are one version, which has one place: that of the first of them.
+            wanted = earlier
         deployment = sagemaker.deploy(
             describe(endpoint, store, sagemaker.region, wanted),
             smoke=lambda invoke: prove(invoke, store, wanted),

@@ -183,6 +183,8 @@ def train(
         ),
         log=log,
         tags=tags,
+        # A finished job whose artifact somebody has removed is of no use.
+        usable=lambda done: store.exists(done.artifact_uri.removeprefix(store.uri(""))),
     )
     at = store.uri(prefix_of_work(digest)) + "/"
     with Publication(store, prefix_of_work(digest)) as publication:

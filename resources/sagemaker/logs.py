@@ -1,5 +1,7 @@
 """Copies the log lines of a training job from CloudWatch, each once, as they come."""
 
+import math
+import time
 from typing import TYPE_CHECKING
 
 from resources.sagemaker.calls import Calls, Clients, Log
@@ -15,6 +17,7 @@ LINES_AT_ONCE = 200
 PAGES_AT_ONCE = 20
 # Logs are an extra: they never get the patience that the job itself gets.
 PATIENCE_SECONDS = 5
+PAUSE_SECONDS = 30
 
 
 class JobLogs:
@@ -39,7 +42,7 @@ class JobLogs:
         self._job = job
         self._instances = instances
         self._tokens: dict[str, str | None] = {}
-        self._unreadable = False
+        self._not_before = 0.0
 
     def copy_new(self) -> int:
         """Copy the lines that came since the last time.
@@ -47,7 +50,7 @@ class JobLogs:
         Returns:
             How many there were.
         """
-        if self._unreadable:
+        if time.monotonic() < self._not_before:
             return 0
         try:
             self._find_streams()
@@ -55,8 +58,10 @@ class JobLogs:
         except NotFoundError:
             return 0  # the first line makes the stream
         except SageMakerError as error:
-            if not error.transient:
-                self._unreadable = True
+            if error.transient:  # the job's own status is not to wait for it
+                self._not_before = time.monotonic() + PAUSE_SECONDS
+            else:
+                self._not_before = math.inf
                 self._log.warning(f"The log of {self._job} cannot be read and is left out: {error}")
             return 0
 

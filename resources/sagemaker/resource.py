@@ -201,8 +201,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             DeployConflictError: Somebody else is deploying, or did so meanwhile.
             UpdateFailedError: SageMaker gave the update up; what was live before is live.
             EndpointFailedError: SageMaker could not create the endpoint.
-            SmokeTestError: The version failed the smoke request. Its subclass SmokeOutageError where
-                it got no answer by a fault of the service.
+            SmokeTestError: The version failed the smoke request. Its subclass SmokeOutageError
+                where it got no answer by a fault of the service.
             EndpointMismatchError: A model or config of the same name has other contents.
             DeployDeadlineError: SageMaker was not done in time; it goes on.
             RefusedError: SageMaker refuses a request.

@@ -1,6 +1,7 @@
 """The preprocessing that training and serving share: its geometry, and what k-means makes of it."""
 
 import time
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -52,19 +53,23 @@ def test_prepared_digits_are_centred_upright_and_of_one_size(
         assert abs(slant / up) < 0.12
 
 
+def sampled(image: Images, matrix: list[list[float]], offset: list[float]) -> Images:
+    """SciPy's affine transform, bilinear."""
+    moved: Any = ndimage.affine_transform
+    return moved(image, matrix, offset, order=1)
+
+
 def test_one_digit_is_prepared_as_an_independent_resampling_would(
     digits: tuple[Images, NDArray[np.int64]],
 ) -> None:
-    """SciPy's affine transform, bilinear, with the matrix that the moments ask for."""
+    """By the matrices that the moments ask for."""
     for image in digits[0][:20].reshape(-1, SIDE, SIDE):
         y, x, up, across, both = moments(image)
         slant = np.clip(both / up, -1, 1)
         wide = np.clip(np.sqrt(max(across - slant * both, 0.3)) / 3.6, 0.6, 1.6)
         tall = np.clip(np.sqrt(up) / 5.4, 0.6, 1.6)
-        upright = ndimage.affine_transform(
-            image, [[1, 0], [slant, wide]], [0, x - slant * y - wide * 13.5], order=1
-        )
-        placed = ndimage.affine_transform(upright, [tall, 1], [y - tall * 13.5, 0], order=1)
+        upright = sampled(image, [[1, 0], [slant, wide]], [0, x - slant * y - wide * 13.5])
+        placed = sampled(upright, [[tall, 0], [0, 1]], [y - tall * 13.5, 0])
         expected = np.clip(placed * 7 / np.linalg.norm(placed), 0, 1)
         got = prepare(image.reshape(1, FEATURES)).reshape(SIDE, SIDE)
         # At the border SciPy and we differ by how a half pixel outside counts.
@@ -142,7 +147,8 @@ def test_kmeans_on_prepared_digits_recognises_unseen_ones(
     """On the pixels as they are it is 0.86; 0.96 was measured over five folds."""
     images, labels = digits
     features = prepare(images)
-    kmeans = KMeans(128, n_init=1, max_iter=15, random_state=0).fit(features[:4000])
+    kmeans: Any = KMeans(128, n_init=cast(Any, 1), max_iter=15, random_state=0)
+    kmeans.fit(features[:4000])
     votes = np.zeros((128, 10))
     np.add.at(votes, (kmeans.labels_, labels[:4000]), 1)
     predicted = votes.argmax(axis=1)[kmeans.predict(features[4000:])]

@@ -89,7 +89,7 @@ def test_equal_datasets_make_equal_objects(monkeypatch: pytest.MonkeyPatch) -> N
     assert first[4:8] == bytes(4)
 
 
-@pytest.mark.parametrize("protocol", [3, 4])
+@pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_files_of_python_3_are_read(protocol: int) -> None:
     read = mnist_pickle.load(packed((pair(), pair(2), pair(1)), protocol))
     np.testing.assert_array_equal(read.train.images, pair()[0])

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -359,8 +360,6 @@ def distance_class(server: Server, name: str, point: np.ndarray) -> str:
 
 
 def test_a_killed_serving_process_is_replaced(server: Server, flipped: str) -> None:
-    import psutil
-
     assert server.process is not None
     before = set(psutil.Process(server.process.pid).children())
     name = server.deploy(unique("victim"), variant(flipped))
@@ -375,3 +374,15 @@ def test_recordio_answers_are_recordio() -> None:
     body = as_recordio(POINTS[:2])
     assert len(frames(body)) == 2
     assert recordio.decode(body)[0].shape == (2, SIDE)
+
+
+def test_the_servers_memory_stays_flat_over_many_requests(server: Server, endpoint: str) -> None:
+    assert server.process is not None
+    process = psutil.Process(server.process.pid)
+    for _ in range(300):
+        invoked(server, endpoint)
+    before = process.memory_info().rss
+    for _ in range(1000):
+        invoked(server, endpoint)
+    assert process.memory_info().rss - before < 4 * 1024 * 1024
+    assert process.memory_info().rss < 150 * 1024 * 1024

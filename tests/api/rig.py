@@ -1,0 +1,219 @@
+"""What the API's tests stand on: a classifier trained and deployed, and a server process."""
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import boto3
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from embedded import s3
+from formats import ndarray_file, recordio
+from formats.digit_images import prepare
+from platform_assets.mnist import centroids
+from tests.conftest import CHECKOUT, clean_environ
+
+ROLE = "arn:aws:iam::123456789012:role/training"
+IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
+SETTINGS = {
+    "k": "256",
+    "feature_dim": "784",
+    "epochs": "3",
+    "mini_batch_size": "5000",
+    "extra_center_factor": "4",
+    "local_lloyd_num_trials": "1",
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Digits, (n, 28, 28) uint8, and which they are, (n,)."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def prepared(self) -> NDArray[np.float32]:
+        """(n, 784) float32, as training has them."""
+        return prepare((self.pixels / 256).reshape(-1, 784))
+
+
+@dataclass
+class Deployment:
+    """An endpoint, and the artifacts that it may serve.
+
+    Attributes:
+        endpoint: Its name.
+        trained: (256, 784), the centroids as the training job left them, without digits.
+        centroids: (10·m, 784), those it serves.
+    """
+
+    env: Mapping[str, str]
+    bucket: str
+    endpoint: str
+    trained: NDArray[np.float32]
+    centroids: NDArray[np.float32]
+
+    @classmethod
+    @contextmanager
+    def made(cls, env: Mapping[str, str], digits: Mapping[str, Split]) -> Iterator[Self]:
+        """Train by a job, renumber, put into service; all is gone afterwards."""
+        store = s3.client(env)
+        bucket = f"api-{secrets.token_hex(6)}"
+        s3.ensure_bucket(store, bucket)
+        name = f"digits-{secrets.token_hex(4)}"
+        trained = _train(env, store, bucket, name, digits["train"])
+        made = cls(env, bucket, name, trained, trained)
+        try:
+            made.centroids = made.put(name, digits["train"])
+            made.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=name)
+            made.wait()
+            yield made
+        finally:
+            made.sagemaker().delete_endpoint(EndpointName=name)
+            for each in store.list_objects_v2(Bucket=bucket).get("Contents", []):
+                store.delete_object(Bucket=bucket, Key=each["Key"])
+            store.delete_bucket(Bucket=bucket)
+
+    def put(self, config: str, labelled: Split, *, turn: int = 0) -> NDArray[np.float32]:
+        """An endpoint configuration for the trained centroids, each told its digit.
+
+        `turn` moves the order of each digit's centroids on, so that the numbers of two
+        configurations differ wherever they can.
+        """
+        digit_of = centroids.digits_of_clusters(self.trained, labelled.prepared(), labelled.labels)
+        numbered = centroids.renumber(np.roll(self.trained, turn, 0), np.roll(digit_of, turn))
+        prefix = f"classifiers/{config}"
+        evaluation = json.dumps({"accuracy": 0.97, "test_digits": 500})
+        store = s3.client(self.env)
+        packed = ndarray_file.pack_model(numbered)
+        store.put_object(Bucket=self.bucket, Key=f"{prefix}/model.tar.gz", Body=packed)
+        store.put_object(Bucket=self.bucket, Key=f"{prefix}/evaluation.json", Body=evaluation)
+        data = f"s3://{self.bucket}/{prefix}/model.tar.gz"
+        sagemaker = self.sagemaker()
+        sagemaker.create_model(
+            ModelName=config,
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={"Image": IMAGE, "ModelDataUrl": data},
+        )
+        sagemaker.create_endpoint_config(
+            EndpointConfigName=config,
+            ProductionVariants=[
+                {
+                    "VariantName": "AllTraffic",
+                    "ModelName": config,
+                    "InitialInstanceCount": 1,
+                    "InstanceType": "ml.m5.large",
+                }
+            ],
+        )
+        return numbered
+
+    def wait(self) -> None:
+        """Until the endpoint is in service."""
+        self.sagemaker().get_waiter("endpoint_in_service").wait(
+            EndpointName=self.endpoint, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+        )
+
+    def sagemaker(self) -> Any:
+        """A client of the control plane."""
+        return client(self.env, "sagemaker")
+
+
+def client(env: Mapping[str, str], service: str) -> Any:
+    """A boto3 client by the names of the env file."""
+    session: Any = boto3.session.Session(
+        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+        region_name=env["AWS_DEFAULT_REGION"],
+    )
+    name = f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"
+    return session.client(service, endpoint_url=env[name])
+
+
+def _train(
+    env: Mapping[str, str], store: Any, bucket: str, name: str, digits: Split
+) -> NDArray[np.float32]:
+    body = b"".join(recordio.encode(digits.prepared(), digits.labels.astype(np.float32)))
+    store.put_object(Bucket=bucket, Key="train/data.rec", Body=body)
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/train/"}
+    sagemaker = client(env, "sagemaker")
+    sagemaker.create_training_job(
+        TrainingJobName=name,
+        RoleArn=ROLE,
+        AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        HyperParameters=SETTINGS,
+        InputDataConfig=[
+            {
+                "ChannelName": "train",
+                "DataSource": {"S3DataSource": source},
+                "ContentType": "application/x-recordio-protobuf",
+            }
+        ],
+        OutputDataConfig={"S3OutputPath": f"s3://{bucket}/models"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 5},
+        StoppingCondition={"MaxRuntimeInSeconds": 600},
+    )
+    sagemaker.get_waiter("training_job_completed_or_stopped").wait(
+        TrainingJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 300}
+    )
+    key = f"models/{name}/output/model.tar.gz"
+    return ndarray_file.unpack_model(store.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running local server."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def client(self) -> httpx.Client:
+        """A client that knows of no proxy."""
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+
+@contextmanager
+def serve(env: Mapping[str, str], folder: Path) -> Iterator[Served]:
+    """`python -m api` on a free port, until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder / f"api-{port}.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api", "--port", str(port)],
+            cwd=CHECKOUT,
+            env=clean_environ(**env),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    served = Served(f"http://127.0.0.1:{port}", process, log)
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(served):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield served
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(served: Served) -> bool:
+    try:
+        with served.client() as probe:
+            return probe.get("/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,352 @@
+"""HTTP as the API speaks it: statuses, limits, headers, and bodies that mean harm."""
+
+import base64
+import json
+import os
+import random
+import socket
+import struct
+import threading
+import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from tests.api.rig import Deployment, Served, Split, client, serve
+from tests.conftest import Services
+from tests.digit_pictures import encoded
+
+PNG = {"content-type": "image/png"}
+BLANK = encoded(Image.new("L", (60, 60), "white"))
+
+
+@pytest.fixture(scope="module")
+def picture(digits: dict[str, Split]) -> bytes:
+    """A digit, as a PNG."""
+    return encoded(digits["test"].pixels[0])
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of some kilobytes whose pixels would fill gigabytes; they are all there."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + crc
+
+    pack = zlib.compressobj(9)
+    rows = b"".join(pack.compress(bytes(side + 1)) for _ in range(side)) + pack.flush()
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
+    return start + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_each_format_is_read(api: httpx.Client, digits: dict[str, Split], kind: str) -> None:
+    body = encoded(digits["test"].pixels[0], kind)
+    told = api.post("/", content=body, headers={"content-type": f"image/{kind.lower()}"})
+    assert told.status_code == 200
+    assert told.json()["digit"] == digits["test"].labels[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status"),
+    [
+        pytest.param("POST", "/", PNG, BLANK, 422, id="no ink"),
+        pytest.param("POST", "/", PNG, b"\x89PNG\r\n\x1a\n", 422, id="only a signature"),
+        pytest.param("POST", "/", PNG, b"hello", 422, id="no picture"),
+        pytest.param("POST", "/", PNG, b"", 400, id="nothing"),
+        pytest.param("POST", "/", PNG, bytes(4_500_001), 413, id="more than a picture has"),
+        pytest.param("POST", "/", PNG, bytes(30_000_000), 413, id="much more"),
+        pytest.param("POST", "/", {"content-type": "image/gif"}, b"GIF89a", 415, id="a GIF"),
+        pytest.param("POST", "/", {"content-type": "text/html"}, b"<p>", 415, id="HTML"),
+        pytest.param("POST", "/", {}, b"x", 415, id="no type"),
+        pytest.param("POST", "/batch", {}, b"nonsense", 400, id="no JSON"),
+        pytest.param("POST", "/batch", {}, b"[" * 100_000, 400, id="JSON without end"),
+        pytest.param("POST", "/batch", {}, b'{"images": "7"}', 422, id="no list"),
+        pytest.param("POST", "/batch", {}, b"[]", 422, id="a list instead"),
+        pytest.param("POST", "/batch", {}, b"\xff\xfe\x00", 400, id="JSON that is no text"),
+        pytest.param(
+            "POST", "/batch", {}, json.dumps({"images": ["eA=="] * 1001}).encode(), 413, id="1,001"
+        ),
+        pytest.param("POST", "/batch", PNG, BLANK, 415, id="a picture as a batch"),
+        pytest.param("GET", "/nothing", {}, b"", 404, id="no such route"),
+        pytest.param("GET", "/../etc/passwd", {}, b"", 404, id="a way out"),
+        pytest.param("DELETE", "/", {}, b"", 405, id="not a method of the page"),
+        pytest.param("GET", "/batch", {}, b"", 405, id="not a method of the batch"),
+    ],
+)
+def test_what_cannot_be_answered_is_told_by_status_and_sentence(
+    api: httpx.Client, method: str, path: str, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    if path == "/batch" and not headers:
+        headers = {"content-type": "application/json"}
+    told = api.request(method, path, content=body, headers=headers)
+    assert told.status_code == status, told.text
+    assert set(told.json()) == {"Code", "Message"}
+    assert "Traceback" not in told.text
+
+
+def test_an_empty_batch_has_no_predictions(api: httpx.Client) -> None:
+    assert api.post("/batch", json={"images": []}).json() == {"predictions": []}
+
+
+def test_pictures_that_are_no_base64_are_told_in_their_places(api: httpx.Client) -> None:
+    told = api.post("/batch", json={"images": ["%%%", 7, None, "AAAA", {"a": 1}, "é"]})
+    assert told.status_code == 200
+    assert [set(each) for each in told.json()["predictions"]] == [{"error"}] * 6
+
+
+def test_the_page_is_allowed_its_own_script_only(api: httpx.Client) -> None:
+    page = api.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "http://" not in page.text.replace("http://www.w3.org", "")
+    assert "https://" not in page.text
+
+
+def test_no_other_origin_is_let_in(api: httpx.Client, picture: bytes) -> None:
+    origin = {"origin": "https://elsewhere.example"}
+    for told in (
+        api.post("/", content=picture, headers=PNG | origin),
+        api.get("/", headers=origin),
+    ):
+        assert not [name for name in told.headers if name.startswith("access-control")]
+    preflight = api.options("/", headers=origin | {"access-control-request-method": "POST"})
+    assert preflight.status_code == 405
+
+
+def test_the_model_tells_what_is_live(api: httpx.Client, deployment: Deployment) -> None:
+    told = api.get("/model").json()
+    assert told["endpoint"] == deployment.endpoint
+    assert told["status"] == "InService"
+    assert told["version"] == deployment.endpoint
+    assert told["accuracy"] == 0.97
+    assert told["centroids"] == len(deployment.centroids)
+
+
+def test_health_tells_of_the_process_and_of_the_endpoint(
+    api: httpx.Client, deployment: Deployment
+) -> None:
+    assert api.get("/healthz").json() == {
+        "status": "ok",
+        "endpoint": {"name": deployment.endpoint, "status": "InService"},
+    }
+
+
+def test_an_endpoint_that_is_not_deployed_is_503_and_the_process_well(
+    services: Services, tmp_path: Path, picture: bytes
+) -> None:
+    with serve({**services.env, "PLATFORM_ENDPOINT_NAME": "not-there"}, tmp_path) as running:
+        with running.client() as api:
+            health = api.get("/healthz")
+            assert health.status_code == 200
+            assert health.json()["endpoint"]["status"] == "NotDeployed"
+            for told in (api.post("/", content=picture, headers=PNG), api.get("/model")):
+                assert told.status_code == 503
+                assert int(told.headers["retry-after"]) > 0
+                assert "not-there" in told.json()["Message"]
+        assert "Traceback" not in running.log.read_text()
+
+
+def test_a_sagemaker_that_is_down_is_503_without_a_secret(
+    services: Services, tmp_path: Path, picture: bytes
+) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        env = {
+            **services.env,
+            "AWS_ENDPOINT_URL_SAGEMAKER": nobody,
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": nobody,
+        }
+        with serve(env, tmp_path) as running, running.client() as api:
+            assert api.get("/healthz").json()["endpoint"]["status"] == "Unreachable"
+            told = api.post("/", content=picture, headers=PNG)
+            assert told.status_code == 503
+            said = told.text + running.log.read_text()
+    assert services.env["AWS_SECRET_ACCESS_KEY"] not in said
+
+
+def test_an_endpoint_that_hangs_is_504(services: Services, tmp_path: Path, picture: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        env = {
+            **services.env,
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url,
+            "PLATFORM_API_READ_SECONDS": "0.5",
+        }
+        with serve(env, tmp_path) as running, running.client() as api:
+            assert api.post("/", content=picture, headers=PNG).status_code == 504
+
+
+def test_too_many_at_once_are_turned_away_and_the_others_answered(
+    services: Services, tmp_path: Path, picture: bytes
+) -> None:
+    """Behind an endpoint that hangs, requests pile up; the server says so at once."""
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        env = {
+            **services.env,
+            "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url,
+            "PLATFORM_API_READ_SECONDS": "1",
+            "PLATFORM_API_ATTEMPTS": "1",
+        }
+
+        many = httpx.Limits(max_connections=120)
+        with (
+            serve(env, tmp_path) as running,
+            httpx.Client(base_url=running.url, timeout=60, trust_env=False, limits=many) as api,
+            ThreadPoolExecutor(120) as crowd,
+        ):
+            sent = [crowd.submit(api.post, "/", content=picture, headers=PNG) for _ in range(120)]
+            told = [each.result() for each in sent]
+    statuses = [each.status_code for each in told]
+    assert set(statuses) == {429, 504}
+    assert all(each.headers["retry-after"] == "1" for each in told if each.status_code == 429)
+
+
+def test_where_a_key_is_set_only_its_holder_is_answered(
+    services: Services, deployment: Deployment, tmp_path: Path, picture: bytes
+) -> None:
+    env = {
+        **services.env,
+        "PLATFORM_ENDPOINT_NAME": deployment.endpoint,
+        "PLATFORM_API_KEY": "a-key-of-this-test",
+    }
+    with serve(env, tmp_path) as running, running.client() as api:
+        keys: list[dict[str, Any]] = [{}, {"x-api-key": "another"}, {"x-api-key": "é".encode()}]
+        for key in keys:
+            assert api.post("/", content=picture, headers=PNG | key).status_code == 401
+            assert api.post("/batch", json={"images": []}, headers=key).status_code == 401
+            assert api.get("/model", headers=key).status_code == 401
+        own = {"x-api-key": "a-key-of-this-test"}
+        assert api.post("/", content=picture, headers=PNG | own).status_code == 200
+        assert api.get("/healthz").status_code == 200
+        assert api.get("/").status_code == 200
+
+
+def _hostile(rng: random.Random, picture: bytes) -> tuple[str, dict[str, str], bytes]:
+    """A request that means harm: path, headers, body."""
+    kind = rng.choice(["PNG", "JPEG", "WEBP", "BMP"])
+    good = rng.choice([picture, encoded(Image.new("RGB", (9, 9), "red"), kind)])
+    body = bytearray(good)
+    for _ in range(rng.randrange(6)):
+        body[rng.randrange(len(body))] = rng.randrange(256)
+    body = rng.choice(
+        [
+            bytes(body),
+            good[: rng.randrange(len(good))],
+            rng.randbytes(rng.randrange(2000)),
+            good + rng.randbytes(100),
+            b"GIF89a" + good,
+            b"%PDF-1.7\n" + good,
+            b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>',
+            good[:33] + b"\x00" * 4 + good[33:],
+        ]
+    )
+    if rng.random() < 0.3:
+        batch = {"images": [base64.b64encode(body).decode(), rng.choice([None, "!", 5, []])]}
+        text = json.dumps(batch).encode()
+        return "/batch", {"content-type": "application/json"}, text[: rng.randrange(1, 2**14)]
+    types = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/PNG; a=b", "text/plain"]
+    return "/", {"content-type": rng.choice(types)}, body
+
+
+def test_hostile_bodies_never_make_it_fail_nor_grow(served: Served, picture: bytes) -> None:
+    """PLATFORM_TEST_HOSTILE sets how many; a bomb is among every hundred."""
+    count = int(os.environ.get("PLATFORM_TEST_HOSTILE", "1500"))
+    bombs = [bomb(12_000), bomb(4_900)]
+    process = psutil.Process(served.process.pid)
+
+    def send(numbers: range) -> list[int]:
+        statuses = []
+        with served.client() as api:
+            for number in numbers:
+                path, headers, body = _hostile(random.Random(number), picture)
+                if number % 100 == 0:
+                    path, headers, body = "/", PNG, bombs[number // 100 % 2]
+                told = api.post(path, content=body, headers=headers)
+                statuses.append(told.status_code)
+                assert "Traceback" not in told.text
+        return statuses
+
+    send(range(300))
+    before = process.memory_info().rss
+    with ThreadPoolExecutor(4) as crowd:
+        parts = [range(start, count, 4) for start in range(4)]
+        statuses = [status for each in crowd.map(send, parts) for status in each]
+    assert set(statuses) <= {200, 400, 413, 415, 422}
+    assert process.memory_info().rss - before < 150 * 2**20
+
+
+def test_broken_http_leaves_the_server_well(served: Served) -> None:
+    address = urlsplit(served.url)
+    for raw in (
+        b"POST /batch HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\nshort",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",
+        b"GET / HTTP/9.9\r\n\r\n",
+    ):
+        with socket.create_connection((address.hostname, address.port), timeout=5) as peer:
+            peer.sendall(raw)
+            peer.shutdown(socket.SHUT_WR)
+            peer.recv(100)
+    with served.client() as api:
+        assert api.get("/healthz").status_code == 200
+
+
+def test_an_update_under_load_fails_no_answer_and_mixes_no_numbering(
+    served: Served, deployment: Deployment, digits: dict[str, Split], services: Services
+) -> None:
+    """The new version numbers the same centroids otherwise, digit by digit: an answer decoded with
+    the wrong one's table would be wrong, and one explained with it would have another confidence.
+    """
+    renumbered = deployment.put(f"{deployment.endpoint}-next", digits["train"], turn=1)
+    assert not np.array_equal(renumbered, deployment.centroids)
+    bodies = [encoded(digit) for digit in digits["test"].pixels[:40]]
+    with served.client() as api:
+        before = [api.post("/", content=body, headers=PNG).json() for body in bodies]
+    stop = threading.Event()
+    told: list[tuple[int, int, Mapping[str, object]]] = []
+
+    def load(first: int) -> None:
+        with served.client() as api:
+            number = first
+            while not stop.is_set():
+                answer = api.post("/", content=bodies[number], headers=PNG)
+                told.append((number, answer.status_code, answer.json()))
+                number = (number + 3) % len(bodies)
+
+    with ThreadPoolExecutor(3) as crowd:
+        running = [crowd.submit(load, first) for first in range(3)]
+        try:
+            for config in (f"{deployment.endpoint}-next", deployment.endpoint):
+                client(services.env, "sagemaker").update_endpoint(
+                    EndpointName=deployment.endpoint, EndpointConfigName=config
+                )
+                deployment.wait()
+        finally:
+            stop.set()
+        for each in running:
+            each.result()
+    assert len(told) > 50
+    assert {status for _, status, _ in told} == {200}
+    clusters: dict[int, set[object]] = {}
+    for number, _, answer in told:
+        assert answer["digit"] == before[number]["digit"]
+        assert answer["confidence"] in (None, pytest.approx(before[number]["confidence"], abs=2e-3))
+        clusters.setdefault(number, set()).add(answer["cluster"])
+    assert any(len(each) > 1 for each in clusters.values()), "both versions answered"
+    explained = [answer["confidence"] is not None for _, _, answer in told]
+    assert np.mean(explained) > 0.9

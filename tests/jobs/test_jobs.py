@@ -1,0 +1,98 @@
+"""When runs are asked for, and what the buttons do."""
+
+from datetime import UTC, datetime
+
+import boto3
+import dagster as dg
+import pytest
+
+from platform_assets.definitions import build_defs
+from resources.s3 import ObjectStore
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at"), [("digits_daily", (1, 0)), ("listings_daily", (0, 30))]
+)
+def test_each_day_asks_for_the_day_that_has_just_ended(schedule: str, at: tuple[int, int]) -> None:
+    defs = build_defs()
+    tick = datetime(2026, 3, 2, *at, tzinfo=UTC)
+    with dg.instance_for_test() as instance:
+        context = dg.build_schedule_context(
+            instance=instance,
+            scheduled_execution_time=tick,
+            repository_def=defs.get_repository_def(),
+        )
+        asked = defs.resolve_schedule_def(schedule).evaluate_tick(context).run_requests or []
+    assert [request.partition_key for request in asked] == ["2026-03-01"]
+
+
+def public_source(bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[ObjectStore, str]:
+    """A place for a public object, which the platform is told of; store and key."""
+    monkeypatch.setenv("PLATFORM_MNIST_SOURCE", f"s3://{bucket}/public/mnist.pkl.gz")
+    monkeypatch.setenv("PLATFORM_BUCKET", bucket)
+    return ObjectStore(bucket=bucket), "public/mnist.pkl.gz"
+
+
+@pytest.mark.parametrize("name", ["digits_daily", "listings_daily"])
+def test_schedules_run_without_anybody_turning_them_on(name: str) -> None:
+    defs = build_defs()
+    schedule = defs.resolve_schedule_def(name)
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+
+
+def evaluate(cursor: str | None) -> tuple[list[str | None], str | None]:
+    defs = build_defs()
+    resources = {name: (defs.resources or {})[name] for name in ("public", "digits_store")}
+    with (
+        dg.instance_for_test() as instance,
+        dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context,
+    ):
+        answer = defs.resolve_sensor_def("public_digits_changed").evaluate_tick(context)
+    return [request.partition_key for request in answer.run_requests or []], answer.cursor
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_changed_public_object_asks_for_one_run_of_the_latest_date(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, key = public_source(bucket, monkeypatch)
+    store.put_bytes(key, b"one")
+    asked, first = evaluate(None)
+    assert asked == []  # seen for the first time
+    assert evaluate(first) == ([], first)
+    store.put_bytes(key, b"two")
+    asked, second = evaluate(first)
+    assert len(asked) == 1
+    assert second not in (None, first)
+    assert evaluate(second) == ([], second)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_public_object_that_cannot_be_seen_keeps_what_was_known(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public_source(bucket, monkeypatch)
+    assert evaluate("known") == ([], "known")
+
+
+def press(button: str) -> dg.ExecuteInProcessResult:
+    defs = build_defs()
+    with dg.instance_for_test() as instance:
+        job = defs.resolve_job_def(button)
+        return job.execute_in_process(instance=instance, raise_on_error=False)
+
+
+@pytest.mark.usefixtures("environment")
+def test_tearing_down_what_is_not_there_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_ENDPOINT_NAME", "never-made")
+    assert press("teardown_endpoint").success
+    assert not boto3.client("sagemaker").list_endpoints(NameContains="never-made")["Endpoints"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_rolling_back_what_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_ENDPOINT_NAME", "never-made")
+    (event,) = press("rollback_endpoint").get_step_failure_events()
+    said = event.step_failure_data.user_failure_data
+    assert said is not None
+    assert "never-made" in str(said.description)
