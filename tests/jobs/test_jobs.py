@@ -35,8 +35,7 @@ def public_source(bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[ObjectS
 
 @pytest.mark.parametrize("name", ["digits_daily", "listings_daily"])
 def test_schedules_run_without_anybody_turning_them_on(name: str) -> None:
-    defs = build_defs()
-    schedule = defs.resolve_schedule_def(name)
+    schedule = build_defs().get_repository_def().get_schedule_def(name)
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
@@ -45,7 +44,12 @@ def evaluate(cursor: str | None) -> tuple[list[str | None], str | None]:
     resources = {name: (defs.resources or {})[name] for name in ("public", "digits_store")}
     with (
         dg.instance_for_test() as instance,
-        dg.build_sensor_context(instance=instance, cursor=cursor, resources=resources) as context,
+        dg.build_sensor_context(
+            instance=instance,
+            cursor=cursor,
+            resources=resources,
+            repository_def=defs.get_repository_def(),
+        ) as context,
     ):
         answer = defs.resolve_sensor_def("public_digits_changed").evaluate_tick(context)
     return [request.partition_key for request in answer.run_requests or []], answer.cursor

@@ -1,0 +1,113 @@
+"""Puts together the Chalice project that is deployed: the app, what it imports, its policy.
+
+    python deploy/build_api.py FOLDER --endpoint digits --bucket data-platform --account 12…
+
+The folder is then Chalice's: `chalice --project-dir FOLDER deploy --stage prod`. The API key that
+callers must name is read from PLATFORM_API_KEY and ends in the Lambda's environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from string import Template
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SOURCE = CHECKOUT / "deploy" / "api"
+# The local server and what it needs stay at home.
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "local.py", "__main__.py")
+FORMATS = (
+    "__init__.py",
+    "digit_images.py",
+    "digit_ink.py",
+    "digit_parts.py",
+    "digit_pictures.py",
+    "ndarray_file.py",
+    "recordio.py",
+    "recordio_message.py",
+)
+STAGE = "prod"
+
+
+def build(
+    folder: Path, *, endpoint: str, bucket: str, account: str, region: str, api_key: str
+) -> None:
+    """Write the project into a folder, anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(CHECKOUT / "api", folder / "vendor" / "api", ignore=LEFT_OUT)
+    (folder / "vendor" / "formats").mkdir()
+    for name in FORMATS:
+        shutil.copy(CHECKOUT / "formats" / name, folder / "vendor" / "formats")
+    (folder / "app.py").write_text(
+        '"""What the Lambda runs."""\n\nfrom api.app import app as app\n'
+    )
+    shutil.copy(SOURCE / "requirements.txt", folder)
+    chalice = folder / ".chalice"
+    chalice.mkdir()
+    policy = Template((SOURCE / "policy.json").read_text()).substitute(
+        endpoint=endpoint, bucket=bucket, account=account, region=region
+    )
+    (chalice / f"policy-{STAGE}.json").write_text(policy)
+    config = chalice / "config.json"
+    # It holds the API key.
+    config.touch(mode=0o600)
+    config.write_text(json.dumps(_config(endpoint, api_key), indent=2) + "\n")
+
+
+def _config(endpoint: str, api_key: str) -> dict[str, Any]:
+    """Chalice's configuration. Its Lambda has a core to itself from 1,769 MB on."""
+    return {
+        "version": "2.0",
+        "app_name": "digits",
+        "automatic_layer": False,
+        "stages": {
+            STAGE: {
+                "api_gateway_stage": "api",
+                "api_gateway_endpoint_type": "REGIONAL",
+                "autogen_policy": False,
+                "iam_policy_file": f"policy-{STAGE}.json",
+                "lambda_memory_size": 1769,
+                "lambda_timeout": 28,
+                "environment_variables": {
+                    "PLATFORM_ENDPOINT_NAME": endpoint,
+                    "PLATFORM_API_KEY": api_key,
+                },
+            }
+        },
+    }
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Put together the Chalice project of the API.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--endpoint", required=True, help="name of the SageMaker endpoint")
+    parser.add_argument("--bucket", required=True, help="bucket of the classifiers")
+    parser.add_argument("--account", required=True, help="AWS account, 12 digits")
+    parser.add_argument("--region", default=os.environ.get("AWS_DEFAULT_REGION", "eu-west-1"))
+    given = parser.parse_args()
+    api_key = os.environ.get("PLATFORM_API_KEY", "")
+    if len(api_key) < 16:
+        sys.stderr.write(
+            "Set PLATFORM_API_KEY to the key that callers must name, of at least 16 characters: "
+            "without one anybody could use the endpoint.\n"
+        )
+        return 1
+    build(
+        given.folder,
+        endpoint=given.endpoint,
+        bucket=given.bucket,
+        account=given.account,
+        region=given.region,
+        api_key=api_key,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
