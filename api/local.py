@@ -139,7 +139,9 @@ def _failure(error: ApiError) -> dict[str, Any]:
 async def _send(send: Send, answer: dict[str, Any]) -> None:
     body = answer["body"]
     content = base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode()
-    headers = {**answer["headers"], "Content-Length": str(len(content))}
+    # API Gateway, too, takes an answer of no type for JSON: Chalice's own failures name none.
+    named = {"Content-Type": "application/json", **answer["headers"]}
+    headers = {**named, "Content-Length": str(len(content))}
     encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer["statusCode"], "headers": encoded})
     await send({"type": "http.response.body", "body": content})

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import dagster as dg
 from pydantic import Field
 
-from platform_assets.outcomes import Made, failure, make_each, report
+from platform_assets.outcomes import DATA_VERSION_TAG, Made, failure, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
 from resources.errors import ResourceError
 from resources.s3 import ObjectInfo, ObjectStore
@@ -83,10 +83,20 @@ def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveRe
 def raw_mnist(
     context: dg.AssetExecutionContext, public: PublicMnist, digits_store: ObjectStore
 ) -> dg.MaterializeResult:
-    return report(
-        context,
-        make_each(context.partition_keys, lambda date: copy_public(public, digits_store, date)),
+    outcomes = make_each(
+        context.partition_keys, lambda date: copy_public(public, digits_store, date)
     )
+    seen = {made.metadata["source_etag"] for made in outcomes.values() if isinstance(made, Made)}
+    for etag in seen:
+        # What was copied was also seen: the external asset shows the version that this one has.
+        context.log_event(
+            dg.AssetObservation(
+                PUBLIC_MNIST,
+                metadata={"dagster/uri": public.uri},
+                tags={DATA_VERSION_TAG: etag},
+            )
+        )
+    return report(context, outcomes)
 
 
 def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Made:

@@ -94,6 +94,12 @@ def test_what_cannot_be_answered_is_told_by_status_and_sentence(
     assert "Traceback" not in told.text
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/model", "/openapi.json"])
+def test_what_is_fetched_may_come_with_a_content_type(api: httpx.Client, path: str) -> None:
+    """Chalice by itself answers 415 to such a GET."""
+    assert api.get(path, headers={"content-type": "text/plain"}).status_code == 200
+
+
 def test_an_empty_batch_has_no_predictions(api: httpx.Client) -> None:
     assert api.post("/batch", json={"images": []}).json() == {"predictions": []}
 

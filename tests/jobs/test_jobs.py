@@ -13,7 +13,9 @@ from resources.s3 import ObjectStore
 @pytest.mark.parametrize(
     ("schedule", "at"), [("digits_daily", (1, 0)), ("listings_daily", (0, 30))]
 )
-def test_each_day_asks_for_the_day_that_has_just_ended(schedule: str, at: tuple[int, int]) -> None:
+def test_each_day_asks_for_the_day_that_has_just_ended_without_anybody_turning_it_on(
+    schedule: str, at: tuple[int, int]
+) -> None:
     defs = build_defs()
     tick = datetime(2026, 3, 2, *at, tzinfo=UTC)
     with dg.instance_for_test() as instance:
@@ -22,7 +24,9 @@ def test_each_day_asks_for_the_day_that_has_just_ended(schedule: str, at: tuple[
             scheduled_execution_time=tick,
             repository_def=defs.get_repository_def(),
         )
-        asked = defs.resolve_schedule_def(schedule).evaluate_tick(context).run_requests or []
+        found = defs.resolve_schedule_def(schedule)
+        assert found.default_status is dg.DefaultScheduleStatus.RUNNING
+        asked = found.evaluate_tick(context).run_requests or []
     assert [request.partition_key for request in asked] == ["2026-03-01"]
 
 
@@ -31,12 +35,6 @@ def public_source(bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[ObjectS
     monkeypatch.setenv("PLATFORM_MNIST_SOURCE", f"s3://{bucket}/public/mnist.pkl.gz")
     monkeypatch.setenv("PLATFORM_BUCKET", bucket)
     return ObjectStore(bucket=bucket), "public/mnist.pkl.gz"
-
-
-@pytest.mark.parametrize("name", ["digits_daily", "listings_daily"])
-def test_schedules_run_without_anybody_turning_them_on(name: str) -> None:
-    schedule = build_defs().get_repository_def().get_schedule_def(name)
-    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
 def evaluate(cursor: str | None) -> tuple[list[str | None], str | None]:

@@ -10,12 +10,13 @@ import sys
 import boto3
 import numpy as np
 import sagemaker
-from sagemaker import KMeans
+from sagemaker import KMeans  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def main() -> None:
     bucket, role = sys.argv[1:]
-    session = sagemaker.Session(boto_session=boto3.session.Session(), default_bucket=bucket)
+    maker = sagemaker.Session  # pyright: ignore[reportAttributeAccessIssue]
+    session = maker(boto_session=boto3.session.Session(), default_bucket=bucket)
     rng = np.random.default_rng(3)
     cluster = rng.integers(0, 3, 300)
     points = (10.0 * np.eye(3, 8)[cluster] + rng.normal(0, 0.1, (300, 8))).astype("float32")

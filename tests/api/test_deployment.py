@@ -1,0 +1,152 @@
+"""What is deployed: its size, that it runs from the package alone, and what it is allowed."""
+
+import base64
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.api.rig import Deployment, Split
+from tests.conftest import CHECKOUT, Services, clean_environ
+from tests.digit_pictures import encoded
+
+KEY = "a-key-of-twenty-letters"
+ZIPPED, UNZIPPED = 50 * 2**20, 250 * 2**20
+LAMBDA = """
+import base64, json, sys
+sys.path = [path for path in sys.path if "site-packages" not in path and path]
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+import PIL, numpy, app
+assert PIL.__file__.startswith(sys.argv[1]), PIL.__file__
+assert numpy.__file__.startswith(sys.argv[1]), numpy.__file__
+told = [app.app(event, None) for event in json.load(sys.stdin)]
+json.dump(told, sys.stdout)
+"""
+
+
+def build(folder: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Runs deploy/build_api.py."""
+    options = ["--endpoint", "digits", "--bucket", "platform", "--account", "123456789012"]
+    return subprocess.run(
+        [sys.executable, "deploy/build_api.py", str(folder), *options],
+        cwd=CHECKOUT,
+        env=clean_environ(**extra),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip that Chalice makes of the project."""
+    folder = tmp_path_factory.mktemp("deploy")
+    made = build(folder / "project", PLATFORM_API_KEY=KEY)
+    assert made.returncode == 0, made.stderr
+    chalice = Path(sys.executable).with_name("chalice")
+    packed = subprocess.run(
+        [
+            chalice,
+            "--project-dir",
+            folder / "project",
+            "package",
+            "--stage",
+            "prod",
+            folder / "out",
+        ],
+        env=clean_environ(AWS_DEFAULT_REGION="eu-west-1"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert packed.returncode == 0, packed.stderr
+    assert "Could not install dependencies" not in packed.stdout + packed.stderr
+    return folder / "out" / "deployment.zip"
+
+
+def test_without_a_key_nothing_is_built(tmp_path: Path) -> None:
+    for key in ("", "short"):
+        refused = build(tmp_path / "project", PLATFORM_API_KEY=key)
+        assert refused.returncode == 1
+        assert "PLATFORM_API_KEY" in refused.stderr
+        assert not (tmp_path / "project").exists()
+
+
+def test_the_package_is_below_lambdas_limits_and_brings_its_libraries(package: Path) -> None:
+    with zipfile.ZipFile(package) as archive:
+        names = archive.namelist()
+        unpacked = sum(each.file_size for each in archive.infolist())
+    assert package.stat().st_size < ZIPPED
+    assert unpacked < UNZIPPED
+    assert any(name.startswith("pillow.libs/") for name in names), "Pillow was built, not installed"
+    assert any(name.startswith("numpy.libs/") for name in names)
+    assert "api/page.html" in names
+    assert not [name for name in names if name.startswith(("embedded", "resources"))]
+
+
+def test_the_packaged_app_answers_from_the_package_alone(
+    package: Path,
+    tmp_path: Path,
+    services: Services,
+    deployment: Deployment,
+    digits: dict[str, Split],
+) -> None:
+    """With API Gateway's events; of this machine it has Python, and boto3 as a Lambda has it."""
+    with zipfile.ZipFile(package) as archive:
+        archive.extractall(tmp_path / "lambda")
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    for name in ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py"):
+        (runtime / name).symlink_to(Path(boto3.__file__).parent.parent / name)
+    picture = encoded(digits["test"].pixels[0], "WEBP", quality=95)
+    ran = subprocess.run(
+        [sys.executable, "-c", LAMBDA, str(tmp_path / "lambda"), str(runtime)],
+        input=json.dumps([event("GET", "/openapi.json"), event("POST", "/", picture)]),
+        env=clean_environ(
+            **{**services.env, "PLATFORM_ENDPOINT_NAME": deployment.endpoint},
+            PLATFORM_API_KEY=KEY,
+        ),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    document, answer = json.loads(ran.stdout)
+    assert document["statusCode"] == answer["statusCode"] == 200, ran.stdout
+    assert json.loads(answer["body"])["digit"] == digits["test"].labels[0]
+
+
+def test_the_policy_names_one_endpoint_and_one_prefix(tmp_path: Path) -> None:
+    build(tmp_path / "project", PLATFORM_API_KEY=KEY)
+    policy = json.loads((tmp_path / "project" / ".chalice" / "policy-prod.json").read_text())
+    for statement in policy["Statement"]:
+        actions = statement["Action"]
+        assert "*" not in "".join([actions] if isinstance(actions, str) else actions)
+        resources = statement["Resource"]
+        for resource in [resources] if isinstance(resources, str) else resources:
+            assert resource != "*"
+            assert (
+                ":digits" in resource or "/digits" in resource or "/mnist/classifiers/" in resource
+            )
+    assert (tmp_path / "project" / ".chalice" / "config.json").stat().st_mode & 0o777 == 0o600
+
+
+def event(method: str, path: str, body: bytes = b"") -> dict[str, object]:
+    """A request as API Gateway hands it to a Lambda."""
+    return {
+        "resource": path,
+        "path": path,
+        "httpMethod": method,
+        "headers": {"Content-Type": "image/webp", "X-Api-Key": KEY, "Accept": "*/*"},
+        "multiValueQueryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {"resourcePath": path, "httpMethod": method, "path": f"/api{path}"},
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
