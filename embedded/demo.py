@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
-import boto3
 import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from embedded import seed_digits, seed_listings
+from embedded.aws import aws_session
 from embedded.errors import StackError
 from embedded.graphql import Dagster, Run, days
 from embedded.stack import Running
@@ -237,11 +237,8 @@ def accuracy(env: Mapping[str, str], date: str) -> float | None:
     return round(float(np.mean(np.array(answers).astype(int) % 10 == labels)), 4)
 
 
-def client(env: Mapping[str, str], service: str) -> Any:
+def client(env: Mapping[str, str], service: Literal["s3", "sagemaker", "sagemaker-runtime"]) -> Any:
     """A plain boto3 client for one of the services."""
-    endpoint = "AWS_ENDPOINT_URL_" + service.upper().replace("-", "_")
-    return boto3.session.Session(
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_DEFAULT_REGION"],
-    ).client(service, endpoint_url=env.get(endpoint))
+    endpoint = env.get("AWS_ENDPOINT_URL_" + service.upper().replace("-", "_"))
+    session: Any = aws_session(env)
+    return session.client(service, endpoint_url=endpoint)

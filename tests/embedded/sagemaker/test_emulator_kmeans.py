@@ -1,15 +1,24 @@
 """The algorithm alone: how good, how reproducible, and that instances can be put together."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
 
 from embedded.sagemaker import kmeans
 from embedded.sagemaker.hyperparameters import KMeansParameters
 from embedded.sagemaker.kmeans import Stream, refined, shrink
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in a training process: threads that wait for each other make a busy machine slow."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
