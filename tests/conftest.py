@@ -129,3 +129,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the folder of real data, {folder}, is not there")
     return folder
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI everything that tests need is there: a skipped one is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("Tests were skipped, which counts as a failure in CI.", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

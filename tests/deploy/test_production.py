@@ -1,0 +1,165 @@
+"""The production instance and what runs it: loads against real services, and keeps its secrets."""
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from embedded import s3
+from resources.settings import Settings
+from tests.conftest import CHECKOUT, Services, clean_environ
+
+DEPLOY = CHECKOUT / "deploy"
+SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
+# Of the environment file, what is Compose's own business and no run's.
+NOT_FOR_RUNS = {"PLATFORM_IMAGE"}
+
+LOOK = """
+import json, dagster as dg
+with dg.DagsterInstance.get() as instance:
+    launcher = instance.run_launcher
+    assert instance.get_runs_count() == 0
+    print(json.dumps([launcher.networks, sorted(launcher.env_vars), launcher.container_kwargs]))
+"""
+IMPORT = """
+import sys
+for name in sys.argv[1:]:
+    sys.modules[name] = None
+import dagster_aws.s3.compute_log_manager, dagster_docker, dagster_postgres, dagster_webserver.cli
+from platform_assets.definitions import build_defs
+build_defs()
+"""
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+def environment_file() -> dict[str, str]:
+    """The variables of env.example."""
+    lines = (DEPLOY / "env.example").read_text().splitlines()
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
+
+
+def test_the_instance_loads_with_its_records_in_postgres(
+    services: Services, database: str, tmp_path: Path
+) -> None:
+    shutil.copy(DEPLOY / "dagster.yaml", tmp_path)
+    dsn = urlsplit(database)
+    environ = clean_environ(
+        **services.env
+        | {
+            "DAGSTER_HOME": str(tmp_path),
+            "DAGSTER_POSTGRES_HOST": str(dsn.hostname),
+            "DAGSTER_POSTGRES_PORT": str(dsn.port),
+            "DAGSTER_POSTGRES_USER": str(dsn.username),
+            "DAGSTER_POSTGRES_PASSWORD": str(dsn.password),
+            "DAGSTER_POSTGRES_DB": dsn.path.strip("/"),
+        }
+    )
+    dagster = Path(sys.executable).with_name("dagster")
+    told = run([str(dagster), "instance", "info"], environ)
+    for name in ("S3ComputeLogManager", "DockerRunLauncher", "QueuedRunCoordinator", "psycopg2"):
+        assert name in told
+    assert str(dsn.password) not in told
+    assert '"data-platform"' in run([sys.executable, "-c", LOOK], environ)
+
+
+def test_a_run_gets_every_setting_that_there_is() -> None:
+    """What isn't named in the launcher is silently at its default in a run."""
+    launcher = read("dagster.yaml")["run_launcher"]["config"]
+    known = {
+        f"PLATFORM_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+        if field.validation_alias is None
+    }
+    assert known <= set(launcher["env_vars"])
+    assert set(launcher["env_vars"]) == environment_file().keys() - NOT_FOR_RUNS
+
+
+def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> None:
+    given = environment_file()
+    for name in ("mnist_source", "endpoint_name", "instance_type", "snapshot_format"):
+        assert given[f"PLATFORM_{name.upper()}"] == Settings.model_fields[name].default
+    settings = {
+        name: given[f"PLATFORM_{name.upper()}"]
+        for name in ("sagemaker_poll_seconds", "cruncher_memory_mb", "cruncher_deadline_seconds")
+    }
+    assert Settings.model_validate(settings) == Settings()
+    for name in ("DAGSTER_POSTGRES_PASSWORD", "PLATFORM_POSTGRES_DSN", "PLATFORM_PSEUDONYM_KEY"):
+        assert not given[name]
+
+
+def test_compose_holds_no_secret_opens_nothing_and_watches_all() -> None:
+    compose = read("docker-compose.yaml")
+    assert compose["services"].keys() == {"postgres", "code-server", "webserver", "daemon"}
+    for name, service in compose["services"].items():
+        assert service["healthcheck"]["test"], name
+        for variable, value in service.get("environment", {}).items():
+            assert value.startswith("${"), variable
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+        assert (SOCKET in service.get("volumes", [])) == (name != "postgres")
+        assert not service.get("privileged")
+    launcher = read("dagster.yaml")["run_launcher"]["config"]
+    assert launcher["network"] == compose["networks"]["default"]["name"]
+    assert ".env" in (DEPLOY / ".gitignore").read_text().split()
+
+
+def test_the_workspace_points_to_the_code_server() -> None:
+    (server,) = (each["grpc_server"] for each in read("workspace.yaml")["load_from"])
+    assert server["host"] in read("docker-compose.yaml")["services"]
+    assert f'"{server["port"]}"' in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_the_platform_runs_without_what_the_image_leaves_out() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    pattern = re.search(r"\^\(([a-z0-9|-]+)\)==", dockerfile)
+    assert pattern is not None
+    left_out = set(pattern[1].split("|"))
+    locked = re.findall(r"^([a-z0-9-]+)==", (CHECKOUT / "requirements.lock").read_text(), re.M)
+    assert left_out <= set(locked), "of these, some are not in the lock file any more"
+    modules = [
+        module
+        for module, owners in packages_distributions().items()
+        if {owner.lower().replace("_", "-") for owner in owners} & left_out
+    ]
+    assert {"sklearn", "chalice"} <= set(modules)
+    environ = clean_environ(PLATFORM_BUCKET="digits", PLATFORM_AIRBNB_BUCKET="listings")
+    run([sys.executable, "-c", IMPORT, *modules], environ)
+
+
+def test_the_image_has_no_root_and_needs_no_registry_for_its_build() -> None:
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    assert "USER platform" in lines
+    assert "ARG BASE_IMAGE=python:3.11-slim" in lines
+    assert not [line for line in lines if line.startswith("# syntax")]
+    assert any("--require-hashes" in line for line in lines)
+
+
+def test_the_buckets_lifecycle_is_that_of_the_embedded_ones(
+    services: Services, bucket: str
+) -> None:
+    client = s3.client(services.env)
+    embedded = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    client.put_bucket_lifecycle_configuration(
+        Bucket=bucket,
+        LifecycleConfiguration=yaml.safe_load((DEPLOY / "lifecycle.json").read_text()),
+    )
+    assert client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == embedded
+
+
+def run(command: list[str], environ: dict[str, str]) -> str:
+    """Standard output of a command that must succeed."""
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
