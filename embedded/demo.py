@@ -7,8 +7,10 @@ what it prints is what anybody would find.
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +19,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from embedded import seed_digits, seed_listings
 from embedded.aws import aws_session
 from embedded.errors import StackError
 from embedded.graphql import Dagster, Run, days
@@ -102,9 +103,17 @@ def run(start: Callable[[], Running], ui: str, console: Console) -> Outcome:
 
 def seed(env: Mapping[str, str], dates: Sequence[str], console: Console) -> None:
     """Put the public digits and the listings there; what is there already stays as it is."""
+    # In a process of its own, which takes the memory that this needs with it when it ends.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
+        console.print(child.submit(_seed, dict(env), list(dates)).result())
+
+
+def _seed(env: Mapping[str, str], dates: Sequence[str]) -> str:
+    from embedded import seed_digits, seed_listings
+
     digits = seed_digits.seed(client(env, "s3"))
     rows = seed_listings.seed(env["PLATFORM_POSTGRES_DSN"], dates)
-    console.print(f"Seeds: {digits}; {rows} new listings in {len(dates)} days.")
+    return f"Seeds: {digits}; {rows} new listings in {len(dates)} days."
 
 
 def missing_dates(

@@ -16,13 +16,13 @@ import httpx
 import psutil
 import psycopg2
 import pytest
-from conftest import CHECKOUT, clean_environ, temporary_home
 
 from embedded import leftovers, ports, s3
 from embedded.aws import aws_session
 from embedded.dagster_parts import ui_url
 from embedded.plan import Plan, make_plan, read_env_file
 from embedded.programs import page_url, postgres_data
+from tests.conftest import CHECKOUT, clean_environ, temporary_home
 
 # What the interface promises is 30 s; the rest is for machines that do more at the same time.
 UP_SECONDS = 90

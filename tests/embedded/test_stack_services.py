@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
-from conftest import CHECKOUT, clean_environ, temporary_home
 
 from embedded import leftovers, ports, postgres, s3, stack
 from embedded.errors import NoSpaceError, PortInUseError, ServiceFailedError
 from embedded.plan import Plan, make_plan
 from embedded.programs import postgres_data, postgres_part, s3_part
+from tests.conftest import CHECKOUT, clean_environ, temporary_home
 
 
 def plan_at(home: Path, base: int | None = None) -> Plan:
@@ -271,7 +271,7 @@ def test_any_folder_can_be_the_home(prefix: str) -> None:
 
 def test_a_killed_test_run_leaves_neither_processes_nor_files() -> None:
     script = """
-from conftest import temporary_home
+from tests.conftest import temporary_home
 from test_stack_services import plan_at
 from embedded import stack
 from embedded.programs import postgres_part

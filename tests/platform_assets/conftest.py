@@ -107,6 +107,5 @@ def endpoint(platform: Platform) -> Iterator[str]:
     """The name of the platform's endpoint, which is deleted after the test."""
     name = platform.env["PLATFORM_ENDPOINT_NAME"]
     yield name
-    SageMakerResource(role_arn=platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]).teardown(
-        name, versions_too=True
-    )
+    role = platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
+    SageMakerResource(role_arn=role, poll_seconds=0.1).teardown(name, versions_too=True)
