@@ -43,6 +43,9 @@ concurrency:
   runs:
     # A run takes some 300 MB.
     max_concurrent_runs: 2
+  pools:
+    # Of two equal trainings the second finds the first one's model.
+    default_limit: 1
 run_launcher:
   module: dagster
   class: DefaultRunLauncher

@@ -31,6 +31,7 @@ DIGITS_JOB, LISTINGS_JOB = "digits", "listings"
 RESULTS = (["airbnb", "price_changes"], ["airbnb", "neighbourhood_summary"])
 # The last asset of a chain tells how far it is; the endpoint is asked itself.
 CLASSIFIER = ["mnist", "classifier"]
+SNAPSHOT = ["airbnb", "snapshot"]
 _STEPS = {DIGITS_JOB: 10, LISTINGS_JOB: 5}
 # What a request to an endpoint may hold is 6 MiB; a digit as CSV has up to 9 KB.
 _DIGITS_AT_ONCE = 500
@@ -121,13 +122,18 @@ def missing_dates(
 ) -> dict[str, list[str]]:
     """For each job the dates, in one piece, over which it has to run."""
     done = set(dates).intersection(*map(dagster.materialized_dates, RESULTS))
-    listings = [date for date in dates if date not in done]
+    # A day that its schedule came to before it was seeded is there, and empty.
+    listings = [date for date in dates if date not in done or not _rows(dagster, date)]
     served = endpoint_status(env) == "InService"
     classified = dates[-1] in dagster.materialized_dates(CLASSIFIER)
     return {
         DIGITS_JOB: [] if served and classified else [dates[-1]],
         LISTINGS_JOB: days(listings[0], listings[-1]) if listings else [],
     }
+
+
+def _rows(dagster: Dagster, date: str) -> int:
+    return dagster.latest_metadata(SNAPSHOT, date).get("dagster/partition_row_count") or 0
 
 
 def follow(dagster: Dagster, launched: Mapping[str, str], console: Console) -> None:
@@ -159,8 +165,9 @@ def follow(dagster: Dagster, launched: Mapping[str, str], console: Console) -> N
             time.sleep(0.3)
     for job, found in ended.items():
         if found.status != "SUCCESS":
-            reasons = " ".join(found.failures) or "It was cancelled."
-            raise DemoError(f"The run of {job} ended in {found.status}. {reasons}")
+            reasons = " ".join(found.failures)
+            log = f"Its log is at {dagster.url}/runs/{found.run_id}"
+            raise DemoError(f"The run of {job} ended in {found.status}. {reasons} {log}")
         console.print(f"{job}: done, run {found.run_id}")
 
 

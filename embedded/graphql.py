@@ -94,6 +94,8 @@ class Dagster:
                  __typename
                  ... on ExecutionStepFailureEvent {
                    stepKey error { message } failureMetadata { description } }
+                 ... on AssetCheckEvaluationEvent { evaluation {
+                   success checkName description assetKey { path } } }
                  ... on RunFailureEvent { message error { message } } } } } }""",
             id=run_id,
         )
@@ -167,6 +169,10 @@ def days(first: str, last: str) -> list[str]:
 def _failures(events: Sequence[Mapping[str, Any]]) -> list[str]:
     failures: list[str] = []
     for event in events:
+        checked: Mapping[str, Any] = event.get("evaluation") or {"success": True}
+        if not checked["success"]:
+            asset = "/".join(checked["assetKey"]["path"])
+            failures.append(f"{asset} {checked['checkName']}: {checked['description']}")
         if event["__typename"] == "ExecutionStepFailureEvent":
             said = (event.get("failureMetadata") or {}).get("description")
             message = said or (event.get("error") or {}).get("message") or "no reason given"

@@ -62,7 +62,9 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
         "listings_store": settings.object_store("PLATFORM_AIRBNB_BUCKET"),
         "public": PublicMnist(uri=env.mnist_source),
         "postgres": settings.postgres(env),
-        "listings_table": ListingsTable(format=env.snapshot_format),
+        "listings_table": ListingsTable(
+            format=env.snapshot_format, leave_out=env.leave_out, pseudonymise=env.pseudonymise
+        ),
         "sagemaker": settings.sagemaker(env),
         "endpoint": Endpoint(name=env.endpoint_name, instance_type=env.instance_type),
         "docker": settings.docker(env),

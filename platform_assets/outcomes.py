@@ -3,6 +3,7 @@
 What is made, and how, stands with the assets; nothing here knows S3, digits or listings.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -76,6 +77,9 @@ def report(
     made = {date: outcome for date, outcome in outcomes.items() if isinstance(outcome, Made)}
     failed = {date: error for date, error in outcomes.items() if isinstance(error, Exception)}
     if failed:
+        for date, error in failed.items():
+            if not _foreseen(error):
+                context.log.error(f"{date} failed unforeseen", exc_info=error)
         for date, outcome in made.items():
             context.log_event(
                 dg.AssetMaterialization(
@@ -88,10 +92,19 @@ def report(
         raise failure(failed, of=key) from next(iter(failed.values()))
     for date, outcome in made.items():
         context.add_asset_metadata(outcome.metadata, asset_key=key, partition_key=date)
-    versions = {outcome.data_version for outcome in made.values()}
-    # One result speaks for all dates of the run, so it has a version only where they share one.
-    version = dg.DataVersion(versions.pop()) if len(versions) == 1 else None
-    return dg.MaterializeResult(asset_key=key, data_version=version)
+    return dg.MaterializeResult(asset_key=key, data_version=_version(made))
+
+
+def _version(made: Mapping[str, Made]) -> dg.DataVersion:
+    """One version for all dates of a run, since Dagster takes one: it changes if any of them does.
+
+    A date's own version is that of a run of this date alone; in a run of several, what is
+    downstream of an unchanged date may therefore show as outdated, but never the other way round.
+    """
+    if len(made) == 1:
+        return dg.DataVersion(next(iter(made.values())).data_version)
+    versions = sorted(f"{date} {outcome.data_version}" for date, outcome in made.items())
+    return dg.DataVersion(hashlib.sha256("\n".join(versions).encode()).hexdigest())
 
 
 def failure(failed: Mapping[str, Exception], *, of: dg.AssetKey) -> dg.Failure:
@@ -99,13 +112,23 @@ def failure(failed: Mapping[str, Exception], *, of: dg.AssetKey) -> dg.Failure:
 
     Errors that know of themselves that they may pass (`transient`) allow Dagster to try again.
     """
-    reasons = [f"{date}: {error}" for date, error in failed.items()]
+    reasons = [f"{date}: {reason(error)}" for date, error in failed.items()]
     head = f"{of.to_user_string()} failed for {len(failed)} date(s). "
     return dg.Failure(
         description=head + " ".join(reasons[:5]) + (" …" if len(reasons) > 5 else ""),
-        metadata={"failed": {date: str(error) for date, error in failed.items()}},
-        allow_retries=all(getattr(error, "transient", False) for error in failed.values()),
+        metadata={"failed": {date: reason(error) for date, error in failed.items()}},
+        # What was made is found again, so a retry costs only what failed.
+        allow_retries=any(getattr(error, "transient", False) for error in failed.values()),
     )
+
+
+def reason(error: Exception) -> str:
+    """What an error says; with its type where nobody wrote its words for people."""
+    return str(error) if _foreseen(error) else f"{type(error).__name__}: {error}"
+
+
+def _foreseen(error: Exception) -> bool:
+    return type(error).__module__.split(".")[0] in {"formats", "platform_assets", "resources"}
 
 
 def check_each(
@@ -152,4 +175,6 @@ def _verdict(verify: Callable[[str], Verdict], date: str) -> Verdict:
     try:
         return verify(date)
     except Exception as error:  # a check that cannot be made is not a passed one
-        return Verdict(passed=False, description=f"could not be checked: {error}")
+        if getattr(error, "transient", False):
+            raise  # the step is tried again
+        return Verdict(passed=False, description=f"could not be checked: {reason(error)}")

@@ -1,7 +1,9 @@
-"""What an asset says when what it is made of is not there."""
+"""What is published already: what an asset is made of, and what it need not make again."""
+
+from collections.abc import Mapping
 
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, read_manifest
+from resources.s3_manifest import Manifest, read_manifest, verify
 
 
 class UpstreamMissingError(Exception):
@@ -21,3 +23,16 @@ def require_manifest(store: ObjectStore, prefix: str, asset: str) -> Manifest:
             f"materialise {asset} for this date first."
         )
     return manifest
+
+
+def already_made(
+    store: ObjectStore, prefix: str, *, inputs: Mapping[str, str], code_version: str
+) -> Manifest | None:
+    """The manifest under a prefix, if it is of these inputs and code and its files are whole.
+
+    The files are read: what was damaged or removed is made again by the next run.
+    """
+    manifest = read_manifest(store, prefix)
+    if manifest is None or manifest.code_version != code_version or manifest.inputs != inputs:
+        return None
+    return None if verify(store, prefix) else manifest

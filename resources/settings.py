@@ -27,7 +27,8 @@ class Settings(BaseSettings):
     )
     endpoint_name: str = Field(default="digits", description="Name of the SageMaker endpoint.")
     instance_type: str = Field(
-        default="ml.m5.large", description="Instances that train and that serve."
+        default="ml.m5.large",
+        description="Instances that serve.",
     )
     sagemaker_poll_seconds: float = Field(
         default=15, gt=0, description="Time between two looks at a job or an endpoint."
@@ -37,6 +38,12 @@ class Settings(BaseSettings):
     )
     snapshot_format: Literal["csv", "csv.gz", "parquet"] = Field(
         default="parquet", description="Format of the listings' snapshots."
+    )
+    leave_out: list[str] = Field(
+        default=["host_name"], description="Columns that never leave the database, as JSON."
+    )
+    pseudonymise: list[str] = Field(
+        default=[], description="Columns of which only a keyed hash leaves it, as JSON."
     )
     pseudonym_key: str | None = Field(
         default=None, repr=False, description="Key of the hash that replaces pseudonymised columns."

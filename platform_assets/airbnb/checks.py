@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from platform_assets.airbnb import processed, snapshots
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.outcomes import Verdict, check_each
-from platform_assets.partitions import DAILY
+from platform_assets.partitions import DAILY, RETRIES
 from platform_assets.upstream import require_manifest
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
@@ -28,6 +28,7 @@ _MOST = 5
     asset=snapshots.airbnb_snapshot,
     name="matches_table",
     blocking=True,
+    retry_policy=RETRIES,
     partitions_def=DAILY,
     description="The object has as many rows as the table has of the day, and each id once.",
 )
@@ -86,6 +87,7 @@ def read_ids(store: ObjectStore, date: str, manifest: Manifest) -> pa.ChunkedArr
     asset=processed.PRICE_CHANGES,
     name="real_rises_and_falls",
     blocking=True,
+    retry_policy=RETRIES,
     partitions_def=DAILY,
     description=(
         "The five biggest rises and falls are real ones, in order, and those of the whole table."
@@ -155,6 +157,7 @@ def _biggest(table: pa.Table, order: str) -> list[dict[str, Any]]:
     asset=processed.NEIGHBOURHOOD_SUMMARY,
     name="adds_up",
     blocking=True,
+    retry_policy=RETRIES,
     partitions_def=DAILY,
     description="The groups add up to the snapshot, and their quartiles are in order.",
 )

@@ -154,5 +154,5 @@ def merged(failures: list[dg.Failure]) -> dg.Failure:
     """One failure of several assets that one step makes."""
     return dg.Failure(
         description=" ".join(str(each.description) for each in failures),
-        allow_retries=all(each.allow_retries for each in failures),
+        allow_retries=any(each.allow_retries for each in failures),
     )

@@ -1,13 +1,14 @@
 """What must hold of the digits, date by date; all of it stops what is downstream."""
 
 import gzip
+import zlib
 
 import dagster as dg
 import numpy as np
 
 from platform_assets.mnist import classifier, dataset, raw
 from platform_assets.outcomes import Verdict, check_each
-from platform_assets.partitions import DAILY
+from platform_assets.partitions import DAILY, RETRIES
 from platform_assets.upstream import require_manifest
 from resources.s3 import ObjectStore
 from resources.s3_manifest import file_key, open_file, verify
@@ -22,6 +23,7 @@ _BLOCK_BYTES = 1 << 20
     asset=raw.raw_mnist,
     name="intact",
     blocking=True,
+    retry_policy=RETRIES,
     partitions_def=DAILY,
     description="The copy has the bytes that its manifest names, and is a whole gzip file.",
 )
@@ -35,6 +37,8 @@ def judge_raw(store: ObjectStore, date: str) -> Verdict:
     """Read the whole copy once: sha256 by the manifest, CRC and length by gzip's trailer."""
     at = raw.prefix(date)
     manifest = require_manifest(store, at, "mnist/raw")
+    if problems := verify(store, at):
+        return Verdict(False, " ".join(problems))
     try:
         with (
             open_file(store, at, manifest.file(raw.FILE)) as compressed,
@@ -45,7 +49,7 @@ def judge_raw(store: ObjectStore, date: str) -> Verdict:
                 expanded += len(block)
                 if expanded > dataset.MAX_EXPANDED_BYTES:
                     return Verdict(False, f"It expands to more than {expanded:,} bytes.")
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         uri = store.uri(file_key(at, raw.FILE))
         return Verdict(False, f"{uri} is not a whole gzip file: {error}")
     return Verdict(True, "Whole.", {"bytes": manifest.size, "expanded_bytes": expanded})
@@ -55,6 +59,7 @@ def judge_raw(store: ObjectStore, date: str) -> Verdict:
     asset=dataset.mnist_dataset,
     name="well_formed",
     blocking=True,
+    retry_policy=RETRIES,
     partitions_def=DAILY,
     description="Every channel decodes to finite 784-pixel digits in 0..1 with labels in 0..9.",
 )
@@ -83,6 +88,7 @@ def judge_dataset(store: ObjectStore, date: str) -> Verdict:
     asset=dataset.mnist_dataset,
     name="balanced",
     blocking=True,
+    retry_policy=RETRIES,
     partitions_def=DAILY,
     description=f"Each digit has {LEAST_SHARE:.0%} to {LARGEST_SHARE:.0%} of every channel.",
 )
@@ -112,6 +118,7 @@ def judge_balance(store: ObjectStore, date: str) -> Verdict:
     asset=classifier.mnist_classifier,
     name="accuracy_above_gate",
     blocking=True,
+    retry_policy=RETRIES,
     partitions_def=DAILY,
     description="The classifier passed its gate, and its files are as published.",
 )

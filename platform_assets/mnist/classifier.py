@@ -17,16 +17,16 @@ from formats import ndarray_file, recordio
 from platform_assets.mnist import centroids, dataset, model
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
-from platform_assets.upstream import require_manifest
+from platform_assets.upstream import already_made, require_manifest
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, file_key, read_file, read_manifest
+from resources.s3_manifest import Manifest, file_key, read_file
 from resources.s3_publication import Publication
 
 ARTIFACT = "model.tar.gz"
 EVALUATION = "evaluation.json"
 CODE_VERSION = "1"
 _MAX_CHANNEL_BYTES = 512 * 2**20
-_MAX_ARTIFACT_BYTES = 256 * 2**20
+MAX_ARTIFACT_BYTES = 256 * 2**20
 
 
 class Gate(dg.Config):
@@ -78,13 +78,11 @@ def classify(store: ObjectStore, date: str, gate: Gate) -> Made:
         dataset.prefix(date): channels.content_sha256,
         "gate": json.dumps(gate.model_dump(), sort_keys=True),
     }
-    manifest = read_manifest(store, prefix(date))
-    unchanged = (
-        manifest is not None and manifest.inputs == inputs and manifest.code_version == CODE_VERSION
-    )
-    if manifest is None or not unchanged:
+    there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
+    manifest = there
+    if manifest is None:
         raw_centroids = ndarray_file.unpack_model(
-            store.get_bytes(trained.extra["artifact"], max_bytes=_MAX_ARTIFACT_BYTES)
+            store.get_bytes(trained.extra["artifact"], max_bytes=MAX_ARTIFACT_BYTES)
         )
         artifact = label(raw_centroids, *read_channel(store, date, channels, "validation"))
         evaluation = evaluate(artifact, *read_channel(store, date, channels, "test"), gate)
@@ -99,7 +97,7 @@ def classify(store: ObjectStore, date: str, gate: Gate) -> Made:
             "centroids": manifest.rows,
             "confusion": dg.MetadataValue.md(confusion_table(evaluation["confusion"])),
             "pictures": dg.MetadataValue.md(pictures(read_centroids(store, date, manifest))),
-            "unchanged": unchanged,
+            "unchanged": there is not None,
         },
         data_version=manifest.file(ARTIFACT).sha256,
     )
@@ -180,7 +178,7 @@ def read_centroids(store: ObjectStore, date: str, manifest: Manifest) -> NDArray
     """The published centroids, (10·m, 784) float32."""
     file = manifest.file(ARTIFACT)
     return ndarray_file.unpack_model(
-        read_file(store, prefix(date), file, max_bytes=_MAX_ARTIFACT_BYTES)
+        read_file(store, prefix(date), file, max_bytes=MAX_ARTIFACT_BYTES)
     )
 
 

@@ -12,10 +12,10 @@ from formats import digit_images, mnist_pickle, recordio
 from platform_assets.mnist import raw
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
-from platform_assets.upstream import require_manifest
+from platform_assets.upstream import already_made, require_manifest
 from resources.columns import Column
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, file_key, read_file, read_manifest
+from resources.s3_manifest import Manifest, file_key, read_file
 from resources.s3_publication import Publication
 
 CHANNELS = ("train", "validation", "test")
@@ -69,11 +69,9 @@ def extract(store: ObjectStore, date: str) -> Made:
     """
     source = require_manifest(store, raw.prefix(date), "mnist/raw")
     inputs = {file_key(raw.prefix(date), raw.FILE): source.file(raw.FILE).sha256}
-    manifest = read_manifest(store, prefix(date))
-    unchanged = (
-        manifest is not None and manifest.inputs == inputs and manifest.code_version == CODE_VERSION
-    )
-    if manifest is None or not unchanged:
+    there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
+    manifest = there
+    if manifest is None:
         compressed = read_file(
             store, raw.prefix(date), source.file(raw.FILE), max_bytes=MAX_COMPRESSED_BYTES
         )
@@ -92,7 +90,7 @@ def extract(store: ObjectStore, date: str) -> Made:
             ),
             **{f"{channel}_digits": manifest.extra["digits"][channel] for channel in CHANNELS},
             "bytes": manifest.size,
-            "unchanged": unchanged,
+            "unchanged": there is not None,
         },
         data_version=manifest.content_sha256,
     )

@@ -19,7 +19,8 @@ from platform_assets.partitions import ONE_RUN, RETRIES
 from platform_assets.upstream import UpstreamMissingError, require_manifest
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.s3_manifest import MANIFEST_NAME, Manifest, file_key, read_manifest
+from resources.s3_manifest import MANIFEST_NAME, Manifest, file_key, read_file, read_manifest
+from resources.s3_publication import Publication
 from resources.sagemaker import (
     EndpointSpec,
     Instances,
@@ -34,6 +35,7 @@ from resources.sagemaker import (
 
 CODE_VERSION = "1"
 _CLASSIFIERS = "mnist/classifiers/date="
+_FROZEN = "mnist/classifiers/sha256="
 # Few enough for one request, enough that each digit is likely among them.
 _SMOKE_DIGITS = 100
 
@@ -108,9 +110,8 @@ def reconcile(
     """
     versions = sagemaker.list_versions(endpoint.name, log=context.log)
     rolled_back = {each.version for each in versions if each.rolled_back_at}
-    candidates = approved(store)
     wanted = next(
-        (each for each in candidates if endpoint.version(each.sha256) not in rolled_back), None
+        (each for each in approved(store) if endpoint.version(each.sha256) not in rolled_back), None
     )
     if wanted is None:
         raise UpstreamMissingError(
@@ -134,13 +135,8 @@ def reconcile(
     if live and [each.version for each in serves] == [version]:
         told = {"status": live.status, "endpoint_config": live.config_name, "outcome": "unchanged"}
     else:
-        for earlier in candidates:
-            if earlier.sha256 != wanted.sha256:
-                break
-            # Equal artifacts are one version, which has one place: that of the first of them.
-            wanted = earlier
         deployment = sagemaker.deploy(
-            describe(endpoint, store, sagemaker.region, wanted),
+            describe(endpoint, sagemaker.region, wanted, freeze(store, wanted)),
             smoke=lambda invoke: prove(invoke, store, wanted),
             log=context.log,
             tags={"pipeline": "mnist", "partition": wanted.date, "run_id": context.run_id},
@@ -163,14 +159,39 @@ def approved(store: ObjectStore) -> Iterator[Approved]:
             yield Approved(date, manifest)
 
 
-def describe(endpoint: Endpoint, store: ObjectStore, region: str, wanted: Approved) -> EndpointSpec:
+def freeze(store: ObjectStore, wanted: Approved) -> str:
+    """Copy a classifier to where nothing is ever overwritten, and return its artifact's URI.
+
+    A date's own place changes when the date is made again, gate passed or not; what SageMaker
+    loads, at any later restart, must not.
+
+    Raises:
+        ObjectChangedError: The date was made again meanwhile.
+    """
+    at = f"{_FROZEN}{wanted.sha256}"
+    source = classifier.prefix(wanted.date)
+    if read_manifest(store, at) is None:
+        with Publication(store, at) as publication:
+            for file in wanted.manifest.files:
+                data = read_file(store, source, file, max_bytes=classifier.MAX_ARTIFACT_BYTES)
+                publication.put(file.name, data)
+            publication.commit(
+                partition=wanted.date,
+                rows=wanted.manifest.rows,
+                code_version=wanted.manifest.code_version,
+                inputs=wanted.manifest.inputs,
+                extra=wanted.manifest.extra,
+            )
+    return store.uri(file_key(at, classifier.ARTIFACT))
+
+
+def describe(endpoint: Endpoint, region: str, wanted: Approved, artifact_uri: str) -> EndpointSpec:
     """The endpoint that serves a classifier."""
-    artifact = file_key(classifier.prefix(wanted.date), classifier.ARTIFACT)
     return EndpointSpec(
         endpoint_name=endpoint.name,
         version=endpoint.version(wanted.sha256),
         container=ModelContainer(
-            image=builtin_image_uri("kmeans", region), model_data_url=store.uri(artifact)
+            image=builtin_image_uri("kmeans", region), model_data_url=artifact_uri
         ),
         variants=[
             Variant(

@@ -13,9 +13,9 @@ from pydantic import Field
 from platform_assets.mnist import dataset
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
-from platform_assets.upstream import require_manifest
+from platform_assets.upstream import already_made, require_manifest
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, read_manifest
+from resources.s3_manifest import Manifest
 from resources.s3_publication import Publication
 from resources.sagemaker import (
     S3Channel,
@@ -126,7 +126,7 @@ def ensure_model(
     channels = require_manifest(store, dataset.prefix(date), "mnist/dataset")
     work = describe_work(channels, config)
     digest = hashlib.sha256(repr(sorted(work.items())).encode()).hexdigest()[:16]
-    trained = read_manifest(store, prefix_of_work(digest))
+    trained = already_made(store, prefix_of_work(digest), inputs=work, code_version=CODE_VERSION)
     reused = trained is not None
     if trained is None:
         trained = train(sagemaker, store, date, config, work, digest, log=log, tags=tags)

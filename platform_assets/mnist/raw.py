@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 import dagster as dg
 from pydantic import Field
 
-from platform_assets.outcomes import DATA_VERSION_TAG, Made, failure, make_each, report
+from platform_assets.outcomes import Made, failure, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
+from platform_assets.upstream import already_made
 from resources.errors import ResourceError
 from resources.s3 import ObjectInfo, ObjectStore
-from resources.s3_manifest import file_key, read_manifest
+from resources.s3_manifest import file_key
 from resources.s3_publication import Publication
 
 FILE = "mnist.pkl.gz"
@@ -83,32 +84,20 @@ def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveRe
 def raw_mnist(
     context: dg.AssetExecutionContext, public: PublicMnist, digits_store: ObjectStore
 ) -> dg.MaterializeResult:
-    outcomes = make_each(
-        context.partition_keys, lambda date: copy_public(public, digits_store, date)
+    return report(
+        context,
+        make_each(context.partition_keys, lambda date: copy_public(public, digits_store, date)),
     )
-    seen = {made.metadata["source_etag"] for made in outcomes.values() if isinstance(made, Made)}
-    for etag in seen:
-        # What was copied was also seen: the external asset shows the version that this one has.
-        context.log_event(
-            dg.AssetObservation(
-                PUBLIC_MNIST,
-                metadata={"dagster/uri": public.uri},
-                tags={DATA_VERSION_TAG: etag},
-            )
-        )
-    return report(context, outcomes)
 
 
 def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Made:
     """Copy the public object as it is now to its date's place; nothing to do where it is there."""
     source, key = public.locate(store)
     found = source.head(key)
-    manifest = read_manifest(store, prefix(date))
     inputs = {public.uri: found.etag.strip('"')}
-    unchanged = (
-        manifest is not None and manifest.inputs == inputs and manifest.code_version == CODE_VERSION
-    )
-    if manifest is None or not unchanged:
+    there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
+    manifest = there
+    if manifest is None:
         with Publication(store, prefix(date)) as publication:
             publication.copy(FILE, source, key, etag=found.etag)
             manifest = publication.commit(
@@ -121,7 +110,7 @@ def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Made:
             "source_etag": inputs[public.uri],
             "bytes": manifest.size,
             "sha256": manifest.file(FILE).sha256,
-            "unchanged": unchanged,
+            "unchanged": there is not None,
         },
         data_version=manifest.file(FILE).sha256,
     )

@@ -97,7 +97,7 @@ def operations(paths: list[Path], receivers: set[str], pages: str) -> Iterator[s
             if name in receivers:
                 yield node.attr
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == pages:
-            yield from (arg.value for arg in node.args if isinstance(arg, ast.Constant))
+            yield from (str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))
 
 
 def methods(service: str) -> dict[str, str]:

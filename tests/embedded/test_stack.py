@@ -17,7 +17,7 @@ import psutil
 import psycopg2
 import pytest
 
-from embedded import leftovers, ports, s3
+from embedded import leftovers, ports, s3, stack
 from embedded.aws import aws_session
 from embedded.dagster_parts import ui_url
 from embedded.plan import Plan, make_plan, read_env_file
@@ -93,15 +93,19 @@ def test_up_returns_when_all_answer_and_prints_where(home: Stack) -> None:
     assert home.plan.credentials.postgres_password not in done.stdout
 
 
+def pids(running: Stack) -> dict[str, int | None]:
+    return {name: state.pid for name, (state, _) in stack.status(running.plan.home).items()}
+
+
 def test_a_second_up_says_so_and_leaves_everything_as_it_is(running: Stack) -> None:
-    before = {process.pid for process in running.alive()}
+    before = pids(running)
     begun = time.monotonic()
 
     done = running.run("up")
 
     assert done.returncode == 0
     assert "running already" in done.stdout
-    assert before <= {process.pid for process in running.alive()}
+    assert pids(running) == before
     assert time.monotonic() - begun < 15
 
 

@@ -127,7 +127,7 @@ def test_the_summary_of_every_date_is_that_of_sql(platform: Platform, table: con
 def test_one_date_after_the_other_gives_the_bytes_of_the_range(
     platform: Platform, table: connection
 ) -> None:
-    platform.run("listings", FIRST, LAST)
+    assert platform.run("listings", FIRST, LAST).success
     at_once = {each.key: each.etag for each in platform.store.list("airbnb/")}
     platform.store.delete_prefix("airbnb/")
     for day in DATES:
@@ -136,16 +136,16 @@ def test_one_date_after_the_other_gives_the_bytes_of_the_range(
 
 
 def test_a_second_run_changes_no_object(platform: Platform, table: connection) -> None:
-    platform.run("listings", FIRST, LAST)
+    assert platform.run("listings", FIRST, LAST).success
     before = {each.key: each.etag for each in platform.store.list("airbnb/")}
-    platform.run("listings", FIRST, LAST)
+    assert platform.run("listings", FIRST, LAST).success
     assert {each.key: each.etag for each in platform.store.list("airbnb/")} == before
 
 
 def test_a_run_of_a_past_date_does_not_see_the_future(
     platform: Platform, table: connection
 ) -> None:
-    platform.run("listings", FIRST, LAST)
+    assert platform.run("listings", FIRST, LAST).success
     platform.store.delete_prefix(f"{CHANGES}/date={DATES[1]}/")
     assert platform.run("listings", DATES[1]).success
     found = result(platform, CHANGES, DATES[1], "biggest_increase.json")
@@ -293,7 +293,7 @@ def republish(platform: Platform, asset: str, name: str, value: object) -> None:
 def test_the_price_change_check_fails_on_rises_that_are_not_the_biggest(
     platform: Platform, table: connection, bad: Any
 ) -> None:
-    platform.run("listings", FIRST, LAST)
+    assert platform.run("listings", FIRST, LAST).success
     rows = result(platform, CHANGES, LAST, "biggest_increase.json")
     republish(platform, CHANGES, "biggest_increase.json", bad(rows))
     assert not checks.judge_price_changes(platform.store, LAST).passed
@@ -302,7 +302,7 @@ def test_the_price_change_check_fails_on_rises_that_are_not_the_biggest(
 def test_the_summary_check_fails_when_the_groups_do_not_add_up(
     platform: Platform, table: connection
 ) -> None:
-    platform.run("listings", FIRST, LAST)
+    assert platform.run("listings", FIRST, LAST).success
     groups = result(platform, SUMMARY, LAST, "neighbourhood_summary.json")
     republish(platform, SUMMARY, "neighbourhood_summary.json", groups[1:])
     assert not checks.judge_neighbourhoods(platform.store, LAST).passed

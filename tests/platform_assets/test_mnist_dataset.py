@@ -65,9 +65,9 @@ def test_the_channels_hold_every_digit_prepared_with_its_label(platform: Platfor
 
 
 def test_the_same_object_again_changes_no_object_in_the_store(platform: Platform) -> None:
-    extract(platform, public_file())
+    assert extract(platform, public_file()).success
     before = {each.key: each.etag for each in platform.store.list("mnist/")}
-    extract(platform, public_file())
+    assert extract(platform, public_file()).success
     assert {each.key: each.etag for each in platform.store.list("mnist/")} == before
 
 
@@ -162,13 +162,31 @@ def test_a_store_that_is_down_is_a_fault_that_may_pass_and_says_so(
     assert caught.value.transient
 
 
-def test_the_intact_check_fails_when_the_copy_is_altered(platform: Platform) -> None:
-    extract(platform, public_file())
-    platform.store.put_bytes(f"{raw.prefix(DATE)}/{raw.FILE}", public_file()[:-8] + bytes(8))
-    # A run that finds nothing to copy still looks at what is there, and stops what is downstream.
-    result = platform.run("digits", DATE, assets=[RAW, DATASET])
+@pytest.mark.parametrize("at", [-8, 2000], ids=["in the trailer", "in the middle"])
+def test_the_intact_check_fails_on_an_altered_copy_and_the_next_run_repairs_it(
+    platform: Platform, at: int
+) -> None:
+    assert extract(platform, public_file()).success
+    altered = bytearray(public_file())
+    altered[at] ^= 255
+    platform.store.put_bytes(f"{raw.prefix(DATE)}/{raw.FILE}", bytes(altered))
+
+    assert not checks.judge_raw(platform.store, DATE).passed
+    assert platform.run("digits", DATE, assets=[RAW, DATASET]).success
+    assert checks.judge_raw(platform.store, DATE).passed
+
+
+def test_a_channel_that_was_removed_is_made_again(platform: Platform) -> None:
+    assert extract(platform, public_file()).success
+    platform.store.delete(f"{dataset.prefix(DATE)}/train/data.rec")
+    assert platform.run("digits", DATE, assets=[DATASET]).success
+    assert len(channel(platform, "train")[0]) == 60
+
+
+def test_a_copy_that_is_no_whole_file_stops_what_is_downstream(platform: Platform) -> None:
+    result = extract(platform, public_file()[:-3000])
     assert "intact" in failed_checks(result)
-    assert not result.asset_materializations_for_node("mnist__dataset")
+    assert not platform.materialized(DATASET)
 
 
 def with_labels(labels: NDArray[np.int64]) -> bytes:

@@ -126,7 +126,7 @@ def test_equal_digits_on_a_later_date_are_not_trained_again(
 
 
 def test_a_run_after_a_success_changes_nothing(digits: Platform) -> None:
-    digits.run("digits", DATE, config=FEW)
+    assert digits.run("digits", DATE, config=FEW).success
     before = {each.key: each.etag for each in digits.store.list("mnist/")}
     assert digits.run("digits", DATE, config=FEW).success
     assert {each.key: each.etag for each in digits.store.list("mnist/")} == before
@@ -150,6 +150,22 @@ def test_what_fails_its_gate_leaves_the_old_version_live(digits: Platform, endpo
     # Asked for by itself, where no check stands before it, the endpoint still goes by the verdict.
     assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
     assert live_config(endpoint) == config
+
+
+def test_a_date_made_again_does_not_touch_what_is_live(digits: Platform, endpoint: str) -> None:
+    assert digits.run("digits", DATE, config=FEW).success
+    client: Any = boto3.client("sagemaker")
+
+    def live_artifact() -> bytes:
+        config = client.describe_endpoint_config(EndpointConfigName=live_config(endpoint))
+        model = client.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
+        uri = model["PrimaryContainer"]["ModelDataUrl"]
+        return digits.store.get_bytes(uri.removeprefix(digits.store.uri("")), max_bytes=2**24)
+
+    before = live_artifact()
+    few = {"ops": {"mnist__model": {"config": {"clusters": 12}}}}
+    assert not digits.run("digits", DATE, config=few).success  # 12 clusters fail the gate
+    assert live_artifact() == before
 
 
 def test_without_any_approved_classifier_the_endpoint_says_what_to_do(
@@ -206,7 +222,7 @@ def other_centroids(data: bytes) -> bytes:
 def test_the_gate_fails_when_the_artifact_is_not_the_one_that_was_judged(
     digits: Platform, damage: Callable[[bytes], bytes]
 ) -> None:
-    digits.run("digits", DATE, config=FEW)
+    assert digits.run("digits", DATE, config=FEW).success
     key = f"{classifier.prefix(DATE)}/{classifier.ARTIFACT}"
     digits.store.put_bytes(key, damage(digits.store.get_bytes(key, max_bytes=2**24)))
     assert not checks.judge_classifier(digits.store, DATE).passed

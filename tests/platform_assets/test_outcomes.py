@@ -50,7 +50,8 @@ def poisoned(date: str) -> Made:
 
 
 def versions(instance: dg.DagsterInstance) -> dict[str | None, tuple[object, str | None]]:
-    records = instance.fetch_materializations(ASSET, limit=10).records
+    # Newest first: of a date's events the newest counts.
+    records = instance.fetch_materializations(ASSET, limit=20).records[::-1]
     events = [record.asset_materialization for record in records]
     return {
         event.partition: (
@@ -72,6 +73,19 @@ def test_each_date_of_a_range_shows_its_own_metadata(
     }
 
 
+def test_the_version_of_a_range_changes_with_the_bytes_of_any_of_its_dates(
+    instance: dg.DagsterInstance,
+) -> None:
+    def changed(date: str) -> Made:
+        return Made({"date": date}, data_version="other" if date == MIDDLE else f"v-{date}")
+
+    seen: list[object] = []
+    for make in (made, made, changed):
+        assert run(instance, make).success
+        seen.append(versions(instance)[FIRST][1])
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_a_single_date_has_the_data_version_of_its_bytes(instance: dg.DagsterInstance) -> None:
     assert run(instance, made, tags={"dagster/partition": MIDDLE}).success
     assert versions(instance) == {MIDDLE: (MIDDLE, f"v-{MIDDLE}")}
@@ -86,7 +100,7 @@ def test_a_date_that_fails_fails_alone_and_the_run_says_why(instance: dg.Dagster
     said = event.step_failure_data.user_failure_data
     assert said is not None
     assert said.description == (
-        f"thing failed for 1 date(s). {MIDDLE}: the rows of this day are unreadable"
+        f"thing failed for 1 date(s). {MIDDLE}: ValueError: the rows of this day are unreadable"
     )
 
 
@@ -158,4 +172,4 @@ def test_a_check_that_cannot_be_made_is_not_a_passed_one(instance: dg.DagsterIns
     (evaluation,) = result.get_asset_check_evaluations()
     assert not evaluation.passed
     assert evaluation.partition == FIRST
-    assert evaluation.description == "could not be checked: no such object"
+    assert evaluation.description == "could not be checked: FileNotFoundError: no such object"
