@@ -1,12 +1,17 @@
-"""When listings are made: every day."""
+"""When listings are made, and when it is looked whether they were: every day."""
 
 import dagster as dg
 
+from platform_assets.airbnb.checks import yesterday_is_there
 from platform_assets.airbnb.listings import listings
+
+_FRESHNESS = dg.AssetSelection.checks(yesterday_is_there)
 
 listings_job = dg.define_asset_job(
     "listings",
-    selection=dg.AssetSelection.groups("airbnb") - dg.AssetSelection.assets(listings.key),
+    selection=dg.AssetSelection.groups("airbnb")
+    - dg.AssetSelection.assets(listings.key)
+    - _FRESHNESS,
     description="Takes the day's snapshot of the listings and crunches it.",
 )
 
@@ -16,5 +21,19 @@ listings_daily = dg.build_schedule_from_partitioned_job(
     description="The day that has just ended, at 00:30 UTC.",
     hour_of_day=0,
     minute_of_hour=30,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+listings_freshness = dg.define_asset_job(
+    "listings_freshness",
+    selection=_FRESHNESS,
+    description="Looks whether the day that has just ended is published.",
+)
+
+listings_freshness_daily = dg.ScheduleDefinition(
+    name="listings_freshness_daily",
+    job=listings_freshness,
+    cron_schedule="0 6 * * *",
+    description="At 06:00 UTC, when the day's run has long ended.",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )

@@ -9,9 +9,8 @@ from jobs import airbnb as airbnb_jobs
 from jobs import housekeeping
 from jobs import mnist as mnist_jobs
 from platform_assets.airbnb import checks as airbnb_checks
+from platform_assets.airbnb.chain import airbnb_chain
 from platform_assets.airbnb.listings import ListingsTable, listings
-from platform_assets.airbnb.processed import airbnb_results
-from platform_assets.airbnb.snapshots import airbnb_snapshot
 from platform_assets.mnist import checks as mnist_checks
 from platform_assets.mnist.classifier import mnist_classifier
 from platform_assets.mnist.dataset import mnist_dataset
@@ -36,19 +35,21 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
             mnist_classifier,
             mnist_endpoint,
             listings,
-            airbnb_snapshot,
-            airbnb_results,
+            airbnb_chain,
         ],
-        asset_checks=[
-            *dg.load_asset_checks_from_modules([mnist_checks, airbnb_checks]),
-        ],
+        asset_checks=dg.load_asset_checks_from_modules([mnist_checks, airbnb_checks]),
         jobs=[
             mnist_jobs.digits_job,
             mnist_jobs.rollback_endpoint,
             mnist_jobs.teardown_endpoint,
             airbnb_jobs.listings_job,
+            airbnb_jobs.listings_freshness,
         ],
-        schedules=[mnist_jobs.digits_daily, airbnb_jobs.listings_daily],
+        schedules=[
+            mnist_jobs.digits_daily,
+            airbnb_jobs.listings_daily,
+            airbnb_jobs.listings_freshness_daily,
+        ],
         sensors=[mnist_jobs.public_digits_changed, *housekeeping.SENSORS],
         # A run is a process already; one for each step would cost seconds of imports.
         executor=dg.in_process_executor,
@@ -63,7 +64,11 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
         "public": PublicMnist(uri=env.mnist_source),
         "postgres": settings.postgres(env),
         "listings_table": ListingsTable(
-            format=env.snapshot_format, leave_out=env.leave_out, pseudonymise=env.pseudonymise
+            table=env.listings_table,
+            date_column=env.listings_date_column,
+            format=env.snapshot_format,
+            leave_out=env.leave_out,
+            pseudonymise=env.pseudonymise,
         ),
         "sagemaker": settings.sagemaker(env),
         "endpoint": Endpoint(name=env.endpoint_name, instance_type=env.instance_type),

@@ -4,10 +4,9 @@ What is made, and how, stands with the assets; nothing here knows S3, digits or 
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -30,17 +29,23 @@ class Made:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found out about one date."""
+    """What a check found out about one date; a warning stops nothing."""
 
     passed: bool
     description: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    severity: Literal["warn", "error"] = "error"
+
+    @property
+    def stops(self) -> bool:
+        """Whether a blocking check keeps what is downstream from being made."""
+        return not self.passed and self.severity == "error"
 
 
 Outcomes = Mapping[str, Made | Exception]
 
 
-def make_each(dates: Sequence[str], make: Callable[[str], Made], *, workers: int = 1) -> Outcomes:
+def make_each(dates: Sequence[str], make: Callable[[str], Made]) -> Outcomes:
     """Call `make` for every date; what it raised stands in the place of what it made."""
 
     def attempt(date: str) -> Made | Exception:
@@ -49,50 +54,57 @@ def make_each(dates: Sequence[str], make: Callable[[str], Made], *, workers: int
         except Exception as error:  # `report` names it with its date
             return error
 
-    if workers == 1:  # in this thread, where the interruption of a run is raised
-        return {date: attempt(date) for date in dates}
-    with ThreadPoolExecutor(workers) as pool:
-        return dict(zip(dates, pool.map(attempt, dates), strict=True))
+    return {date: attempt(date) for date in dates}
 
 
-def report(
-    context: dg.AssetExecutionContext, outcomes: Outcomes, *, key: dg.AssetKey | None = None
-) -> dg.MaterializeResult[Any]:
-    """Tell Dagster of each date what became of it; a date that fails, fails alone.
+def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.MaterializeResult[Any]:
+    """Tell Dagster of each date what became of it.
 
     Args:
         context: Of an asset partitioned by days.
         outcomes: What became of every date of the run.
-        key: Of which asset, where the step makes several.
 
     Returns:
-        The result to return or yield when all dates were made. Dagster writes a materialisation
-        for each date of the run from it, with that date's own metadata.
+        The result to return when all dates were made.
 
     Raises:
         dagster.Failure: When a date failed, naming each with its reason. The dates that were made
             are recorded before. A retry is allowed only where a later attempt may succeed.
     """
-    key = key or context.asset_key
-    made = {date: outcome for date, outcome in outcomes.items() if isinstance(outcome, Made)}
-    failed = {date: error for date, error in outcomes.items() if isinstance(error, Exception)}
+    results = list(materialized(context, outcomes, key=context.asset_key))
+    failed = failures_of(outcomes)
     if failed:
-        for date, error in failed.items():
-            if not _foreseen(error):
-                context.log.error(f"{date} failed unforeseen", exc_info=error)
+        log_unforeseen(context, failed)
+        raise failure(failed, of=context.asset_key) from next(iter(failed.values()))
+    (result,) = results
+    return result
+
+
+def materialized(
+    context: dg.AssetExecutionContext, outcomes: Outcomes, *, key: dg.AssetKey
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Tell Dagster of the dates that were made, each with its own metadata.
+
+    Yields:
+        Where no date of the run failed, the result from which Dagster writes a materialisation
+        for each. Otherwise nothing, since Dagster would write one for those that failed, too: the
+        events of the others are logged here.
+    """
+    made = {date: outcome for date, outcome in outcomes.items() if isinstance(outcome, Made)}
+    if len(made) == len(context.partition_keys):
         for date, outcome in made.items():
-            context.log_event(
-                dg.AssetMaterialization(
-                    asset_key=key,
-                    partition=date,
-                    metadata=outcome.metadata,
-                    tags={DATA_VERSION_TAG: outcome.data_version},
-                )
-            )
-        raise failure(failed, of=key) from next(iter(failed.values()))
+            context.add_asset_metadata(outcome.metadata, asset_key=key, partition_key=date)
+        yield dg.MaterializeResult(asset_key=key, data_version=_version(made))
+        return
     for date, outcome in made.items():
-        context.add_asset_metadata(outcome.metadata, asset_key=key, partition_key=date)
-    return dg.MaterializeResult(asset_key=key, data_version=_version(made))
+        context.log_event(
+            dg.AssetMaterialization(
+                asset_key=key,
+                partition=date,
+                metadata=outcome.metadata,
+                tags={DATA_VERSION_TAG: outcome.data_version},
+            )
+        )
 
 
 def _version(made: Mapping[str, Made]) -> dg.DataVersion:
@@ -105,6 +117,18 @@ def _version(made: Mapping[str, Made]) -> dg.DataVersion:
         return dg.DataVersion(next(iter(made.values())).data_version)
     versions = sorted(f"{date} {outcome.data_version}" for date, outcome in made.items())
     return dg.DataVersion(hashlib.sha256("\n".join(versions).encode()).hexdigest())
+
+
+def failures_of(outcomes: Outcomes) -> dict[str, Exception]:
+    """The dates that failed, with what was raised."""
+    return {date: error for date, error in outcomes.items() if isinstance(error, Exception)}
+
+
+def log_unforeseen(context: dg.AssetExecutionContext, failed: Mapping[str, Exception]) -> None:
+    """Put the traceback of what nobody foresaw into the run's log."""
+    for date, error in failed.items():
+        if not _foreseen(error):
+            context.log.error(f"{date} failed unforeseen", exc_info=error)
 
 
 def failure(failed: Mapping[str, Exception], *, of: dg.AssetKey) -> dg.Failure:
@@ -136,45 +160,87 @@ def check_each(
 ) -> dg.AssetCheckResult:
     """Verify every date of the run. Each date gets an evaluation of its own.
 
-    Dagster gives a result its partition in a run of one date only; in a run of several, each
-    date's evaluation is logged, and the result that decides over what is downstream is of all.
-
     Args:
         context: Of a check with a partitions definition.
         verify: Gives the verdict on one date; what it raises counts as a failed check that says so.
     """
-    verdicts = {date: _verdict(verify, date) for date in context.partition_keys}
-    if len(verdicts) == 1:
-        (only,) = verdicts.values()
-        return dg.AssetCheckResult(
-            passed=only.passed, description=only.description, metadata=only.metadata
-        )
-    for date, verdict in verdicts.items():
-        context.op_execution_context.log_event(
+    (spec,) = context.check_specs
+    verdicts = judge_each(context.partition_keys, verify)
+    log_evaluations(context.op_execution_context, spec.asset_key, spec.name, verdicts)
+    return check_result(spec.asset_key, spec.name, verdicts)
+
+
+def judge_each(dates: Sequence[str], verify: Callable[[str], Verdict]) -> dict[str, Verdict]:
+    """What `verify` finds of each date; a check that cannot be made is not a passed one.
+
+    Raises:
+        Exception: Whatever `verify` raises that may pass: the step is tried again.
+    """
+
+    def judge(date: str) -> Verdict:
+        try:
+            return verify(date)
+        except Exception as error:
+            if getattr(error, "transient", False):
+                raise
+            return Verdict(passed=False, description=f"could not be checked: {reason(error)}")
+
+    return {date: judge(date) for date in dates}
+
+
+def log_evaluations(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    key: dg.AssetKey,
+    check: str,
+    verdicts: Mapping[str, Verdict],
+) -> None:
+    """Log an evaluation of each of several dates.
+
+    Dagster gives a check's result its partition in a run of one date only.
+    """
+    if len(context.partition_keys) == 1:
+        return
+    for date, found in verdicts.items():
+        context.log_event(
             # Dagster's annotation lacks this event, which its own runs take.
             dg.AssetCheckEvaluation(  # pyright: ignore[reportArgumentType]
-                asset_key=context.check_specs[0].asset_key,
-                check_name=context.check_specs[0].name,
-                passed=verdict.passed,
-                description=verdict.description,
-                metadata=verdict.metadata,
+                asset_key=key,
+                check_name=check,
+                passed=found.passed,
+                description=found.description,
+                metadata=found.metadata,
+                severity=_severity(found),
                 partition=date,
             )
         )
-    bad = [
-        f"{date}: {verdict.description}" for date, verdict in verdicts.items() if not verdict.passed
-    ]
+
+
+def check_result(
+    key: dg.AssetKey, check: str, verdicts: Mapping[str, Verdict]
+) -> dg.AssetCheckResult:
+    """The result that decides over what is downstream: of the one date, or of all together."""
+    if len(verdicts) == 1:
+        (only,) = verdicts.values()
+        return dg.AssetCheckResult(
+            asset_key=key,
+            check_name=check,
+            passed=only.passed,
+            description=only.description,
+            metadata=only.metadata,
+            severity=_severity(only),
+        )
+    bad = {date: found for date, found in verdicts.items() if not found.passed}
+    said = [f"{date}: {found.description}" for date, found in bad.items()]
+    stops = any(found.stops for found in bad.values())
     return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=check,
         passed=not bad,
-        description=" ".join(bad[:5]) or f"All {len(verdicts)} dates passed.",
+        description=" ".join(said[:5]) or f"All {len(verdicts)} dates passed.",
         metadata={"dates": len(verdicts), "failed_dates": len(bad)},
+        severity=dg.AssetCheckSeverity.ERROR if stops or not bad else dg.AssetCheckSeverity.WARN,
     )
 
 
-def _verdict(verify: Callable[[str], Verdict], date: str) -> Verdict:
-    try:
-        return verify(date)
-    except Exception as error:  # a check that cannot be made is not a passed one
-        if getattr(error, "transient", False):
-            raise  # the step is tried again
-        return Verdict(passed=False, description=f"could not be checked: {reason(error)}")
+def _severity(found: Verdict) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity(found.severity.upper())

@@ -23,6 +23,7 @@ from resources.postgres_errors import (
     database_errors,
 )
 from resources.postgres_export import Exported, ExportFormat, write_csv
+from resources.postgres_profile import Profile, select_profile
 from resources.postgres_query import (
     COLUMNS_OF_TABLE,
     Extract,
@@ -75,6 +76,25 @@ class Session:
     def count(self, table: str, where: Mapping[str, object] | None = None) -> int:
         """How many rows the table has whose columns have the values of `where`."""
         return int(self._fetch(count_rows(table, where or {}), table)[0][0])
+
+    def profile(self, extract: Extract, column: str) -> Profile:
+        """The rows that `export` writes, in figures; those of `column` are a number's.
+
+        Raises:
+            DatabaseError: the database failed.
+        """
+        found = self._fetch(select_profile(extract, column), extract.table)[0]
+        rows, keys, least, median, largest, *counts = found
+        return Profile(
+            rows=rows,
+            distinct_keys=keys,
+            nulls={
+                each.name: rows - count for each, count in zip(extract.columns, counts, strict=True)
+            },
+            least=least,
+            median=median,
+            largest=largest,
+        )
 
     def export(self, extract: Extract, sink: io.RawIOBase, *, format: ExportFormat) -> Exported:  # noqa: A002 - the word everybody uses
         """Writes an extract into a raw binary stream, in bounded memory.

@@ -85,7 +85,7 @@ def select_rows(extract: Extract) -> sql.Composed:
     return sql.SQL("select {columns} from {table} as t{where} order by {order}").format(
         columns=sql.SQL(", ").join(_expression(extract, column) for column in extract.columns),
         table=table_name(extract.table),
-        where=_where(extract.where),
+        where=where_clause(extract.where),
         order=order,
     )
 
@@ -93,7 +93,7 @@ def select_rows(extract: Extract) -> sql.Composed:
 def count_rows(table: str, where: Mapping[str, object]) -> sql.Composed:
     """SELECT of the number of rows."""
     return sql.SQL("select count(*) from {table} as t{where}").format(
-        table=table_name(table), where=_where(where)
+        table=table_name(table), where=where_clause(where)
     )
 
 
@@ -152,7 +152,8 @@ def _expression(extract: Extract, column: Column) -> sql.Composed:
     )
 
 
-def _where(conditions: Mapping[str, object]) -> sql.Composable:
+def where_clause(conditions: Mapping[str, object]) -> sql.Composable:
+    """WHERE of columns that must have these values; nothing where there are no conditions."""
     if not conditions:
         return sql.SQL("")
     return sql.SQL(" where {}").format(

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     price_per_hour: dict[str, float] = Field(
         default={}, description="On-demand price of an hour by instance type, as JSON."
     )
+    listings_table: str = Field(default="listings", description="Table of the listings.")
+    listings_date_column: str = Field(
+        default="download_date", description="Its column with the day; empty if it has none."
+    )
     snapshot_format: Literal["csv", "csv.gz", "parquet"] = Field(
         default="parquet", description="Format of the listings' snapshots."
     )

@@ -1,7 +1,14 @@
-"""What must hold of listings and results, date by date; all of it stops what is downstream."""
+"""What must hold of what is published, date by date, and whether yesterday is.
+
+What a day's rows must be like before they are published stands in `quality.py`.
+"""
 
 import io
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import dagster as dg
@@ -12,35 +19,17 @@ import pyarrow.parquet as pq
 
 from platform_assets.airbnb import processed, snapshots
 from platform_assets.airbnb.listings import ListingsTable
-from platform_assets.outcomes import Verdict, check_each
+from platform_assets.outcomes import Verdict
 from platform_assets.partitions import DAILY, RETRIES
 from platform_assets.upstream import require_manifest
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, open_file, read_file
+from resources.s3_manifest import Manifest, open_file, read_file, read_manifest
 
 _MAX_RESULT_BYTES = 512 * 2**20
+_BLOCK_BYTES = 1 << 20
 _FIELDS = ("id", "first_date", "first_price", "last_date", "last_price", "price_change_per_day")
 _MOST = 5
-
-
-@dg.asset_check(
-    asset=snapshots.airbnb_snapshot,
-    name="matches_table",
-    blocking=True,
-    retry_policy=RETRIES,
-    partitions_def=DAILY,
-    description="The object has as many rows as the table has of the day, and each id once.",
-)
-def snapshot_matches_table(
-    context: dg.AssetCheckExecutionContext,
-    postgres: PostgresResource,
-    listings_table: ListingsTable,
-    listings_store: ObjectStore,
-) -> dg.AssetCheckResult:
-    return check_each(
-        context, lambda date: judge_snapshot(postgres, listings_table, listings_store, date)
-    )
 
 
 def judge_snapshot(
@@ -48,55 +37,61 @@ def judge_snapshot(
 ) -> Verdict:
     """Read the ids out of the object itself and count the table's rows anew."""
     manifest = require_manifest(store, snapshots.prefix(date), "airbnb/snapshot")
-    ids = read_ids(store, date, manifest)
+    rows, repeated = count_ids(store, date, manifest)
     with postgres.connect() as session:
-        in_table = session.count(table.table, {"download_date": date})
-    distinct = len(ids.unique())
-    found = {"rows": len(ids), "rows_in_table": in_table, "distinct_ids": distinct}
-    if not len(ids) == manifest.rows == in_table:
+        in_table = session.count(table.table, table.where(date))
+    found = {"rows": rows, "rows_in_table": in_table}
+    if not rows == manifest.rows == in_table:
         return Verdict(
             False,
-            f"The object has {len(ids)} rows, its manifest says {manifest.rows} and the table has "
+            f"The object has {rows} rows, its manifest says {manifest.rows} and the table has "
             f"{in_table} of that day: materialise the snapshot again.",
             found,
         )
-    if distinct != len(ids):
-        return Verdict(False, f"{len(ids) - distinct} rows repeat an id.", found)
+    if repeated:
+        return Verdict(False, f"{repeated} rows do not follow the id before them.", found)
     return Verdict(True, "As in the table.", found)
 
 
-def read_ids(store: ObjectStore, date: str, manifest: Manifest) -> pa.ChunkedArray:
-    """The column `id` of a snapshot, int64, whatever its format."""
+def count_ids(store: ObjectStore, date: str, manifest: Manifest) -> tuple[int, int]:
+    """How many rows a snapshot has, and how many whose id is not above that of the row before.
+
+    Rows are in the order of their ids, so that one pass in bounded memory finds repeated ones.
+    """
+    rows = wrong = 0
+    last: int | None = None
+    for batch in _id_batches(store, date, manifest):
+        ids = batch.to_numpy(zero_copy_only=False)
+        if not len(ids):
+            continue
+        rows += len(ids)
+        wrong += int(np.count_nonzero(ids[1:] <= ids[:-1])) + (last is not None and ids[0] <= last)
+        last = ids[-1]
+    return rows, wrong
+
+
+def _id_batches(store: ObjectStore, date: str, manifest: Manifest) -> Iterator[pa.Array]:
     (file,) = manifest.files
-    with open_file(store, snapshots.prefix(date), file) as stream:
+    with ExitStack() as stack:
+        plain: Any = stack.enter_context(open_file(store, snapshots.prefix(date), file))
         if file.name.endswith(".parquet"):
-            data = io.BytesIO(stream.read())
-            return pq.read_table(data, columns=["id"])["id"]
-        compression = "gzip" if file.name.endswith(".gz") else None
-        with pa.CompressedInputStream(stream, compression) if compression else stream as plain:
-            return pa_csv.read_csv(
+            # Parquet is read from its end: on disk it takes no memory.
+            seekable = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(plain, seekable, _BLOCK_BYTES)
+            batches = pq.ParquetFile(seekable).iter_batches(columns=["id"])
+        else:
+            if file.name.endswith(".gz"):
+                plain = stack.enter_context(pa.CompressedInputStream(plain, "gzip"))
+            batches = pa_csv.open_csv(
                 plain,
+                read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
                 parse_options=pa_csv.ParseOptions(newlines_in_values=True),
                 convert_options=pa_csv.ConvertOptions(
                     include_columns=["id"], column_types={"id": pa.int64()}
                 ),
-            )["id"]
-
-
-@dg.asset_check(
-    asset=processed.PRICE_CHANGES,
-    name="real_rises_and_falls",
-    blocking=True,
-    retry_policy=RETRIES,
-    partitions_def=DAILY,
-    description=(
-        "The five biggest rises and falls are real ones, in order, and those of the whole table."
-    ),
-)
-def price_changes_well_formed(
-    context: dg.AssetCheckExecutionContext, listings_store: ObjectStore
-) -> dg.AssetCheckResult:
-    return check_each(context, lambda date: judge_price_changes(listings_store, date))
+            )
+        for batch in batches:
+            yield batch.column(0)
 
 
 def judge_price_changes(store: ObjectStore, date: str) -> Verdict:
@@ -153,20 +148,6 @@ def _biggest(table: pa.Table, order: str) -> list[dict[str, Any]]:
     ]
 
 
-@dg.asset_check(
-    asset=processed.NEIGHBOURHOOD_SUMMARY,
-    name="adds_up",
-    blocking=True,
-    retry_policy=RETRIES,
-    partitions_def=DAILY,
-    description="The groups add up to the snapshot, and their quartiles are in order.",
-)
-def neighbourhood_summary_adds_up(
-    context: dg.AssetCheckExecutionContext, listings_store: ObjectStore
-) -> dg.AssetCheckResult:
-    return check_each(context, lambda date: judge_neighbourhoods(listings_store, date))
-
-
 def judge_neighbourhoods(store: ObjectStore, date: str) -> Verdict:
     """Compare the groups with the snapshot they are made of."""
     at = processed.prefix(processed.NEIGHBOURHOOD_SUMMARY, date)
@@ -184,3 +165,24 @@ def judge_neighbourhoods(store: ObjectStore, date: str) -> Verdict:
         if group["priced"] and quartiles != sorted(quartiles):
             return Verdict(False, f"A group's quartiles are not in order: {group}.")
     return Verdict(True, "Adds up.", {"groups": len(groups), "listings": listings})
+
+
+@dg.asset_check(
+    asset=snapshots.SPEC.key,
+    name="yesterday_is_there",
+    retry_policy=RETRIES,
+    description="The day that has just ended (UTC) is published and has listings.",
+)
+def yesterday_is_there(listings_store: ObjectStore) -> dg.AssetCheckResult:
+    date = DAILY.get_last_partition_key() or ""
+    manifest = read_manifest(listings_store, snapshots.prefix(date))
+    metadata = {"date": date, "rows": manifest.rows if manifest else 0}
+    if manifest is None:
+        said = f"There is no snapshot of {date}: look at the runs of listings_daily."
+    elif not manifest.rows:
+        said = f"The snapshot of {date} is empty: was the table filled that day?"
+    else:
+        said = f"{date} is there."
+    return dg.AssetCheckResult(
+        passed=bool(manifest and manifest.rows), description=said, metadata=metadata
+    )

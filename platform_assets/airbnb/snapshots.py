@@ -1,31 +1,33 @@
-"""A day's listings as one object in S3, published with a manifest that says what is in it."""
+"""A day's listings as one object in S3, published with a manifest that says what is in it.
+
+What the rows must be like to be published stands in `quality.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date as Date  # noqa: N812 - dates are text everywhere else
+from datetime import timedelta
 
 import dagster as dg
 
+from platform_assets.airbnb import quality
 from platform_assets.airbnb.listings import ListingsTable, listings
-from platform_assets.outcomes import Made, make_each, report
-from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
-from resources.postgres import PostgresResource
+from platform_assets.outcomes import Made, Verdict
+from resources.columns import compare_columns
+from resources.postgres import PostgresResource, Session
+from resources.postgres_profile import Profile
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest
+from resources.s3_manifest import Manifest, read_manifest
 from resources.s3_publication import Publication
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 PREFIX = "airbnb/listings"
 # Dates that are exported at the same time, each over connections of its own.
-_AT_ONCE = 2
+AT_ONCE = 2
 
-
-class ContractBrokenError(Exception):
-    """The table no longer has what readers rely on; nothing was published."""
-
-
-def prefix(date: str) -> str:
-    """Where a date's snapshot stands."""
-    return f"{PREFIX}/date={date}"
-
-
-@dg.asset(
+SPEC = dg.AssetSpec(
     key=["airbnb", "snapshot"],
     deps=[listings],
     group_name="airbnb",
@@ -33,62 +35,194 @@ def prefix(date: str) -> str:
     owners=["team:data-engineering"],
     description=(
         "The rows of one day as they were in one state of the table, ordered by id. A day without "
-        "rows is an empty snapshot that says so."
+        "rows is an empty snapshot that says so; a day that a check refuses is not published."
     ),
     code_version=CODE_VERSION,
-    partitions_def=DAILY,
-    backfill_policy=ONE_RUN,
-    retry_policy=RETRIES,
+    skippable=True,
 )
-def airbnb_snapshot(
-    context: dg.AssetExecutionContext,
-    postgres: PostgresResource,
-    listings_table: ListingsTable,
-    listings_store: ObjectStore,
-) -> dg.MaterializeResult:
-    outcomes = make_each(
-        context.partition_keys,
-        lambda date: snapshot(postgres, listings_table, listings_store, date),
-        workers=_AT_ONCE,
-    )
-    return report(context, outcomes)
 
 
-def snapshot(
-    postgres: PostgresResource, table: ListingsTable, store: ObjectStore, date: str
-) -> Made:
-    """Export and publish a date's rows. The same rows leave what is there as it is.
+class DayRefusedError(Exception):
+    """The day's rows are not what readers rely on; nothing was published."""
 
-    Raises:
-        ContractBrokenError: A column has gone or changed its type.
-        resources.errors.ResourceError: The database or the store failed.
+
+class DayVanishedError(Exception):
+    """The table has lost the rows of a day that is published."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a date: what was made or why not, and what each check of its rows found."""
+
+    outcome: Made | Exception
+    verdicts: dict[str, Verdict]
+
+
+def prefix(date: str) -> str:
+    """Where a date's snapshot stands."""
+    return f"{PREFIX}/date={date}"
+
+
+class Trailing:
+    """Profiles of the published days before a day; each manifest is read once."""
+
+    def __init__(self, store: ObjectStore, days: int) -> None:
+        self._store = store
+        self._days = days
+        self._known: dict[str, Profile | None] = {}
+
+    def before(self, date: str) -> list[Profile]:
+        """Those that have rows, the latest first."""
+        day = Date.fromisoformat(date)
+        dates = [(day - timedelta(n)).isoformat() for n in range(1, self._days + 1)]
+        unknown = [each for each in dates if each not in self._known]
+        if unknown:
+            with ThreadPoolExecutor(min(8, len(unknown))) as pool:
+                self._known.update(zip(unknown, pool.map(self._read, unknown), strict=True))
+        found = [self._known[each] for each in dates]
+        return [profile for profile in found if profile is not None and profile.rows]
+
+    def add(self, date: str, profile: Profile) -> None:
+        """Take note of a day that has just been published."""
+        self._known[date] = profile
+
+    def _read(self, date: str) -> Profile | None:
+        manifest = read_manifest(self._store, prefix(date))
+        return None if manifest is None else profile_of(manifest)
+
+
+def profile_of(manifest: Manifest) -> Profile | None:
+    """The profile of a published snapshot; None where it was published without one."""
+    found = manifest.extra.get("profile")
+    return None if found is None else Profile.model_validate(found)
+
+
+class Exporter:
+    """Takes the snapshots of many dates, a few at a time.
+
+    Args:
+        postgres: The database.
+        table: Which table, and what of it may leave.
+        store: Where to.
+        limits: Of what is published.
     """
-    file = f"listings.{table.format}"
-    with postgres.connect() as session, Publication(store, prefix(date)) as publication:
-        columns, differences = table.compare(session)
-        if differences.breaking:
-            raise ContractBrokenError(
-                f"The table {table.table} is not what its readers rely on: "
-                f"{differences.describe()}. Give it back, or change the contract and its readers."
+
+    def __init__(
+        self,
+        postgres: PostgresResource,
+        table: ListingsTable,
+        store: ObjectStore,
+        limits: quality.Limits,
+    ) -> None:
+        self._postgres = postgres
+        self._table = table
+        self._store = store
+        self._limits = limits
+        self._trailing = Trailing(store, limits.drift_days)
+        self._sessions: set[Session] = set()
+
+    def take(self, dates: Sequence[str], *, at_once: int = AT_ONCE) -> dict[str, Taken]:
+        """Export, judge and publish each date, ascending; a date that fails, fails alone.
+
+        A date is judged when the one before it is published or refused, so that its trailing days
+        are the same however many are exported at once.
+        """
+        taken: dict[str, Future[Taken]] = {}
+        with ThreadPoolExecutor(at_once, thread_name_prefix="snapshot") as pool:
+            try:
+                before: Future[Taken] | None = None
+                for date in dates:
+                    before = taken[date] = pool.submit(self._take, date, before)
+                return {date: future.result() for date, future in taken.items()}
+            except BaseException:  # the run is interrupted: nothing more is begun, COPYs end
+                pool.shutdown(wait=False, cancel_futures=True)
+                for session in list(self._sessions):
+                    session.cancel()
+                raise
+
+    def _take(self, date: str, before: Future[Taken] | None) -> Taken:
+        try:
+            return self._snapshot(date, before)
+        except Exception as error:  # told with its date when all dates have been tried
+            return Taken(error, {})
+
+    def _snapshot(self, date: str, before: Future[Taken] | None) -> Taken:
+        file = f"listings.{self._table.format}"
+        with self._session() as session, Publication(self._store, prefix(date)) as publication:
+            columns, differences = self._table.compare(session)
+            if differences.breaking:
+                return _refused(date, {"schema": quality.judge_schema(differences)})
+            extract = self._table.extract(columns, date)
+            exported = session.export(extract, publication.open(file), format=self._table.format)
+            profile = session.profile(extract, "price")
+            if before is not None:
+                wait([before])
+            trailing = self._trailing.before(date)
+            candidate = quality.Candidate(profile, differences, trailing)
+            verdicts = quality.judge(candidate, self._limits)
+            if any(verdict.stops for verdict in verdicts.values()):
+                return _refused(date, verdicts)
+            if not profile.rows:
+                self._refuse_to_empty(date)
+            published = publication.commit(
+                partition=date,
+                rows=exported.rows,
+                columns=exported.columns,
+                code_version=CODE_VERSION,
+                extra={"profile": profile.model_dump()},
             )
-        extract = table.extract(columns, date)
-        exported = session.export(extract, publication.open(file), format=table.format)
-        published = publication.commit(
-            partition=date,
-            rows=exported.rows,
-            columns=exported.columns,
-            code_version=CODE_VERSION,
-        )
-    return Made(
-        metadata={
+        self._trailing.add(date, profile)
+        metadata = {
             **_described(published.manifest),
             "dagster/uri": published.uri + file,
             "new_columns": [column.name for column in differences.new],
-            "left_out": table.leave_out,
+            "left_out": self._table.leave_out,
             "unchanged": not published.changed,
-        },
-        data_version=published.manifest.content_sha256,
-    )
+        }
+        return Taken(Made(metadata, data_version=published.manifest.content_sha256), verdicts)
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with self._postgres.connect() as session:
+            self._sessions.add(session)
+            try:
+                yield session
+            finally:
+                self._sessions.discard(session)
+
+    def _refuse_to_empty(self, date: str) -> None:
+        there = read_manifest(self._store, prefix(date))
+        if there is not None and there.rows:
+            raise DayVanishedError(
+                f"The table {self._table.table} has no rows of {date} any more, of which "
+                f"{there.rows} are published: load the day again, or delete "
+                f"{self._store.uri(prefix(date))}/ if they are to be gone."
+            )
+
+
+def judge_published(
+    store: ObjectStore, table: ListingsTable, limits: quality.Limits, dates: Sequence[str]
+) -> dict[str, dict[str, Verdict]]:
+    """Judge snapshots that are there, as the next export would: date → check → verdict."""
+    trailing = Trailing(store, limits.drift_days)
+    verdicts: dict[str, dict[str, Verdict]] = {}
+    for date in dates:
+        manifest = read_manifest(store, prefix(date))
+        profile = profile_of(manifest) if manifest else None
+        if manifest is None or profile is None:
+            said = f"There is no snapshot with a profile of {date}: materialise it first."
+            verdicts[date] = {name: Verdict(False, said) for name in quality.CHECKS}
+        else:
+            differences = compare_columns(table.exported_contract, manifest.columns)
+            candidate = quality.Candidate(profile, differences, trailing.before(date))
+            verdicts[date] = quality.judge(candidate, limits)
+    return verdicts
+
+
+def _refused(date: str, verdicts: dict[str, Verdict]) -> Taken:
+    reasons = [f"{name}: {each.description}" for name, each in verdicts.items() if each.stops]
+    said = f"Nothing was published of {date}. {' '.join(reasons)}"
+    return Taken(DayRefusedError(said), verdicts)
 
 
 def _described(manifest: Manifest) -> dict[str, object]:

@@ -14,6 +14,7 @@ from resources.sagemaker import SageMakerResource
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+CHECKS = "checks_alone"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,29 @@ class Platform:
                 raise_on_error=False,
             )
         )
+
+    def check(
+        self, first: str, last: str, checks: list[tuple[str, str]]
+    ) -> dg.ExecuteInProcessResult:
+        """Evaluate checks (asset, name) over a range of dates, and make nothing."""
+        keys = [dg.AssetCheckKey(dg.AssetKey(asset.split("/")), name) for asset, name in checks]
+        selected = dg.AssetSelection.checks(*keys)
+        return (
+            dg.Definitions.merge(
+                build_defs(), dg.Definitions(jobs=[dg.define_asset_job(CHECKS, selected)])
+            )
+            .resolve_job_def(CHECKS)
+            .execute_in_process(
+                instance=self.instance,
+                tags={RANGE_START: first, RANGE_END: last},
+                raise_on_error=False,
+            )
+        )
+
+    def materializations(self, asset: str) -> int:
+        """How often any date of an asset was materialised."""
+        key = dg.AssetKey(asset.split("/"))
+        return len(self.instance.fetch_materializations(key, limit=10_000).records)
 
     def materialized(self, asset: str) -> set[str]:
         """The dates of an asset that Dagster has as materialised."""

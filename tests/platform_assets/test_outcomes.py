@@ -30,11 +30,10 @@ def run(
     instance: dg.DagsterInstance,
     make: Callable[[str], Made],
     tags: dict[str, str] = RANGE,
-    workers: int = 1,
 ) -> dg.ExecuteInProcessResult:
     @dg.asset(key=ASSET, partitions_def=DAILY, backfill_policy=ONE_RUN)
     def thing(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        return report(context, make_each(context.partition_keys, make, workers=workers))
+        return report(context, make_each(context.partition_keys, make))
 
     return dg.materialize([thing], instance=instance, tags=tags, raise_on_error=False)
 
@@ -63,11 +62,8 @@ def versions(instance: dg.DagsterInstance) -> dict[str | None, tuple[object, str
     }
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_each_date_of_a_range_shows_its_own_metadata(
-    instance: dg.DagsterInstance, workers: int
-) -> None:
-    assert run(instance, made, workers=workers).success
+def test_each_date_of_a_range_shows_its_own_metadata(instance: dg.DagsterInstance) -> None:
+    assert run(instance, made).success
     assert {date: said[0] for date, said in versions(instance).items()} == {
         date: date for date in (FIRST, MIDDLE, LAST)
     }

@@ -1,0 +1,174 @@
+"""Several assets of one step: a date that fails drops out, and Dagster hears which and why."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import dagster as dg
+import pytest
+
+from platform_assets.chain import Chain
+from platform_assets.outcomes import Made, Outcomes, Verdict
+from platform_assets.partitions import DAILY, ONE_RUN
+
+DATES = ["2026-01-01", "2026-01-02", "2026-01-03"]
+FIRST, MIDDLE, LAST = DATES
+RANGE = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
+RAW, DERIVED = dg.AssetKey("raw"), dg.AssetKey("derived")
+
+
+class PassingError(Exception):
+    """A fault that passes by itself."""
+
+    transient: ClassVar[bool] = True
+
+
+class Rig:
+    """A step of two assets, whose dates fail as a test says.
+
+    Attributes:
+        failing: Date → what making `raw` raises.
+        verdicts: Date → what the check of `raw` finds; passed where nothing is said.
+        derived_of: The dates that `derived` was asked to be made of, an entry for each attempt.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.failing: dict[str, Exception] = {}
+        self.verdicts: dict[str, Verdict] = {}
+        self.derived_of: list[list[str]] = []
+
+    def run(self, tags: dict[str, str] = RANGE, **more: Any) -> dg.ExecuteInProcessResult:
+        @dg.multi_asset(
+            specs=[
+                dg.AssetSpec(RAW, skippable=True),
+                dg.AssetSpec(DERIVED, deps=[RAW], skippable=True),
+            ],
+            check_specs=[
+                dg.AssetCheckSpec("sound", asset=RAW, blocking=True, partitions_def=DAILY)
+            ],
+            can_subset=True,
+            partitions_def=DAILY,
+            backfill_policy=ONE_RUN,
+            retry_policy=dg.RetryPolicy(max_retries=1),
+        )
+        def both(context: dg.AssetExecutionContext) -> Iterator[Any]:
+            chain = Chain(context)
+            if chain.wants(RAW):
+                yield from chain.made(RAW, self._raw(chain.dates()))
+            if chain.wants(RAW, "sound"):
+                good = Verdict(True, "sound")
+                found = {date: self.verdicts.get(date, good) for date in chain.dates(RAW)}
+                yield from chain.checked(RAW, "sound", found)
+            if chain.wants(DERIVED):
+                self.derived_of.append(chain.dates(RAW))
+                yield from chain.made(DERIVED, {d: made(d) for d in chain.dates(RAW)})
+            chain.finish()
+
+        @dg.asset(deps=[DERIVED], partitions_def=DAILY, backfill_policy=ONE_RUN)
+        def after() -> None: ...
+
+        return dg.materialize(
+            [both, after], instance=self.instance, tags=tags, raise_on_error=False, **more
+        )
+
+    def _raw(self, dates: list[str]) -> Outcomes:
+        return {date: self.failing.get(date) or made(date) for date in dates}
+
+    def materialized(self, key: dg.AssetKey) -> list[str]:
+        return sorted(self.instance.get_materialized_partitions(key))
+
+
+def made(date: str) -> Made:
+    return Made({"date": date}, data_version=f"v-{date}")
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    with dg.instance_for_test() as instance:
+        yield Rig(instance)
+
+
+def said(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = result.get_step_failure_events()
+    assert event.step_failure_data.user_failure_data is not None
+    return event.step_failure_data.user_failure_data.description or ""
+
+
+def test_a_range_without_failures_makes_what_is_downstream_of_the_step_too(rig: Rig) -> None:
+    assert rig.run().success
+    assert rig.materialized(RAW) == rig.materialized(DERIVED) == DATES
+    assert rig.materialized(dg.AssetKey("after")) == DATES
+
+
+def test_a_date_that_fails_drops_out_and_the_others_go_all_the_way(rig: Rig) -> None:
+    rig.failing = {MIDDLE: ValueError("unreadable")}
+    result = rig.run()
+    assert rig.materialized(RAW) == rig.materialized(DERIVED) == [FIRST, LAST]
+    assert said(result) == f"1 of 3 date(s) failed. {MIDDLE}: raw: ValueError: unreadable"
+
+
+def test_a_date_that_a_blocking_check_refuses_drops_out(rig: Rig) -> None:
+    rig.verdicts = {MIDDLE: Verdict(False, "three rows repeat an id")}
+    result = rig.run()
+    assert rig.materialized(RAW) == DATES  # it was made before it was looked at
+    assert rig.materialized(DERIVED) == [FIRST, LAST]
+    assert said(result) == f"1 of 3 date(s) failed. {MIDDLE}: raw: sound: three rows repeat an id"
+
+
+def test_a_warning_stops_nothing_and_shows_on_its_date(rig: Rig) -> None:
+    rig.verdicts = {MIDDLE: Verdict(False, "odd", severity="warn")}
+    result = rig.run()
+    assert result.success
+    assert rig.materialized(DERIVED) == DATES
+    by_date = {each.partition: each for each in result.get_asset_check_evaluations()}
+    assert {date: by_date[date].passed for date in DATES} == {
+        FIRST: True,
+        MIDDLE: False,
+        LAST: True,
+    }
+    assert by_date[MIDDLE].severity is dg.AssetCheckSeverity.WARN
+
+
+def test_every_date_is_judged_by_itself_in_a_range(rig: Rig) -> None:
+    rig.verdicts = {MIDDLE: Verdict(False, "bad")}
+    found = {each.partition: each.passed for each in rig.run().get_asset_check_evaluations()}
+    assert found == {FIRST: True, MIDDLE: False, LAST: True, None: False}
+
+
+def test_a_single_date_has_its_evaluation_and_version(rig: Rig) -> None:
+    result = rig.run(tags={"dagster/partition": LAST})
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert evaluation.partition == LAST
+    (event,) = result.asset_materializations_for_node("both")[:1]
+    assert (event.tags or {})["dagster/data_version"] == f"v-{LAST}"
+
+
+def test_equal_reasons_are_told_once(rig: Rig) -> None:
+    rig.failing = dict.fromkeys(DATES, ValueError("the engine is gone"))
+    expected = "3 of 3 date(s) failed. 2026-01-01, 2026-01-02, 2026-01-03: raw: ValueError: "
+    assert said(rig.run()) == expected + "the engine is gone"
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        pytest.param(PassingError("busy"), 2, id="may pass: tried again"),
+        pytest.param(ValueError("wrong"), 1, id="will not pass: not tried again"),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(rig: Rig, error: Exception, attempts: int) -> None:
+    rig.failing = {MIDDLE: error}
+    assert not rig.run().success
+    assert len(rig.derived_of) == attempts
+
+
+def test_dagsters_ui_shows_which_dates_failed(rig: Rig) -> None:
+    rig.failing = {MIDDLE: ValueError("unreadable")}
+    rig.run()
+    for key in (RAW, DERIVED):
+        found = rig.instance.get_status_by_partition(key, DATES, DAILY) or {}
+        assert {date: found[date].name for date in DATES if found[date]} == {
+            FIRST: "MATERIALIZED",
+            MIDDLE: "FAILED",
+            LAST: "MATERIALIZED",
+        }

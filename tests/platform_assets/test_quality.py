@@ -1,0 +1,134 @@
+"""Judgements on a day's profile: what passes, what is odd, and what is not published."""
+
+import math
+from typing import Any
+
+import pytest
+
+from platform_assets.airbnb.quality import Candidate, Limits, judge
+from resources.columns import Column, ColumnDifferences, Retyped
+from resources.postgres_profile import Profile
+
+AS_EXPECTED = ColumnDifferences((), (), ())
+PRICE = Column(name="price", type="double")
+
+
+def profile(**changed: Any) -> Profile:
+    """A usual day of 1,000 rows."""
+    usual: dict[str, Any] = {
+        "rows": 1000,
+        "distinct_keys": 1000,
+        "nulls": {"id": 0, "neighbourhood": 0, "room_type": 0, "price": 100, "last_review": 300},
+        "least": 0.0,
+        "median": 120.0,
+        "largest": 900.0,
+    }
+    return Profile(**{**usual, **changed})
+
+
+def nulls(**counts: int) -> dict[str, int]:
+    return {**profile().nulls, **counts}
+
+
+def days(count: int, **changed: Any) -> list[Profile]:
+    """Usual days before it, which differ a little."""
+    return [profile(rows=1000 + n % 3, **changed) for n in range(count)]
+
+
+def outcome(
+    check: str,
+    today: Profile,
+    trailing: list[Profile] | None = None,
+    differences: ColumnDifferences = AS_EXPECTED,
+    **limits: Any,
+) -> str:
+    before = days(14) if trailing is None else trailing
+    found = judge(Candidate(today, differences, before), Limits(**limits))[check]
+    return "passed" if found.passed else found.severity
+
+
+@pytest.mark.parametrize(
+    ("check", "today", "expected"),
+    [
+        pytest.param("unique_ids", profile(), "passed", id="each id once"),
+        pytest.param("unique_ids", profile(distinct_keys=999), "error", id="an id twice"),
+        pytest.param("null_rates", profile(), "passed", id="a tenth without a price"),
+        pytest.param(
+            "null_rates", profile(nulls=nulls(price=501)), "warn", id="half without a price"
+        ),
+        pytest.param(
+            "null_rates", profile(nulls=nulls(price=901)), "error", id="nearly all without a price"
+        ),
+        pytest.param(
+            "null_rates", profile(nulls=nulls(room_type=1)), "error", id="a row without a room type"
+        ),
+        pytest.param(
+            "null_rates", profile(nulls=nulls(last_review=1000)), "passed", id="never reviewed"
+        ),
+        pytest.param("price_range", profile(), "passed", id="a price of 0 is one"),
+        pytest.param("price_range", profile(least=-1.0), "error", id="a price below 0"),
+        pytest.param("price_range", profile(largest=math.nan), "error", id="a price of NaN"),
+        pytest.param("price_range", profile(largest=math.inf), "error", id="an infinite price"),
+        pytest.param("price_range", profile(largest=110_000.0), "passed", id="as published"),
+        pytest.param("price_range", profile(largest=200_001.0), "warn", id="a very high price"),
+        pytest.param("price_range", profile(largest=1e8), "error", id="a price beyond reason"),
+        pytest.param(
+            "price_range", profile(least=None, largest=None, median=None), "passed", id="no prices"
+        ),
+        pytest.param("volume_drift", profile(), "passed", id="as many rows as ever"),
+        pytest.param("volume_drift", profile(rows=1140), "passed", id="14 % more rows"),
+        pytest.param("volume_drift", profile(rows=840), "warn", id="16 % fewer rows"),
+        pytest.param("volume_drift", profile(rows=499), "error", id="less than half the rows"),
+        pytest.param("volume_drift", profile(rows=1600), "error", id="60 % more rows"),
+        pytest.param("price_drift", profile(median=130.0), "passed", id="8 % dearer"),
+        pytest.param("price_drift", profile(median=140.0), "warn", id="17 % dearer"),
+        pytest.param("price_drift", profile(median=1.2), "error", id="in another unit"),
+    ],
+)
+def test_a_day_is_judged_by_its_figures(check: str, today: Profile, expected: str) -> None:
+    assert outcome(check, today) == expected
+
+
+def test_a_day_without_rows_is_odd_but_published() -> None:
+    empty = profile(rows=0, distinct_keys=0, nulls={}, least=None, median=None, largest=None)
+    found = judge(Candidate(empty, AS_EXPECTED, days(14)), Limits())
+    assert not any(verdict.stops for verdict in found.values())
+    assert not found["volume_drift"].passed
+
+
+def test_too_few_days_before_it_are_nothing_to_compare_with() -> None:
+    assert outcome("volume_drift", profile(rows=10), days(6)) == "passed"
+    assert outcome("volume_drift", profile(rows=10), days(7)) == "error"
+
+
+def test_one_odd_day_among_the_trailing_ones_does_not_move_the_measure() -> None:
+    trailing = [*days(13), profile(rows=10)]
+    assert outcome("volume_drift", profile(), trailing) == "passed"
+    assert outcome("volume_drift", profile(rows=499), trailing) == "error"
+
+
+def test_a_market_that_moves_a_lot_may_move_on() -> None:
+    trailing = [profile(rows=1000 + 300 * (n % 3)) for n in range(14)]
+    assert outcome("volume_drift", profile(rows=1700), trailing) == "passed"
+    assert outcome("volume_drift", profile(rows=1700)) == "error"
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        (AS_EXPECTED, "passed"),
+        (ColumnDifferences((), (), (PRICE,)), "passed"),
+        (ColumnDifferences((PRICE,), (), ()), "error"),
+        (ColumnDifferences((), (Retyped("price", "double", "string"),), ()), "error"),
+    ],
+    ids=["as expected", "a new column", "a missing column", "another type"],
+)
+def test_only_what_breaks_readers_breaks_the_schema(
+    differences: ColumnDifferences, expected: str
+) -> None:
+    assert outcome("schema", profile(), differences=differences) == expected
+
+
+def test_a_run_with_other_limits_lets_a_day_through() -> None:
+    assert outcome("volume_drift", profile(rows=400)) == "error"
+    assert outcome("volume_drift", profile(rows=400), drift_block=50) == "warn"
