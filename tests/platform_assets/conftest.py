@@ -122,7 +122,7 @@ def platform(
     }
     for name, value in own.items():
         monkeypatch.setenv(name, value)
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield Platform(instance, {**environment, **own}, ObjectStore(bucket=bucket))
 
 

@@ -1,0 +1,135 @@
+"""Run workers of the listings, killed at random moments: what is left, and what a re-run makes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from datetime import date, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from embedded import s3, seed_listings
+from resources.docker import DockerResource
+from resources.s3 import ObjectStore
+from resources.s3_manifest import MANIFEST_NAME, verify
+from tests.containers import containers_left, engine, number_cruncher_image
+from tests.platform_assets.conftest import Platform
+
+DATES = [(date(2026, 3, 1) + timedelta(n)).isoformat() for n in range(5)]
+CHECKOUT = Path(__file__).resolve().parents[2]
+# Enough for the suite's time; a longer series has been run by the environment variable.
+KILLS = int(os.environ.get("PLATFORM_TEST_KILLS", "6"))
+SEED = int(os.environ.get("PLATFORM_TEST_SEED", "20261125"))
+
+
+class Workers:
+    """Forks run workers of the platform, one after the other."""
+
+    def __init__(self, env: Mapping[str, str], log: Path) -> None:
+        with log.open("wb") as sink:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "tests.platform_assets.run_worker"],
+                cwd=CHECKOUT,
+                env={**os.environ, **env},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+            )
+
+    def start(self, job: str) -> int:
+        """Start a run over all dates; returns the worker's process id."""
+        assert self._server.stdin is not None
+        self._server.stdin.write(f"{job} {DATES[0]} {DATES[-1]}\n")
+        self._server.stdin.flush()
+        return self._line()
+
+    def end(self) -> int:
+        """Wait for the worker's end; returns its exit code."""
+        return self._line()
+
+    def close(self) -> None:
+        self._server.communicate(timeout=60)
+
+    def _line(self) -> int:
+        assert self._server.stdout is not None
+        return int(self._server.stdout.readline())
+
+
+@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.docker), "process"])
+def mode(request: pytest.FixtureRequest) -> str:
+    if request.param == "docker":
+        number_cruncher_image()
+    return request.param
+
+
+@pytest.fixture
+def workers(platform: Platform, mode: str, tmp_path: Path) -> Iterator[Workers]:
+    own = {"PLATFORM_CRUNCHER": mode, "PLATFORM_CRUNCHER_NETWORK": "host"}
+    opened = Workers({**platform.env, **own}, tmp_path / "workers.log")
+    yield opened
+    opened.close()
+
+
+def objects(store: ObjectStore) -> dict[str, str]:
+    return {each.key: each.etag for each in store.list("airbnb/")}
+
+
+def half_published(store: ObjectStore) -> list[str]:
+    """What is wrong with anything that counts as published."""
+    prefixes = [
+        key.removesuffix(f"/{MANIFEST_NAME}")
+        for key in objects(store)
+        if key.endswith(f"/{MANIFEST_NAME}")
+    ]
+    return [problem for prefix in prefixes for problem in verify(store, prefix)]
+
+
+def crunchers_of(bucket: str) -> list[int]:
+    """Child processes that crunch the numbers of this test, by the environment they were given."""
+    found: list[int] = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if "numbercruncher" in command and bucket in str(process.info["environ"]):
+            found.append(process.pid)
+    return found
+
+
+def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes(
+    platform: Platform, workers: Workers, mode: str
+) -> None:
+    store = platform.store
+    seed_listings.seed(platform.env["PLATFORM_POSTGRES_DSN"], DATES, places=300)
+    began = time.monotonic()
+    workers.start("listings")
+    assert workers.end() == 0
+    longest = time.monotonic() - began
+    expected = objects(store)
+    dice = random.Random(SEED)
+    killed = 0
+    for _ in range(KILLS):
+        if dice.random() < 0.7:  # else the next run finds what the killed one left
+            store.delete_prefix(dice.choice(["airbnb/", "airbnb/price_changes/"]))
+        worker = workers.start("listings")
+        time.sleep(dice.uniform(0, longest))
+        os.kill(worker, signal.SIGKILL)
+        killed += workers.end() == -signal.SIGKILL
+        assert half_published(store) == []
+    assert killed > KILLS / 3, f"of {KILLS} kills only {killed} came in time (seed {SEED})"
+    if mode == "docker":
+        # What the sensor does, told that no run of these is under way.
+        DockerResource(mode="docker").sweep(lambda run: True)
+        with closing(engine()) as client:
+            assert containers_left(client, "numbercruncher") == []
+    workers.start("listings")
+    assert workers.end() == 0
+    assert objects(store) == expected
+    uploads = s3.client(platform.env).list_multipart_uploads(Bucket=store.bucket)
+    assert not uploads.get("Uploads")
+    assert crunchers_of(store.bucket) == []
