@@ -5,8 +5,10 @@ import importlib
 import json
 import pkgutil
 import sys
+from contextlib import ExitStack
 
 import benchmarks
+from benchmarks import services
 from benchmarks.harness import Benchmark, BenchmarkError, measure
 
 
@@ -33,12 +35,18 @@ def main() -> int:
         )
         return 2
     failed = False
-    for name in names:
-        try:
-            print(json.dumps(measure(available[name])), flush=True)
-        except BenchmarkError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            failed = True
+    with ExitStack() as stack:
+        environment: dict[str, str] | None = None
+        for name in names:
+            benchmark = available[name]
+            try:
+                if benchmark.services and environment is None:
+                    environment = stack.enter_context(services.running())
+                told = measure(benchmark, (environment or {}) if benchmark.services else {})
+                print(json.dumps(told), flush=True)
+            except BenchmarkError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                failed = True
     return int(failed)
 
 

@@ -1,9 +1,11 @@
 """Measuring two sides of a comparison, each in a fresh child process.
 
 A side is a command that prints one JSON object as its last line: `seconds`, the time of the work
-itself without imports and input, and `result`, a digest of what came out, which must be the same
-on both sides. Its peak is that of the whole process. Nothing large is imported here: on Linux a
-child's peak begins at its parent's size.
+itself without imports and input; `result`, a digest or a number that tells what came out; and
+anything else that is worth printing, such as `cpu_s` (`sides/stopwatch.py` says all of these). Its
+peak is that of its largest process; where the work is in a server or in several processes at once
+the side says `peak_mb` itself. Nothing large is imported here: on Linux a child's peak begins at
+its parent's size.
 """
 
 import json
@@ -19,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "benchmarks"
 SIDES = ROOT / "benchmarks" / "sides"
 _KILOBYTES = 1 if sys.platform == "linux" else 1 / 1024
+_NOTHING: Mapping[str, str] = {}
+Scalar = str | float
 
 
 class BenchmarkError(Exception):
@@ -41,7 +45,10 @@ class Benchmark:
         name: As given on the command line.
         reference_name: What the reference is, for people.
         rounds: How often each side runs; the best time and the highest peak count.
-        same_result: Whether the results of both sides must be equal.
+        tolerance: By what fraction of the reference's the results, which are numbers then, may
+            differ; 0 means that they must be equal, None that they are not compared.
+        services: Whether S3, Postgres and SageMaker must run; both sides find them in their
+            environment, by the names of the env file.
     """
 
     name: str
@@ -49,16 +56,18 @@ class Benchmark:
     ours: Side
     reference: Side
     rounds: int = 3
-    same_result: bool = True
+    tolerance: float | None = 0.0
+    services: bool = False
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run of a side took."""
+    """What one run of a side took, and what else it said."""
 
     seconds: float
     peak_mb: float
-    result: str
+    result: Scalar
+    more: Mapping[str, Scalar]
 
 
 def script(name: str, *arguments: str) -> Side:
@@ -74,8 +83,15 @@ def script_in(environment: str, requirements: Sequence[str], name: str, *argumen
     )
 
 
-def measure(benchmark: Benchmark) -> dict[str, str | float]:
+def measure(benchmark: Benchmark, services: Mapping[str, str] = _NOTHING) -> dict[str, Scalar]:
     """Runs both sides in turn and compares their best.
+
+    Args:
+        benchmark: What to run.
+        services: Environment of the services that the benchmark asks for.
+
+    Returns:
+        What is printed; what else a side said stands there as `ours_…` and `reference_…`.
 
     Raises:
         BenchmarkError: A side failed, or the results differ.
@@ -83,25 +99,24 @@ def measure(benchmark: Benchmark) -> dict[str, str | float]:
     ours: list[Measured] = []
     reference: list[Measured] = []
     for _ in range(benchmark.rounds):
-        ours.append(run(benchmark.ours))
-        reference.append(run(benchmark.reference))
-    results = {measured.result for measured in [*ours, *reference]}
-    if benchmark.same_result and len(results) > 1:
-        raise BenchmarkError(f"the sides did not do the same work: {sorted(results)}")
-    ours_s = min(measured.seconds for measured in ours)
-    reference_s = min(measured.seconds for measured in reference)
+        ours.append(run(benchmark.ours, services))
+        reference.append(run(benchmark.reference, services))
+    _compare(benchmark, [each.result for each in ours], [each.result for each in reference])
+    best, other = (min(side, key=lambda each: each.seconds) for side in (ours, reference))
     return {
         "name": benchmark.name,
-        "ours_s": round(ours_s, 4),
-        "reference_s": round(reference_s, 4),
-        "ratio": round(reference_s / ours_s, 2),
-        "ours_peak_mb": round(max(measured.peak_mb for measured in ours), 1),
-        "reference_peak_mb": round(max(measured.peak_mb for measured in reference), 1),
+        "ours_s": round(best.seconds, 4),
+        "reference_s": round(other.seconds, 4),
+        "ratio": round(other.seconds / best.seconds, 2),
+        "ours_peak_mb": round(max(each.peak_mb for each in ours), 1),
+        "reference_peak_mb": round(max(each.peak_mb for each in reference), 1),
         "reference": benchmark.reference_name,
+        **{f"ours_{key}": value for key, value in best.more.items()},
+        **{f"reference_{key}": value for key, value in other.more.items()},
     }
 
 
-def run(side: Side) -> Measured:
+def run(side: Side, services: Mapping[str, str] = _NOTHING) -> Measured:
     """One run of a side in a fresh process.
 
     Raises:
@@ -114,7 +129,7 @@ def run(side: Side) -> Measured:
     with output.open("w+b") as file:
         output.unlink()
         child = subprocess.Popen(
-            command, stdout=file, cwd=ROOT, env={**os.environ, **side.environment}
+            command, stdout=file, cwd=ROOT, env={**os.environ, **services, **side.environment}
         )
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -123,7 +138,27 @@ def run(side: Side) -> Measured:
     if child.returncode or not lines:
         raise BenchmarkError(f"{' '.join(command)} ended with {child.returncode}")
     said = json.loads(lines[-1])
-    return Measured(said["seconds"], usage.ru_maxrss * _KILOBYTES / 1024, said["result"])
+    seconds, result = said.pop("seconds"), said.pop("result")
+    peak_mb = said.pop("peak_mb", usage.ru_maxrss * _KILOBYTES / 1024)
+    return Measured(seconds, peak_mb, result, said)
+
+
+def _compare(benchmark: Benchmark, ours: Sequence[Scalar], reference: Sequence[Scalar]) -> None:
+    if benchmark.tolerance is None:
+        return
+    expected = reference[0]
+
+    def same(result: Scalar) -> bool:
+        if not benchmark.tolerance:
+            return result == expected
+        allowed = benchmark.tolerance * abs(float(expected))
+        return abs(float(result) - float(expected)) <= allowed
+
+    if not all(same(result) for result in (*ours, *reference)):
+        raise BenchmarkError(
+            f"the sides did not do the same work: ours made {list(ours)}, "
+            f"the reference {list(reference)}"
+        )
 
 
 def _python_with(name: str, requirements: Sequence[str]) -> Path:

@@ -1,5 +1,6 @@
 """The benchmarks' harness: what it measures, and that it does not compare apples with pears."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -17,8 +18,9 @@ def side(program: str) -> Side:
     return Side(lambda: [sys.executable, "-c", program])
 
 
-def says(seconds: float, result: str = "same", before: str = "") -> Side:
-    return side(f"{before}\nprint('chatter')\nprint({json.dumps(json.dumps({'seconds': seconds, 'result': result}))})")  # fmt: skip # noqa: E501
+def says(seconds: float, result: str | float = "same", before: str = "", **more: float) -> Side:
+    told = json.dumps({"seconds": seconds, "result": result, **more})
+    return side(f"{before}\nprint('chatter')\nprint({told!r})")
 
 
 MEASURING = """
@@ -49,6 +51,44 @@ def test_a_benchmark_tells_times_their_ratio_and_the_peaks() -> None:
 def test_sides_that_made_different_things_are_not_compared() -> None:
     with pytest.raises(BenchmarkError, match="same work"):
         harness.measure(Benchmark("b", "r", says(1, "a"), says(1, "b"), rounds=1))
+
+
+def test_numbers_may_differ_by_the_tolerance_and_no_more() -> None:
+    def within(tolerance: float) -> Benchmark:
+        return Benchmark("b", "r", says(1, 101.0), says(1, 100.0), rounds=1, tolerance=tolerance)
+
+    assert harness.measure(within(0.02))["ratio"] == 1.0
+    with pytest.raises(BenchmarkError, match="same work"):
+        harness.measure(within(0.005))
+
+
+def test_what_else_a_side_says_is_printed_and_its_own_peak_counts() -> None:
+    ours = says(2.0, cpu_s=0.5, peak_mb=7.0)
+    told = harness.measure(Benchmark("b", "r", ours, says(1.0, p50_ms=3), rounds=1))
+    assert (told["ours_cpu_s"], told["ours_peak_mb"], told["reference_p50_ms"]) == (0.5, 7.0, 3)
+
+
+def test_both_sides_get_the_services_environment() -> None:
+    program = """import json, os
+print(json.dumps({"seconds": 1, "result": os.environ["AWS_ENDPOINT_URL_S3"]}))"""
+    benchmark = Benchmark("b", "r", side(program), side(program), rounds=1, services=True)
+    assert harness.run(benchmark.ours, {"AWS_ENDPOINT_URL_S3": "there"}).result == "there"
+    assert harness.measure(benchmark, {"AWS_ENDPOINT_URL_S3": "there"})["name"] == "b"
+
+
+def test_the_stopwatch_counts_the_work_of_children_as_cpu_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(harness.SIDES))
+    stopwatch = importlib.import_module("stopwatch")
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    with stopwatch.Stopwatch() as watch:
+        subprocess.run([sys.executable, "-c", busy], check=True)
+    watch.say("done", rows=5)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["result"], told["rows"]) == ("done", 5)
+    assert told["cpu_s"] >= 0.3
+    assert told["seconds"] == watch.seconds >= 0.3
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(3)", "pass"], ids=["fails", "is silent"])
