@@ -22,6 +22,8 @@ CACHE = ROOT / ".cache" / "benchmarks"
 SIDES = ROOT / "benchmarks" / "sides"
 _KILOBYTES = 1 if sys.platform == "linux" else 1 / 1024
 _NOTHING: Mapping[str, str] = {}
+# For numeric libraries; variables that they read when they are loaded.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 Scalar = str | float
 
 
@@ -70,10 +72,10 @@ class Measured:
     more: Mapping[str, Scalar]
 
 
-def script(name: str, *arguments: str) -> Side:
+def script(name: str, *arguments: str, **environment: str) -> Side:
     """A side that runs with our own Python."""
     command = [sys.executable, str(SIDES / name), *arguments]
-    return Side(lambda: command, {"PYTHONPATH": str(ROOT)})
+    return Side(lambda: command, {"PYTHONPATH": str(ROOT), **environment})
 
 
 def script_in(environment: str, requirements: Sequence[str], name: str, *arguments: str) -> Side:

@@ -24,4 +24,4 @@ def compare(encode: Callable[[IO[bytes], np.ndarray, np.ndarray], None]) -> None
         digest = hashlib.sha256()
         while block := file.read(2**20):
             digest.update(block)
-    watch.say(digest.hexdigest())
+    watch.say(digest.hexdigest(), input_mb=round(features.nbytes / 2**20, 1))

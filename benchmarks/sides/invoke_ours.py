@@ -1,0 +1,90 @@
+"""A plain boto3 client and an endpoint of the services' SageMaker, made for this run.
+
+RecordIO goes in and JSON comes back, as the platform's API asks; both are written and read within
+what is timed.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+from invoke_input import BATCH, Matrix, centroids, digits, measure
+from numpy.typing import NDArray
+
+from embedded import stack
+from embedded.home import Home
+from formats import ndarray_file, recordio
+
+SINGLES = 10_000
+_IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
+
+
+@contextmanager
+def endpoint() -> Iterator[str]:
+    """The name of an endpoint in service that answers by `centroids()`."""
+    name = f"bench-{secrets.token_hex(4)}"
+    bucket, key = os.environ["PLATFORM_BUCKET"], f"{name}/model.tar.gz"
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=ndarray_file.pack_model(centroids()))
+    sagemaker: Any = boto3.client("sagemaker")
+    sagemaker.create_model(
+        ModelName=name,
+        PrimaryContainer={"Image": _IMAGE, "ModelDataUrl": f"s3://{bucket}/{key}"},
+        ExecutionRoleArn=os.environ["PLATFORM_SAGEMAKER_ROLE_ARN"],
+    )
+    instance = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=name,
+        ProductionVariants=[{"VariantName": "AllTraffic", "ModelName": name, **instance}],
+    )
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    sagemaker.get_waiter("endpoint_in_service").wait(
+        EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+    try:
+        yield name
+    finally:
+        sagemaker.delete_endpoint(EndpointName=name)
+
+
+def main() -> None:
+    """Measures, and says how much memory the server held before and after."""
+    runtime: Any = boto3.client("sagemaker-runtime")
+    with endpoint() as name:
+
+        def nearest(points: Matrix) -> NDArray[np.intp]:
+            answer = runtime.invoke_endpoint(
+                EndpointName=name,
+                Body=b"".join(recordio.encode(points)),
+                ContentType="application/x-recordio-protobuf",
+                Accept="application/json",
+            )
+            found = json.loads(answer["Body"].read())["predictions"]
+            return np.array([each["closest_cluster"] for each in found]).astype(np.intp)
+
+        for _ in range(20):
+            nearest(digits(BATCH))
+        before = _server_mb()
+        watch, digest, figures = measure(nearest, SINGLES)
+        after = _server_mb()
+    watch.say(
+        digest,
+        **figures,
+        peak_mb=max(before, after),
+        server_before_mb=round(before, 1),
+        server_after_mb=round(after, 1),
+    )
+
+
+def _server_mb() -> float:
+    """Memory of the SageMaker and its children, shared pages in proportion."""
+    home = Home(Path(os.environ["PLATFORM_HOME"]))
+    return stack.status(home)["sagemaker"][1] / 2**20
+
+
+main()
