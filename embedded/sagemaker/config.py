@@ -114,7 +114,8 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
         parallel_jobs=int(number("PARALLEL_JOBS", cores, 1)),
         job_limit=int(number("JOB_LIMIT", Config.job_limit, 1)),
         training_memory_mb=int(number("TRAINING_MEMORY_MB", Config.training_memory_mb, 64)),
-        serving_memory_mb=int(number("SERVING_MEMORY_MB", Config.serving_memory_mb, 64)),
+        # Python and NumPy take nearly 70 MB before the first request.
+        serving_memory_mb=int(number("SERVING_MEMORY_MB", Config.serving_memory_mb, 128)),
         invoke_seconds=number("INVOKE_SECONDS", Config.invoke_seconds, 0.1),
         faults=env.get(_PREFIX + "FAULTS", ""),
     )

@@ -112,10 +112,8 @@ class Endpoints:
                 await asyncio.to_thread(self._refuse, name)
                 continue
             chosen, fleet = _choose(live, variant, name)
-            child = fleet.child(chosen)
-            assert child is not None  # noqa: S101 - weights and children have the same variants
             try:
-                return chosen, await child.invoke(body, content_type, accept)
+                return chosen, await fleet.child(chosen).invoke(body, content_type, accept)
             except (ChildLostError, JobFailure) as error:
                 _log.warning("endpoint %s: %s (attempt %d)", name, error, attempt)
         raise AwsError("ServiceUnavailable", "The service is currently unavailable.", 503)
@@ -155,14 +153,19 @@ class Endpoints:
             return
         if document.get("_live") and name not in self._live:
             await self._revive(name, document["_live"])
+            if name not in self._live:
+                return
         if document.get("_pending"):
             await self._deploy(name, document)
         elif document["EndpointStatus"] in ("Updating", "RollingBack"):
-            await self._apply_weights(name)
+            await self._apply_weights(name, document["_live"])
 
     async def _revive(self, name: str, snapshot: Document) -> None:
-        """Serves again what was served before the server ended; S3 may come up after us."""
-        while name not in self._live:
+        """Serves again what was served before the server ended; S3 may come up after us.
+
+        Gives up when there is news: an endpoint that cannot serve can still be deleted.
+        """
+        while name not in self._live and not self._workers[name].news:
             try:
                 fleet = await self._raise_fleet(snapshot)
                 self._live[name] = _Live(fleet, _weights(snapshot, "Current"))
@@ -248,8 +251,13 @@ class Endpoints:
 
         await asyncio.to_thread(self._store.update, _KIND, name, change)
 
-    async def _apply_weights(self, name: str) -> None:
+    async def _apply_weights(self, name: str, snapshot: Document) -> None:
         await asyncio.sleep(self._config.endpoint_seconds)
+        try:
+            await self._live[name].fleet.scale(_instances(snapshot))
+        except JobFailure as failure:
+            await self._settle(name, str(failure))
+            return
 
         def change(document: Document) -> str:
             for variant in document["_live"]["variants"]:
@@ -277,7 +285,7 @@ class Endpoints:
     async def _raise_fleet(self, snapshot: Document) -> Fleet:
         models = await asyncio.to_thread(self._fetch, snapshot)
         fleet = Fleet(self._config, models)
-        await fleet.start()
+        await fleet.scale(_instances(snapshot))
         return fleet
 
     def _fetch(self, snapshot: Document) -> dict[str, Path]:
@@ -319,6 +327,12 @@ def _meet(asked: Mapping[str, float], fault: str, reason: str) -> None:
 
 def _weights(snapshot: Document, which: str) -> dict[str, float]:
     return {each["VariantName"]: each[f"{which}Weight"] for each in snapshot["variants"]}
+
+
+def _instances(snapshot: Document) -> dict[str, int]:
+    """Variant to number of instances; a serverless variant has one process."""
+    variants: list[Document] = snapshot["variants"]
+    return {each["VariantName"]: each.get("DesiredInstanceCount", 1) for each in variants}
 
 
 def _choose(live: _Live, variant: str | None, name: str) -> tuple[str, Fleet]:

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,16 @@ class Answer:
 
 
 class ServingChild:
-    """One variant's process."""
+    """One instance's process.
+
+    Attributes:
+        variant: The variant it serves.
+        requests: How many it has or are waiting for it.
+    """
 
     def __init__(self, config: Config, variant: str, model: Path) -> None:
         self.variant = variant
+        self.requests = 0
         self._config = config
         self._model = model
         self._turn = asyncio.Lock()
@@ -90,29 +97,36 @@ class ServingChild:
             ChildLostError: The process died or went silent while it had the request.
             JobFailure: It could not be replaced.
         """
-        async with self._turn:
-            if self._closed:
-                raise ChildLostError(f"variant {self.variant} is being replaced")
-            if self._process is None or self._process.poll() is not None:
-                await self._end()
-                await self.start()
-            try:
-                return await asyncio.wait_for(
-                    self._ask(body, content_type, accept), self._config.invoke_seconds
-                )
-            except (TimeoutError, ChildLostError, OSError) as error:
-                await self._end()
-                raise ChildLostError(f"variant {self.variant} did not answer") from error
-            except asyncio.CancelledError:
-                # The caller hung up: the answer that is under way belongs to nobody.
-                await self._end()
-                raise
+        self.requests += 1
+        try:
+            async with self._turn:
+                return await self._in_turn(body, content_type, accept)
+        finally:
+            self.requests -= 1
 
     async def close(self) -> None:
         """Ends the process once the request it has is answered."""
         async with self._turn:
             self._closed = True
             await self._end()
+
+    async def _in_turn(self, body: bytes, content_type: str, accept: str) -> Answer:
+        if self._closed:
+            raise ChildLostError(f"variant {self.variant} is being replaced")
+        if self._process is None or self._process.poll() is not None:
+            await self._end()
+            await self.start()
+        try:
+            return await asyncio.wait_for(
+                self._ask(body, content_type, accept), self._config.invoke_seconds
+            )
+        except (TimeoutError, ChildLostError, OSError) as error:
+            await self._end()
+            raise ChildLostError(f"variant {self.variant} did not answer") from error
+        except asyncio.CancelledError:
+            # The caller hung up: the answer that is under way belongs to nobody.
+            await self._end()
+            raise
 
     async def _ask(self, body: bytes, content_type: str, accept: str) -> Answer:
         assert self._writer is not None  # noqa: S101 - set by start()
@@ -146,34 +160,44 @@ class ServingChild:
 
 
 class Fleet:
-    """The children of one snapshot."""
+    """The children of one snapshot: one for each instance, as far as the machine has cores."""
 
-    def __init__(self, config: Config, models: dict[str, Path]) -> None:
-        self._children = {
-            variant: ServingChild(config, variant, path) for variant, path in models.items()
-        }
+    def __init__(self, config: Config, models: Mapping[str, Path]) -> None:
+        self._config = config
+        self._models = models
+        self._children: dict[str, list[ServingChild]] = {variant: [] for variant in models}
 
-    async def start(self) -> None:
-        """Starts all children; on a failure none is left running.
+    async def scale(self, instances: Mapping[str, int]) -> None:
+        """Starts or ends children until each variant has as many as asked; all or none start.
 
         Raises:
             JobFailure: The first child that could not start.
         """
-        results = await asyncio.gather(
-            *(child.start() for child in self._children.values()), return_exceptions=True
-        )
+        new: list[ServingChild] = []
+        spare: list[ServingChild] = []
+        for variant, children_now in self._children.items():
+            wanted = max(1, min(instances.get(variant, 1), os.cpu_count() or 1))
+            spare += children_now[wanted:]
+            missing = range(len(children_now), wanted)
+            new += [ServingChild(self._config, variant, self._models[variant]) for _ in missing]
+        results = await asyncio.gather(*(child.start() for child in new), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
-                await self.close()
+                await asyncio.gather(*(child.close() for child in new))
                 raise result
+        for variant, children_now in self._children.items():
+            kept = [child for child in children_now if child not in spare]
+            self._children[variant] = kept + [child for child in new if child.variant == variant]
+        await asyncio.gather(*(child.close() for child in spare))
 
-    def child(self, variant: str) -> ServingChild | None:
-        """The child of a variant."""
-        return self._children.get(variant)
+    def child(self, variant: str) -> ServingChild:
+        """The child of a variant that has least to do."""
+        return min(self._children[variant], key=lambda child: child.requests)
 
     async def close(self) -> None:
         """Ends all children, each after the request it has."""
-        await asyncio.gather(*(child.close() for child in self._children.values()))
+        everyone = [child for of_variant in self._children.values() for child in of_variant]
+        await asyncio.gather(*(child.close() for child in everyone))
 
 
 def unhealthy(variant: str, detail: str) -> str:

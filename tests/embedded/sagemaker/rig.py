@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ import psutil
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.model import OperationModel
+from botocore.validate import ParamValidator
 from numpy.typing import NDArray
 
 from formats import recordio
@@ -168,13 +170,15 @@ class Server:
             aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
             region_name=env["AWS_DEFAULT_REGION"],
         )
-        return session.client(
+        client = session.client(
             service,
             endpoint_url=url,
             config=Config(
                 retries={"total_max_attempts": 1, "mode": "standard"}, parameter_validation=False
             ),
         )
+        client.meta.events.register("after-call.*.*", hold_against_the_model)
+        return client
 
     @cached_property
     def sagemaker(self) -> Any:
@@ -234,6 +238,47 @@ class Server:
         )
         rows = json.loads(answer["Body"].read())["predictions"]
         return [int(row["closest_cluster"]) for row in rows]
+
+
+# The model calls it required, but AWS leaves it out as long as there is none.
+_AS_AWS_DOES = {'Missing required parameter in input: "ModelArtifacts"'}
+
+
+def hold_against_the_model(
+    http_response: Any, parsed: dict[str, Any], model: OperationModel, **_: Any
+) -> None:
+    """Every answer that any test gets has what AWS's service model says it has, and no other."""
+    if http_response.status_code >= 300 or model.service_model.service_name == "s3":
+        return
+    answer = {key: value for key, value in parsed.items() if key != "ResponseMetadata"}
+    if model.output_shape is None:
+        assert not answer
+        return
+    report = ParamValidator().validate(answer, model.output_shape)
+    wrong = set(report.generate_report().splitlines()) - _AS_AWS_DOES
+    assert not wrong, f"{model.name}: {wrong}"
+    strange = list(beyond(model.output_shape, answer, model.name))
+    if model.service_model.protocol == "json":
+        # botocore drops what the model lacks; the bytes tell.
+        strange += beyond(model.output_shape, json.loads(http_response.content), model.name)
+    assert not strange, strange
+
+
+def beyond(shape: Any, value: Any, at: str) -> Iterator[str]:
+    """Where a value has members or words that its shape does not know."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if shape.type_name == "map":
+                yield from beyond(shape.value, each, f"{at}.{key}")
+            elif key in shape.members:
+                yield from beyond(shape.members[key], each, f"{at}.{key}")
+            else:
+                yield f"{at}.{key} is not in the model"
+    elif isinstance(value, list):
+        for each in value:
+            yield from beyond(shape.member, each, f"{at}[]")
+    elif getattr(shape, "enum", None) and value not in shape.enum:
+        yield f"{at} is {value!r}, not one of {shape.enum}"
 
 
 def refusal(call: Callable[[], object]) -> Any:

@@ -1,8 +1,10 @@
 """Endpoints: who answers, in which form, and what an update, a failure or a deletion changes."""
 
 import json
+import os
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -376,13 +378,88 @@ def test_recordio_answers_are_recordio() -> None:
     assert recordio.decode(body)[0].shape == (2, SIDE)
 
 
-def test_the_servers_memory_stays_flat_over_many_requests(server: Server, endpoint: str) -> None:
+def test_the_memory_stays_flat_over_many_requests(server: Server, endpoint: str) -> None:
+    """The server's and that of the processes behind it."""
     assert server.process is not None
     process = psutil.Process(server.process.pid)
+    family = [process, *process.children()]
+
+    def held() -> int:
+        return sum(each.memory_info().rss for each in family if each.is_running())
+
     for _ in range(300):
         invoked(server, endpoint)
-    before = process.memory_info().rss
+    before = held()
     for _ in range(1000):
         invoked(server, endpoint)
-    assert process.memory_info().rss - before < 4 * 1024 * 1024
+    assert held() - before < 4 * 1024 * 1024
     assert process.memory_info().rss < 150 * 1024 * 1024
+
+
+def serving(server: Server) -> set[psutil.Process]:
+    assert server.process is not None
+    children = psutil.Process(server.process.pid).children()
+    return {each for each in children if "embedded.sagemaker.serving" in each.cmdline()}
+
+
+def test_instances_are_processes_that_answer_side_by_side(server: Server, flipped: str) -> None:
+    """As many as the variant has instances and the machine cores."""
+    cores = os.cpu_count() or 1
+    before = serving(server)
+    many = {**variant(flipped), "InitialInstanceCount": cores + 1}
+    name = server.deploy(unique("many"), many)
+    children = serving(server) - before
+    assert len(children) == cores
+    idle = {child: child.cpu_times().user for child in children}
+    body = as_recordio(np.zeros((50_000, SIDE), np.float32))
+
+    def ask(_: int) -> None:
+        server.runtime.invoke_endpoint(
+            EndpointName=name, ContentType=RECORDIO, Accept="text/csv", Body=body
+        )
+
+    with ThreadPoolExecutor(2 * cores) as pool:
+        list(pool.map(ask, range(4 * cores)))
+    assert all(child.cpu_times().user > idle[child] for child in children)
+
+    fewer = [{"VariantName": "AllTraffic", "DesiredInstanceCount": 1}]
+    server.sagemaker.update_endpoint_weights_and_capacities(
+        EndpointName=name, DesiredWeightsAndCapacities=fewer
+    )
+    server.in_service(name)
+    assert len(serving(server) - before) == 1
+    assert server.predict(name, origin()) == [1]
+    server.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_a_serving_process_has_limits_of_time_and_memory(own_server: Server, store: str) -> None:
+    """One that hangs is replaced under the request; one without memory says so and serves on."""
+    own_server.extra = {
+        **own_server.extra,
+        "EMBEDDED_SAGEMAKER_INVOKE_SECONDS": "1",
+        "EMBEDDED_SAGEMAKER_SERVING_MEMORY_MB": "128",
+    }
+    own_server.start()
+    own_server.s3.put_object(
+        Bucket=store,
+        Key="limits/model.tar.gz",
+        Body=ndarray_file.pack_model(np.eye(1000, SIDE, dtype=np.float32)),
+    )
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{store}/limits/model.tar.gz"}
+    own_server.sagemaker.create_model(
+        ModelName="m", PrimaryContainer=container, ExecutionRoleArn=ROLE
+    )
+    name = own_server.deploy("c", variant("m"))
+    # Distances of 50,000 points to a thousand centroids are 200 MB.
+    body = as_recordio(np.zeros((50_000, SIDE), np.float32))
+    answer = refusal(
+        lambda: own_server.runtime.invoke_endpoint(
+            EndpointName=name, ContentType=RECORDIO, Body=body
+        )
+    )
+    assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 500)
+    assert "needs more memory" in answer["OriginalMessage"]
+    (hung,) = serving(own_server)
+    hung.suspend()
+    assert own_server.predict(name, np.eye(1, SIDE, dtype=np.float32)) == [0]
+    assert hung not in serving(own_server)

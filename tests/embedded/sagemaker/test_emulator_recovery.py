@@ -1,6 +1,7 @@
 """`kill -9` of the server or of a child: what was acknowledged holds, and nothing is left over."""
 
 import random
+import shutil
 import time
 
 import psutil
@@ -118,6 +119,29 @@ def test_an_endpoint_that_was_being_made_is_finished_after_a_kill(
     own_server.start()
     own_server.in_service("e")
     assert len(once_ready(own_server, "e")) == 10
+
+
+def test_an_endpoint_whose_model_is_lost_says_so_and_can_be_deleted(
+    own_server: Server, trained: str
+) -> None:
+    """After a restart without its own copy it waits for S3, and does not bar its deletion."""
+    own_server.start()
+    own_server.sagemaker.create_model(
+        ModelName="m",
+        PrimaryContainer={"Image": IMAGE, "ModelDataUrl": trained},
+        ExecutionRoleArn=ROLE,
+    )
+    endpoint = own_server.deploy("c", variant("m"))
+    own_server.kill()
+    shutil.rmtree(own_server.data_dir / "endpoints")
+    own_server.extra = {**own_server.extra, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+    own_server.start()
+    with pytest.raises(own_server.runtime.exceptions.ModelNotReadyException):
+        own_server.predict(endpoint, blobs(1)[0])
+    own_server.sagemaker.delete_endpoint(EndpointName=endpoint)
+    own_server.sagemaker.get_waiter("endpoint_deleted").wait(
+        EndpointName=endpoint, WaiterConfig={"Delay": 0.2, "MaxAttempts": 150}
+    )
 
 
 def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, store: str) -> None:

@@ -194,6 +194,20 @@ def test_stop_ends_a_running_job_within_seconds(server: Server, store: str) -> N
     assert "FailureReason" not in found
 
 
+def test_jobs_run_side_by_side_and_one_too_many_waits(own_server: Server, store: str) -> None:
+    own_server.extra = {**own_server.extra, "EMBEDDED_SAGEMAKER_PARALLEL_JOBS": "2"}
+    own_server.start()
+    for name in ("one", "two"):
+        own_server.sagemaker.create_training_job(**long_job(name, store))
+    for name in ("one", "two"):
+        own_server.until(name, "Training")
+    own_server.sagemaker.create_training_job(**long_job("three", store))
+    for name, status in (("one", "Training"), ("two", "Training"), ("three", "Starting")):
+        assert own_server.until(name, "InProgress")["SecondaryStatus"] == status
+    own_server.sagemaker.stop_training_job(TrainingJobName="one")
+    own_server.until("three", "Training")
+
+
 def test_a_job_beyond_its_time_is_stopped(server: Server, store: str) -> None:
     name = unique("slow")
     limit = {"MaxRuntimeInSeconds": 1}
