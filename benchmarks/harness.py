@@ -130,9 +130,7 @@ def run(side: Side, services: Mapping[str, str] = _NOTHING) -> Measured:
     CACHE.mkdir(parents=True, exist_ok=True)
     with output.open("w+b") as file:
         output.unlink()
-        child = subprocess.Popen(
-            command, stdout=file, cwd=ROOT, env={**os.environ, **services, **side.environment}
-        )
+        child = subprocess.Popen(command, stdout=file, cwd=ROOT, env=_environment(services, side))
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         file.seek(0)
@@ -143,6 +141,13 @@ def run(side: Side, services: Mapping[str, str] = _NOTHING) -> Measured:
     seconds, result = said.pop("seconds"), said.pop("result")
     peak_mb = said.pop("peak_mb", usage.ru_maxrss * _KILOBYTES / 1024)
     return Measured(seconds, peak_mb, result, said)
+
+
+def _environment(services: Mapping[str, str], side: Side) -> dict[str, str]:
+    """What a side finds; where services are given, nothing of the user's that leads elsewhere."""
+    foreign = ("AWS_", "PLATFORM_") if services else ()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**kept, **services, **side.environment}
 
 
 def _compare(benchmark: Benchmark, ours: Sequence[Scalar], reference: Sequence[Scalar]) -> None:

@@ -68,8 +68,12 @@ def test_what_else_a_side_says_is_printed_and_its_own_peak_counts() -> None:
     assert (told["ours_cpu_s"], told["ours_peak_mb"], told["reference_p50_ms"]) == (0.5, 7.0, 3)
 
 
-def test_both_sides_get_the_services_environment() -> None:
+def test_both_sides_get_the_services_environment_and_not_the_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "of the user")
     program = """import json, os
+assert "AWS_PROFILE" not in os.environ
 print(json.dumps({"seconds": 1, "result": os.environ["AWS_ENDPOINT_URL_S3"]}))"""
     benchmark = Benchmark("b", "r", side(program), side(program), rounds=1, services=True)
     assert harness.run(benchmark.ours, {"AWS_ENDPOINT_URL_S3": "there"}).result == "there"
