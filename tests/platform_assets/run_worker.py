@@ -1,7 +1,8 @@
 """Run workers for tests that kill them: `python -m tests.platform_assets.run_worker`.
 
-Imports the platform once and forks a worker for each line `JOB FIRST LAST` of standard input. Says
-the worker's process id, and when it has ended, its exit code: 0 where the run was a success.
+Imports the platform once and forks a worker for each line `RUN_ID JOB FIRST LAST` of standard
+input. Says the worker's process id, and when it has ended, its exit code: 0 where the run was a
+success.
 """
 
 import os
@@ -13,7 +14,7 @@ from platform_assets.definitions import build_defs
 from tests.platform_assets.conftest import RANGE_END, RANGE_START
 
 
-def work(job: str, first: str, last: str) -> int:
+def work(run_id: str, job: str, first: str, last: str) -> int:
     """Run a job over a range of dates, in a session of its own as Dagster's run workers are."""
     os.setsid()
     with dg.DagsterInstance.ephemeral() as instance:
@@ -23,6 +24,7 @@ def work(job: str, first: str, last: str) -> int:
             .execute_in_process(
                 instance=instance,
                 tags={RANGE_START: first, RANGE_END: last},
+                run_id=run_id,
                 raise_on_error=False,
             )
         )

@@ -84,7 +84,7 @@ def made(date: str) -> Made:
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield Rig(instance)
 
 
