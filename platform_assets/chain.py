@@ -4,7 +4,6 @@ Dagster skips all that is downstream of a step that failed, whichever dates it f
 assets of a chain are made by one step, a date that fails, fails alone.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,11 +13,11 @@ from platform_assets.outcomes import (
     Outcomes,
     Verdict,
     check_result,
+    failure,
     failures_of,
     log_evaluations,
     log_unforeseen,
     materialized,
-    reason,
 )
 
 
@@ -69,39 +68,13 @@ class Chain:
                 self._failed.setdefault((key, date), error)
         if verdicts and self.wants(key, check):
             log_evaluations(self._context, key, check, verdicts)
-            yield check_result(key, check, verdicts)
+            yield check_result(self._context, key, check, verdicts)
 
     def finish(self) -> None:
         """End the step.
 
         Raises:
-            dagster.Failure: Dates dropped out; it names each with its reason. A retry is allowed
-                only where a later attempt may succeed.
+            dagster.Failure: Dates dropped out; it names each with its reason.
         """
-        if not self._failed:
-            return
-        dates: dict[str, list[str]] = defaultdict(list)
-        for (key, date), error in self._failed.items():
-            dates[f"{key.to_user_string()}: {reason(error)}"].append(date)
-        said = [f"{_spelled(days)}: {why}" for why, days in dates.items()]
-        count = len({date for _, date in self._failed})
-        raise dg.Failure(
-            description=(
-                f"{count} of {len(self._context.partition_keys)} date(s) failed. "
-                + " ".join(said[:5])
-                + (" …" if len(said) > 5 else "")
-            ),
-            metadata={
-                "failed": {
-                    f"{date} {key.to_user_string()}": reason(error)
-                    for (key, date), error in self._failed.items()
-                }
-            },
-            allow_retries=any(
-                getattr(error, "transient", False) for error in self._failed.values()
-            ),
-        ) from next(iter(self._failed.values()))
-
-
-def _spelled(dates: list[str]) -> str:
-    return ", ".join(dates) if len(dates) < 4 else f"{len(dates)} dates from {dates[0]} on"
+        if self._failed:
+            raise failure(self._failed)

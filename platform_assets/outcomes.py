@@ -4,14 +4,25 @@ What is made, and how, stands with the assets; nothing here knows S3, digits or 
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import dagster as dg
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 
 # The public tag under which Dagster reads a data version off a materialisation.
 DATA_VERSION_TAG = "dagster/data_version"
+ATTEMPTS = 3
+WAIT = wait_exponential_jitter(initial=5, max=60, jitter=5)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,44 @@ class Verdict:
 Outcomes = Mapping[str, Made | Exception]
 
 
+def persistently(
+    dates: Sequence[str],
+    make: Callable[[Sequence[str]], Mapping[str, _T]],
+) -> dict[str, _T]:
+    """Call `make` for all dates, and again for those alone whose error may pass by itself.
+
+    Dagster's own retries begin the whole step again, and do so for a run that is cancelled, too.
+
+    Args:
+        dates: What to make.
+        make: Gives each date what came of it, errors among them; such as know of themselves that
+            they may pass (`transient`) are tried again, with backoff and jitter.
+    """
+    found: dict[str, _T] = {}
+
+    def passing() -> list[str]:
+        return [date for date, each in found.items() if getattr(each, "transient", False)]
+
+    def attempt() -> bool:
+        found.update(make(passing() or dates))
+        return bool(passing())
+
+    def say(state: RetryCallState) -> None:
+        dg.get_dagster_logger().warning(
+            f"{spelled(passing())} failed for a reason that may pass: tried again in "
+            f"{state.upcoming_sleep:.0f} s. {found[passing()[0]]}"
+        )
+
+    Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=WAIT,
+        retry=retry_if_result(bool),
+        retry_error_callback=lambda _: None,
+        before_sleep=say,
+    )(attempt)
+    return found
+
+
 def make_each(dates: Sequence[str], make: Callable[[str], Made]) -> Outcomes:
     """Call `make` for every date; what it raised stands in the place of what it made."""
 
@@ -54,7 +103,7 @@ def make_each(dates: Sequence[str], make: Callable[[str], Made]) -> Outcomes:
         except Exception as error:  # `report` names it with its date
             return error
 
-    return {date: attempt(date) for date in dates}
+    return persistently(dates, lambda some: {date: attempt(date) for date in some})
 
 
 def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.MaterializeResult[Any]:
@@ -69,13 +118,13 @@ def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.Material
 
     Raises:
         dagster.Failure: When a date failed, naming each with its reason. The dates that were made
-            are recorded before. A retry is allowed only where a later attempt may succeed.
+            are recorded before.
     """
     results = list(materialized(context, outcomes, key=context.asset_key))
     failed = failures_of(outcomes)
     if failed:
         log_unforeseen(context, failed)
-        raise failure(failed, of=context.asset_key) from next(iter(failed.values()))
+        raise failure({(context.asset_key, date): error for date, error in failed.items()})
     (result,) = results
     return result
 
@@ -131,19 +180,24 @@ def log_unforeseen(context: dg.AssetExecutionContext, failed: Mapping[str, Excep
             context.log.error(f"{date} failed unforeseen", exc_info=error)
 
 
-def failure(failed: Mapping[str, Exception], *, of: dg.AssetKey) -> dg.Failure:
-    """One failure that names every date that failed, with its reason.
-
-    Errors that know of themselves that they may pass (`transient`) allow Dagster to try again.
-    """
-    reasons = [f"{date}: {reason(error)}" for date, error in failed.items()]
-    head = f"{of.to_user_string()} failed for {len(failed)} date(s). "
+def failure(failed: Mapping[tuple[dg.AssetKey, str], Exception]) -> dg.Failure:
+    """One failure that names every asset and date that failed, each reason once."""
+    dates: dict[str, list[str]] = defaultdict(list)
+    for (key, date), error in failed.items():
+        dates[f"{key.to_user_string()}: {reason(error)}"].append(date)
+    count = len({date for _, date in failed})
+    said = [f"{spelled(days)}: {why}" for why, days in dates.items()]
     return dg.Failure(
-        description=head + " ".join(reasons[:5]) + (" …" if len(reasons) > 5 else ""),
-        metadata={"failed": {date: reason(error) for date, error in failed.items()}},
-        # What was made is found again, so a retry costs only what failed.
-        allow_retries=any(getattr(error, "transient", False) for error in failed.values()),
+        description=f"{count} date(s) failed. {' '.join(said[:5])}" + " …" * (len(said) > 5),
+        metadata={"failed": {why: ", ".join(days) for why, days in dates.items()}},
+        # What may pass was tried again already.
+        allow_retries=False,
     )
+
+
+def spelled(dates: Sequence[str]) -> str:
+    """A few dates by name, many by their number."""
+    return ", ".join(dates) if len(dates) < 4 else f"{len(dates)} dates from {dates[0]} on"
 
 
 def reason(error: Exception) -> str:
@@ -167,25 +221,25 @@ def check_each(
     (spec,) = context.check_specs
     verdicts = judge_each(context.partition_keys, verify)
     log_evaluations(context.op_execution_context, spec.asset_key, spec.name, verdicts)
-    return check_result(spec.asset_key, spec.name, verdicts)
+    return check_result(context.op_execution_context, spec.asset_key, spec.name, verdicts)
 
 
 def judge_each(dates: Sequence[str], verify: Callable[[str], Verdict]) -> dict[str, Verdict]:
-    """What `verify` finds of each date; a check that cannot be made is not a passed one.
+    """What `verify` finds of each date; a check that cannot be made is not a passed one."""
 
-    Raises:
-        Exception: Whatever `verify` raises that may pass: the step is tried again.
-    """
-
-    def judge(date: str) -> Verdict:
+    def attempt(date: str) -> Verdict | Exception:
         try:
             return verify(date)
         except Exception as error:
-            if getattr(error, "transient", False):
-                raise
-            return Verdict(passed=False, description=f"could not be checked: {reason(error)}")
+            return error
 
-    return {date: judge(date) for date in dates}
+    found = persistently(dates, lambda some: {date: attempt(date) for date in some})
+    return {
+        date: Verdict(False, f"could not be checked: {reason(each)}")
+        if isinstance(each, Exception)
+        else each
+        for date, each in found.items()
+    }
 
 
 def log_evaluations(
@@ -194,32 +248,46 @@ def log_evaluations(
     check: str,
     verdicts: Mapping[str, Verdict],
 ) -> None:
-    """Log an evaluation of each of several dates.
+    """Log an evaluation of each date where Dagster gives the check's result no partition.
 
-    Dagster gives a check's result its partition in a run of one date only.
+    It does so in a run of one date only, and not in one of a range, be it of a single date.
     """
-    if len(context.partition_keys) == 1:
+    if context.has_partition_key:
         return
     for date, found in verdicts.items():
-        context.log_event(
-            # Dagster's annotation lacks this event, which its own runs take.
-            dg.AssetCheckEvaluation(  # pyright: ignore[reportArgumentType]
-                asset_key=key,
-                check_name=check,
-                passed=found.passed,
-                description=found.description,
-                metadata=found.metadata,
-                severity=_severity(found),
-                partition=date,
-            )
+        log_evaluation(context, key, check, date, found)
+
+
+def log_evaluation(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    key: dg.AssetKey,
+    check: str,
+    date: str,
+    found: Verdict,
+) -> None:
+    """Log what a check found of a date, which need not be one of the run."""
+    context.log_event(
+        # Dagster's annotation lacks this event, which its own runs take.
+        dg.AssetCheckEvaluation(  # pyright: ignore[reportArgumentType]
+            asset_key=key,
+            check_name=check,
+            passed=found.passed,
+            description=found.description,
+            metadata=found.metadata,
+            severity=_severity(found),
+            partition=date,
         )
+    )
 
 
 def check_result(
-    key: dg.AssetKey, check: str, verdicts: Mapping[str, Verdict]
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    key: dg.AssetKey,
+    check: str,
+    verdicts: Mapping[str, Verdict],
 ) -> dg.AssetCheckResult:
     """The result that decides over what is downstream: of the one date, or of all together."""
-    if len(verdicts) == 1:
+    if context.has_partition_key:
         (only,) = verdicts.values()
         return dg.AssetCheckResult(
             asset_key=key,
