@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import psycopg2
+import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class named in lower case
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -43,6 +44,12 @@ _TEXT_SETTINGS = {
     "intervalstyle": "postgres",
     "timezone": "UTC",
 }
+# What is not there, and materialised views and foreign tables.
+_NOT_TO_BE_HELD = (
+    psycopg2.errors.InvalidSchemaName,
+    psycopg2.errors.UndefinedTable,
+    psycopg2.errors.WrongObjectType,
+)
 
 
 class Session:
@@ -60,10 +67,14 @@ class Session:
     def table_columns(self, table: str) -> tuple[Column, ...]:
         """The table's columns in their order, with Arrow's names for their types.
 
+        The table then keeps them, and its rows, until the session ends. Asked for first, they are
+        those of the state that the session sees.
+
         Raises:
             TableMissingError: there is no such table.
             DatabaseError: any other failure.
         """
+        self._hold(table)
         name = table_name(table).as_string(self._connection)
         found = self._fetch(sql.SQL(COLUMNS_OF_TABLE).format(table=sql.Literal(name)), table)
         if not found:
@@ -138,6 +149,19 @@ class Session:
     def cancel(self) -> None:
         """Ends the statement that another thread is running in this session."""
         self._connection.cancel()
+
+    def _hold(self, table: str) -> None:
+        """Makes whoever would empty or alter the table wait, readers and writers not.
+
+        To a session that has begun, a table that is truncated or rewritten afterwards shows no
+        rows at all; so this comes before the first query, with which a session begins.
+        """
+        lock = sql.SQL("savepoint hold; lock table {} in access share mode")
+        with self._errors(table), self._connection.cursor() as cursor:
+            try:
+                cursor.execute(lock.format(table_name(table)))
+            except _NOT_TO_BE_HELD:
+                cursor.execute("rollback to savepoint hold")
 
     def _fetch(self, query: sql.Composable, table: str) -> list[tuple[Any, ...]]:
         with self._errors(table), self._connection.cursor() as cursor:

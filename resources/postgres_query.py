@@ -63,6 +63,12 @@ class Extract:
         """Refuses an extract that would be empty of columns, unordered, or not pseudonymised."""
         if not self.columns or not self.order_by:
             raise ValueError(f"An extract of {self.table} needs columns and a key to order by.")
+        unknown = self.pseudonymised.difference(column.name for column in self.columns)
+        if unknown:
+            raise ValueError(
+                f"{', '.join(sorted(unknown))} of {self.table} cannot be pseudonymised: the "
+                "extract has no such column. Correct the name."
+            )
 
     @property
     def exported_columns(self) -> tuple[Column, ...]:

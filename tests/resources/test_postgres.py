@@ -8,6 +8,8 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import psycopg2
+import psycopg2.errors
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
@@ -138,6 +140,29 @@ def test_a_session_sees_one_state(database: str, writer: Connection) -> None:
         run(writer, "insert into t values (1)")
         assert session.count("t") == 0
     with PostgresResource(dsn=database).connect() as session:
+        assert session.count("t") == 1
+
+
+@pytest.mark.parametrize("statement", ["truncate t", "alter table t alter id type text"])
+def test_a_table_is_neither_emptied_nor_altered_once_its_columns_are_known(
+    database: str, writer: Connection, statement: str
+) -> None:
+    """Neither heeds snapshots: to a session that began before, the table would be empty."""
+    run(writer, "create table t (id bigint); insert into t values (1); set lock_timeout = '50ms'")
+    with PostgresResource(dsn=database).connect() as session:
+        session.table_columns("t")
+        run(writer, "insert into t values (2)")
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            run(writer, statement)
+        assert session.count("t") == 1
+    run(writer, "set lock_timeout = '5s'")
+    run(writer, statement)
+
+
+def test_a_materialised_view_is_read_as_a_table_is(database: str, writer: Connection) -> None:
+    run(writer, "create materialized view t as select 1::bigint as id")
+    with PostgresResource(dsn=database).connect() as session:
+        assert session.table_columns("t") == (ID,)
         assert session.count("t") == 1
 
 
@@ -273,3 +298,9 @@ def test_an_extract_without_columns_or_order_is_refused(empty: str) -> None:
     parts: dict[str, Any] = {"columns": (ID,), "order_by": ("id",), empty: ()}
     with pytest.raises(ValueError, match=re.escape("needs columns and a key")):
         Extract("t", **parts)
+
+
+def test_a_pseudonym_of_no_column_is_refused() -> None:
+    """A misspelt name must not let the column's own values out."""
+    with pytest.raises(ValueError, match="hots_name of t cannot be pseudonymised"):
+        Extract("t", (ID,), ("id",), pseudonymised=frozenset({"hots_name"}))

@@ -1,0 +1,137 @@
+"""Real files through everything: table, snapshot, number cruncher; every value of every row.
+
+That a file's values reach the table is shown in `tests/embedded/test_load_listings.py`. No column
+is left out here, host names neither.
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from embedded.load_listings import load
+from platform_assets.airbnb import snapshots
+from platform_assets.airbnb.listings import ListingsTable
+from resources.docker import DockerResource
+from resources.postgres import PostgresResource
+from resources.s3 import ObjectStore
+from resources.s3_manifest import Manifest, read_manifest
+from tests.containers import number_cruncher_image, run_in_dagster
+from tests.platform_assets.test_airbnb import CHANGES_SQL, SUMMARY_SQL
+
+FILES = {
+    "2018-10-05": ("amsterdam_2018-10-05_listings.csv", 19_930),
+    "2024-12-07": ("amsterdam_2024-12-07_listings.csv", 10_032),
+    "2025-01-04": ("albany_2025-01-04_listings.csv", 429),
+}
+TYPES = {
+    "int64": pa.int64(), "double": pa.float64(), "string": pa.string(), "date32": pa.date32(),
+}  # fmt: skip
+AS_COPY_WRITES_IT: Any = {
+    "null_values": [""],
+    "strings_can_be_null": True,
+    "quoted_strings_can_be_null": False,
+}
+Row = tuple[Any, ...]
+
+
+@pytest.fixture
+def table(database: str, shared_data: Path) -> str:
+    """The DSN of a database whose table has the three files."""
+    for day, (name, rows) in FILES.items():
+        assert load(database, shared_data / "airbnb" / name, day) == rows
+    return database
+
+
+def ask(dsn: str, query: str, day: str) -> list[Row]:
+    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute(query, {"day": day})
+        return cursor.fetchall()
+
+
+def rows_of_object(store: ObjectStore, day: str) -> list[Row]:
+    """All rows of a snapshot, read by another program than wrote it."""
+    manifest = read_manifest(store, snapshots.prefix(day))
+    assert isinstance(manifest, Manifest)
+    (file,) = manifest.files
+    data = store.get_bytes(f"{snapshots.prefix(day)}/{file.name}", max_bytes=2**26)
+    if file.name.endswith(".parquet"):
+        return [tuple(row.values()) for row in pa.parquet.read_table(io.BytesIO(data)).to_pylist()]
+    read = pa.csv.read_csv(
+        io.BytesIO(gzip.decompress(data) if file.name.endswith(".gz") else data),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(
+            column_types={column.name: TYPES[column.type] for column in manifest.columns},
+            **AS_COPY_WRITES_IT,
+        ),
+    )
+    return [tuple(row.values()) for row in read.to_pylist()]
+
+
+def changes_in(store: ObjectStore, day: str) -> list[Row]:
+    data = store.get_bytes(
+        f"airbnb/price_changes/date={day}/price_changes.parquet", max_bytes=2**26
+    )
+    rows = pa.parquet.read_table(io.BytesIO(data)).to_pylist()
+    return [
+        tuple(value.isoformat() if hasattr(value, "isoformat") else value for value in row.values())
+        for row in rows
+    ]
+
+
+def summary_in(store: ObjectStore, day: str) -> list[Row]:
+    names = (
+        "neighbourhood", "room_type", "listings", "priced", "mean",
+        "lower_quartile", "median", "upper_quartile",
+    )  # fmt: skip
+    key = f"airbnb/neighbourhood_summary/date={day}/neighbourhood_summary.json"
+    groups = json.loads(store.get_bytes(key, max_bytes=2**24))
+    return [tuple(group[name] for name in names) for group in groups]
+
+
+def approximately(rows: list[Row]) -> list[Row]:
+    return [
+        tuple(pytest.approx(v, rel=1e-12) if isinstance(v, float) else v for v in row)
+        for row in sorted(rows)
+    ]
+
+
+@pytest.mark.parametrize("mode", [pytest.param("docker", marks=pytest.mark.docker), "process"])
+def test_real_files_go_in_and_out_unharmed(
+    environment: Mapping[str, str], table: str, bucket: str, mode: Any
+) -> None:
+    if mode == "docker":
+        number_cruncher_image()
+    store = ObjectStore(bucket=bucket)
+    cruncher = DockerResource(
+        mode=mode,
+        network="host",
+        endpoint_url_s3=environment["AWS_ENDPOINT_URL_S3"],
+        region=environment["AWS_DEFAULT_REGION"],
+    )
+    by_day = "select * from listings where download_date = %(day)s order by id"
+    in_table = {day: ask(table, by_day, day) for day in FILES}
+    changes = {day: sorted(ask(table, CHANGES_SQL, day)) for day in FILES}
+    summaries = {day: approximately(ask(table, SUMMARY_SQL, day)) for day in FILES}
+    assert len(changes["2025-01-04"]) > 1000
+    for form in ("csv", "csv.gz", "parquet"):
+        listings = ListingsTable(format=form, leave_out=[])
+        for day, rows in in_table.items():
+            snapshots.snapshot(PostgresResource(dsn=table), listings, store, day)
+            assert rows_of_object(store, day) == rows
+        # Another version for each format, so that nothing is taken from the format before.
+        extras = {"bucket": bucket, "dates": list(FILES), "code_version": form}
+        run = run_in_dagster(cruncher, "numbercruncher", extras=extras)
+        assert [message["status"] for message in run.messages] == ["made"] * len(FILES)
+        for day in FILES:
+            assert changes_in(store, day) == changes[day]
+            assert summary_in(store, day) == summaries[day]
