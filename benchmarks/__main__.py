@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …]`: runs all benchmarks, or those named."""
+"""`python -m benchmarks [NAME …]`: runs the benchmarks named, or all that take no minutes."""
 
 import argparse
 import importlib
@@ -27,7 +27,8 @@ def main() -> int:
     available = known()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(available))
-    names = parser.parse_args().names or list(available)
+    usual = [name for name, benchmark in available.items() if benchmark.by_default]
+    names = parser.parse_args().names or usual
     if unknown := [name for name in names if name not in available]:
         print(
             f"There is no benchmark {', '.join(unknown)}; there are {', '.join(available)}.",

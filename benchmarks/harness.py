@@ -51,6 +51,7 @@ class Benchmark:
             differ; 0 means that they must be equal, None that they are not compared.
         services: Whether S3, Postgres and SageMaker must run; both sides find them in their
             environment, by the names of the env file.
+        by_default: Whether it runs where no name is given; False for what takes minutes.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Benchmark:
     rounds: int = 3
     tolerance: float | None = 0.0
     services: bool = False
+    by_default: bool = True
 
 
 @dataclass(frozen=True)

@@ -156,12 +156,12 @@ class Session:
         To a session that has begun, a table that is truncated or rewritten afterwards shows no
         rows at all; so this comes before the first query, with which a session begins.
         """
-        lock = sql.SQL("savepoint hold; lock table {} in access share mode")
+        lock = sql.SQL("savepoint hold; lock table {} in access share mode; release hold")
         with self._errors(table), self._connection.cursor() as cursor:
             try:
                 cursor.execute(lock.format(table_name(table)))
             except _NOT_TO_BE_HELD:
-                cursor.execute("rollback to savepoint hold")
+                cursor.execute("rollback to hold; release hold")
 
     def _fetch(self, query: sql.Composable, table: str) -> list[tuple[Any, ...]]:
         with self._errors(table), self._connection.cursor() as cursor:

@@ -1,0 +1,28 @@
+"""The platform's own export, the only place where the benchmarks touch it."""
+
+from collections.abc import Callable, Sequence
+
+from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.airbnb.snapshots import prefix, snapshot
+from platform_assets.outcomes import Made, make_each
+from resources.postgres import PostgresResource
+from resources.s3 import ObjectStore
+
+
+def ours(dsn: str, table: str, form: str, store: ObjectStore) -> Callable[..., int]:
+    """Exports dates, `workers` of them at a time, and returns the number of rows."""
+    postgres = PostgresResource(dsn=dsn)
+    listings = ListingsTable(table=table, format=form, leave_out=[])
+
+    def export(dates: Sequence[str], *, workers: int) -> int:
+        outcomes = make_each(
+            dates, lambda date: snapshot(postgres, listings, store, date), workers=workers
+        )
+        rows = 0
+        for outcome in outcomes.values():
+            if not isinstance(outcome, Made):
+                raise outcome
+            rows += outcome.metadata["dagster/partition_row_count"]
+        return rows
+
+    return export
