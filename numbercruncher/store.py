@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.utils import parse_timestamp
 from urllib3.exceptions import HTTPError
 
 from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailableError
@@ -153,12 +157,29 @@ class Store:
 
 def _client() -> "S3Client":
     """A client of AWS, or in path style of the endpoint that the environment names."""
-    session = boto3.Session()
+    core = botocore.session.get_session()
+    parsers = core.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    session = boto3.Session(botocore_session=core)
     client = _new_client(session, "auto")
     host = urlsplit(client.meta.endpoint_url).hostname or ""
-    if host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
-        return client
-    return _new_client(session, "path")
+    if not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        client = _new_client(session, "path")
+    client.meta.events.register("before-sign.s3.PutObject", _without_expect)
+    return client
+
+
+def _timestamp(text: str) -> datetime:
+    """As botocore reads it, which guesses the format anew for each of a listing's entries."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return parse_timestamp(text)
+
+
+def _without_expect(request: AWSRequest, **_: object) -> None:
+    """Sends a body at once: what is written here is small, and to ask first takes as long."""
+    del request.headers["Expect"]
 
 
 def _new_client(session: boto3.Session, addressing_style: str) -> "S3Client":

@@ -13,7 +13,8 @@ from stopwatch import Stopwatch
 from embedded import postgres
 
 name, day = table(int(sys.argv[1])), days(1)[0]
-copy = f"\\copy (select * from {name} where download_date = '{day}' order by id) to listings.csv csv header"
+query = f"select * from {name} where download_date = '{day}' order by id"
+copy = f"\\copy ({query}) to listings.csv csv header"
 store = boto3.client("s3")
 with tempfile.TemporaryDirectory() as folder:
     psql = [str(postgres.program("psql")), "--quiet", "--no-psqlrc", "--command", copy, dsn()]

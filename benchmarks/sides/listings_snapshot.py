@@ -1,15 +1,16 @@
 """The platform's own export, the only place where the benchmarks touch it."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from platform_assets.airbnb.listings import ListingsTable
-from platform_assets.airbnb.snapshots import prefix, snapshot
+from platform_assets.airbnb.snapshots import snapshot
 from platform_assets.outcomes import Made, make_each
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
 
 
-def ours(dsn: str, table: str, form: str, store: ObjectStore) -> Callable[..., int]:
+def ours(dsn: str, table: str, form: Any, store: ObjectStore) -> Callable[..., int]:
     """Exports dates, `workers` of them at a time, and returns the number of rows."""
     postgres = PostgresResource(dsn=dsn)
     listings = ListingsTable(table=table, format=form, leave_out=[])

@@ -1,9 +1,11 @@
 """A year of snapshots of 2,000 listings a day in S3, and the number cruncher over them."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 from listings_input import dsn
@@ -52,11 +54,12 @@ def crunch_in_child(dates: Sequence[str]) -> None:
         run = docker.run(context, "numbercruncher", extras=extras)
         made.extend(message["date"] for message in run.messages if message["status"] == "made")
 
-    @dg.job
+    @dg.job(config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}})
     def crunching() -> None:
         cruncher()
 
-    crunching.execute_in_process()
+    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stderr(nothing):
+        crunching.execute_in_process()
     if made != list(dates):
         raise RuntimeError(f"{len(made)} of {len(dates)} dates were made.")
 

@@ -6,7 +6,6 @@ import io
 import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
@@ -18,7 +17,7 @@ from resources.columns import Column
 from resources.postgres import PostgresResource, Session
 from resources.postgres_export import ExportFormat
 from resources.postgres_query import Extract
-from tests.resources.postgres_rig import Memory, Row, each_format, rows_of, run
+from tests.resources.postgres_rig import Memory, Row, each_format, run
 
 DAY = date(2026, 11, 22)
 
@@ -138,35 +137,6 @@ def test_parquet_is_typed_and_compressed(database: str, writer: Connection) -> N
         ),
         (None,) * 11,
     ]
-
-
-LISTINGS_COLUMNS = (
-    "id bigint, name text, host_id bigint, host_name text, neighbourhood_group text, "
-    "neighbourhood text, latitude double precision, longitude double precision, room_type text, "
-    "price double precision, minimum_nights integer, number_of_reviews integer, last_review date, "
-    "reviews_per_month double precision, calculated_host_listings_count integer, "
-    "availability_365 integer, number_of_reviews_ltm integer, license text"
-)
-
-
-@each_format
-@pytest.mark.parametrize(
-    "file", ["albany_2025-01-04_listings.csv", "amsterdam_2024-12-07_listings.csv"]
-)
-def test_real_listings_come_out_unharmed(
-    database: str, writer: Connection, shared_data: Path, file: str, form: ExportFormat
-) -> None:
-    run(writer, f"create table listings ({LISTINGS_COLUMNS})")
-    with (shared_data / "airbnb" / file).open("rb") as source, writer.cursor() as cursor:
-        cursor.copy_expert("copy listings from stdin (format csv, header true)", source)
-    with PostgresResource(dsn=database).connect() as session:
-        columns = session.table_columns("listings")
-        data, rows, _ = export(session, Extract("listings", columns, ("id",)), form)
-    types = {"date32": pa.date32(), "double": pa.float64()}
-    schema = pa.schema([(c.name, types.get(c.type) or pa.type_for_alias(c.type)) for c in columns])
-    expected = rows_of(writer, "select * from listings order by id")
-    assert rows == len(expected) > 400
-    assert read_back(data, form, schema) == expected
 
 
 @each_format
