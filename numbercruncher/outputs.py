@@ -87,7 +87,7 @@ def make_neighbourhood_summary(snapshot: Snapshot, code_version: str) -> Output:
     extra = {
         "snapshot_rows": len(snapshot.rows),
         "neighbourhoods": len(table["neighbourhood"].unique()),
-        "priced": int(sum(table["priced"].to_pylist())),
+        "priced": int(table["priced"].to_numpy().sum()),
         "note": _note(snapshot, None),
     }
     return Output(

@@ -26,6 +26,7 @@ from resources.docker_modules import DeadlinePassedError, ModuleSpec, Output, St
 
 CHILD = "resources.docker_child"
 STOP_SECONDS = 3
+FAMILY_SECONDS = 1.0
 # The clock inside only matters where nobody outside is left to look at one.
 DEADLINE_INSIDE_EXTRA_SECONDS = 30
 
@@ -78,17 +79,27 @@ class _Memory:
     def __init__(self, pid: int, limit_bytes: int) -> None:
         self._pid = pid
         self._limit = limit_bytes
+        self._family: list[psutil.Process] = []
+        self._look_again = 0.0
         self.peak = 0
 
     def within_limit(self) -> bool:
         used = 0
-        with suppress(psutil.Error):
-            leader = psutil.Process(self._pid)
-            for process in (leader, *leader.children(recursive=True)):
-                with suppress(psutil.Error):
-                    used += process.memory_info().rss
+        for process in self._processes():
+            with suppress(psutil.Error):
+                used += process.memory_info().rss
         self.peak = max(self.peak, used)
         return used <= self._limit
+
+    def _processes(self) -> list[psutil.Process]:
+        """The family as of a second ago at most: to find it is to look at every process there is."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + FAMILY_SECONDS
+            with suppress(psutil.Error):
+                leader = psutil.Process(self._pid)
+                self._family = [leader, *leader.children(recursive=True)]
+        return self._family
 
 
 class _MemoryExceededError(Exception):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as command_line
 from benchmarks import harness
 from benchmarks.harness import Benchmark, BenchmarkError, Side
 
@@ -112,3 +113,16 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
     assert done.returncode == 2
     assert "recordio_encode" in done.stderr
     assert not done.stdout
+
+
+def test_what_takes_minutes_runs_by_its_name_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = Benchmark("usual", "r", says(1), says(1), rounds=1)
+    long = Benchmark("long", "r", says(1), says(1), rounds=1, by_default=False)
+    monkeypatch.setattr(command_line, "known", lambda: {"usual": usual, "long": long})
+    for arguments, expected in (([], ["usual"]), (["long"], ["long"])):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+        assert command_line.main() == 0
+        told = capsys.readouterr().out.splitlines()
+        assert [json.loads(line)["name"] for line in told] == expected
