@@ -92,7 +92,7 @@ class _Memory:
         return used <= self._limit
 
     def _processes(self) -> list[psutil.Process]:
-        """The family as of a second ago at most: to find it is to look at every process there is."""
+        """The family of a second ago at most: to find it takes a look at every process."""
         now = time.monotonic()
         if now >= self._look_again:
             self._look_again = now + FAMILY_SECONDS
