@@ -50,6 +50,7 @@ def _run(pipes: PipesContext) -> None:
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     _log(f"{summary} in {time.monotonic() - started:.2f} s")
     if outdated:
+        pipes.report_custom_message({"outdated": outdated})
         pipes.log.warning(
             f"The price changes of {len(outdated)} later dates ({outdated[0]} to {outdated[-1]})"
             " were made of other snapshots than are there now; materialise them again."

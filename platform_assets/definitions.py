@@ -10,7 +10,7 @@ from jobs import housekeeping
 from jobs import mnist as mnist_jobs
 from platform_assets.airbnb import checks as airbnb_checks
 from platform_assets.airbnb.chain import airbnb_chain
-from platform_assets.airbnb.listings import ListingsTable, listings
+from platform_assets.airbnb.listings import Limits, ListingsTable, listings
 from platform_assets.mnist import checks as mnist_checks
 from platform_assets.mnist.classifier import mnist_classifier
 from platform_assets.mnist.dataset import mnist_dataset
@@ -69,6 +69,7 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
             format=env.snapshot_format,
             leave_out=env.leave_out,
             pseudonymise=env.pseudonymise,
+            limits=Limits.model_validate(env.snapshot_limits),
         ),
         "sagemaker": settings.sagemaker(env),
         "endpoint": Endpoint(name=env.endpoint_name, instance_type=env.instance_type),

@@ -5,8 +5,8 @@ How an export becomes bytes is in `postgres_export.py`, which statements it runs
 """
 
 import io
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import dagster as dg
@@ -63,6 +63,7 @@ class Session:
         self._connection = connection
         self._dsn = dsn
         self._can_pseudonymise = can_pseudonymise
+        self._cancel_export: Callable[[], None] | None = None
 
     def table_columns(self, table: str) -> tuple[Column, ...]:
         """The table's columns in their order, with Arrow's names for their types.
@@ -140,6 +141,7 @@ class Session:
                     select.as_string(self._connection),
                     extract.exported_columns,
                     sink,
+                    started=self._exporting,
                 )
             else:
                 copy = copy_as_csv(select).as_string(self._connection)
@@ -147,8 +149,14 @@ class Session:
         return Exported(rows, extract.exported_columns)
 
     def cancel(self) -> None:
-        """Ends the statement that another thread is running in this session."""
-        self._connection.cancel()
+        """Ends the statement that another thread is running in this session, if there is one."""
+        with suppress(psycopg2.Error):  # it is closed, or its server is gone
+            self._connection.cancel()
+        if self._cancel_export is not None:
+            self._cancel_export()
+
+    def _exporting(self, cancel: Callable[[], None] | None) -> None:
+        self._cancel_export = cancel
 
     def _hold(self, table: str) -> None:
         """Makes whoever would empty or alter the table wait, readers and writers not.

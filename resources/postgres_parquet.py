@@ -9,7 +9,7 @@ snapshot as the session it belongs to.
 # pyright: reportUnknownParameterType=false
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 # Not their dbapi modules: those import pandas, which takes 50 MB and half a second.
 import adbc_driver_postgresql
@@ -28,7 +28,13 @@ _BATCH_BYTES = str(4 * 1024 * 1024)
 
 
 def write_parquet(
-    dsn: str, snapshot: str, select: str, columns: Sequence[Column], sink: io.RawIOBase
+    dsn: str,
+    snapshot: str,
+    select: str,
+    columns: Sequence[Column],
+    sink: io.RawIOBase,
+    *,
+    started: Callable[[Callable[[], None] | None], None],
 ) -> int:
     """Runs a SELECT into a Parquet file (zstd) in `sink` and returns the number of rows.
 
@@ -38,6 +44,7 @@ def write_parquet(
         select: the statement.
         columns: names and Arrow types that the file is to have.
         sink: raw binary stream; it is written by another thread, and not closed.
+        started: told what cancels the export while it runs, and None when it has ended.
     """
     schema = pa.schema([pa.field(column.name, _arrow_type(column.type)) for column in columns])
     with (
@@ -56,7 +63,11 @@ def write_parquet(
             with pa.RecordBatchReader.from_stream(stream) as batches:
                 return _write_batches(batches, schema, sink)
 
-        return interruptible(run, statement.cancel)
+        started(statement.cancel)
+        try:
+            return interruptible(run, statement.cancel)
+        finally:
+            started(None)
 
 
 def _write_batches(batches: pa.RecordBatchReader, schema: pa.Schema, sink: io.RawIOBase) -> int:

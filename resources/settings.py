@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     snapshot_format: Literal["csv", "csv.gz", "parquet"] = Field(
         default="parquet", description="Format of the listings' snapshots."
     )
+    snapshot_limits: dict[str, float] = Field(
+        default={}, description="Limits of a day that is published, by their names, as JSON."
+    )
     leave_out: list[str] = Field(
         default=["host_name"], description="Columns that never leave the database, as JSON."
     )

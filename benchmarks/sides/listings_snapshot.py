@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from platform_assets.airbnb.listings import ListingsTable
-from platform_assets.airbnb.snapshots import snapshot
-from platform_assets.outcomes import Made, make_each
+from platform_assets.airbnb.snapshots import Exporter
+from platform_assets.outcomes import Made
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
 
@@ -16,14 +16,12 @@ def ours(dsn: str, table: str, form: Any, store: ObjectStore) -> Callable[..., i
     listings = ListingsTable(table=table, format=form, leave_out=[])
 
     def export(dates: Sequence[str], *, workers: int) -> int:
-        outcomes = make_each(
-            dates, lambda date: snapshot(postgres, listings, store, date), workers=workers
-        )
         rows = 0
-        for outcome in outcomes.values():
-            if not isinstance(outcome, Made):
-                raise outcome
-            rows += outcome.metadata["dagster/partition_row_count"]
+        taken = Exporter(postgres, listings, store).take(dates, at_once=workers)
+        for each in taken.values():
+            if not isinstance(each.outcome, Made):
+                raise each.outcome
+            rows += each.outcome.metadata["dagster/partition_row_count"]
         return rows
 
     return export

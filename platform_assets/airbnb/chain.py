@@ -13,8 +13,8 @@ import dagster as dg
 from platform_assets.airbnb import checks, processed, quality, snapshots
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.chain import Chain
-from platform_assets.outcomes import Verdict, judge_each
-from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
+from platform_assets.outcomes import Verdict, judge_each, log_evaluation, persistently
+from platform_assets.partitions import DAILY, ONE_RUN
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
@@ -33,6 +33,12 @@ _RESULT_CHECKS: dict[dg.AssetKey, tuple[str, str, Callable[[ObjectStore, str], V
         checks.judge_neighbourhoods,
     ),
 }
+
+_OUTDATED = Verdict(
+    False,
+    "An earlier snapshot has come or changed since this was made: materialise it again.",
+    severity="warn",
+)
 
 
 def _check(key: dg.AssetKey, name: str, description: str) -> dg.AssetCheckSpec:
@@ -56,44 +62,46 @@ def _check(key: dg.AssetKey, name: str, description: str) -> dg.AssetCheckSpec:
     can_subset=True,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    retry_policy=RETRIES,
 )
 def airbnb_chain(
     context: dg.AssetExecutionContext,
-    config: quality.Limits,
     postgres: PostgresResource,
     listings_table: ListingsTable,
     listings_store: ObjectStore,
     docker: DockerResource,
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     chain = Chain(context)
-    yield from _take_snapshots(chain, config, postgres, listings_table, listings_store)
+    yield from _take_snapshots(chain, postgres, listings_table, listings_store)
     keys = [spec.key for spec in processed.SPECS if chain.wants(spec.key)]
+    cruncher = processed.Cruncher(context, docker, listings_store, keys)
     if keys and (dates := chain.dates(_SNAPSHOT)):
-        crunched = processed.crunch(context, docker, listings_store, keys, dates)
-        for key, outcomes in crunched.items():
+        crunched = persistently(dates, cruncher.crunch)
+        for key in keys:
+            outcomes = {date: each.outcomes[key] for date, each in crunched.items()}
             yield from chain.made(key, outcomes)
     for key, (name, _, judge) in _RESULT_CHECKS.items():
         if chain.wants(key, name):
             verdicts = judge_each(chain.dates(_SNAPSHOT, key), partial(judge, listings_store))
             yield from chain.checked(key, name, verdicts)
+    for date in sorted(cruncher.outdated):
+        name, *_ = _RESULT_CHECKS[processed.PRICE_CHANGES]
+        log_evaluation(context, processed.PRICE_CHANGES, name, date, _OUTDATED)
     chain.finish()
 
 
 def _take_snapshots(
     chain: Chain,
-    limits: quality.Limits,
     postgres: PostgresResource,
     table: ListingsTable,
     store: ObjectStore,
 ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
     found: dict[str, dict[str, Verdict]] = {}
     if chain.wants(_SNAPSHOT):
-        taken = snapshots.Exporter(postgres, table, store, limits).take(chain.dates())
+        taken = persistently(chain.dates(), snapshots.Exporter(postgres, table, store).take)
         found = {date: each.verdicts for date, each in taken.items()}
         yield from chain.made(_SNAPSHOT, {date: each.outcome for date, each in taken.items()})
     elif any(chain.wants(_SNAPSHOT, name) for name in quality.CHECKS):
-        found = snapshots.judge_published(store, table, limits, chain.dates())
+        found = snapshots.judge_published(store, table, chain.dates())
     for name in quality.CHECKS:
         verdicts = {date: each[name] for date, each in found.items() if name in each}
         yield from chain.checked(_SNAPSHOT, name, verdicts)

@@ -40,6 +40,39 @@ class PastDayError(Exception):
     """The table says nothing of that day."""
 
 
+class ColumnNamesError(Exception):
+    """What is to be left out or pseudonymised is not in the table, or cannot be."""
+
+
+class Limits(dg.Config):
+    """From where on a day is odd (a warning), and from where on it is not published."""
+
+    null_prices_warn: float = Field(
+        default=0.5, ge=0, le=1, description="Share of rows without a price that is odd."
+    )
+    null_prices_block: float = Field(
+        default=0.9, ge=0, le=1, description="Share of rows without a price that stops the day."
+    )
+    price_warn: float = Field(default=200_000, gt=0, description="A price that is odd.")
+    price_block: float = Field(default=10_000_000, gt=0, description="A price that stops the day.")
+    drift_warn: float = Field(
+        default=3,
+        gt=0,
+        description="Robust standard deviations from the trailing days' median that are odd.",
+    )
+    drift_block: float = Field(
+        default=10,
+        gt=0,
+        description="Robust standard deviations from the trailing days' median that stop the day.",
+    )
+    drift_days: int = Field(
+        default=28, ge=1, description="How many days before the day it is compared with."
+    )
+    drift_least_days: int = Field(
+        default=7, ge=1, description="How many of these must have listings for a comparison."
+    )
+
+
 class ListingsTable(dg.ConfigurableResource):
     """Which table, and what of it leaves the database in which form."""
 
@@ -60,6 +93,11 @@ class ListingsTable(dg.ConfigurableResource):
     pseudonymise: list[str] = Field(
         default=[],
         description="Columns of which only a keyed hash leaves it; needs PLATFORM_PSEUDONYM_KEY.",
+    )
+
+    limits: Limits = Field(
+        default_factory=Limits,
+        description="Of a day that is published; a run may have others to let a day through.",
     )
 
     @property
@@ -108,12 +146,22 @@ class ListingsTable(dg.ConfigurableResource):
 
         Raises:
             PastDayError: As `where` does.
+            ColumnNamesError: What is to stay in the database is not there, or cannot stay.
         """
-        hidden = {*NEEDED, self.date_column}.intersection([*self.leave_out, *self.pseudonymise])
-        if hidden:
-            raise ValueError(
+        names = [*self.leave_out, *self.pseudonymise]
+        if hidden := {*NEEDED, self.date_column}.intersection(names):
+            raise ColumnNamesError(
                 f"The results are made of {', '.join(sorted(hidden))}: these columns cannot be "
-                "left out or pseudonymised."
+                "left out or pseudonymised. Correct PLATFORM_LEAVE_OUT or PLATFORM_PSEUDONYMISE."
+            )
+        there = {column.name for column in columns}
+        if unknown := sorted(
+            {name for name in names if name not in there or names.count(name) > 1}
+        ):
+            raise ColumnNamesError(
+                f"{', '.join(unknown)} cannot be left out or pseudonymised: the table {self.table} "
+                "has no such column, or it is named twice. Correct PLATFORM_LEAVE_OUT or "
+                "PLATFORM_PSEUDONYMISE."
             )
         return Extract(
             table=self.table,

@@ -5,12 +5,13 @@ What it computes, and how it publishes, stands in `numbercruncher`; where it run
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import dagster as dg
 
 from platform_assets.airbnb import snapshots
-from platform_assets.outcomes import Made, Outcomes
+from platform_assets.outcomes import Made
 from resources.docker import DockerResource
 from resources.docker_errors import ModuleRunError
 from resources.errors import ResourceError
@@ -66,41 +67,68 @@ SPECS = (
 )
 
 
-def crunch(
-    context: dg.AssetExecutionContext,
-    docker: DockerResource,
-    store: ObjectStore,
-    keys: Sequence[dg.AssetKey],
-    dates: Sequence[str],
-) -> dict[dg.AssetKey, Outcomes]:
-    """Run the number cruncher once over all dates.
+@dataclass(frozen=True)
+class Crunched:
+    """What became of a date, by asset."""
 
-    Returns:
-        What became of every date of each asset. Where the number cruncher broke off, the dates
-        that it had reported count.
+    outcomes: Mapping[dg.AssetKey, Made | Exception]
+
+    @property
+    def transient(self) -> bool:
+        """Whether another attempt may make what failed."""
+        return any(getattr(each, "transient", False) for each in self.outcomes.values())
+
+
+class Cruncher:
+    """The number cruncher, as a run uses it.
+
+    Attributes:
+        outdated: Later dates whose price changes were made of other snapshots than are there now.
     """
-    extras = {
-        "bucket": store.bucket,
-        "dates": list(dates),
-        "outputs": [key.path[-1] for key in keys],
-        "code_version": CODE_VERSION,
-    }
-    messages: Sequence[Mapping[str, Any]]
-    try:
-        run = docker.run(context, MODULE, extras=extras)
-    except ResourceError as error:
-        messages = error.messages if isinstance(error, ModuleRunError) else ()
-        shown, lost = {}, error
-    else:
-        messages, shown, lost = run.messages, run.metadata, UNREPORTED
-    reported = {message["date"]: message for message in messages}
-    return {
-        key: {
-            date: _outcome(reported[date], key, store, shown) if date in reported else lost
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        docker: DockerResource,
+        store: ObjectStore,
+        keys: Sequence[dg.AssetKey],
+    ) -> None:
+        self._context = context
+        self._docker = docker
+        self._store = store
+        self._keys = keys
+        self.outdated: set[str] = set()
+
+    def crunch(self, dates: Sequence[str]) -> dict[str, Crunched]:
+        """Run it once over all dates; where it breaks off, the dates that it had reported count."""
+        extras = {
+            "bucket": self._store.bucket,
+            "dates": list(dates),
+            "outputs": [key.path[-1] for key in self._keys],
+            "code_version": CODE_VERSION,
+        }
+        messages: Sequence[Mapping[str, Any]]
+        try:
+            run = self._docker.run(self._context, MODULE, extras=extras)
+        except ResourceError as error:
+            self._context.log.warning(str(error))
+            messages = error.messages if isinstance(error, ModuleRunError) else ()
+            shown, lost = {}, error
+        else:
+            messages, shown, lost = run.messages, run.metadata, UNREPORTED
+        self.outdated.update(date for each in messages for date in each.get("outdated", []))
+        reported = {each["date"]: each for each in messages if "date" in each}
+        return {
+            date: Crunched(
+                {
+                    key: _outcome(reported[date], key, self._store, shown)
+                    if date in reported
+                    else lost
+                    for key in self._keys
+                }
+            )
             for date in dates
         }
-        for key in keys
-    }
 
 
 def _outcome(

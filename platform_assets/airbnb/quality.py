@@ -8,10 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import dagster as dg
-from pydantic import Field
-
-from platform_assets.airbnb.listings import NEEDED
+from platform_assets.airbnb.listings import NEEDED, Limits
 from platform_assets.outcomes import Verdict
 from resources.columns import ColumnDifferences
 from resources.postgres_profile import Profile
@@ -20,38 +17,6 @@ from resources.postgres_profile import Profile
 _MAD_TO_SIGMA = 1.4826
 # A market that stands quite still has a deviation of nothing: 5 % of the median is the least.
 _LEAST_SIGMA = 0.05
-
-
-class Limits(dg.Config):
-    """From where on a day is odd (a warning), and from where on it is not published.
-
-    A day that really is as it looks is let through by a run with other limits.
-    """
-
-    null_prices_warn: float = Field(
-        default=0.5, ge=0, le=1, description="Share of rows without a price that is odd."
-    )
-    null_prices_block: float = Field(
-        default=0.9, ge=0, le=1, description="Share of rows without a price that stops the day."
-    )
-    price_warn: float = Field(default=200_000, gt=0, description="A price that is odd.")
-    price_block: float = Field(default=10_000_000, gt=0, description="A price that stops the day.")
-    drift_warn: float = Field(
-        default=3,
-        gt=0,
-        description="Robust standard deviations from the trailing days' median that are odd.",
-    )
-    drift_block: float = Field(
-        default=10,
-        gt=0,
-        description="Robust standard deviations from the trailing days' median that stop the day.",
-    )
-    drift_days: int = Field(
-        default=28, ge=1, description="How many days before the day it is compared with."
-    )
-    drift_least_days: int = Field(
-        default=7, ge=1, description="How many of these must have listings for a comparison."
-    )
 
 
 @dataclass(frozen=True)
@@ -99,8 +64,8 @@ def judge_nulls(profile: Profile, limits: Limits) -> Verdict:
     share = shares["price"]
     return _graded(
         share,
-        limits.null_prices_warn,
-        limits.null_prices_block,
+        limits,
+        "null_prices",
         f"{share:.1%} of the rows have no price",
         shares,
     )
@@ -116,8 +81,8 @@ def judge_prices(profile: Profile, limits: Limits) -> Verdict:
         return Verdict(False, said, {name: str(value) for name, value in found.items()})
     return _graded(
         profile.largest,
-        limits.price_warn,
-        limits.price_block,
+        limits,
+        "price",
         f"Prices go from {profile.least:,.2f} to {profile.largest:,.2f}",
         found,
     )
@@ -169,6 +134,8 @@ def judge(candidate: Candidate, limits: Limits) -> dict[str, Verdict]:
 
 
 def _drift(value: float, before: Sequence[float], unit: str, limits: Limits) -> Verdict:
+    if not math.isfinite(value):
+        return Verdict(False, f"{value} {unit} is no number: correct the table.")
     if len(before) < limits.drift_least_days:
         said = f"{len(before)} days before it have listings, too few to compare with."
         return Verdict(True, said, {"value": value})
@@ -178,8 +145,8 @@ def _drift(value: float, before: Sequence[float], unit: str, limits: Limits) -> 
     distance = abs(value - median) / sigma
     return _graded(
         distance,
-        limits.drift_warn,
-        limits.drift_block,
+        limits,
+        "drift",
         f"{value:,.6g} {unit}; the {len(before)} days before have {median:,.6g} in the middle, "
         f"{distance:.1f} robust standard deviations away",
         {"value": value, "trailing_median": median, "robust_deviations": distance},
@@ -187,13 +154,19 @@ def _drift(value: float, before: Sequence[float], unit: str, limits: Limits) -> 
 
 
 def _graded(
-    value: float, warn: float, block: float, said: str, found: Mapping[str, float | None]
+    value: float, limits: Limits, kind: str, said: str, found: Mapping[str, float | None]
 ) -> Verdict:
-    """Passed below `warn`; above `block` the day is not published."""
+    """Passed up to the warning level; above the blocking one the day is not published."""
     shown = {name: each for name, each in found.items() if each is not None}
+    warn, block = getattr(limits, f"{kind}_warn"), getattr(limits, f"{kind}_block")
     if value > block:
-        what = f"{said}: more than {block:,g}, where a day is stopped. Correct the table, or let "
-        return Verdict(False, f"{what}the day through by a run with another limit.", shown)
+        return Verdict(
+            False,
+            f"{said}: more than {block:,g}, where a day is stopped. Correct the table, or let the "
+            f"day through by a run with another {kind}_block among the limits of the resource "
+            "listings_table.",
+            shown,
+        )
     if value > warn:
         return Verdict(False, f"{said}: more than {warn:,g}, which is odd.", shown, severity="warn")
     return Verdict(True, f"{said}.", shown)

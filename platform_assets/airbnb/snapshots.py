@@ -3,6 +3,7 @@
 What the rows must be like to be published stands in `quality.py`.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -11,21 +12,24 @@ from datetime import date as Date  # noqa: N812 - dates are text everywhere else
 from datetime import timedelta
 
 import dagster as dg
+from pydantic import ValidationError
 
 from platform_assets.airbnb import quality
 from platform_assets.airbnb.listings import ListingsTable, listings
 from platform_assets.outcomes import Made, Verdict
 from resources.columns import compare_columns
+from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
 from resources.postgres_profile import Profile
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, read_manifest
+from resources.s3_manifest import Manifest, ManifestInvalidError, read_manifest
 from resources.s3_publication import Publication
 
 CODE_VERSION = "2"
 PREFIX = "airbnb/listings"
-# Dates that are exported at the same time, each over connections of its own.
+# Dates that are exported at the same time, each over a connection of its own (Parquet: two).
 AT_ONCE = 2
+FAILURES_IN_A_ROW = 3
 
 SPEC = dg.AssetSpec(
     key=["airbnb", "snapshot"],
@@ -50,12 +54,25 @@ class DayVanishedError(Exception):
     """The table has lost the rows of a day that is published."""
 
 
+class IncompleteExportError(Exception):
+    """Not as many rows arrived as the table has."""
+
+
+class StoppedError(Exception):
+    """The run was cancelled before the day was published."""
+
+
 @dataclass(frozen=True)
 class Taken:
     """What became of a date: what was made or why not, and what each check of its rows found."""
 
     outcome: Made | Exception
     verdicts: dict[str, Verdict]
+
+    @property
+    def transient(self) -> bool:
+        """Whether another attempt may succeed by itself."""
+        return getattr(self.outcome, "transient", False)
 
 
 def prefix(date: str) -> str:
@@ -87,46 +104,51 @@ class Trailing:
         self._known[date] = profile
 
     def _read(self, date: str) -> Profile | None:
-        manifest = read_manifest(self._store, prefix(date))
-        return None if manifest is None else profile_of(manifest)
+        published = read_profile(self._store, date)
+        return None if published is None else published[1]
 
 
-def profile_of(manifest: Manifest) -> Profile | None:
-    """The profile of a published snapshot; None where it was published without one."""
-    found = manifest.extra.get("profile")
-    return None if found is None else Profile.model_validate(found)
+def read_profile(store: ObjectStore, date: str) -> tuple[Manifest, Profile] | None:
+    """A published snapshot's manifest and profile; None where there is none that can be read."""
+    try:
+        manifest = read_manifest(store, prefix(date))
+        found = manifest and Profile.model_validate(manifest.extra.get("profile"))
+    except (ManifestInvalidError, ValidationError):
+        return None
+    return (manifest, found) if manifest and found else None
 
 
 class Exporter:
     """Takes the snapshots of many dates, a few at a time.
 
+    Verdicts on drift depend on what is published before a date. Within a run that does not depend
+    on how many are exported at once; of runs at the same time, each sees what the others have
+    published until then.
+
     Args:
         postgres: The database.
-        table: Which table, and what of it may leave.
+        table: Which table, what of it may leave, and the limits of what is published.
         store: Where to.
-        limits: Of what is published.
     """
 
     def __init__(
-        self,
-        postgres: PostgresResource,
-        table: ListingsTable,
-        store: ObjectStore,
-        limits: quality.Limits,
+        self, postgres: PostgresResource, table: ListingsTable, store: ObjectStore
     ) -> None:
         self._postgres = postgres
         self._table = table
         self._store = store
-        self._limits = limits
-        self._trailing = Trailing(store, limits.drift_days)
+        self._trailing = Trailing(store, table.limits.drift_days)
         self._sessions: set[Session] = set()
+        self._stopped = threading.Event()
+        self._in_a_row = 0
 
     def take(self, dates: Sequence[str], *, at_once: int = AT_ONCE) -> dict[str, Taken]:
         """Export, judge and publish each date, ascending; a date that fails, fails alone.
 
-        A date is judged when the one before it is published or refused, so that its trailing days
-        are the same however many are exported at once.
+        A date is judged when the one before it is published or refused. Where three in a row fail
+        since the database or the store does not do its part, the rest is not tried.
         """
+        self._in_a_row = 0
         taken: dict[str, Future[Taken]] = {}
         with ThreadPoolExecutor(at_once, thread_name_prefix="snapshot") as pool:
             try:
@@ -134,36 +156,53 @@ class Exporter:
                 for date in dates:
                     before = taken[date] = pool.submit(self._take, date, before)
                 return {date: future.result() for date, future in taken.items()}
-            except BaseException:  # the run is interrupted: nothing more is begun, COPYs end
+            except BaseException:  # the run is interrupted: nothing more is begun or published
+                self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 for session in list(self._sessions):
                     session.cancel()
                 raise
 
     def _take(self, date: str, before: Future[Taken] | None) -> Taken:
+        if before is not None and self._in_a_row >= FAILURES_IN_A_ROW:
+            wait([before])
+            return Taken(before.result().outcome, {})
         try:
-            return self._snapshot(date, before)
+            taken = self._snapshot(date, before)
+        except ResourceError as error:
+            self._in_a_row += 1
+            return Taken(error, {})
         except Exception as error:  # told with its date when all dates have been tried
             return Taken(error, {})
+        self._in_a_row = 0
+        return taken
 
     def _snapshot(self, date: str, before: Future[Taken] | None) -> Taken:
         file = f"listings.{self._table.format}"
-        with self._session() as session, Publication(self._store, prefix(date)) as publication:
-            columns, differences = self._table.compare(session)
-            if differences.breaking:
-                return _refused(date, {"schema": quality.judge_schema(differences)})
-            extract = self._table.extract(columns, date)
-            exported = session.export(extract, publication.open(file), format=self._table.format)
-            profile = session.profile(extract, "price")
+        with Publication(self._store, prefix(date)) as publication:
+            with self._session() as session:
+                columns, differences = self._table.compare(session)
+                if differences.breaking:
+                    return _refused({"schema": quality.judge_schema(differences)})
+                extract = self._table.extract(columns, date)
+                sink = publication.open(file)
+                exported = session.export(extract, sink, format=self._table.format)
+                profile = session.profile(extract, "price")
+            if exported.rows != profile.rows:
+                raise IncompleteExportError(
+                    f"{exported.rows} rows arrived of {profile.rows} in the table: nothing was "
+                    "published. Materialise the snapshot again."
+                )
             if before is not None:
                 wait([before])
             trailing = self._trailing.before(date)
             candidate = quality.Candidate(profile, differences, trailing)
-            verdicts = quality.judge(candidate, self._limits)
+            verdicts = quality.judge(candidate, self._table.limits)
             if any(verdict.stops for verdict in verdicts.values()):
-                return _refused(date, verdicts)
+                return _refused(verdicts)
             if not profile.rows:
                 self._refuse_to_empty(date)
+            self._go_on()
             published = publication.commit(
                 partition=date,
                 rows=exported.rows,
@@ -186,9 +225,14 @@ class Exporter:
         with self._postgres.connect() as session:
             self._sessions.add(session)
             try:
+                self._go_on()
                 yield session
             finally:
                 self._sessions.discard(session)
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise StoppedError("The run was cancelled: nothing more is published.")
 
     def _refuse_to_empty(self, date: str) -> None:
         there = read_manifest(self._store, prefix(date))
@@ -201,27 +245,27 @@ class Exporter:
 
 
 def judge_published(
-    store: ObjectStore, table: ListingsTable, limits: quality.Limits, dates: Sequence[str]
+    store: ObjectStore, table: ListingsTable, dates: Sequence[str]
 ) -> dict[str, dict[str, Verdict]]:
     """Judge snapshots that are there, as the next export would: date → check → verdict."""
-    trailing = Trailing(store, limits.drift_days)
+    trailing = Trailing(store, table.limits.drift_days)
     verdicts: dict[str, dict[str, Verdict]] = {}
     for date in dates:
-        manifest = read_manifest(store, prefix(date))
-        profile = profile_of(manifest) if manifest else None
-        if manifest is None or profile is None:
+        published = read_profile(store, date)
+        if published is None:
             said = f"There is no snapshot with a profile of {date}: materialise it first."
             verdicts[date] = {name: Verdict(False, said) for name in quality.CHECKS}
         else:
+            manifest, profile = published
             differences = compare_columns(table.exported_contract, manifest.columns)
             candidate = quality.Candidate(profile, differences, trailing.before(date))
-            verdicts[date] = quality.judge(candidate, limits)
+            verdicts[date] = quality.judge(candidate, table.limits)
     return verdicts
 
 
-def _refused(date: str, verdicts: dict[str, Verdict]) -> Taken:
+def _refused(verdicts: dict[str, Verdict]) -> Taken:
     reasons = [f"{name}: {each.description}" for name, each in verdicts.items() if each.stops]
-    said = f"Nothing was published of {date}. {' '.join(reasons)}"
+    said = f"The rows were not published; what was before, stays. {' '.join(reasons)}"
     return Taken(DayRefusedError(said), verdicts)
 
 

@@ -93,7 +93,7 @@ def mnist_endpoint(
     try:
         return reconcile(context, endpoint, digits_store, sagemaker)
     except (ResourceError, SageMakerError, UpstreamMissingError) as error:
-        raise failure({endpoint.name: error}, of=context.asset_key) from error
+        raise failure({(context.asset_key, endpoint.name): error}) from error
 
 
 def reconcile(

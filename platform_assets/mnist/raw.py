@@ -62,7 +62,7 @@ def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveRe
     try:
         found = public.head(digits_store)
     except (ResourceError, ValueError) as error:
-        raise failure({"now": error}, of=PUBLIC_MNIST) from error
+        raise failure({(PUBLIC_MNIST, "now"): error}) from error
     return dg.ObserveResult(
         data_version=dg.DataVersion(found.etag.strip('"')),
         metadata={"dagster/uri": public.uri, "bytes": found.size},

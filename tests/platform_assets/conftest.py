@@ -38,42 +38,36 @@ class Platform:
         last: str | None = None,
         *,
         assets: list[str] | None = None,
+        checks: list[tuple[str, str]] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Run a job over a date or a range, or some of its assets by their keys."""
+        """Run a job over a date or a range, or some of its assets by their keys.
+
+        With `checks` (asset, name), these and no others are evaluated beside the assets.
+        """
+        selection = None if assets is None else [dg.AssetKey(key.split("/")) for key in assets]
+        defs = build_defs()
+        if checks is not None:
+            only = dg.AssetSelection.assets(*selection or []).without_checks()
+            only = only | dg.AssetSelection.checks(*map(_check_key, checks))
+            defs = dg.Definitions.merge(defs, dg.Definitions(jobs=[_define(only)]))
+            job, selection = CHECKS, None
         tags = (
             {"dagster/partition": first} if last is None else {RANGE_START: first, RANGE_END: last}
         )
-        selection = None if assets is None else [dg.AssetKey(key.split("/")) for key in assets]
-        return (
-            build_defs()
-            .resolve_job_def(job)
-            .execute_in_process(
-                instance=self.instance,
-                tags=tags,
-                asset_selection=selection,
-                run_config=dict(config or {}),
-                raise_on_error=False,
-            )
+        return defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            tags=tags,
+            asset_selection=selection,
+            run_config=dict(config or {}),
+            raise_on_error=False,
         )
 
     def check(
         self, first: str, last: str, checks: list[tuple[str, str]]
     ) -> dg.ExecuteInProcessResult:
         """Evaluate checks (asset, name) over a range of dates, and make nothing."""
-        keys = [dg.AssetCheckKey(dg.AssetKey(asset.split("/")), name) for asset, name in checks]
-        selected = dg.AssetSelection.checks(*keys)
-        return (
-            dg.Definitions.merge(
-                build_defs(), dg.Definitions(jobs=[dg.define_asset_job(CHECKS, selected)])
-            )
-            .resolve_job_def(CHECKS)
-            .execute_in_process(
-                instance=self.instance,
-                tags={RANGE_START: first, RANGE_END: last},
-                raise_on_error=False,
-            )
-        )
+        return self.run(CHECKS, first, last, assets=[], checks=checks)
 
     def materializations(self, asset: str) -> int:
         """How often any date of an asset was materialised."""
@@ -83,6 +77,15 @@ class Platform:
     def materialized(self, asset: str) -> set[str]:
         """The dates of an asset that Dagster has as materialised."""
         return set(self.instance.get_materialized_partitions(dg.AssetKey(asset.split("/"))))
+
+
+def _check_key(check: tuple[str, str]) -> dg.AssetCheckKey:
+    asset, name = check
+    return dg.AssetCheckKey(dg.AssetKey(asset.split("/")), name)
+
+
+def _define(selection: dg.AssetSelection) -> Any:
+    return dg.define_asset_job(CHECKS, selection)
 
 
 def said(result: dg.ExecuteInProcessResult) -> str:

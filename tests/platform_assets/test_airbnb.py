@@ -3,11 +3,15 @@
 import io
 import json
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import date, timedelta
 from typing import Any
 
+import dagster as dg
 import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +23,7 @@ from platform_assets.airbnb import checks, processed, quality, snapshots
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.definitions import build_defs
 from platform_assets.partitions import DAILY
+from resources.errors import ResourceError
 from resources.postgres import PostgresResource
 from resources.s3_manifest import read_manifest
 from resources.s3_publication import Publication
@@ -29,6 +34,8 @@ FIRST, LAST = DATES[0], DATES[-1]
 WEEK = [(date(2026, 4, 1) + timedelta(n)).isoformat() for n in range(9)]
 SNAPSHOT, CHANGES = "airbnb/snapshot", "airbnb/price_changes"
 SUMMARY = "airbnb/neighbourhood_summary"
+MATCHES_TABLE = (SNAPSHOT, "matches_table")
+ALL_CHECKS = [*quality.CHECKS, "matches_table", "real_rises_and_falls", "adds_up"]
 CHANGES_SQL = """
     with priced as (
         select id, download_date as day, price from listings
@@ -246,18 +253,125 @@ def test_the_snapshot_check_fails_when_the_table_has_moved_on(
         day=FIRST,
     )
     verdict = judge_snapshot(platform)
-    assert not verdict.passed
-    assert "materialise the snapshot again" in verdict.description
+    assert (verdict.passed, verdict.stops) == (False, False)
+    assert "by now" in verdict.description
+
+
+def test_the_snapshot_check_fails_when_the_object_lost_rows(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST, assets=[SNAPSHOT])
+    prefix = snapshots.prefix(FIRST)
+    manifest = read_manifest(platform.store, prefix)
+    assert manifest is not None
+    shorter = parquet(platform, f"{prefix}/listings.parquet").slice(1)
+    out = io.BytesIO()
+    pq.write_table(shorter, out)
+    with Publication(platform.store, prefix) as publication:
+        publication.put("listings.parquet", out.getvalue())
+        publication.commit(
+            partition=FIRST,
+            rows=manifest.rows,
+            columns=manifest.columns,
+            code_version=manifest.code_version,
+            extra=manifest.extra,
+        )
+    found = platform.run("listings", FIRST, assets=[CHANGES, SUMMARY], checks=[MATCHES_TABLE])
+    assert set(failed_checks(found)) == {"matches_table"}
+    assert not platform.materialized(CHANGES)
 
 
 def judge_snapshot(platform: Platform) -> Any:
-    resources = build_defs().resources or {}
-    return checks.judge_snapshot(
+    dsn = platform.env["PLATFORM_POSTGRES_DSN"]
+    postgres = PostgresResource(dsn=dsn)
+    return checks.judge_snapshot(postgres, ListingsTable(), platform.store, FIRST)
+
+
+RANGE_OF_ONE, PARTITION = (FIRST, FIRST), (FIRST,)
+
+
+@pytest.mark.parametrize("dates", [RANGE_OF_ONE, PARTITION, (FIRST, LAST)])
+def test_every_date_of_a_good_run_is_evaluated_by_every_check(
+    platform: Platform, table: connection, dates: tuple[str, ...]
+) -> None:
+    found = platform.run("listings", *dates)
+    assert found.success
+    expected = {(name, day) for name in ALL_CHECKS for day in DATES if dates[0] <= day <= dates[-1]}
+    passed = {(e.check_name, e.partition) for e in found.get_asset_check_evaluations() if e.passed}
+    assert expected == {(name, day) for name, day in passed if day is not None}
+
+
+@pytest.mark.parametrize(
+    ("asset", "file", "check"),
+    [
+        (CHANGES, "biggest_increase.json", "real_rises_and_falls"),
+        (SUMMARY, "neighbourhood_summary.json", "adds_up"),
+    ],
+)
+def test_a_bad_result_fails_its_date_by_its_check(
+    platform: Platform, table: connection, asset: str, file: str, check: str
+) -> None:
+    assert platform.run("listings", FIRST, LAST).success
+    republish(platform, asset, file, result(platform, asset, LAST, file)[1:])
+    found = platform.check(FIRST, LAST, [(asset, check)])
+    assert not found.success
+    failed = {e.partition for e in found.get_asset_check_evaluations() if not e.passed}
+    assert failed == {None, LAST}
+
+
+@pytest.fixture
+def interrupts() -> Iterator[int]:
+    """The thread in which SIGUSR1 raises what a terminated run raises."""
+
+    def interrupt(*_: object) -> None:
+        raise dg.DagsterExecutionInterruptedError
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    yield threading.get_ident()
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_an_interrupted_export_ends_at_once_and_publishes_nothing(
+    platform: Platform, table: connection, interrupts: int, form: Any
+) -> None:
+    change(table, "alter table listings rename to kept")
+    change(table, "create view listings as select * from kept where pg_sleep(0.5) is not null")
+    exporter = snapshots.Exporter(
         PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"]),
-        resources["listings_table"],
+        ListingsTable(format=form),
         platform.store,
-        FIRST,
     )
+    asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+
+    def interrupt() -> None:
+        while ask(other, asleep) == [(0,)]:
+            time.sleep(0.05)
+        signal.pthread_kill(interrupts, signal.SIGUSR1)
+
+    with closing(psycopg2.connect(platform.env["PLATFORM_POSTGRES_DSN"])) as other:
+        other.autocommit = True
+        thread = threading.Thread(target=interrupt)
+        began = time.monotonic()
+        thread.start()
+        with pytest.raises(dg.DagsterExecutionInterruptedError):
+            exporter.take(DATES)
+        thread.join()
+    assert time.monotonic() - began < 30  # 400 rows a day would take 200 seconds
+    assert not list(platform.store.list("airbnb/"))
+
+
+def test_a_database_that_is_away_is_not_asked_for_each_of_many_dates(platform: Platform) -> None:
+    class Counting(PostgresResource):
+        def connect(self) -> Any:
+            asked.append(1)
+            return super().connect()
+
+    asked: list[int] = []
+    away = Counting(dsn="postgresql://nobody:nothing@127.0.0.1:9/none")
+    taken = snapshots.Exporter(away, ListingsTable(), platform.store).take(WEEK * 10)
+    assert all(isinstance(each.outcome, ResourceError) for each in taken.values())
+    assert len(asked) <= snapshots.FAILURES_IN_A_ROW + snapshots.AT_ONCE
 
 
 @pytest.mark.parametrize(
@@ -318,7 +432,6 @@ def test_a_day_is_compared_with_the_days_before_it_however_many_are_exported_at_
         PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"]),
         ListingsTable(),
         platform.store,
-        quality.Limits(),
     )
     taken = exporter.take(WEEK, at_once=at_once)
     refused = [day for day, each in taken.items() if isinstance(each.outcome, Exception)]
@@ -404,18 +517,31 @@ def test_of_many_dates_one_poisoned_one_fails_alone_and_its_repair_makes_one_dat
         )
         change(opened, poison, day=poisoned, type=None)
         found = platform.run("listings", dates[0], dates[-1])
-        assert said(found).startswith(f"1 of {count} date(s) failed. {poisoned}: airbnb/snapshot: ")
+        assert said(found).startswith(f"1 date(s) failed. {poisoned}: airbnb/snapshot: ")
         assert "1 rows have no room_type" in said(found)
         others = set(dates) - {poisoned}
         for asset in (SNAPSHOT, CHANGES, SUMMARY):
             assert platform.materialized(asset) == others
         change(opened, poison, day=poisoned, type="Private room")
-        assert platform.run("listings", poisoned).success
+        repaired = platform.run("listings", poisoned, poisoned)
+        assert repaired.success
         for asset in (SNAPSHOT, CHANGES, SUMMARY):
             assert platform.materialized(asset) == set(dates)
             assert platform.materializations(asset) == count  # each date once: nothing was redone
         found_changes = result(platform, CHANGES, poisoned, "biggest_increase.json")
         assert found_changes == biggest(opened, poisoned, "rises")
+        # What was made without it meanwhile is told of, and right once it is made again.
+        later = [day for day in dates if day > poisoned]
+        outdated = {
+            evaluation.partition
+            for evaluation in repaired.get_asset_check_evaluations()
+            if evaluation.severity is dg.AssetCheckSeverity.WARN and not evaluation.passed
+        }
+        assert outdated == set(later)
+        assert platform.run("listings", later[0], later[-1], assets=[CHANGES]).success
+        for day in (later[0], later[-1]):
+            again = result(platform, CHANGES, day, "biggest_increase.json")
+            assert again == biggest(opened, day, "rises")
 
 
 def republish(platform: Platform, asset: str, name: str, value: object) -> None:

@@ -5,7 +5,9 @@ from typing import ClassVar
 
 import dagster as dg
 import pytest
+from tenacity import wait_none
 
+from platform_assets import outcomes
 from platform_assets.outcomes import Made, Verdict, check_each, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
 
@@ -96,40 +98,57 @@ def test_a_date_that_fails_fails_alone_and_the_run_says_why(instance: dg.Dagster
     said = event.step_failure_data.user_failure_data
     assert said is not None
     assert said.description == (
-        f"thing failed for 1 date(s). {MIDDLE}: ValueError: the rows of this day are unreadable"
+        f"1 date(s) failed. {MIDDLE}: thing: ValueError: the rows of this day are unreadable"
     )
 
 
-@pytest.mark.parametrize(
-    ("error", "attempts"),
-    [
-        pytest.param(PassingError("the service is busy"), 3, id="may pass: tried again"),
-        pytest.param(ValueError("wrong"), 1, id="will not pass: not tried again"),
-    ],
-)
-def test_only_what_may_pass_is_tried_again(
-    instance: dg.DagsterInstance, error: Exception, attempts: int
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may pass is tried again at once."""
+    monkeypatch.setattr(outcomes, "WAIT", wait_none())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_only_the_dates_that_may_pass_are_tried_again(instance: dg.DagsterInstance) -> None:
+    tried: list[str] = []
+
+    def make(date: str) -> Made:
+        tried.append(date)
+        if date == MIDDLE and tried.count(date) < 3:
+            raise PassingError("the service is busy")
+        if date == LAST:
+            raise ValueError("wrong")
+        return made(date)
+
+    result = run(instance, make)
+    assert not result.success
+    assert tried == [FIRST, MIDDLE, LAST, MIDDLE, MIDDLE]
+    assert set(versions(instance)) == {FIRST, MIDDLE}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_does_not_pass_fails_after_some_attempts(instance: dg.DagsterInstance) -> None:
+    tried: list[str] = []
+
+    def make(date: str) -> Made:
+        tried.append(date)
+        raise PassingError("the service is busy")
+
+    assert not run(instance, make, tags={"dagster/partition": FIRST}).success
+    assert tried == [FIRST] * outcomes.ATTEMPTS
+
+
+def test_a_run_that_is_interrupted_ends_and_does_not_begin_again(
+    instance: dg.DagsterInstance,
 ) -> None:
-    tried: list[int] = []
+    tried: list[str] = []
 
-    @dg.asset(
-        key=ASSET,
-        partitions_def=DAILY,
-        backfill_policy=ONE_RUN,
-        retry_policy=dg.RetryPolicy(max_retries=2),
-    )
-    def thing(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        tried.append(context.retry_number)
+    def make(date: str) -> Made:
+        tried.append(date)
+        raise dg.DagsterExecutionInterruptedError
 
-        def fail(_: str) -> Made:
-            raise error
-
-        return report(context, make_each(context.partition_keys, fail))
-
-    assert not dg.materialize(
-        [thing], instance=instance, partition_key=FIRST, raise_on_error=False
-    ).success
-    assert len(tried) == attempts
+    assert not run(instance, make).success
+    assert tried == [FIRST]
 
 
 def checked(
@@ -157,6 +176,21 @@ def test_each_date_of_a_range_is_judged_by_itself_and_one_bad_one_stops_what_fol
     assert not result.asset_materializations_for_node("after")
     by_partition = {each.partition: each.passed for each in result.get_asset_check_evaluations()}
     assert by_partition == {FIRST: True, MIDDLE: False, LAST: True, None: False}
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"dagster/partition": FIRST},
+        {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": FIRST},
+    ],
+    ids=["a run of a date", "a backfill of a date"],
+)
+def test_a_single_date_is_judged_as_itself(
+    instance: dg.DagsterInstance, tags: dict[str, str]
+) -> None:
+    found = checked(instance, lambda date: Verdict(True, date), tags).get_asset_check_evaluations()
+    assert [each.passed for each in found if each.partition == FIRST] == [True]
 
 
 def test_a_check_that_cannot_be_made_is_not_a_passed_one(instance: dg.DagsterInstance) -> None:

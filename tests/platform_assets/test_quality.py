@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from platform_assets.airbnb.quality import Candidate, Limits, judge
+from platform_assets.airbnb.listings import Limits
+from platform_assets.airbnb.quality import Candidate, judge
 from resources.columns import Column, ColumnDifferences, Retyped
 from resources.postgres_profile import Profile
 
