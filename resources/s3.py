@@ -8,6 +8,7 @@ import io
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -31,15 +32,24 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _LARGEST_DELETE = 1000
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What the store says of an object: its key, its size in bytes, and its ETag with quotes."""
+    """What the store says of an object.
+
+    Attributes:
+        key: its key.
+        size: in bytes.
+        etag: with quotes.
+        modified: when it was last written, to the second.
+    """
 
     key: str
     size: int
     etag: str
+    modified: datetime
 
 
 @dataclass(frozen=True)
@@ -121,8 +131,8 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         except StoreError:
             # The answer to HEAD has no body, so its failure has no reason: ask again for one.
             with self.open_raw(key) as reader:
-                return ObjectInfo(key, reader.size, reader.etag)
-        return ObjectInfo(key, answer["ContentLength"], answer["ETag"])
+                return ObjectInfo(key, reader.size, reader.etag, reader.modified)
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
 
     def check_etag(self, key: str, etag: str | None) -> ObjectInfo:
         """As `head`, but raises ObjectChangedError if the object has another ETag than `etag`."""
@@ -252,8 +262,13 @@ class ObjectStore(dg.ConfigurableResource[Any]):
             )
             for page in pages:
                 for item in page.get("Contents", []):
-                    # Every object S3 lists has these three; the type stubs leave it open.
-                    yield ObjectInfo(item.get("Key", ""), item.get("Size", 0), item.get("ETag", ""))
+                    # Every object S3 lists has these four; the type stubs leave it open.
+                    yield ObjectInfo(
+                        item.get("Key", ""),
+                        item.get("Size", 0),
+                        item.get("ETag", ""),
+                        item.get("LastModified", _NEVER),
+                    )
 
     def delete(self, key: str) -> None:
         """Removes an object; does nothing where there is none."""

@@ -252,6 +252,7 @@ class ObjectReader(io.RawIOBase):
         self._body = answer["Body"]
         self.size = answer["ContentLength"]
         self.etag = answer["ETag"]
+        self.modified = answer["LastModified"]
 
     def readable(self) -> bool:
         """True."""

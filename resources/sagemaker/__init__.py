@@ -3,6 +3,7 @@
 What is exported here is the public interface; the modules beside it are not.
 """
 
+from resources.sagemaker.calls import Log
 from resources.sagemaker.deploy import Deployment, SmokeTest
 from resources.sagemaker.endpoint_spec import (
     BlueGreen,
@@ -74,6 +75,7 @@ __all__ = [
     "Instances",
     "Invocation",
     "Invoke",
+    "Log",
     "ModelContainer",
     "NoEarlierVersionError",
     "NotFoundError",

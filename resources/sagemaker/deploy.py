@@ -25,9 +25,10 @@ from resources.sagemaker.errors import (
     SmokeTestError,
     UpdateFailedError,
 )
-from resources.sagemaker.names import VERSION_TAG, to_tags
+from resources.sagemaker.names import ROLLED_BACK_TAG, VERIFIED_TAG, to_tags
 from resources.sagemaker.parts import Parts, StandingConfig
 from resources.sagemaker.versions import (
+    EndpointVersion,
     list_versions,
     mark_rolled_back,
     mark_verified,
@@ -172,11 +173,11 @@ class Deployer:
             return self._deployment(state, target.version, "unchanged", state.config_name)
         config = StandingConfig(target.config_name, target.arn, target.verified_at is not None)
         self._update(config, state, None)
-        self._tag(state.arn, {**tags, VERSION_TAG: target.version})
+        self._tag(state.arn, self._tags_of(target) | tags)
         live = self._confirmed(config.name, state.config_name)
         self._prove(live, config, target.version, fallback=state.config_name)
         for version in versions:
-            if version.config_name == state.config_name and version.created > target.created:
+            if version.created > target.created and not version.rolled_back_at:
                 mark_rolled_back(self._endpoints, version.arn)
         return self._deployment(live, target.version, "rolled back", state.config_name)
 
@@ -318,6 +319,12 @@ class Deployer:
         except SageMakerError as error:
             return f"It may still be serving, for the way back failed as well: {error}"
         return f"{fallback} is back in service."
+
+    def _tags_of(self, version: EndpointVersion) -> dict[str, str]:
+        """What a version says of itself, such as its partition, and what is not its own state."""
+        tags = self._endpoints.tags(version.arn)
+        state = {VERIFIED_TAG, ROLLED_BACK_TAG}
+        return {key: value for key, value in tags.items() if key not in state}
 
     def _tag(self, arn: str, tags: dict[str, str]) -> None:
         self._calls(self._control.add_tags, ResourceArn=arn, Tags=to_tags(tags))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CHANGING = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 # Changes that nobody's deploy is behind: they pass by themselves.
 PASSING = frozenset({"SystemUpdating", "Deleting"})
+# Where DescribeEndpoint's config is the one that answers, and not one that is yet to come.
+SERVING = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack"})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from resources.sagemaker.retention import Pruned, prune
 from resources.sagemaker.trained_job import TrainedJob, estimate_cost
 from resources.sagemaker.training import train, train_all
 from resources.sagemaker.training_spec import TrainingJobSpec
-from resources.sagemaker.versions import EndpointVersion, list_versions
+from resources.sagemaker.versions import EndpointVersion, list_versions, live_artifacts
 
 LOG = logging.getLogger(__name__)
 
@@ -223,6 +223,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     ) -> Deployment:
         """Put an earlier version back into service.
 
+        All versions that are newer than that one count as rolled back from then on.
+
         Args:
             endpoint_name: Name of the endpoint.
             to: A version or an endpoint config's name; None for the version that last passed
@@ -268,6 +270,15 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     def describe_endpoint(self, endpoint_name: str, *, log: Log = LOG) -> EndpointState | None:
         """The endpoint as it is, None where there is none."""
         return self._endpoints(log).describe(endpoint_name)
+
+    def live_artifacts(self, endpoint_name: str, *, log: Log = LOG) -> frozenset[str]:
+        """The S3 URIs of what an endpoint serves now; none where it serves nothing.
+
+        Raises:
+            NotFoundError: Its config or a model was deleted, so that nobody can tell.
+            UnavailableError: SageMaker could not be reached.
+        """
+        return live_artifacts(self._endpoints(log), endpoint_name)
 
     def list_versions(self, endpoint_name: str, *, log: Log = LOG) -> list[EndpointVersion]:
         """The versions of an endpoint that can be deployed or rolled back to, newest first."""

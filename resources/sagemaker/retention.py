@@ -1,7 +1,8 @@
 """Removes what is left of old versions of an endpoint, and never what is live."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from resources.sagemaker.endpoints import Endpoints
@@ -9,6 +10,7 @@ from resources.sagemaker.errors import NotFoundError, SageMakerError
 from resources.sagemaker.names import ENDPOINT_TAG
 from resources.sagemaker.versions import (
     EndpointVersion,
+    artifacts_of_model,
     list_versions,
     names_of_models,
     rollback_target,
@@ -24,8 +26,11 @@ class Pruned:
         configs: Endpoint configs that were removed.
         models: Models that were removed.
         kept: Endpoint configs that were kept.
-        artifact_uris: Artifacts of the removed models that no kept model uses. They are still
-            there: whoever wrote them may remove them.
+        artifacts_in_use: S3 URIs of what the models load that are left: those of this endpoint's
+            versions, and those that any endpoint of the account serves. Whoever wrote artifacts
+            for this endpoint may remove all others that are older than `newest`. None where
+            nothing was looked at: then nothing may be removed.
+        newest: When the newest version was made. What is younger may be of a deploy under way.
         failed: What could not be removed, with the reason.
     """
 
@@ -33,7 +38,8 @@ class Pruned:
     configs: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
-    artifact_uris: tuple[str, ...] = ()
+    artifacts_in_use: frozenset[str] | None = None
+    newest: datetime | None = None
     failed: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def metadata(self) -> dict[str, Any]:
@@ -69,21 +75,24 @@ def prune(endpoints: Endpoints, endpoint_name: str, *, keep: int) -> Pruned:
         stays.add(fallback.config_name)
     goes = [version for version in versions if version.config_name not in stays]
     kept = [version for version in versions if version.config_name in stays]
-    unused = _unused_models(endpoints, endpoint_name, live, kept, goes)
-    artifacts = {name: _artifact(endpoints, name) for name in [*unused, *_model_names(kept)]}
+    elsewhere = _models_elsewhere(endpoints, live - {version.config_name for version in versions})
+    unused = _unused_models(endpoints, endpoint_name, elsewhere, versions, kept)
+    artifacts = {
+        name: _artifacts(endpoints, name) for name in {*unused, *elsewhere, *_model_names(versions)}
+    }
     # All has been read: from here on things go.
     removal = _Removal(endpoints, endpoint_name)
     left = [version for version in goes if not removal.remove_config(version.config_name)]
     for name in sorted(set(unused) - set(_model_names(left))):
         removal.remove_model(name)
-    still_used = {uri for name, uri in artifacts.items() if name not in removal.models}
-    gone = {uri for name in removal.models if (uri := artifacts[name])}
+    standing = [uris for name, uris in artifacts.items() if name not in removal.models]
     return Pruned(
         endpoint_name,
         configs=tuple(removal.configs),
         models=tuple(removal.models),
         kept=tuple(version.config_name for version in kept),
-        artifact_uris=tuple(sorted(gone - still_used)),
+        artifacts_in_use=frozenset[str]().union(*standing),
+        newest=versions[0].created,
         failed=removal.failed,
     )
 
@@ -102,26 +111,31 @@ def _live_configs(endpoints: Endpoints) -> set[str]:
     }
 
 
-def _unused_models(
-    endpoints: Endpoints,
-    endpoint_name: str,
-    live: set[str],
-    kept: Sequence[EndpointVersion],
-    goes: Sequence[EndpointVersion],
-) -> list[str]:
-    used = set(_model_names(kept))
-    ours = {version.config_name for version in [*kept, *goes]}
-    for config in sorted(live - ours - {""}):  # other endpoints may serve a model of ours
+def _models_elsewhere(endpoints: Endpoints, configs: Iterable[str]) -> set[str]:
+    """The models of live configs that are no versions of this endpoint."""
+    found: set[str] = set()
+    for config in sorted(set(configs) - {""}):
         try:
             described = endpoints.calls(
                 endpoints.clients.control.describe_endpoint_config, EndpointConfigName=config
             )
         except NotFoundError:
             continue
-        used |= set(names_of_models(described["ProductionVariants"]))
-        used |= set(names_of_models(described.get("ShadowProductionVariants", [])))
+        found |= set(names_of_models(described["ProductionVariants"]))
+        found |= set(names_of_models(described.get("ShadowProductionVariants", [])))
+    return found
+
+
+def _unused_models(
+    endpoints: Endpoints,
+    endpoint_name: str,
+    elsewhere: set[str],
+    versions: Sequence[EndpointVersion],
+    kept: Sequence[EndpointVersion],
+) -> list[str]:
+    used = elsewhere | set(_model_names(kept))
     prefix = f"{endpoint_name}-"
-    newest = max((version.created for version in [*kept, *goes]), default=None)
+    newest = versions[0].created
     unused: list[str] = []
     for page in endpoints.pages("list_models", NameContains=prefix):
         for item in page["Models"]:
@@ -138,12 +152,11 @@ def _model_names(versions: Sequence[EndpointVersion]) -> list[str]:
     return sorted({name for version in versions for name in version.model_names})
 
 
-def _artifact(endpoints: Endpoints, model_name: str) -> str | None:
+def _artifacts(endpoints: Endpoints, model_name: str) -> frozenset[str]:
     try:
-        described = endpoints.calls(endpoints.clients.control.describe_model, ModelName=model_name)
+        return artifacts_of_model(endpoints, model_name)
     except NotFoundError:
-        return None
-    return described.get("PrimaryContainer", {}).get("ModelDataUrl")
+        return frozenset()
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from resources.sagemaker.endpoints import Endpoints
+from resources.sagemaker.endpoints import SERVING, Endpoints
 from resources.sagemaker.errors import NotFoundError
 from resources.sagemaker.names import (
     ENDPOINT_TAG,
@@ -110,6 +110,43 @@ def _read_version(
         created=item["CreationTime"],
         verified_at=_time(tags.get(VERIFIED_TAG)),
         rolled_back_at=_time(tags.get(ROLLED_BACK_TAG)),
+    )
+
+
+def live_artifacts(endpoints: Endpoints, endpoint_name: str) -> frozenset[str]:
+    """The S3 URIs of what an endpoint serves now; none where it serves nothing.
+
+    Raises:
+        NotFoundError: What it serves is not to be told: its config or a model was deleted.
+        SageMakerError: It could not be read.
+    """
+    state = endpoints.describe(endpoint_name)
+    if state is None or state.status not in SERVING:
+        return frozenset()
+    described = endpoints.calls(
+        endpoints.clients.control.describe_endpoint_config, EndpointConfigName=state.config_name
+    )
+    names = names_of_models(described["ProductionVariants"])
+    return frozenset[str]().union(*(artifacts_of_model(endpoints, name) for name in names))
+
+
+def artifacts_of_model(endpoints: Endpoints, name: str) -> frozenset[str]:
+    """The S3 URIs that a model's containers load.
+
+    Raises:
+        NotFoundError: There is no such model.
+        SageMakerError: It could not be read.
+    """
+    described = endpoints.calls(endpoints.clients.control.describe_model, ModelName=name)
+    containers = [described.get("PrimaryContainer", {}), *described.get("Containers", [])]
+    return frozenset(
+        uri
+        for container in containers
+        for uri in (
+            container.get("ModelDataUrl"),
+            container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri"),
+        )
+        if uri
     )
 
 

@@ -23,24 +23,28 @@ def test_old_versions_go_and_the_newest_stay(sagemaker, make_version, endpoint, 
     assert configs(sagemaker, endpoint) == set(deployed[2:])
     assert len(pruned.models) == 2
     assert len(models(sagemaker, endpoint)) == 2
-    assert pruned.artifact_uris == (), "all versions serve the same artifact"
+    assert pruned.artifacts_in_use == {trained.artifact_uri}, "all versions serve the same one"
     assert sagemaker.deploy(make_version("v4")).outcome == "unchanged"
     assert sagemaker.prune(endpoint, keep=2).configs == (), "nothing is left to remove"
 
 
-def test_the_artifacts_that_nothing_uses_any_more_are_named(
+def test_only_the_artifacts_that_something_still_uses_are_named(
     sagemaker, make_version, make_spec, endpoint, trained, unique
 ) -> None:
     other = sagemaker.train(
         make_spec(name=f"{unique}-other", hyperparameters={"k": "3", "feature_dim": "2"})
     )
     sagemaker.deploy(make_version("v1"))
+    assert sagemaker.live_artifacts(endpoint) == {trained.artifact_uri}
     for version in ["v2", "v3"]:
         spec = make_version(version)
         container = spec.container.model_copy(update={"model_data_url": other.artifact_uri})
         sagemaker.deploy(spec.model_copy(update={"container": container}))
 
-    assert sagemaker.prune(endpoint, keep=2).artifact_uris == (trained.artifact_uri,)
+    used = sagemaker.prune(endpoint, keep=2).artifacts_in_use
+    assert other.artifact_uri in used
+    assert trained.artifact_uri not in used
+    assert sagemaker.live_artifacts(endpoint) == {other.artifact_uri}
 
 
 def test_what_is_live_and_what_a_rollback_would_take_stays_however_old(
@@ -50,8 +54,8 @@ def test_what_is_live_and_what_a_rollback_would_take_stays_however_old(
     sagemaker.rollback(endpoint, to="v2")
     sagemaker.prune(endpoint, keep=1)
 
-    assert configs(sagemaker, endpoint) == {names[2], names[3], names[4]}
-    assert sagemaker.rollback(endpoint).version == "v3"
+    assert configs(sagemaker, endpoint) == {names[1], names[2], names[4]}
+    assert sagemaker.rollback(endpoint).version == "v1"
 
 
 def test_what_another_endpoint_serves_stays(sagemaker, make_version, endpoint, unique) -> None:
@@ -106,4 +110,6 @@ def test_nothing_is_removed_when_anything_cannot_be_read(
 
 
 def test_an_endpoint_without_versions_has_nothing_to_prune(sagemaker, unique) -> None:
-    assert sagemaker.prune(f"{unique}-none").configs == ()
+    pruned = sagemaker.prune(f"{unique}-none")
+    assert pruned.configs == ()
+    assert pruned.artifacts_in_use is None, "nothing was looked at, so nothing may be removed"
