@@ -54,6 +54,8 @@ run_monitoring:
   start_timeout_seconds: 120
   cancel_timeout_seconds: 60
   poll_interval_seconds: 15
+  # A run whose process is killed keeps its places in the pools; all later runs would wait.
+  free_slots_after_run_end_seconds: 5
 retention:
   schedule:
     purge_after_days: 30

@@ -7,17 +7,19 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import psycopg2
 import pytest
 
-from embedded import leftovers, ports, s3, stack
+from embedded import leftovers, ports, s3, seed_digits, stack
 from embedded.aws import aws_session
 from embedded.dagster_parts import ui_url
 from embedded.plan import Plan, make_plan, read_env_file
@@ -164,6 +166,114 @@ def test_secrets_and_state_are_the_owners_alone(running: Stack) -> None:
     assert not root.stat().st_mode & open_to_others
     for name in ("env", "credentials.json", "own.json", "run/supervisord.conf"):
         assert stat.S_IMODE((root / name).stat().st_mode) == 0o600, name
+
+
+def test_a_run_that_is_cancelled_in_the_ui_stops_its_training_and_a_killed_one_is_taken_up(
+    running: Stack,
+) -> None:
+    environment = running.plan.environment
+    seed_digits.seed(s3.client(environment))
+    sagemaker = aws_session(environment).client(
+        "sagemaker", endpoint_url=environment["AWS_ENDPOINT_URL_SAGEMAKER"]
+    )
+
+    def jobs() -> dict[str, str]:
+        found = sagemaker.list_training_jobs(NameContains=f"mnist-{YESTERDAY}")
+        return {
+            each["TrainingJobName"]: each["TrainingJobStatus"]
+            for each in found["TrainingJobSummaries"]
+        }
+
+    killed = launch_endless_training(running)
+    until(lambda: list(jobs().values()) == ["InProgress"])
+    kill_worker(running, killed)
+    until(lambda: status(running, killed) == "FAILURE")
+
+    cancelled = launch_endless_training(running)
+    until(lambda: "attached" in said(running, cancelled))
+    assert list(jobs().values()) == ["InProgress"]
+    begun = time.monotonic()
+    ask(running, TERMINATE, id=cancelled)
+    until(lambda: list(jobs().values()) in (["Stopping"], ["Stopped"]))
+    assert time.monotonic() - begun < CANCELLED_WITHIN_SECONDS
+    until(lambda: status(running, cancelled) == "CANCELED")
+    until(lambda: list(jobs().values()) == ["Stopped"], jobs)
+
+
+# The word of the issue.
+CANCELLED_WITHIN_SECONDS = 15
+YESTERDAY = (datetime.now(UTC).date() - timedelta(1)).isoformat()
+LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on RunConfigValidationInvalid { errors { message } } } }"""
+# What the button in the UI sends.
+TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) { __typename } }"""
+STATUS = """query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
+EVENTS = """query($id: ID!) { logsForRun(runId: $id) {
+  ... on EventConnection { events { ... on MessageEvent { message } } } } }"""
+
+
+def ask(running: Stack, query: str, **variables: object) -> Any:
+    answer = httpx.post(
+        f"{ui_url(running.plan)}/graphql",
+        json={"query": query, "variables": variables},
+        timeout=30,
+        trust_env=False,
+    ).json()
+    assert "errors" not in answer, answer
+    return next(iter(answer["data"].values()))
+
+
+def launch_endless_training(running: Stack) -> str:
+    """Launch yesterday's run of the digits with a training that takes minutes; its id."""
+    selector = {
+        "repositoryLocationName": "data-platform",
+        "repositoryName": "__repository__",
+        "jobName": "digits",
+    }
+    answer = ask(
+        running,
+        LAUNCH,
+        params={
+            "selector": selector,
+            "mode": "default",
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": YESTERDAY}]},
+            "runConfigData": {"ops": {"mnist__model": {"config": {"epochs": 1_000_000}}}},
+        },
+    )
+    return answer["run"]["runId"]
+
+
+def status(running: Stack, run_id: str) -> str:
+    return ask(running, STATUS, id=run_id)["status"]
+
+
+def said(running: Stack, run_id: str) -> str:
+    return " ".join(each["message"] for each in ask(running, EVENTS, id=run_id)["events"])
+
+
+def kill_worker(running: Stack, run_id: str) -> None:
+    """Kill the process of a run, which is the parent of those that keep its output."""
+    keepers = [each for each in running.alive() if run_id in " ".join(command(each))]
+    (worker,) = {each.parent() for each in keepers}
+    assert worker is not None
+    worker.kill()
+
+
+def command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def until(
+    condition: Callable[[], bool], found: Callable[[], object] = str, seconds: float = 90
+) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, found()
+        time.sleep(0.2)
 
 
 def test_kill_9_of_everything_loses_nothing_and_up_repairs_it(running: Stack) -> None:
