@@ -195,7 +195,7 @@ SHOWN: Mapping[str, Mapping[str, str]] = {
     "mnist/raw": {"bytes": "bytes", "source_etag": "ETag"},
     "mnist/dataset": {"dagster/partition_row_count": "digits"},
     "mnist/model": {"training_job": "job", "billable_seconds": "billable seconds"},
-    "mnist/classifier": {"accuracy": "accuracy", "passed_gate": "passed its gate"},
+    "mnist/classifier": {"accuracy": "accuracy", "above_floor": "above the gate's floor"},
     "mnist/endpoint": {"version": "version", "status": "status"},
     "airbnb/snapshot": {"dagster/partition_row_count": "listings", "bytes": "bytes"},
     "airbnb/price_changes": {"dagster/partition_row_count": "listings", "mode": "by"},

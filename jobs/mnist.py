@@ -3,12 +3,13 @@
 import dagster as dg
 from pydantic import Field
 
-from platform_assets.mnist.endpoint import Endpoint
+from platform_assets.mnist import frozen
+from platform_assets.mnist.endpoint import Endpoint, prove
 from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist
 from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.sagemaker import SageMakerError, SageMakerResource
+from resources.sagemaker import Invoke, SageMakerError, SageMakerResource
 
 digits_job = dg.define_asset_job(
     "digits",
@@ -47,9 +48,8 @@ def public_digits_changed(
     latest = DAILY.get_last_partition_key()
     if etag == context.cursor or latest is None:
         return dg.SkipReason("The public object is as it was.")
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=f"{latest}:{etag}", partition_key=latest)], cursor=etag
-    )
+    # Without a run key: an object that changes back is another change. A run too many does nothing.
+    return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=latest)], cursor=etag)
 
 
 class Rollback(dg.Config):
@@ -65,13 +65,28 @@ class Rollback(dg.Config):
 def roll_back(
     context: dg.OpExecutionContext,
     config: Rollback,
+    digits_store: ObjectStore,
     endpoint: Endpoint,
     sagemaker: SageMakerResource,
 ) -> None:
-    """Put an earlier version back; what is rolled back is not deployed again by itself."""
-    tags = {"pipeline": "mnist", "run_id": context.run_id}
+    """Put an earlier version back and prove it.
+
+    What is newer is not deployed again by itself.
+    """
+
+    def smoke(invoke: Invoke) -> None:
+        served = frozen.find_live(digits_store, sagemaker, endpoint.name)
+        if served is not None:
+            prove(invoke, digits_store, served)
+
     try:
-        done = sagemaker.rollback(endpoint.name, to=config.to, log=context.log, tags=tags)
+        done = sagemaker.rollback(
+            endpoint.name,
+            to=config.to,
+            smoke=smoke,
+            log=context.log,
+            tags={"pipeline": "mnist", "run_id": context.run.run_id},
+        )
     except SageMakerError as error:
         raise error.to_failure() from error
     context.log.info(f"{endpoint.name} serves {done.version} again.")

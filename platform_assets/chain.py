@@ -77,4 +77,4 @@ class Chain:
             dagster.Failure: Dates dropped out; it names each with its reason.
         """
         if self._failed:
-            raise failure(self._failed)
+            raise failure(self._failed) from next(iter(self._failed.values()))

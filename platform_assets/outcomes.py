@@ -124,7 +124,8 @@ def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.Material
     failed = failures_of(outcomes)
     if failed:
         log_unforeseen(context, failed)
-        raise failure({(context.asset_key, date): error for date, error in failed.items()})
+        by_key = {(context.asset_key, date): error for date, error in failed.items()}
+        raise failure(by_key) from next(iter(failed.values()))
     (result,) = results
     return result
 

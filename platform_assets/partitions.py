@@ -10,7 +10,3 @@ import dagster as dg
 DAILY = dg.DailyPartitionsDefinition(start_date="2018-01-01", timezone="UTC")
 # A range of dates is one run, one container and one pass.
 ONE_RUN = dg.BackfillPolicy.single_run()
-# For faults that pass. What will not pass is raised as a dagster.Failure that forbids the retry.
-RETRIES = dg.RetryPolicy(
-    max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
-)

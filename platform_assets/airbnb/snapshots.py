@@ -159,8 +159,10 @@ class Exporter:
             except BaseException:  # the run is interrupted: nothing more is begun or published
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                for session in list(self._sessions):
-                    session.cancel()
+                # One that is between two statements has nothing to cancel yet.
+                while wait(taken.values(), timeout=0.2).not_done:
+                    for session in list(self._sessions):
+                        session.cancel()
                 raise
 
     def _take(self, date: str, before: Future[Taken] | None) -> Taken:

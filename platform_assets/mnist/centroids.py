@@ -35,6 +35,19 @@ def nearest(images: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
     return found
 
 
+def digits_of(images: NDArray[np.float32], renumbered: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The digits that a classifier reads in images.
+
+    Args:
+        images: (n, d) float32.
+        renumbered: (10·m, d) float32, laid out by `renumber`.
+
+    Returns:
+        (n,) int64 in 0..9.
+    """
+    return nearest(images, renumbered) % DIGITS
+
+
 def digits_of_clusters(
     centroids: NDArray[np.float32],
     images: NDArray[np.float32],

@@ -11,7 +11,7 @@ import numpy as np
 from formats import digit_images, mnist_pickle, recordio
 from platform_assets.mnist import raw
 from platform_assets.outcomes import Made, make_each, report
-from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
+from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import already_made, require_manifest
 from resources.columns import Column
 from resources.s3 import ObjectStore
@@ -51,7 +51,6 @@ def channel_file(channel: str) -> str:
     code_version=CODE_VERSION,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    retry_policy=RETRIES,
 )
 def mnist_dataset(
     context: dg.AssetExecutionContext, digits_store: ObjectStore

@@ -5,28 +5,27 @@ How a version is put into service, proved and rolled back stands in `resources.s
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
 import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from platform_assets.mnist import centroids, classifier, dataset
-from platform_assets.outcomes import failure
-from platform_assets.partitions import ONE_RUN, RETRIES
+from platform_assets.mnist import centroids, classifier, dataset, frozen, gate, retention
+from platform_assets.mnist.classifier import Judged
+from platform_assets.outcomes import failure, persistently
+from platform_assets.partitions import ONE_RUN
 from platform_assets.upstream import UpstreamMissingError, require_manifest
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.s3_manifest import MANIFEST_NAME, Manifest, file_key, read_file, read_manifest
-from resources.s3_publication import Publication
+from resources.s3_manifest import MANIFEST_NAME, read_manifest
 from resources.sagemaker import (
     EndpointSpec,
     Instances,
     Invoke,
+    Log,
     ModelContainer,
-    SageMakerError,
     SageMakerResource,
     Variant,
     builtin_image_uri,
@@ -35,7 +34,6 @@ from resources.sagemaker import (
 
 CODE_VERSION = "1"
 _CLASSIFIERS = "mnist/classifiers/date="
-_FROZEN = "mnist/classifiers/sha256="
 # Few enough for one request, enough that each digit is likely among them.
 _SMOKE_DIGITS = 100
 
@@ -56,19 +54,6 @@ class Endpoint(dg.ConfigurableResource):
         return deterministic_name(artifact_sha256[:12], digest_of=configuration)
 
 
-@dataclass(frozen=True)
-class Approved:
-    """A classifier that passed its gate."""
-
-    date: str
-    manifest: Manifest
-
-    @property
-    def sha256(self) -> str:
-        """Of its artifact."""
-        return self.manifest.file(classifier.ARTIFACT).sha256
-
-
 @dg.asset(
     key=["mnist", "endpoint"],
     deps=[classifier.mnist_classifier],
@@ -76,12 +61,11 @@ class Approved:
     kinds={"sagemaker"},
     owners=["team:machine-learning"],
     description=(
-        "The SageMaker endpoint, serving the newest classifier that passed its gate and was not "
+        "The SageMaker endpoint, serving the newest classifier that passes its gate and was not "
         "rolled back. Its answer's closest_cluster mod 10 is the digit."
     ),
     code_version=CODE_VERSION,
     backfill_policy=ONE_RUN,
-    retry_policy=RETRIES,
     pool="mnist_endpoint",
 )
 def mnist_endpoint(
@@ -90,10 +74,17 @@ def mnist_endpoint(
     digits_store: ObjectStore,
     sagemaker: SageMakerResource,
 ) -> dg.MaterializeResult:
-    try:
-        return reconcile(context, endpoint, digits_store, sagemaker)
-    except (ResourceError, SageMakerError, UpstreamMissingError) as error:
-        raise failure({(context.asset_key, endpoint.name): error}) from error
+    def attempt(names: Sequence[str]) -> dict[str, dg.MaterializeResult | Exception]:
+        (name,) = names
+        try:
+            return {name: reconcile(context, endpoint, digits_store, sagemaker)}
+        except (ResourceError, UpstreamMissingError, frozen.LiveUnknownError) as error:
+            return {name: error}
+
+    outcome = persistently([endpoint.name], attempt)[endpoint.name]
+    if isinstance(outcome, Exception):
+        raise failure({(context.asset_key, endpoint.name): outcome}) from outcome
+    return outcome
 
 
 def reconcile(
@@ -106,48 +97,58 @@ def reconcile(
 
     Raises:
         UpstreamMissingError: No classifier has passed its gate.
+        LiveUnknownError: What is live is not ours, so that nothing can be compared with it.
         SageMakerError: It could not be deployed; what was live before still is.
     """
     versions = sagemaker.list_versions(endpoint.name, log=context.log)
+    live = frozen.find_live(store, sagemaker, endpoint.name)
     rolled_back = {each.version for each in versions if each.rolled_back_at}
-    wanted = next(
-        (each for each in approved(store) if endpoint.version(each.sha256) not in rolled_back), None
+    candidates = (
+        each for each in approved(store) if endpoint.version(each.sha256) not in rolled_back
     )
+    wanted = choose(candidates, gate.Margin(store, live), live, log=context.log)
     if wanted is None:
         raise UpstreamMissingError(
             f"No classifier under {store.uri(_CLASSIFIERS)} has passed its gate: materialise "
             "mnist/classifier for a recent date, or look at why its check fails."
         )
     version = endpoint.version(wanted.sha256)
-    live = sagemaker.describe_endpoint(endpoint.name, log=context.log)
-    serves = [
-        each
-        for each in versions
-        if live and live.in_service and each.config_name == live.config_name and each.verified_at
-    ]
     shown = {
         "endpoint": endpoint.name,
         "version": version,
         "classifier_date": wanted.date,
         "accuracy": wanted.manifest.extra["accuracy"],
     }
+    state = sagemaker.describe_endpoint(endpoint.name, log=context.log)
+    serves = [
+        each.version
+        for each in versions
+        if state and state.in_service and each.config_name == state.config_name and each.verified_at
+    ]
     # The same classifier stands under every date that made it: the version tells, not the place.
-    if live and [each.version for each in serves] == [version]:
-        told = {"status": live.status, "endpoint_config": live.config_name, "outcome": "unchanged"}
+    if state and serves == [version]:
+        told = {
+            "status": state.status,
+            "endpoint_config": state.config_name,
+            "outcome": "unchanged",
+        }
     else:
+        kept = frozen.freeze(store, endpoint.name, wanted)
         deployment = sagemaker.deploy(
-            describe(endpoint, sagemaker.region, wanted, freeze(store, wanted)),
-            smoke=lambda invoke: prove(invoke, store, wanted),
+            describe(endpoint, sagemaker.region, kept, frozen.artifact_uri(store, kept)),
+            smoke=lambda invoke: prove(invoke, store, kept),
             log=context.log,
-            tags={"pipeline": "mnist", "partition": wanted.date, "run_id": context.run_id},
+            tags={"pipeline": "mnist", "partition": wanted.date, "run_id": context.run.run_id},
         )
-        pruned = sagemaker.prune(endpoint.name, keep=endpoint.keep_versions, log=context.log)
-        told = {**deployment.metadata(), **pruned.metadata(), "status": deployment.status}
+        removed = retention.clean_up(
+            store, sagemaker, endpoint.name, keep=endpoint.keep_versions, log=context.log
+        )
+        told = {**deployment.metadata(), **removed, "status": deployment.status}
     return dg.MaterializeResult(metadata={**shown, **told}, data_version=dg.DataVersion(version))
 
 
-def approved(store: ObjectStore) -> Iterator[Approved]:
-    """The classifiers that passed their gate, newest date first."""
+def approved(store: ObjectStore) -> Iterator[Judged]:
+    """The classifiers that are above their gate's floor, newest date first."""
     dates = [
         each.key.removeprefix(_CLASSIFIERS).removesuffix(f"/{MANIFEST_NAME}")
         for each in store.list(_CLASSIFIERS)
@@ -156,36 +157,31 @@ def approved(store: ObjectStore) -> Iterator[Approved]:
     for date in sorted(dates, reverse=True):
         manifest = read_manifest(store, classifier.prefix(date))
         if manifest is not None and manifest.extra.get("passed"):
-            yield Approved(date, manifest)
+            yield Judged(classifier.prefix(date), manifest)
 
 
-def freeze(store: ObjectStore, wanted: Approved) -> str:
-    """Copy a classifier to where nothing is ever overwritten, and return its artifact's URI.
+def choose(
+    candidates: Iterable[Judged], margin: gate.Margin, live: Judged | None, *, log: Log
+) -> Judged | None:
+    """The first that keeps its margin to what is live, and what is live where none does.
 
-    A date's own place changes when the date is made again, gate passed or not; what SageMaker
-    loads, at any later restart, must not.
-
-    Raises:
-        ObjectChangedError: The date was made again meanwhile.
+    Args:
+        candidates: Newest first. What is older than what is live does not take its place.
+        margin: To what is live.
+        live: None where nothing is.
+        log: Is told of those that do not.
     """
-    at = f"{_FROZEN}{wanted.sha256}"
-    source = classifier.prefix(wanted.date)
-    if read_manifest(store, at) is None:
-        with Publication(store, at) as publication:
-            for file in wanted.manifest.files:
-                data = read_file(store, source, file, max_bytes=classifier.MAX_ARTIFACT_BYTES)
-                publication.put(file.name, data)
-            publication.commit(
-                partition=wanted.date,
-                rows=wanted.manifest.rows,
-                code_version=wanted.manifest.code_version,
-                inputs=wanted.manifest.inputs,
-                extra=wanted.manifest.extra,
-            )
-    return store.uri(file_key(at, classifier.ARTIFACT))
+    for each in candidates:
+        if live and each.date < live.date:
+            break
+        verdict = margin.judge(each)
+        if verdict.passed:
+            return each
+        log.warning(f"The classifier of {each.date} is not deployed. {verdict.description}")
+    return live
 
 
-def describe(endpoint: Endpoint, region: str, wanted: Approved, artifact_uri: str) -> EndpointSpec:
+def describe(endpoint: Endpoint, region: str, wanted: Judged, artifact_uri: str) -> EndpointSpec:
     """The endpoint that serves a classifier."""
     return EndpointSpec(
         endpoint_name=endpoint.name,
@@ -207,23 +203,22 @@ class WrongAnswersError(Exception):
     """The endpoint's answers are not those of the classifier that it is said to serve."""
 
 
-def prove(invoke: Invoke, store: ObjectStore, wanted: Approved) -> None:
+def prove(invoke: Invoke, store: ObjectStore, served: Judged) -> None:
     """Ask the endpoint for some test digits and compare with the classifier's own answers.
 
     Raises:
         WrongAnswersError: It answered something else.
     """
-    channels = require_manifest(store, dataset.prefix(wanted.date), "mnist/dataset")
-    images, _ = classifier.read_channel(store, wanted.date, channels, "test")
+    channels = require_manifest(store, dataset.prefix(served.date), "mnist/dataset")
+    images, _ = classifier.read_channel(store, served.date, channels, "test")
     images = images[:_SMOKE_DIGITS]
-    own = classifier.read_centroids(store, wanted.date, wanted.manifest)
-    expected = centroids.nearest(images, own) % centroids.DIGITS
+    expected = centroids.digits_of(images, served.read_centroids(store))
     answered = ask(invoke, images)
     if not np.array_equal(answered, expected):
         wrong = int(np.count_nonzero(answered != expected))
         raise WrongAnswersError(
             f"{wrong} of {len(images)} test digits are classified otherwise by the endpoint than "
-            f"by the classifier of {wanted.date}."
+            f"by the classifier of {served.date}."
         )
 
 

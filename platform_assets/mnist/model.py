@@ -12,7 +12,7 @@ from pydantic import Field
 
 from platform_assets.mnist import dataset
 from platform_assets.outcomes import Made, make_each, report
-from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
+from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import already_made, require_manifest
 from resources.s3 import ObjectStore
 from resources.s3_manifest import Manifest
@@ -92,7 +92,6 @@ def prefix_of_work(digest: str) -> str:
     code_version=CODE_VERSION,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    retry_policy=RETRIES,
     # One at a time: of two equal trainings the second finds the first one's model.
     pool="mnist_training",
 )
@@ -103,7 +102,7 @@ def mnist_model(
     sagemaker: SageMakerResource,
 ) -> dg.MaterializeResult:
     def train(date: str) -> Made:
-        tags = {"pipeline": "mnist", "partition": date, "run_id": context.run_id}
+        tags = {"pipeline": "mnist", "partition": date, "run_id": context.run.run_id}
         return ensure_model(sagemaker, digits_store, date, config, log=context.log, tags=tags)
 
     return report(context, make_each(context.partition_keys, train))
@@ -193,7 +192,7 @@ def train(
             compute=config.compute,
         ),
         log=log,
-        tags=tags,
+        tags={**tags, "version": digest},
         # A finished job whose artifact somebody has removed is of no use.
         usable=lambda done: store.exists(done.artifact_uri.removeprefix(store.uri(""))),
     )

@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from platform_assets.outcomes import Made, failure, make_each, report
-from platform_assets.partitions import DAILY, ONE_RUN, RETRIES
+from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import already_made
 from resources.errors import ResourceError
 from resources.s3 import ObjectInfo, ObjectStore
@@ -79,7 +79,6 @@ def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveRe
     code_version=CODE_VERSION,
     partitions_def=DAILY,
     backfill_policy=ONE_RUN,
-    retry_policy=RETRIES,
 )
 def raw_mnist(
     context: dg.AssetExecutionContext, public: PublicMnist, digits_store: ObjectStore

@@ -14,7 +14,7 @@ import pytest
 from botocore import xform_name
 
 from platform_assets.airbnb import processed, snapshots
-from platform_assets.mnist import classifier, dataset, model, raw
+from platform_assets.mnist import classifier, dataset, frozen, model, raw
 from resources.sagemaker import EndpointSpec, ModelContainer, builtin_image_uri, deterministic_name
 from resources.sagemaker.images import REGISTRY_ACCOUNTS
 from resources.sagemaker.names import attempt_name
@@ -166,11 +166,12 @@ def test_the_platform_may_use_the_names_that_the_code_makes_and_no_others() -> N
     for kind in ("training-job", "endpoint", "endpoint-config", "model"):
         theirs = sagemaker_arn(kind, "somebody-elses")
         granted = {action for action in actions(platform) if allows(platform, action, theirs)}
-        # The lists take no resource; the other two are how a clean-up sees what others serve.
+        # The lists take no resource; the others are how a clean-up sees what others serve.
         assert granted <= {
             *WITHOUT_RESOURCES,
             "sagemaker:DescribeEndpoint",
             "sagemaker:DescribeEndpointConfig",
+            "sagemaker:DescribeModel",
         }
     role = "arn:aws:iam::123456789012:role/"
     assert allows(platform, "iam:PassRole", f"{role}data-platform-sagemaker")
@@ -179,7 +180,14 @@ def test_the_platform_may_use_the_names_that_the_code_makes_and_no_others() -> N
 
 def test_the_platform_may_write_where_its_assets_stand_and_only_read_the_public_object() -> None:
     platform = IAM / "platform.json"
-    digits = [raw.prefix(DATE), dataset.prefix(DATE), model.prefix(DATE), classifier.prefix(DATE)]
+    digits = [
+        raw.prefix(DATE),
+        dataset.prefix(DATE),
+        model.prefix(DATE),
+        model.prefix_of_work("0" * 16),
+        classifier.prefix(DATE),
+        frozen.prefix("digits", "0" * 64),
+    ]
     listings = [
         snapshots.prefix(DATE),
         processed.prefix(processed.PRICE_CHANGES, DATE),
@@ -187,7 +195,8 @@ def test_the_platform_may_write_where_its_assets_stand_and_only_read_the_public_
     ]
     for bucket, prefixes in (("digits-bucket", digits), ("listings-bucket", listings)):
         for prefix in prefixes:
-            assert allows(platform, "s3:PutObject", f"arn:aws:s3:::{bucket}/{prefix}/file")
+            for action in ("s3:PutObject", "s3:DeleteObject"):
+                assert allows(platform, action, f"arn:aws:s3:::{bucket}/{prefix}/file")
         assert not allows(platform, "s3:PutObject", f"arn:aws:s3:::{bucket}/elsewhere")
     source = f"arn:aws:s3:::{SOURCE}"
     assert {action for action in actions(platform) if allows(platform, action, source)} == {
@@ -202,7 +211,7 @@ def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
         "raw": raw.prefix(DATE),
         "dataset": dataset.prefix(DATE),
         "models": model.prefix_of_work("0" * 16),
-        "classifiers": classifier.prefix(DATE),
+        "classifiers": frozen.prefix("digits", "0" * 64),
     }
     readable = {name for name, key in keys.items() if reaches(role, "s3:GetObject", key)}
     writable = {name for name, key in keys.items() if reaches(role, "s3:PutObject", key)}

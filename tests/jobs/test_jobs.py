@@ -38,6 +38,11 @@ def public_source(bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[ObjectS
 
 
 def evaluate(cursor: str | None) -> tuple[list[str | None], str | None]:
+    requests, after = requested(cursor)
+    return [request.partition_key for request in requests], after
+
+
+def requested(cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
     defs = build_defs()
     resources = {name: (defs.resources or {})[name] for name in ("public", "digits_store")}
     with (
@@ -50,7 +55,7 @@ def evaluate(cursor: str | None) -> tuple[list[str | None], str | None]:
         ) as context,
     ):
         answer = defs.resolve_sensor_def("public_digits_changed").evaluate_tick(context)
-    return [request.partition_key for request in answer.run_requests or []], answer.cursor
+    return list(answer.run_requests or []), answer.cursor
 
 
 @pytest.mark.usefixtures("environment")
@@ -67,6 +72,20 @@ def test_a_changed_public_object_asks_for_one_run_of_the_latest_date(
     assert len(asked) == 1
     assert second not in (None, first)
     assert evaluate(second) == ([], second)
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_object_that_changes_back_and_again_is_a_change_each_time(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run key of date and ETag would let Dagster drop the second run of the same."""
+    store, key = public_source(bucket, monkeypatch)
+    store.put_bytes(key, b"one")
+    cursor = evaluate(None)[1]
+    for content in (b"two", b"one", b"two"):
+        store.put_bytes(key, content)
+        requests, cursor = requested(cursor)
+        assert [request.run_key for request in requests] == [None]
 
 
 @pytest.mark.usefixtures("environment")

@@ -11,6 +11,7 @@ import pytest
 from platform_assets.definitions import build_defs
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
+from tests.platform_assets import mnist_rig
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -136,3 +137,10 @@ def endpoint(platform: Platform) -> Iterator[str]:
     yield name
     role = platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
     SageMakerResource(role_arn=role, poll_seconds=0.1).teardown(name, versions_too=True)
+
+
+@pytest.fixture
+def digits(platform: Platform, endpoint: str) -> Platform:
+    """The platform with a small file of real digits in the public place, and an endpoint's name."""
+    mnist_rig.publish(platform, mnist_rig.real_digits())
+    return platform

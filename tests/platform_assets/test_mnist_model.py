@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import boto3
@@ -10,51 +9,22 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from embedded import seed_digits
 from formats import ndarray_file, recordio
-from formats.mnist_pickle import MnistDataset, Split, dump
-from platform_assets.mnist import checks, classifier, dataset
-from resources.sagemaker import SageMakerResource
+from platform_assets.mnist import checks, classifier, dataset, gate
 from tests.platform_assets.conftest import Platform, failed_checks, said
+from tests.platform_assets.mnist_rig import (
+    FEW,
+    live_config,
+    mislabelled,
+    publish,
+    put_classifier,
+    put_digits,
+    real_digits,
+)
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
-PUBLIC = "public/mnist.pkl.gz"
-FEW = {"ops": {"mnist__model": {"config": {"clusters": 60}}}}
 STRICT = {"ops": {**FEW["ops"], "mnist__classifier": {"config": {"min_accuracy": 0.999}}}}
 MODEL, CLASSIFIER, ENDPOINT = "mnist/model", "mnist/classifier", "mnist/endpoint"
-
-
-@cache
-def real_digits() -> MnistDataset:
-    digits = seed_digits.dataset()
-
-    def some(split: Split, count: int) -> Split:
-        return Split(split.images[:count], split.labels[:count])
-
-    return MnistDataset(
-        some(digits.train, 1500), some(digits.validation, 500), some(digits.test, 300)
-    )
-
-
-def mislabelled(digits: MnistDataset) -> MnistDataset:
-    """The same digits with labels that have nothing to do with them."""
-    random = np.random.default_rng(0)
-
-    def shuffled(split: Split) -> Split:
-        return Split(split.images, random.permutation(split.labels))
-
-    return MnistDataset(*(shuffled(split) for split in digits.splits().values()))
-
-
-def publish(platform: Platform, digits: MnistDataset) -> None:
-    platform.store.put_bytes(PUBLIC, dump(digits))
-
-
-@pytest.fixture
-def digits(platform: Platform, endpoint: str) -> Platform:
-    """The platform with a small file of real digits in the public place."""
-    publish(platform, real_digits())
-    return platform
 
 
 def jobs(platform: Platform) -> list[str]:
@@ -75,10 +45,6 @@ def jobs(platform: Platform) -> list[str]:
 def evaluation(platform: Platform, date: str = DATE) -> dict[str, Any]:
     key = f"mnist/classifiers/date={date}/evaluation.json"
     return json.loads(platform.store.get_bytes(key, max_bytes=2**20))
-
-
-def live_config(endpoint: str) -> str:
-    return boto3.client("sagemaker").describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
 
 
 def metadata(platform: Platform, asset: str) -> dict[str, Any]:
@@ -153,7 +119,9 @@ def test_what_fails_its_gate_leaves_the_old_version_live(digits: Platform, endpo
 
 
 def test_a_date_made_again_does_not_touch_what_is_live(digits: Platform, endpoint: str) -> None:
-    assert digits.run("digits", DATE, config=FEW).success
+    put_digits(digits, DATE)
+    put_classifier(digits, DATE, 1000)
+    assert digits.run("digits", DATE, assets=[ENDPOINT]).success
     client: Any = boto3.client("sagemaker")
 
     def live_artifact() -> bytes:
@@ -164,7 +132,8 @@ def test_a_date_made_again_does_not_touch_what_is_live(digits: Platform, endpoin
 
     before = live_artifact()
     few = {"ops": {"mnist__model": {"config": {"clusters": 12}}}}
-    assert not digits.run("digits", DATE, config=few).success  # 12 clusters fail the gate
+    again = digits.run("digits", DATE, assets=[MODEL, CLASSIFIER, ENDPOINT], config=few)
+    assert not again.success  # 12 clusters fail the gate
     assert live_artifact() == before
 
 
@@ -178,29 +147,12 @@ def test_without_any_approved_classifier_the_endpoint_says_what_to_do(
 def test_a_backfill_of_an_old_date_does_not_put_an_old_model_live(
     digits: Platform, endpoint: str
 ) -> None:
-    assert digits.run("digits", NEXT, config=FEW).success
-    config = live_config(endpoint)
-    other = {"ops": {"mnist__model": {"config": {"clusters": 70}}}}
-    assert digits.run("digits", DATE, config=other).success
-    assert live_config(endpoint) == config
-
-
-def test_a_version_that_was_rolled_back_does_not_come_back_by_itself(
-    digits: Platform, endpoint: str
-) -> None:
-    assert digits.run("digits", DATE, config=FEW).success
-    first = live_config(endpoint)
-    other = {"ops": {"mnist__model": {"config": {"clusters": 70}}}}
-    assert digits.run("digits", NEXT, config=other).success
-    assert live_config(endpoint) != first
-
-    resource = SageMakerResource(
-        role_arn=digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"], poll_seconds=0.1
-    )
-    resource.rollback(endpoint)
-    assert live_config(endpoint) == first
+    put_digits(digits, DATE, NEXT)
+    put_classifier(digits, NEXT, 1000)
     assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
-    assert live_config(endpoint) == first
+    config = live_config(endpoint)
+    assert digits.run("digits", DATE, assets=[MODEL, CLASSIFIER, ENDPOINT], config=FEW).success
+    assert live_config(endpoint) == config
 
 
 def test_a_training_job_that_fails_fails_the_run_with_its_reason(digits: Platform) -> None:
@@ -222,7 +174,13 @@ def other_centroids(data: bytes) -> bytes:
 def test_the_gate_fails_when_the_artifact_is_not_the_one_that_was_judged(
     digits: Platform, damage: Callable[[bytes], bytes]
 ) -> None:
-    assert digits.run("digits", DATE, config=FEW).success
+    put_digits(digits, DATE)
+    put_classifier(digits, DATE, 1000)
     key = f"{classifier.prefix(DATE)}/{classifier.ARTIFACT}"
+    assert checks.judge_classifier(digits.store, DATE, nothing_live(digits)).passed
     digits.store.put_bytes(key, damage(digits.store.get_bytes(key, max_bytes=2**24)))
-    assert not checks.judge_classifier(digits.store, DATE).passed
+    assert not checks.judge_classifier(digits.store, DATE, nothing_live(digits)).passed
+
+
+def nothing_live(platform: Platform) -> Callable[[], gate.Margin]:
+    return lambda: gate.Margin(platform.store, None)

@@ -1,0 +1,105 @@
+"""What is removed after a deploy: old versions, their classifiers, and models that no date has.
+
+Never what is live or could be rolled back to, and nothing at all where anything could not be read.
+A manifest goes first, so that what is half removed is not there at all.
+"""
+
+from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+from platform_assets.mnist import frozen, model
+from resources.errors import ResourceError
+from resources.s3 import ObjectInfo, ObjectStore
+from resources.s3_manifest import MANIFEST_NAME, file_key, read_manifest
+from resources.sagemaker import Log, SageMakerResource
+
+# S3 tells to the second when an object was written.
+_CLOCK = timedelta(seconds=1)
+_READERS = 8
+
+
+def clean_up(
+    store: ObjectStore, sagemaker: SageMakerResource, endpoint_name: str, *, keep: int, log: Log
+) -> dict[str, Any]:
+    """Remove what the last `keep` versions do not need; returns what is worth showing.
+
+    The deploy before it has succeeded, so a failure is told and left to the next deploy's clean-up.
+    """
+    shown: dict[str, Any] = {}
+    try:
+        pruned = sagemaker.prune(endpoint_name, keep=keep, log=log)
+        shown |= pruned.metadata()
+        if pruned.artifacts_in_use is not None and pruned.newest is not None:
+            shown["removed_classifiers"] = remove_classifiers(
+                store, endpoint_name, in_use=pruned.artifacts_in_use, before=pruned.newest
+            )
+        shown["removed_models"] = remove_models(store, keep=keep)
+    except ResourceError as error:
+        log.warning(f"Not everything old was removed; the next deploy tries again. {error}")
+        shown["clean_up_failed"] = str(error)
+    return shown
+
+
+def remove_classifiers(
+    store: ObjectStore, endpoint_name: str, *, in_use: Collection[str], before: datetime
+) -> int:
+    """Remove an endpoint's classifiers that no version of it has.
+
+    Args:
+        store: Where they stand.
+        endpoint_name: Whose they are.
+        in_use: S3 URIs of what SageMaker may still load.
+        before: What is younger may be of a deploy that has just begun, and stays.
+
+    Returns:
+        How many were removed.
+    """
+    unused = [
+        at
+        for at, manifest in _published(store, frozen.root(endpoint_name))
+        if manifest.modified + _CLOCK < before
+        and not any(uri.startswith(store.uri(f"{at}/")) for uri in in_use)
+    ]
+    return _remove(store, unused)
+
+
+def remove_models(store: ObjectStore, *, keep: int) -> int:
+    """Remove the models of trainings that no date has any more, but for the newest `keep`.
+
+    A date that is made with an earlier configuration again finds the newest of them; of an older
+    one it has the model trained anew.
+
+    Returns:
+        How many were removed.
+    """
+    works = sorted(
+        _published(store, model.prefix_of_work("")), key=lambda work: work[1].modified, reverse=True
+    )
+    if len(works) <= keep:
+        return 0
+    dates = [at for at, _ in _published(store, model.prefix(""))]
+    with ThreadPoolExecutor(_READERS) as pool:
+        manifests = list(pool.map(lambda at: read_manifest(store, at), dates))
+    had = {manifest.extra["artifact"] for manifest in manifests if manifest is not None}
+    unused = [at for at, _ in works if not any(key.startswith(f"{at}/") for key in had)]
+    return _remove(store, unused[keep:])
+
+
+def _published(store: ObjectStore, beginning: str) -> list[tuple[str, ObjectInfo]]:
+    """The prefixes that begin so and under which something is published, with their manifests."""
+    return [
+        (found.key.removesuffix(f"/{MANIFEST_NAME}"), found)
+        for found in store.list(beginning)
+        if found.key.endswith(f"/{MANIFEST_NAME}")
+    ]
+
+
+def _remove(store: ObjectStore, prefixes: Iterable[str]) -> int:
+    count = 0
+    for at in prefixes:
+        store.delete(file_key(at, MANIFEST_NAME))
+        store.delete_prefix(f"{at}/")
+        count += 1
+    return count

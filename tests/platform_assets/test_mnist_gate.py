@@ -1,0 +1,160 @@
+"""The margin to the live classifier: judged by the check and again before a deploy."""
+
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+
+from platform_assets.mnist import checks, classifier, frozen, gate
+from resources.sagemaker import (
+    EndpointSpec,
+    ModelContainer,
+    SageMakerResource,
+    UnavailableError,
+    builtin_image_uri,
+)
+from tests.platform_assets.conftest import Platform, failed_checks, said
+from tests.platform_assets.mnist_rig import (
+    EASY,
+    live_config,
+    put_classifier,
+    put_digits,
+)
+
+BEFORE, DATE, NEXT, LAST = "2026-01-04", "2026-01-05", "2026-01-06", "2026-01-07"
+ENDPOINT = "mnist/endpoint"
+REST = ["mnist/model", "mnist/classifier", ENDPOINT]
+
+
+def with_gate(**gate: float) -> dict[str, Any]:
+    """A run's configuration with few clusters, which read fewer digits rightly."""
+    model = {"config": {"clusters": 10}}
+    return {"ops": {"mnist__model": model, "mnist__classifier": {"config": gate}}}
+
+
+def resource(platform: Platform, **changes: Any) -> SageMakerResource:
+    fields = {"role_arn": platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"], "poll_seconds": 0.1}
+    return SageMakerResource(**{**fields, **changes})
+
+
+def asked(platform: Platform, endpoint: str, **changes: Any) -> Callable[[], gate.Margin]:
+    """The margin to what is live, as the check asks for it."""
+    sagemaker = resource(platform, **changes)
+    return lambda: gate.Margin(
+        platform.store, frozen.find_live(platform.store, sagemaker, endpoint)
+    )
+
+
+def test_what_is_worse_than_the_live_one_by_more_than_the_margin_is_never_deployed(
+    digits: Platform, endpoint: str
+) -> None:
+    put_digits(digits, DATE, NEXT, LAST)
+    put_classifier(digits, DATE, 1000)
+    assert digits.run("digits", DATE, assets=[ENDPOINT]).success
+    live = live_config(endpoint)
+
+    low = with_gate(min_accuracy=0.1)
+    scheduled = digits.run("digits", NEXT, assets=REST, config=low)
+    said_of_it = failed_checks(scheduled)["accuracy_above_gate"]
+    assert said_of_it is not None
+    assert f"The live one of {DATE} classifies" in said_of_it
+    assert live_config(endpoint) == live
+
+    backfill = digits.run("digits", NEXT, LAST, assets=REST, config=low)
+    assert "accuracy_above_gate" in failed_checks(backfill)
+    assert live_config(endpoint) == live
+
+    # By itself, where no check stands before it.
+    assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
+    assert live_config(endpoint) == live
+
+    # The same classifier with a wider margin, which is configuration.
+    wide = with_gate(min_accuracy=0.1, max_drop=0.9)
+    assert digits.run("digits", NEXT, assets=REST, config=wide).success
+    assert live_config(endpoint) != live
+
+
+def test_a_classifier_is_compared_on_the_test_digits_of_its_own_date(digits: Platform) -> None:
+    put_digits(digits, BEFORE, DATE, NEXT)
+    live = put_classifier(digits, DATE, 400)
+    margin = gate.Margin(digits.store, live)
+
+    assert margin.judge(put_classifier(digits, NEXT, 1000)).passed
+    assert margin.judge(put_classifier(digits, NEXT, 400)).description == "It is what is live."
+    worse = put_classifier(digits, NEXT, 30)
+    assert not margin.judge(worse).passed
+    assert gate.Margin(digits.store, None).judge(worse).passed
+    wide = put_classifier(digits, NEXT, 30, classifier.Gate(min_accuracy=0.1, max_drop=0.8))
+    assert margin.judge(wide).passed
+    older = put_classifier(digits, BEFORE, 30)
+    assert margin.judge(older).passed, "a date that is made again is no candidate"
+
+
+def test_a_date_that_is_live_passes_when_it_is_made_again(digits: Platform, endpoint: str) -> None:
+    put_digits(digits, DATE)
+    put_classifier(digits, DATE, 400)
+    assert digits.run("digits", DATE, assets=[ENDPOINT]).success
+
+    assert checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+    put_classifier(digits, DATE, 30)
+    assert not checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+    assert digits.run("digits", DATE, assets=[ENDPOINT]).success
+    put_classifier(digits, DATE, 400)
+    assert checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+
+
+def test_nothing_older_takes_the_place_of_a_date_that_was_made_again(
+    digits: Platform, endpoint: str
+) -> None:
+    put_digits(digits, DATE, NEXT)
+    put_classifier(digits, DATE, 420)
+    put_classifier(digits, NEXT, 400)
+    assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
+    live = live_config(endpoint)
+
+    put_classifier(digits, NEXT, 30, classifier.Gate(min_accuracy=0.99))
+    assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
+    assert live_config(endpoint) == live
+
+
+def test_a_sagemaker_that_cannot_be_asked_is_neither_a_pass_nor_a_failure(
+    digits: Platform, endpoint: str
+) -> None:
+    """It is transient, so that the step is tried again."""
+    put_digits(digits, DATE)
+    put_classifier(digits, DATE, 400)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
+        unreachable = asked(digits, endpoint, patience_seconds=0, max_attempts=1)
+        with pytest.raises(UnavailableError):
+            checks.judge_classifier(digits.store, DATE, unreachable)
+
+
+def test_what_nobody_can_compare_with_is_not_replaced(digits: Platform, endpoint: str) -> None:
+    put_digits(digits, DATE)
+    judged = put_classifier(digits, DATE, 400)
+    digits.store.copy_from(
+        digits.store, f"{judged.prefix}/{classifier.ARTIFACT}", "elsewhere/model.tar.gz"
+    )
+    uri = digits.store.uri("elsewhere/model.tar.gz")
+    container = ModelContainer(image=builtin_image_uri("kmeans", "eu-west-1"), model_data_url=uri)
+    resource(digits).deploy(EndpointSpec(endpoint_name=endpoint, version="1", container=container))
+    live = live_config(endpoint)
+
+    with pytest.raises(frozen.LiveUnknownError, match=r"elsewhere/model\.tar\.gz"):
+        checks.judge_classifier(digits.store, DATE, asked(digits, endpoint))
+    assert "nobody can tell" in said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    assert live_config(endpoint) == live
+
+
+def test_an_endpoint_that_serves_nothing_has_only_the_floor(
+    digits: Platform, endpoint: str
+) -> None:
+    assert resource(digits).live_artifacts(endpoint) == frozenset()
+    put_digits(digits, DATE)
+    put_classifier(digits, DATE, 30, EASY)
+    assert checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+    put_classifier(digits, DATE, 30, classifier.Gate(min_accuracy=0.99))
+    assert not checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+    assert not boto3.client("sagemaker").list_endpoints(NameContains=endpoint)["Endpoints"]

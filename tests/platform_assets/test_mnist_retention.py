@@ -1,0 +1,240 @@
+"""What a deploy removes of what is old, what a rollback finds, and what must never go."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import pytest
+
+from platform_assets.definitions import build_defs
+from platform_assets.mnist import classifier, frozen, model, retention
+from resources.s3_manifest import ManifestInvalidError
+from resources.s3_publication import Publication
+from resources.sagemaker import SageMakerResource
+from tests.conftest import CHECKOUT
+from tests.platform_assets.conftest import Platform
+from tests.platform_assets.mnist_rig import live_config, put_classifier, put_digits
+
+DATES = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def deploy(platform: Platform, date: str, *, keep: int = 2) -> dg.ExecuteInProcessResult:
+    """Have the endpoint asset put the newest classifier into service."""
+    kept = {"name": platform.env["PLATFORM_ENDPOINT_NAME"], "keep_versions": keep}
+    config = {"resources": {"endpoint": {"config": kept}}}
+    result = platform.run("digits", date, assets=["mnist/endpoint"], config=config)
+    assert result.success
+    return result
+
+
+def press(platform: Platform, button: str, **config: Any) -> bool:
+    return (
+        build_defs()
+        .resolve_job_def(button)
+        .execute_in_process(
+            instance=platform.instance,
+            run_config={"ops": {"roll_back": {"config": config}}},
+            raise_on_error=False,
+        )
+        .success
+    )
+
+
+def standing(platform: Platform, endpoint: str) -> set[str]:
+    """The sha256 of the classifiers that stand for an endpoint."""
+    root = f"{frozen.root(endpoint)}sha256="
+    return {each.key.removeprefix(root).split("/")[0] for each in platform.store.list(root)}
+
+
+def test_classifiers_go_with_the_versions_that_had_them_and_a_rollback_finds_the_rest(
+    digits: Platform, endpoint: str
+) -> None:
+    put_digits(digits, *DATES)
+    shas, configs = [], []
+    for number, date in enumerate(DATES):
+        shas.append(put_classifier(digits, date, 400 + number).sha256)
+        deploy(digits, date)
+        configs.append(live_config(endpoint))
+    assert standing(digits, endpoint) == set(shas[2:])
+    models = boto3.client("sagemaker").list_models(NameContains=endpoint)["Models"]
+    assert len(models) == 2
+
+    assert press(digits, "rollback_endpoint")
+    assert live_config(endpoint) == configs[2]
+    tags = boto3.client("sagemaker").list_tags(
+        ResourceArn=boto3.client("sagemaker").describe_endpoint(EndpointName=endpoint)[
+            "EndpointArn"
+        ]
+    )["Tags"]
+    assert {"Key": "partition", "Value": DATES[2]} in tags
+
+
+def test_a_rollback_by_the_command_past_several_versions_keeps_all_newer_ones_out(
+    digits: Platform, endpoint: str, tmp_path: Path
+) -> None:
+    put_digits(digits, *DATES[:3])
+    configs = []
+    for number, date in enumerate(DATES[:3]):
+        put_classifier(digits, date, 400 + number)
+        assert digits.run("digits", date, assets=["mnist/endpoint"]).success
+        configs.append(live_config(endpoint))
+
+    chosen = tmp_path / "rollback.yaml"
+    chosen.write_text(json.dumps({"ops": {"roll_back": {"config": {"to": configs[0]}}}}))
+    job = ["-m", "platform_assets.definitions", "-j", "rollback_endpoint"]
+    command = [sys.executable, "-m", "dagster", "job", "execute", *job]
+    done = subprocess.run(
+        [*command, "-c", str(chosen)],
+        cwd=CHECKOUT,
+        env=os.environ | {"DAGSTER_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert live_config(endpoint) == configs[0]
+    assert digits.run("digits", DATES[2], assets=["mnist/endpoint"]).success
+    assert live_config(endpoint) == configs[0]
+
+
+def test_a_rollback_to_what_does_not_answer_rightly_is_undone(
+    digits: Platform, endpoint: str
+) -> None:
+    put_digits(digits, *DATES[:2])
+    first = put_classifier(digits, DATES[0], 400)
+    deploy(digits, DATES[0])
+    second = put_classifier(digits, DATES[1], 410)
+    deploy(digits, DATES[1])
+    live = live_config(endpoint)
+    # What the endpoint will load is not the artifact that was judged.
+    digits.store.copy_from(
+        digits.store,
+        f"{frozen.prefix(endpoint, second.sha256)}/{classifier.ARTIFACT}",
+        f"{frozen.prefix(endpoint, first.sha256)}/{classifier.ARTIFACT}",
+    )
+
+    assert not press(digits, "rollback_endpoint")
+    assert live_config(endpoint) == live
+
+
+def put_work(platform: Platform, digest: str, *dates: str) -> None:
+    """A finished training, and dates that have its model."""
+    at = model.prefix_of_work(digest)
+    with Publication(platform.store, at) as publication:
+        publication.put("job/output/model.tar.gz", digest.encode())
+        publication.commit(partition="", rows=1, code_version="1")
+    for date in dates:
+        with Publication(platform.store, model.prefix(date)) as publication:
+            publication.commit(
+                partition=date,
+                rows=1,
+                code_version="1",
+                extra={"artifact": f"{at}/job/output/model.tar.gz"},
+            )
+
+
+def works(platform: Platform) -> set[str]:
+    root = model.prefix_of_work("")
+    return {each.key.removeprefix(root).split("/")[0] for each in platform.store.list(root)}
+
+
+def test_models_that_no_date_has_go_but_for_the_newest(platform: Platform) -> None:
+    put_work(platform, "had", DATES[0], DATES[1])
+    for digest in ["left-1", "left-2", "left-3"]:
+        put_work(platform, digest)
+        # S3 tells times to the second.
+        wait_for_the_next_second()
+    # A training under way: its artifact is there, its manifest is not.
+    platform.store.put_bytes(f"{model.prefix_of_work('begun')}/job/output/model.tar.gz", b"x")
+
+    assert retention.remove_models(platform.store, keep=3) == 0
+    assert retention.remove_models(platform.store, keep=1) == 2
+    assert works(platform) == {"had", "left-3", "begun"}
+    assert retention.remove_models(platform.store, keep=1) == 0
+
+
+def wait_for_the_next_second() -> None:
+    second = datetime.now(UTC).second
+    while datetime.now(UTC).second == second:
+        pass
+
+
+def test_nothing_is_removed_where_a_date_cannot_be_read(platform: Platform) -> None:
+    put_work(platform, "had", DATES[0])
+    put_work(platform, "left")
+    platform.store.put_bytes(f"{model.prefix(DATES[1])}/manifest.json", b"{}")
+    with pytest.raises(ManifestInvalidError):
+        retention.remove_models(platform.store, keep=1)
+    assert works(platform) == {"had", "left"}
+
+
+def test_what_is_in_use_or_just_begun_stays(digits: Platform, endpoint: str) -> None:
+    put_digits(digits, DATES[0])
+    first = frozen.freeze(digits.store, endpoint, put_classifier(digits, DATES[0], 40))
+    second = frozen.freeze(digits.store, endpoint, put_classifier(digits, DATES[0], 50))
+    others = frozen.freeze(digits.store, "another", put_classifier(digits, DATES[0], 60))
+    began = min(each.modified for each in digits.store.list(first.prefix))
+
+    def remove(in_use: set[str], before: datetime) -> int:
+        return retention.remove_classifiers(digits.store, endpoint, in_use=in_use, before=before)
+
+    uris = {frozen.artifact_uri(digits.store, each) for each in (first, second)}
+    assert remove(uris, LATER) == 0
+    assert remove(set(), began) == 0
+    assert remove({frozen.artifact_uri(digits.store, first)}, LATER) == 1
+    assert standing(digits, endpoint) == {first.sha256}
+    assert standing(digits, "another") == {others.sha256}
+
+
+def test_a_clean_up_that_fails_is_told_and_fails_no_deploy(digits: Platform, endpoint: str) -> None:
+    for number in range(3):
+        put_work(digits, f"left-{number}")
+    digits.store.put_bytes(f"{model.prefix(DATES[0])}/manifest.json", json.dumps({}).encode())
+    put_digits(digits, DATES[0])
+    put_classifier(digits, DATES[0], 400)
+    (made,) = deploy(digits, DATES[0]).asset_materializations_for_node("mnist__endpoint")
+    assert "is not a manifest" in str(made.metadata["clean_up_failed"].value)
+    assert works(digits) == {"left-0", "left-1", "left-2"}
+
+
+def test_what_any_endpoint_serves_stays(digits: Platform, endpoint: str) -> None:
+    """A model that somebody made by hand of a classifier of ours, and serves."""
+    put_digits(digits, DATES[0], DATES[1], DATES[2])
+    first = put_classifier(digits, DATES[0], 400)
+    deploy(digits, DATES[0])
+    guest = f"{endpoint[5:]}-guest"
+    client: Any = boto3.client("sagemaker")
+    client.create_model(
+        ModelName=guest,
+        ExecutionRoleArn=digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"],
+        PrimaryContainer=served_by(client, live_config(endpoint)),
+    )
+    variant = {"VariantName": "one", "ModelName": guest, "InstanceType": "ml.m5.large"}
+    client.create_endpoint_config(
+        EndpointConfigName=guest, ProductionVariants=[{**variant, "InitialInstanceCount": 1}]
+    )
+    client.create_endpoint(EndpointName=guest, EndpointConfigName=guest)
+    try:
+        for number, date in enumerate(DATES[1:3], 1):
+            put_classifier(digits, date, 400 + number)
+            deploy(digits, date, keep=1)
+        assert first.sha256 in standing(digits, endpoint)
+    finally:
+        SageMakerResource(
+            role_arn=digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"], poll_seconds=0.1
+        ).teardown(guest)
+        client.delete_endpoint_config(EndpointConfigName=guest)
+        client.delete_model(ModelName=guest)
+
+
+def served_by(client: Any, config: str) -> dict[str, Any]:
+    (variant,) = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+    container = client.describe_model(ModelName=variant["ModelName"])["PrimaryContainer"]
+    return {"Image": container["Image"], "ModelDataUrl": container["ModelDataUrl"]}
