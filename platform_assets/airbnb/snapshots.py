@@ -160,9 +160,10 @@ class Exporter:
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 # One that is between two statements has nothing to cancel yet.
-                while wait(taken.values(), timeout=0.2).not_done:
+                while left := [future for future in taken.values() if not future.done()]:
                     for session in list(self._sessions):
                         session.cancel()
+                    wait(left, timeout=0.2)
                 raise
 
     def _take(self, date: str, before: Future[Taken] | None) -> Taken:
