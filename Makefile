@@ -63,5 +63,8 @@ lock: .venv/.installed-dev  ## Resolve the ranges of pyproject.toml into the loc
 	@$(BIN)/uv pip compile pyproject.toml $(LOCK_FLAGS) --extra embedded --extra api -c requirements-dev.lock -o requirements.lock
 LOCK_FLAGS := --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
+deploy-api: .venv/.installed  ## The HTTP API to AWS as a Lambda; deploy/README.md says what it needs
+	@$(BIN)/python deploy/deploy_api.py
+
 clean: down  ## Stop everything and remove the state: the next demo starts from nothing
 	@rm -rf .platform

@@ -2,8 +2,9 @@
 
     python deploy/build_api.py FOLDER --endpoint digits --bucket data-platform --account 12…
 
-The folder is then Chalice's: `chalice --project-dir FOLDER deploy --stage prod`. The API key that
-callers must name is read from PLATFORM_API_KEY and ends in the Lambda's environment.
+The folder is then Chalice's: `chalice --project-dir FOLDER package --stage prod OUT`. The API key
+that callers must name is read from PLATFORM_API_KEY and ends in the Lambda's environment.
+`deploy_api.py` beside this puts it on AWS.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ FORMATS = (
     "recordio_message.py",
 )
 STAGE = "prod"
+SHORTEST_KEY = 16
 
 
 def build(
@@ -57,6 +59,21 @@ def build(
     # It holds the API key.
     config.touch(mode=0o600)
     config.write_text(json.dumps(_config(endpoint, api_key), indent=2) + "\n")
+
+
+def chosen_key() -> str:
+    """The API key that callers must name, from PLATFORM_API_KEY.
+
+    Raises:
+        ValueError: It is missing or too short.
+    """
+    key = os.environ.get("PLATFORM_API_KEY", "")
+    if len(key) < SHORTEST_KEY:
+        raise ValueError(
+            f"Set PLATFORM_API_KEY to the key that callers must name, of at least {SHORTEST_KEY} "
+            "characters: without one anybody could use the endpoint."
+        )
+    return key
 
 
 def _config(endpoint: str, api_key: str) -> dict[str, Any]:
@@ -91,12 +108,10 @@ def main() -> int:
     parser.add_argument("--account", required=True, help="AWS account, 12 digits")
     parser.add_argument("--region", default=os.environ.get("AWS_DEFAULT_REGION", "eu-west-1"))
     given = parser.parse_args()
-    api_key = os.environ.get("PLATFORM_API_KEY", "")
-    if len(api_key) < 16:
-        sys.stderr.write(
-            "Set PLATFORM_API_KEY to the key that callers must name, of at least 16 characters: "
-            "without one anybody could use the endpoint.\n"
-        )
+    try:
+        api_key = chosen_key()
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
         return 1
     build(
         given.folder,

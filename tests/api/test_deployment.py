@@ -136,6 +136,52 @@ def test_the_policy_names_one_endpoint_and_one_prefix(tmp_path: Path) -> None:
     assert (tmp_path / "project" / ".chalice" / "config.json").stat().st_mode & 0o777 == 0o600
 
 
+DEPLOYER = {
+    "PLATFORM_API_KEY": KEY,
+    "PLATFORM_BUCKET": "platform",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "somebody",
+    "AWS_SECRET_ACCESS_KEY": "a-secret",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1",
+    "AWS_MAX_ATTEMPTS": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("PLATFORM_API_KEY", "Set PLATFORM_API_KEY"),
+        ("PLATFORM_BUCKET", "Set PLATFORM_BUCKET"),
+        ("AWS_DEFAULT_REGION", "Set AWS_DEFAULT_REGION"),
+        ("AWS_ACCESS_KEY_ID", "No AWS credentials were found"),
+        ("nothing", "AWS cannot be asked"),
+    ],
+)
+def test_what_keeps_it_from_being_deployed_is_told_in_a_sentence(
+    tmp_path: Path, missing: str, told: str
+) -> None:
+    environment = {name: value for name, value in DEPLOYER.items() if name != missing}
+    if missing == "AWS_ACCESS_KEY_ID":
+        del environment["AWS_SECRET_ACCESS_KEY"]
+    refused = subprocess.run(
+        [
+            *("make", "--no-print-directory", "--old-file=.venv/.installed", "deploy-api"),
+            f"BIN={Path(sys.executable).parent}",
+        ],
+        cwd=CHECKOUT,
+        env=clean_environ(**environment, HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = refused.stderr.splitlines()
+    assert refused.returncode
+    assert said[0].startswith(told)
+    assert said[1:] == [each for each in said if each.startswith("make: ***")]
+    assert "a-secret" not in refused.stderr
+
+
 def event(method: str, path: str, body: bytes = b"") -> dict[str, object]:
     """A request as API Gateway hands it to a Lambda."""
     return {

@@ -1,15 +1,13 @@
 """HTTP as the API speaks it: statuses, limits, headers, and bodies that mean harm."""
 
-import base64
 import json
-import os
-import random
 import socket
-import struct
 import threading
-import zlib
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +18,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.api.hostile import Hostile
 from tests.api.rig import Deployment, Served, Split, client, serve
 from tests.conftest import Services
 from tests.digit_pictures import encoded
@@ -32,20 +31,6 @@ BLANK = encoded(Image.new("L", (60, 60), "white"))
 def picture(digits: dict[str, Split]) -> bytes:
     """A digit, as a PNG."""
     return encoded(digits["test"].pixels[0])
-
-
-def bomb(side: int) -> bytes:
-    """A PNG of some kilobytes whose pixels would fill gigabytes; they are all there."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(name + content))
-        return struct.pack(">I", len(content)) + name + content + crc
-
-    pack = zlib.compressobj(9)
-    rows = b"".join(pack.compress(bytes(side + 1)) for _ in range(side)) + pack.flush()
-    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
-    return start + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
@@ -242,58 +227,37 @@ def test_where_a_key_is_set_only_its_holder_is_answered(
         assert api.get("/").status_code == 200
 
 
-def _hostile(rng: random.Random, picture: bytes) -> tuple[str, dict[str, str], bytes]:
-    """A request that means harm: path, headers, body."""
-    kind = rng.choice(["PNG", "JPEG", "WEBP", "BMP"])
-    good = rng.choice([picture, encoded(Image.new("RGB", (9, 9), "red"), kind)])
-    body = bytearray(good)
-    for _ in range(rng.randrange(6)):
-        body[rng.randrange(len(body))] = rng.randrange(256)
-    body = rng.choice(
-        [
-            bytes(body),
-            good[: rng.randrange(len(good))],
-            rng.randbytes(rng.randrange(2000)),
-            good + rng.randbytes(100),
-            b"GIF89a" + good,
-            b"%PDF-1.7\n" + good,
-            b'<svg xmlns="http://www.w3.org/2000/svg"><script>1</script></svg>',
-            good[:33] + b"\x00" * 4 + good[33:],
-        ]
-    )
-    if rng.random() < 0.3:
-        batch = {"images": [base64.b64encode(body).decode(), rng.choice([None, "!", 5, []])]}
-        text = json.dumps(batch).encode()
-        return "/batch", {"content-type": "application/json"}, text[: rng.randrange(1, 2**14)]
-    types = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/PNG; a=b", "text/plain"]
-    return "/", {"content-type": rng.choice(types)}, body
-
-
-def test_hostile_bodies_never_make_it_fail_nor_grow(served: Served, picture: bytes) -> None:
-    """PLATFORM_TEST_HOSTILE sets how many; a bomb is among every hundred."""
-    count = int(os.environ.get("PLATFORM_TEST_HOSTILE", "1500"))
-    bombs = [bomb(12_000), bomb(4_900)]
+def test_ten_thousand_hostile_bodies_never_make_it_fail_nor_grow(
+    served: Served, digits: dict[str, Split]
+) -> None:
+    """Truncated, spoilt and random bodies, polyglots, bombs, wrong types, broken batches."""
+    hostile = Hostile(digits["test"].pixels[0])
+    address = urlsplit(served.url)
     process = psutil.Process(served.process.pid)
 
-    def send(numbers: range) -> list[int]:
-        statuses = []
-        with served.client() as api:
+    def send(numbers: range) -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        peer = HTTPConnection(str(address.hostname), address.port, timeout=60)
+        with closing(peer):
             for number in numbers:
-                path, headers, body = _hostile(random.Random(number), picture)
-                if number % 100 == 0:
-                    path, headers, body = "/", PNG, bombs[number // 100 % 2]
-                told = api.post(path, content=body, headers=headers)
-                statuses.append(told.status_code)
-                assert "Traceback" not in told.text
+                path, media_type, body = hostile.request(number)
+                peer.request("POST", path, body, {"content-type": media_type})
+                told = peer.getresponse()
+                assert b"Traceback" not in told.read()
+                statuses[told.status] += 1
         return statuses
 
-    send(range(300))
-    before = process.memory_info().rss
+    statuses: Counter[int] = Counter()
+    resident: list[int] = []
     with ThreadPoolExecutor(4) as crowd:
-        parts = [range(start, count, 4) for start in range(4)]
-        statuses = [status for each in crowd.map(send, parts) for status in each]
-    assert set(statuses) <= {200, 400, 413, 415, 422}
-    assert process.memory_info().rss - before < 150 * 2**20
+        for thousand in range(0, 10_000, 1000):
+            parts = [range(thousand + first, thousand + 1000, 4) for first in range(4)]
+            for each in crowd.map(send, parts):
+                statuses += each
+            resident.append(process.memory_info().rss)
+    assert statuses.total() == 10_000
+    assert set(statuses) == {200, 400, 413, 415, 422}
+    assert max(resident[5:]) - max(resident[:5]) < 32 * 2**20
 
 
 def test_broken_http_leaves_the_server_well(served: Served) -> None:

@@ -1,9 +1,8 @@
 """The page in a real browser: drawing, answers, keyboard, pictures, and nothing from elsewhere.
 
-Screenshots stay in PLATFORM_TEST_SCREENSHOTS, or in the test's own folder.
+Screenshots stay in `test-output/screenshots`.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.api.rig import Served, Split, serve
-from tests.conftest import Services
+from tests.conftest import CHECKOUT, Services
 from tests.digit_pictures import encoded, scaled
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -76,8 +75,8 @@ def visit(
 
 
 @pytest.fixture
-def screenshots(tmp_path: Path) -> Path:
-    folder = Path(os.environ.get("PLATFORM_TEST_SCREENSHOTS", tmp_path))
+def screenshots() -> Path:
+    folder = CHECKOUT / "test-output" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
