@@ -19,10 +19,15 @@ Mask = NDArray[np.bool_]
 
 # Ink that differs from its paper by less than this share of the range is not told from noise.
 _FAINTEST: Final = 0.06
-# Strokes are narrower than this share of the picture's longer side, shadows are wider.
-_WIDEST_STROKE: Final = 0.34
-# From this size on, a picture can spare the detail that smoothing costs.
-_SMOOTHED_FROM: Final = 96
+# Strokes are narrower than this share of the picture's longer side, shadows are wider. A pen's
+# strokes are much narrower than a mouse's, and what is told as paper by the second measure
+# may be a shadow that the first takes for ink.
+_WIDEST_STROKES: Final = (0.34, 0.12)
+# Paper that is darker than this is not made out to be lit less.
+_DARKEST_PAPER: Final = 0.25
+# From this size on, a picture is taken for a photograph: it can spare the detail that smoothing
+# costs, and has shadows.
+_PHOTOGRAPH_FROM: Final = 96
 # A digit's parts: of this share of the main part's ink at least, no further away than this share
 # of its size.
 _LEAST_PART: Final = 0.04
@@ -35,6 +40,14 @@ _WIDEST: Final = 2.2
 _MOST_CROSSINGS: Final = 4.0
 _MOST_OF_BORDER: Final = 0.4
 _LEAST_OF_INK: Final = 0.25
+# How much of what lies around a digit's strokes has to be paper: a shadow fades, a piece of
+# something larger goes on.
+_LEAST_AROUND: Final = 0.6
+# A sheet of paper: shares of the picture, of its own box, and of its sides that are left off.
+_LEAST_SHEET: Final = 0.08
+_LARGEST_SHEET: Final = 0.92
+_LEAST_OF_SHEET: Final = 0.55
+_SHEET_MARGIN: Final = 0.04
 
 
 @dataclass(frozen=True)
@@ -44,10 +57,16 @@ class Ink:
     Attributes:
         values: (h, w) float32, 0 ground to 1 full ink, without empty margins.
         stroke: Mean width of its strokes in pixels.
+        box: Where in the picture it was: left, top, right, bottom; the last two exclusive.
+        touches_edge: Whether it reaches to an edge of the picture.
+        likelihood: How much speaks for its being the digit; only good for comparing.
     """
 
     values: Grey
     stroke: float
+    box: tuple[int, int, int, int]
+    touches_edge: bool
+    likelihood: float
 
 
 def find_ink(grey: Grey) -> Ink | None:
@@ -63,43 +82,76 @@ def find_ink(grey: Grey) -> Ink | None:
     if min(grey.shape) < _LEAST_SIDE:
         return None
     smooth = _smooth(grey)
-    candidates = [_candidate(smooth), _candidate(1 - smooth)]
-    likely = max(candidates, key=lambda candidate: candidate.likelihood)
-    return likely.ink
+    widths = _WIDEST_STROKES if _is_photograph(grey) else _WIDEST_STROKES[:1]
+    candidates = [_candidate(paper, widest) for widest in widths for paper in (smooth, 1 - smooth)]
+    found = [candidate for candidate in candidates if candidate is not None]
+    return max(found, key=lambda ink: ink.likelihood, default=None)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    likelihood: float
-    ink: Ink | None = None
+def find_paper(grey: Grey) -> tuple[int, int, int, int] | None:
+    """The box (left, top, right, bottom) of a light sheet that lies on something darker.
+
+    None where no sheet stands out, or where it is all of the picture.
+
+    Args:
+        grey: (H, W) float32, 0 black to 1 white.
+    """
+    if not _is_photograph(grey) or np.ptp(grey) < _FAINTEST:
+        return None
+    parts = connected_parts(_smooth(grey) > _otsu(grey))
+    if parts is None:
+        return None
+    areas = np.bincount(parts.labels.ravel())[1:]
+    largest = int(np.argmax(areas))
+    top, left, bottom, right = (int(edge) for edge in parts.boxes[largest])
+    height, width = bottom - top, right - left
+    of_box = areas[largest] / (height * width)
+    of_picture = height * width / grey.size
+    if of_box < _LEAST_OF_SHEET or not _LEAST_SHEET < of_picture < _LARGEST_SHEET:
+        return None
+    margin_x, margin_y = round(width * _SHEET_MARGIN), round(height * _SHEET_MARGIN)
+    return left + margin_x, top + margin_y, right - margin_x, bottom - margin_y
 
 
-def _candidate(paper: Grey) -> _Candidate:
+def _candidate(paper: Grey, widest: float) -> Ink | None:
     """The digit there would be if the ink were the darker of the two."""
-    window = max(3, round(max(paper.shape) * _WIDEST_STROKE)) | 1
-    # Ink is what vanishes when the paper around it flows over it; a wide shadow does not.
-    ink = _close(paper, window) - paper
+    window = max(3, round(max(paper.shape) * widest)) | 1
+    # Ink is what vanishes when the paper around it flows over it; a wide shadow does not. Relative
+    # to the paper it is as dark in a shadow as in the light.
+    closed = _close(paper, window)
+    ink = (closed - paper) / np.maximum(closed, _DARKEST_PAPER)
     ink = np.maximum(ink - np.median(ink), 0)
     if float(ink.max()) < _FAINTEST:
-        return _Candidate(0.0)
+        return None
     threshold = max(_otsu(ink), _FAINTEST / 2)
     parts = connected_parts(ink > threshold)
     if parts is None:
-        return _Candidate(0.0)
+        return None
     mask = _choose(parts, ink)
     inside = ink[mask]
     noise = float(ink[~mask].std()) if not mask.all() else 0.0
     if float(inside.mean()) < max(_FAINTEST, 3 * noise):
-        return _Candidate(0.0)
+        return None
     rim = _rim(mask.shape)
     of_border = float(mask[rim].mean())
     of_ink = float(inside.sum() / ink[ink > threshold].sum())
+    around = _around(paper, closed, mask)
+    if of_border > _MOST_OF_BORDER or of_ink < _LEAST_OF_INK or around < _LEAST_AROUND:
+        return None
     # The rim of a picture is ground: what is as light as the rim is a hole in a digit, not ink.
     against_rim = max(0.0, float(np.median(paper[rim]) - paper[mask].mean()))
-    if of_border > _MOST_OF_BORDER or of_ink < _LEAST_OF_INK:
-        return _Candidate(0.0)
-    likelihood = of_ink * (1 - of_border) * (against_rim + _FAINTEST)
-    return _Candidate(likelihood, _cut_out(ink, mask, threshold))
+    likelihood = of_ink * (1 - of_border) * (against_rim + _FAINTEST) * around**2
+    return _cut_out(ink, mask, threshold, likelihood)
+
+
+def _around(paper: Grey, closed: Grey, mask: Mask) -> float:
+    """The share of what lies just outside the mask that is nearer to its paper than to its ink."""
+    near = _grown(_grown(mask))
+    ring = _grown(near) & ~near
+    if not ring.any():
+        return 0.0
+    middle = float(paper[mask].mean() + closed[mask].mean()) / 2
+    return float((paper[ring] > middle).mean())
 
 
 def _choose(parts: Parts, ink: Grey) -> Mask:
@@ -120,7 +172,7 @@ def _choose(parts: Parts, ink: Grey) -> Mask:
     return np.concatenate(([False], belongs))[parts.labels]
 
 
-def _cut_out(ink: Grey, mask: Mask, threshold: float) -> Ink | None:
+def _cut_out(ink: Grey, mask: Mask, threshold: float, likelihood: float) -> Ink | None:
     """The chosen ink without what surrounds it, if its outline can be a digit's."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
@@ -139,13 +191,20 @@ def _cut_out(ink: Grey, mask: Mask, threshold: float) -> Ink | None:
     full = float(np.percentile(ink[mask], 60))
     values = np.clip((soft - threshold / 4) / max(full - threshold / 4, 1e-6), 0, 1)
     rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
-    cut = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Ink(cut.astype(np.float32), stroke)
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    cut = values[top:bottom, left:right].astype(np.float32)
+    box = (int(left), int(top), int(right), int(bottom))
+    touches = bool(mask[_rim(mask.shape)].any())
+    return Ink(cut, stroke, box, touches, likelihood)
+
+
+def _is_photograph(grey: Grey) -> bool:
+    return max(grey.shape) >= _PHOTOGRAPH_FROM
 
 
 def _smooth(grey: Grey) -> Grey:
     """Without the grain of a camera, where there are pixels enough."""
-    if max(grey.shape) < _SMOOTHED_FROM:
+    if not _is_photograph(grey):
         return grey
     picture = Image.fromarray((grey * 255).astype(np.uint8))
     smooth = picture.filter(ImageFilter.GaussianBlur(1.2))
@@ -153,9 +212,15 @@ def _smooth(grey: Grey) -> Grey:
 
 
 def _close(grey: Grey, window: int) -> Grey:
-    """Morphological closing with a square: dark marks narrower than the window disappear."""
-    widest = running_maximum(grey, window)
-    return -running_maximum(-widest, window)
+    """Morphological closing with a square: dark marks narrower than the window disappear.
+
+    Beyond its edges a photograph is mirrored: what gets darker towards them is mostly a shadow.
+    """
+    beyond = window // 2 if _is_photograph(grey) else 0
+    padded = np.pad(grey, beyond, mode="symmetric")
+    closed = -running_maximum(-running_maximum(padded, window), window)
+    height, width = grey.shape
+    return closed[beyond : beyond + height, beyond : beyond + width]
 
 
 def _otsu(values: Grey) -> float:

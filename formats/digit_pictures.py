@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from formats.digit_images import FEATURES, SIDE
-from formats.digit_ink import Ink, find_ink
+from formats.digit_ink import Ink, find_ink, find_paper
 from formats.digit_parts import running_maximum
 
 FORMATS: Final = {
@@ -28,10 +28,19 @@ FORMATS: Final = {
 
 # MNIST's digits fit a box of 20 × 20 and are centred by mass (http://yann.lecun.com/exdb/mnist/).
 _BOX: Final = 20
-# Nothing finer than this is of use for a digit of 20 pixels.
+# Nothing finer than this is of use for a digit of 20 pixels, where it fills half of the picture;
+# where it is smaller, it is looked at again from closer by.
 _WORKING_SIDE: Final = 192
+_DETAILED_SIDE: Final = 640
+# What is left around a digit that is looked at again, as a share of its size.
+_MARGIN: Final = 0.5
+# A colour in which ink stands out more than this many times as much as in grey is taken instead.
+_STANDS_OUT: Final = 1.3
 # MNIST's pen: the share of a digit's longer side that a stroke's width is, at its thinnest.
 _THINNEST_PEN: Final = 0.1
+
+
+Box = tuple[int, int, int, int]
 
 
 class PictureError(ValueError):
@@ -88,11 +97,11 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
         PictureDamagedError: It is, but does not decode.
         NoDigitError: Nothing in it looks like a digit's ink.
     """
-    grey = _decode(data, limits or PictureLimits())
-    kept = _as_mnist(grey)
+    picture = _decode(data, limits or PictureLimits())
+    kept = _as_mnist(_values(picture.convert("L")))
     if kept is not None:
         return kept.reshape(FEATURES)
-    ink = find_ink(grey)
+    ink = _find(_contrasting(picture))
     if ink is None:
         raise NoDigitError(
             "No ink that looks like a digit was found in the picture; "
@@ -101,8 +110,8 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
     return _place(ink).reshape(FEATURES)
 
 
-def _decode(data: bytes, limits: PictureLimits) -> NDArray[np.float32]:
-    """The picture in grey, 0 to 1, at most 192 pixels wide and high."""
+def _decode(data: bytes, limits: PictureLimits) -> Image.Image:
+    """The picture, grey or coloured, at most 640 pixels wide and high."""
     if len(data) > limits.max_bytes:
         raise PictureTooLargeError(
             f"The picture has {len(data):,} bytes; at most {limits.max_bytes:,} are read."
@@ -121,32 +130,113 @@ def _decode(data: bytes, limits: PictureLimits) -> NDArray[np.float32]:
     if picture.width * picture.height > limits.max_pixels:
         raise _too_many_pixels(limits, picture.size)
     try:
-        return _grey(picture)
+        return _flat(picture)
     except Exception as error:
         # A damaged file shows itself in Pillow by whatever its decoders trip over.
         raise _damaged(error) from error
 
 
-def _grey(picture: Image.Image) -> NDArray[np.float32]:
-    """Decoded, made small, upright and opaque."""
-    small = (_WORKING_SIDE, _WORKING_SIDE)
+def _flat(picture: Image.Image) -> Image.Image:
+    """Decoded, made small, upright and opaque: L or RGB."""
+    detailed = (_DETAILED_SIDE, _DETAILED_SIDE)
     if picture.format == "JPEG":
         # JPEG can be decoded at an eighth of its size: most of a photograph's cost is never paid.
-        picture.draft("L", (2 * _WORKING_SIDE, 2 * _WORKING_SIDE))
+        picture.draft(None, detailed)
     if picture.mode.startswith("I"):
         deep = np.asarray(picture, dtype=np.float32)
         flat = Image.fromarray((deep / 257).clip(0, 255).astype(np.uint8))
     elif picture.has_transparency_data:
         flat = picture.convert("RGBA")
     else:
-        flat = picture.convert("L")
-    flat.thumbnail(small, Image.Resampling.BILINEAR, reducing_gap=2)
+        flat = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    flat.thumbnail(detailed, Image.Resampling.BILINEAR, reducing_gap=2)
     if flat.mode == "RGBA":
-        flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("L")
+        flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("RGB")
     orientation = picture.getexif().get(0x0112)
-    if orientation in _TURNS:
-        flat = flat.transpose(_TURNS[orientation])
-    return np.asarray(flat, dtype=np.float32) / np.float32(255)
+    return flat.transpose(_TURNS[orientation]) if orientation in _TURNS else flat
+
+
+def _values(grey: Image.Image) -> NDArray[np.float32]:
+    """(H, W) float32, 0 black to 1 white."""
+    return np.asarray(grey, dtype=np.float32) / np.float32(255)
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    """At most 192 pixels wide and high."""
+    small = picture.copy()
+    small.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BILINEAR, reducing_gap=2)
+    return small
+
+
+def _contrasting(picture: Image.Image) -> Image.Image:
+    """In grey, or in that one of red, green and blue in which the ink stands out far better: red
+    ink on green paper is there in colour only."""
+    grey = picture.convert("L")
+    if picture.mode == "L":
+        return grey
+    small = _small(picture)
+    in_grey = _contrast(small.convert("L"))
+    red, green, blue = picture.split()
+    best, channel = max(
+        zip(map(_contrast, small.split()), (red, green, blue), strict=True),
+        key=lambda each: each[0],
+    )
+    return channel if best > _STANDS_OUT * in_grey else grey
+
+
+def _contrast(channel: Image.Image) -> float:
+    """How much the most striking pixels, a fiftieth of all, differ from what is around them."""
+    around = channel.filter(ImageFilter.BoxBlur(max(1, max(channel.size) // 16)))
+    differences = np.abs(_values(channel) - _values(around)).ravel()
+    most = max(1, len(differences) // 50)
+    return float(np.partition(differences, -most)[-most:].mean())
+
+
+def _find(picture: Image.Image) -> Ink | None:
+    """The ink in a grey picture: on its sheet of paper, and from close by where it is small."""
+    whole = (0, 0, *picture.size)
+    ink, scale = _find_within(picture, whole)
+    sheet = find_paper(_values(_small(picture)))
+    if sheet is not None:
+        crop = _within(picture, sheet, scale)
+        on_sheet, sheet_scale = _find_within(picture, crop)
+        if _is_written_on(sheet, ink, on_sheet):
+            whole, ink, scale = crop, on_sheet, sheet_scale
+    if ink is None or scale == 1:
+        return ink
+    left, top, right, bottom = ink.box
+    size = max(right - left, bottom - top)
+    if size >= _WORKING_SIDE / 2:
+        return ink
+    margin = size * _MARGIN
+    around = (left - margin, top - margin, right + margin, bottom + margin)
+    paper = picture.crop(whole)
+    closer, _ = _find_within(paper, _within(paper, around, scale))
+    return closer or ink
+
+
+def _find_within(picture: Image.Image, box: Box) -> tuple[Ink | None, float]:
+    """The ink in a part of a picture, and how many of the picture's pixels one of its is."""
+    part = picture.crop(box)
+    small = _small(part)
+    return find_ink(_values(small)), max(part.size) / max(small.size)
+
+
+def _within(picture: Image.Image, box: tuple[float, float, float, float], scale: float) -> Box:
+    """A box of the small picture as one of the picture."""
+    left, top, right, bottom = (round(edge * scale) for edge in box)
+    return max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+
+
+def _is_written_on(sheet: Box, ink: Ink | None, on_sheet: Ink | None) -> bool:
+    """Whether the ink on a sheet is the digit, rather than that which was found in all of the
+    picture: the sheet itself, perhaps, or a digit of which the sheet has but a part."""
+    if on_sheet is None or on_sheet.touches_edge:
+        return False
+    if ink is None or on_sheet.likelihood > ink.likelihood:
+        return True
+    left, top, right, bottom = ink.box
+    return left <= sheet[0] and top <= sheet[1] and right >= sheet[2] and bottom >= sheet[3]
 
 
 _TURNS: Final = {
