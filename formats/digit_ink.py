@@ -5,7 +5,7 @@ Grey values in, an ink map out. Nothing here knows of files, of MNIST's form or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -43,6 +43,8 @@ _LEAST_OF_INK: Final = 0.25
 # How much of what lies around a digit's strokes has to be paper: a shadow fades, a piece of
 # something larger goes on.
 _LEAST_AROUND: Final = 0.6
+# Ink that stands apart so clearly is not looked for by another measure.
+_CLEAR: Final = 0.8
 # A sheet of paper: shares of the picture, of its own box, and of its sides that are left off.
 _LEAST_SHEET: Final = 0.08
 _LARGEST_SHEET: Final = 0.92
@@ -59,6 +61,7 @@ class Ink:
         stroke: Mean width of its strokes in pixels.
         box: Where in the picture it was: left, top, right, bottom; the last two exclusive.
         touches_edge: Whether it reaches to an edge of the picture.
+        clarity: How clearly it stands apart, from 0 to 1.
         likelihood: How much speaks for its being the digit; only good for comparing.
     """
 
@@ -66,7 +69,8 @@ class Ink:
     stroke: float
     box: tuple[int, int, int, int]
     touches_edge: bool
-    likelihood: float
+    clarity: float = 0.0
+    likelihood: float = 0.0
 
 
 def find_ink(grey: Grey) -> Ink | None:
@@ -83,9 +87,15 @@ def find_ink(grey: Grey) -> Ink | None:
         return None
     smooth = _smooth(grey)
     widths = _WIDEST_STROKES if _is_photograph(grey) else _WIDEST_STROKES[:1]
-    candidates = [_candidate(paper, widest) for widest in widths for paper in (smooth, 1 - smooth)]
-    found = [candidate for candidate in candidates if candidate is not None]
-    return max(found, key=lambda ink: ink.likelihood, default=None)
+    best: Ink | None = None
+    for widest in widths:
+        for paper in (smooth, 1 - smooth):
+            ink = _candidate(paper, widest)
+            if ink is not None and (best is None or ink.likelihood > best.likelihood):
+                best = ink
+        if best is not None and best.clarity > _CLEAR:
+            break
+    return best
 
 
 def find_paper(grey: Grey) -> tuple[int, int, int, int] | None:
@@ -127,21 +137,22 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
     parts = connected_parts(ink > threshold)
     if parts is None:
         return None
-    mask = _choose(parts, ink)
+    mask, others = _choose(parts, ink)
     inside = ink[mask]
     noise = float(ink[~mask].std()) if not mask.all() else 0.0
     if float(inside.mean()) < max(_FAINTEST, 3 * noise):
         return None
     rim = _rim(mask.shape)
     of_border = float(mask[rim].mean())
-    of_ink = float(inside.sum() / ink[ink > threshold].sum())
+    of_ink = float(inside.sum() / (inside.sum() + ink[others].sum()))
     around = _around(paper, closed, mask)
     if of_border > _MOST_OF_BORDER or of_ink < _LEAST_OF_INK or around < _LEAST_AROUND:
         return None
     # The rim of a picture is ground: what is as light as the rim is a hole in a digit, not ink.
     against_rim = max(0.0, float(np.median(paper[rim]) - paper[mask].mean()))
-    likelihood = of_ink * (1 - of_border) * (against_rim + _FAINTEST) * around**2
-    return _cut_out(ink, mask, threshold, likelihood)
+    clarity = of_ink * (1 - of_border) * around**2
+    cut = _cut_out(ink, mask, threshold)
+    return cut and replace(cut, clarity=clarity, likelihood=clarity * (against_rim + _FAINTEST))
 
 
 def _around(paper: Grey, closed: Grey, mask: Mask) -> float:
@@ -154,8 +165,9 @@ def _around(paper: Grey, closed: Grey, mask: Mask) -> float:
     return float((paper[ring] > middle).mean())
 
 
-def _choose(parts: Parts, ink: Grey) -> Mask:
-    """The main part and those that belong to it: a broken stroke, the bar of a five."""
+def _choose(parts: Parts, ink: Grey) -> tuple[Mask, Mask]:
+    """The main part and those that belong to it (a broken stroke, the bar of a five), and the
+    others, without those that reach in from the edge where the main part does not."""
     mass = np.bincount(parts.labels.ravel(), weights=ink.ravel(), minlength=parts.count + 1)[1:]
     height, width = ink.shape
     top, left, bottom, right = parts.boxes.T
@@ -167,12 +179,15 @@ def _choose(parts: Parts, ink: Grey) -> Mask:
     belongs = (mass >= mass[main] * _LEAST_PART) & (
         np.maximum(gap_y, gap_x) <= size * _FARTHEST_PART
     )
+    others = ~belongs
     if inner[main]:
         belongs &= inner
-    return np.concatenate(([False], belongs))[parts.labels]
+        others = inner & ~belongs
+    chosen, left_out = (np.append(False, each)[parts.labels] for each in (belongs, others))
+    return chosen, left_out
 
 
-def _cut_out(ink: Grey, mask: Mask, threshold: float, likelihood: float) -> Ink | None:
+def _cut_out(ink: Grey, mask: Mask, threshold: float) -> Ink | None:
     """The chosen ink without what surrounds it, if its outline can be a digit's."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
@@ -195,7 +210,7 @@ def _cut_out(ink: Grey, mask: Mask, threshold: float, likelihood: float) -> Ink 
     cut = values[top:bottom, left:right].astype(np.float32)
     box = (int(left), int(top), int(right), int(bottom))
     touches = bool(mask[_rim(mask.shape)].any())
-    return Ink(cut, stroke, box, touches, likelihood)
+    return Ink(cut, stroke, box, touches)
 
 
 def _is_photograph(grey: Grey) -> bool:

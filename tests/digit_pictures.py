@@ -48,6 +48,33 @@ def photographed(digit: Pixels, rng: random.Random, side: int = 480) -> bytes:
     return encoded(picture, "JPEG", quality=rng.randint(50, 90))
 
 
+def snapped(digit: Pixels, rng: random.Random, where: str) -> bytes:
+    """A real hand's digit as somebody with a phone would take it.
+
+    `far` away; in a `colour` hardly darker than its paper; or `on a desk`: on a light note, turned
+    a little, that lies on something dark, all of it partly in the shade.
+    """
+    side = {"far": 1200, "colour": 480, "on a desk": 400}[where]
+    size = int(side * (rng.uniform(0.1, 0.16) if where == "far" else rng.uniform(0.4, 0.7)))
+    large = Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)
+    crisp = Image.fromarray(((np.asarray(large, np.float32) - 76) * 2.5).clip(0, 255).astype("u1"))
+    paper, pen = (228, 222, 205), (40, 40, 60)
+    if where == "colour":
+        paper, pen = rng.choice([((115, 140, 115), (190, 90, 90)), ((240, 218, 80), (50, 80, 205))])
+    sheet = Image.new("RGB", (side, side), paper)
+    place = (rng.randint(0, side - size), rng.randint(0, side - size))
+    sheet.paste(pen, (*place, place[0] + size, place[1] + size), crisp)
+    if where == "on a desk":
+        note = sheet.convert("RGBA").rotate(rng.uniform(-12, 12), Image.Resampling.BICUBIC, True)
+        desk = Image.new("RGBA", (640, 640), (90, 58, 32))
+        room = 640 - max(note.size)
+        desk.alpha_composite(note, (rng.randint(0, room), rng.randint(0, room)))
+        sheet = desk.convert("RGB")
+    grain = np.random.default_rng(rng.randrange(2**31)).normal(0, 6, (*sheet.size, 3))
+    lit = np.asarray(sheet) * _light(sheet.width, rng)[..., None] + grain
+    return encoded(lit.clip(0, 255).astype(np.uint8), "JPEG", quality=80)
+
+
 def drawn(digit: int, rng: random.Random) -> bytes:
     """A digit as somebody would draw it with a mouse or a thick pen, slanted, lit and noisy."""
     side = rng.choice([200, 280, 400])

@@ -28,7 +28,8 @@ app = Chalice("number-classifier")
 def predict() -> Response:
     """The closest cluster."""
     assert app.current_request is not None
-    picture = Image.open(BytesIO(app.current_request.raw_body)).convert("L").resize((28, 28))
+    body = bytes(app.current_request.raw_body)  # pyright: ignore[reportArgumentType]
+    picture = Image.open(BytesIO(body)).convert("L").resize((28, 28))
     features = np.array(picture, dtype=np.float32).flatten()
     runtime = boto3.Session().client("sagemaker-runtime", region_name="eu-west-1")
     answer = runtime.invoke_endpoint(
@@ -40,12 +41,16 @@ def predict() -> Response:
     return Response(told, {"Content-Type": "application/json"}, 200)
 
 
+def _say_nothing(_: ChaliceRequestHandler, format: str, *args: object) -> None:  # noqa: A002
+    """In place of a line for each request."""
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     # As fast as it can be: without waiting for the client's acknowledgements, or printing a line
     # for each request; and without turning 16 clients away at once.
     ChaliceRequestHandler.disable_nagle_algorithm = True
-    ChaliceRequestHandler.log_message = lambda *_: None
+    ChaliceRequestHandler.log_message = _say_nothing
     ThreadedHTTPServer.request_queue_size = 128
     create_local_server(app, Config(), "127.0.0.1", parser.parse_args().port).serve_forever()

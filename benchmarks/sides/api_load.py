@@ -1,5 +1,7 @@
-"""Starts a server of digits, `COMMAND --port N`, in front of an endpoint made for this run, and sends it
-pictures over HTTP. `api_load.py single|batch COMMAND …` is either side of both benchmarks.
+"""Starts a server of digits in front of an endpoint made for this run, and sends it pictures.
+
+`api_load.py single|batch COMMAND …` is either side of both benchmarks; the server is started by
+`COMMAND … --port N`.
 
 `single`: the seconds are those of 400 requests by 16 clients; before, one client asks up to 1,000
 times, for at most ten seconds. `batch`: those of 1,000 pictures, all in one request where the

@@ -14,7 +14,14 @@ from tests.digit_pictures import encoded
 
 TYPES = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/PNG; a=b"]
 # What is no picture but begins, or goes on, like one.
-FRONTS = [b"GIF89a", b"%PDF-1.7\n", b"PK\x03\x04", b"<!doctype html><script>1</script>", b"MZ", b"\0"]
+FRONTS = [
+    b"GIF89a",
+    b"%PDF-1.7\n",
+    b"PK\x03\x04",
+    b"<!doctype html><script>1</script>",
+    b"MZ",
+    b"\0",
+]
 JSONS = [
     b"nonsense",
     b"[" * 5000,
@@ -35,7 +42,9 @@ def chunk(name: bytes, content: bytes) -> bytes:
 def png(side: int, *before: bytes, rows: bytes = b"") -> bytes:
     """A grey PNG that says it is so large; its rows, and chunks before them, as given."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(before) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + b"".join(before) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
 
 
 def bomb(side: int) -> bytes:

@@ -13,7 +13,7 @@ from PIL import Image
 from api.live_model import Model
 from platform_assets.mnist import centroids
 from tests.api.rig import Deployment, Served, Split
-from tests.digit_pictures import drawn, encoded, photographed, scaled, shifted
+from tests.digit_pictures import drawn, encoded, photographed, scaled, shifted, snapped
 
 Pixels = NDArray[np.uint8]
 
@@ -78,6 +78,16 @@ def test_photographs_of_real_digits_are_mostly_right(
     rng = random.Random(5)
     test = Split(digits["test"].pixels[:150], digits["test"].labels[:150])
     pictures = [photographed(digit, rng) for digit in test.pixels]
+    assert share_right(api, pictures, test.labels) >= 0.85
+
+
+@pytest.mark.parametrize("where", ["far", "colour", "on a desk"])
+def test_pictures_as_phones_take_them_are_mostly_right(
+    api: httpx.Client, digits: dict[str, Split], where: str
+) -> None:
+    rng = random.Random(7)
+    test = Split(digits["test"].pixels[:60], digits["test"].labels[:60])
+    pictures = [snapped(digit, rng, where) for digit in test.pixels]
     assert share_right(api, pictures, test.labels) >= 0.85
 
 
