@@ -11,7 +11,7 @@ BENCHMARK = Benchmark(
     ),
     ours=ours("batch"),
     reference=book("batch"),
-    rounds=2,
+    rounds=1,
     tolerance=None,
     services=True,
 )

@@ -24,10 +24,11 @@ BENCHMARK = Benchmark(
     name="api_single",
     reference_name=(
         "the Chalice app of chapter 7 of Data Pipelines with Apache Airflow: PIL, sagemaker<3's "
-        "serializer, a new client for each request; 400 JPEGs by 16 clients"
+        "serializer, a new client for each request; 160 JPEGs by 16 clients"
     ),
     ours=ours("single"),
     reference=book("single"),
+    rounds=2,
     tolerance=None,
     services=True,
 )

@@ -3,7 +3,7 @@
 `api_load.py single|batch COMMAND …` is either side of both benchmarks; the server is started by
 `COMMAND … --port N`.
 
-`single`: the seconds are those of 400 requests by 16 clients; before, one client asks up to 1,000
+`single`: the seconds are those of 160 requests by 16 clients; before, one client asks up to 1,000
 times, for at most ten seconds. `batch`: those of 1,000 pictures, all in one request where the
 server has a route for that, else by 16 clients.
 """
@@ -35,7 +35,7 @@ from stopwatch import Stopwatch
 from formats import ndarray_file
 from formats.digit_images import prepare
 
-CLIENTS, REQUESTS, PICTURES, EACH = 16, 400, 1000, 26
+CLIENTS, REQUESTS, PICTURES, EACH = 16, 160, 1000, 26
 ALONE, ALONE_SECONDS = 1000, 10.0
 _IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 
