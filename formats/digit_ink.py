@@ -45,6 +45,8 @@ _LEAST_OF_INK: Final = 0.25
 _LEAST_AROUND: Final = 0.6
 # Ink that stands apart so clearly is not looked for by another measure.
 _CLEAR: Final = 0.8
+# A sheet with a digit on it has "strokes" of a third of its side.
+_THIN: Final = 0.15
 # A sheet of paper: shares of the picture, of its own box, and of its sides that are left off.
 _LEAST_SHEET: Final = 0.08
 _LARGEST_SHEET: Final = 0.92
@@ -71,6 +73,11 @@ class Ink:
     touches_edge: bool
     clarity: float = 0.0
     likelihood: float = 0.0
+
+    @property
+    def is_surely_strokes(self) -> bool:
+        """Whether it stands apart and is thin: not a sheet of paper, whatever is written on it."""
+        return self.clarity > _CLEAR and self.stroke < _THIN * max(self.values.shape)
 
 
 def find_ink(grey: Grey) -> Ink | None:

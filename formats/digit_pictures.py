@@ -196,7 +196,8 @@ def _find(picture: Image.Image) -> Ink | None:
     """The ink in a grey picture: on its sheet of paper, and from close by where it is small."""
     whole = (0, 0, *picture.size)
     ink, scale = _find_within(picture, whole)
-    sheet = find_paper(_values(_small(picture)))
+    sure = ink is not None and ink.is_surely_strokes
+    sheet = None if sure else find_paper(_values(_small(picture)))
     if sheet is not None:
         crop = _within(picture, sheet, scale)
         on_sheet, sheet_scale = _find_within(picture, crop)

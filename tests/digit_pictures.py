@@ -54,7 +54,7 @@ def snapped(digit: Pixels, rng: random.Random, where: str) -> bytes:
     `far` away; in a `colour` hardly darker than its paper; or `on a desk`: on a light note, turned
     a little, that lies on something dark, all of it partly in the shade.
     """
-    side = {"far": 1200, "colour": 480, "on a desk": 400}[where]
+    side = {"far": 960, "colour": 480, "on a desk": 400}[where]
     size = int(side * (rng.uniform(0.1, 0.16) if where == "far" else rng.uniform(0.4, 0.7)))
     large = Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)
     crisp = Image.fromarray(((np.asarray(large, np.float32) - 76) * 2.5).clip(0, 255).astype("u1"))

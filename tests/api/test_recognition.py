@@ -88,7 +88,7 @@ def test_pictures_as_phones_take_them_are_mostly_right(
     rng = random.Random(7)
     test = Split(digits["test"].pixels[:60], digits["test"].labels[:60])
     pictures = [snapped(digit, rng, where) for digit in test.pixels]
-    assert share_right(api, pictures, test.labels) >= 0.85
+    assert share_right(api, pictures, test.labels) >= 0.8
 
 
 def test_digits_drawn_with_a_thick_pen_are_mostly_right(api: httpx.Client) -> None:
