@@ -25,9 +25,9 @@ from tests.platform_assets.conftest import Platform
 
 DATES = [(date(2026, 3, 1) + timedelta(n)).isoformat() for n in range(5)]
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Enough for the suite's time; a longer series has been run by the environment variable.
-KILLS = int(os.environ.get("PLATFORM_TEST_KILLS", "6"))
-SEED = int(os.environ.get("PLATFORM_TEST_SEED", "20261125"))
+# Few for the suite's time; KILLS=30 makes it thirty, KILLS_SEED another series.
+KILLS = int(os.environ.get("KILLS", "4"))
+SEED = int(os.environ.get("KILLS_SEED", "1"))
 
 
 class Workers:
@@ -117,29 +117,32 @@ def gone_within(seconds: float, bucket: str) -> bool:
     return not crunchers_of(bucket)
 
 
+@pytest.mark.timeout(180 + 15 * KILLS)
 def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes(
     platform: Platform, workers: Workers, mode: str
 ) -> None:
     store = platform.store
     seed_listings.seed(platform.env["PLATFORM_POSTGRES_DSN"], DATES, places=300)
-    began = time.monotonic()
-    workers.start("listings")
-    assert workers.end() == 0
-    longest = time.monotonic() - began
+    for _ in range(2):  # the first one is slow: it reads code that the later ones find in memory
+        store.delete_prefix("airbnb/")
+        began = time.monotonic()
+        workers.start("listings")
+        assert workers.end() == 0
+        usual = time.monotonic() - began
     expected = objects(store)
     dice = random.Random(SEED)
     killed = 0
     for _ in range(KILLS):
-        if dice.random() < 0.7:  # else the next run finds what the killed one left
-            store.delete_prefix(dice.choice(["airbnb/", "airbnb/price_changes/"]))
+        # Now and then the next run finds what the killed one left.
+        store.delete_prefix(dice.choice(["airbnb/", "airbnb/", "airbnb/price_changes/"]))
         worker = workers.start("listings")
-        time.sleep(dice.uniform(0, longest))
+        time.sleep(dice.uniform(0, 0.8 * usual))
         with suppress(ProcessLookupError):  # it was faster
             os.kill(worker, signal.SIGKILL)
         killed += workers.end() == -signal.SIGKILL
         assert half_published(store) == []
         assert mode == "docker" or gone_within(5, store.bucket)
-    assert killed > KILLS / 3, f"of {KILLS} kills only {killed} came in time (seed {SEED})"
+    assert killed > KILLS / 2, f"of {KILLS} kills only {killed} came in time (seed {SEED})"
     if mode == "docker":
         # What the sensor does when it finds that these runs have ended.
         DockerResource(mode="docker").sweep(workers.runs.__contains__)

@@ -1,6 +1,6 @@
 """`kill -9` of the run's process, of SageMaker's server and of a trainer, at random moments.
 
-Six kills; KILLS=30 makes it thirty, KILLS_SEED another series. Each is printed, and the seed too.
+Three kills; KILLS=30 makes it thirty, KILLS_SEED another series. Each is printed, and the seed too.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from tests.conftest import Services
 from tests.embedded.sagemaker.rig import Server, gone
 from tests.platform_assets.mnist_rig import real_digits
 
-KILLS = int(os.environ.get("KILLS", "6"))
+KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("KILLS_SEED", "1"))
 VICTIMS = ("run", "server", "trainer")
 ASSETS = ("model", "classifier", "endpoint")
