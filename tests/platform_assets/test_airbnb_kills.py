@@ -123,6 +123,7 @@ def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes
 ) -> None:
     store = platform.store
     seed_listings.seed(platform.env["PLATFORM_POSTGRES_DSN"], DATES, places=300)
+    usual = 0.0
     for _ in range(2):  # the first one is slow: it reads code that the later ones find in memory
         store.delete_prefix("airbnb/")
         began = time.monotonic()
