@@ -131,15 +131,6 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file share a worker, and so do those of the API: its endpoint is trained once."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = "api" if file.startswith("tests/api/") else file
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI everything that tests need is there: a skipped one is a failure."""
