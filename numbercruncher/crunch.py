@@ -48,13 +48,13 @@ def crunch(store: Store, request: Request, report: Callable[[Report], None]) -> 
     Raises:
         CruncherError: nothing can be done at all (no bucket, no access, no answer).
     """
-    history = History(store, request.listings_prefix)
-    plan = make_plan(store, request, history)
     with ExitStack() as stack:
         readers = stack.enter_context(ThreadPoolExecutor(READ_AHEAD))
         writers = stack.enter_context(ThreadPoolExecutor(WRITERS))
         stack.callback(writers.shutdown, cancel_futures=True)
         stack.callback(readers.shutdown, cancel_futures=True)
+        history = History(store, request.listings_prefix, readers)
+        plan = make_plan(store, request, history)
         cruncher = _Cruncher(store, request, history, plan, readers, writers)
         _report_in_order(request.dates, cruncher.make, report)
     if PRICE_CHANGES not in request.outputs or not cruncher.made_price_changes:

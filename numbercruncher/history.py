@@ -8,40 +8,55 @@ request tells whether any snapshot of any past day was added, replaced or remove
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import Executor
 
-from numbercruncher.errors import SnapshotChangedError, SnapshotMissingError
-from numbercruncher.manifests import Manifest
-from numbercruncher.snapshots import Reference, Snapshot, find_snapshots, read_snapshot
+from numbercruncher.errors import (
+    MissingObjectError,
+    SnapshotChangedError,
+    SnapshotMissingError,
+)
+from numbercruncher.manifests import MANIFEST, Manifest
+from numbercruncher.snapshots import (
+    Reference,
+    Snapshot,
+    find_snapshots,
+    md5,
+    read_snapshot,
+)
 from numbercruncher.store import Store
 
 LEFT_OUT = "left_out"
 
 
 class History:
-    """The snapshots of a bucket as they were when the run began; safe to read from threads."""
+    """The snapshots of a bucket as they were when the run began; safe to read from threads.
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    To list a long history takes as long as to crunch a day, so it is done in the background:
+    nobody waits for it who needs but the snapshots of the dates that are asked for.
+    """
+
+    def __init__(self, store: Store, prefix: str, pool: Executor) -> None:
         self._store = store
         self._prefix = prefix
-        self.references: Mapping[str, Reference] = find_snapshots(store, prefix)
-        self._manifest_md5s = self._find_manifest_md5s()
+        self._found = pool.submit(_find, store, prefix)
         self._digests: dict[frozenset[str], dict[str, str]] = {}
 
-    def _find_manifest_md5s(self) -> Mapping[str, str]:
-        etags = {date: ref.manifest_etag for date, ref in self.references.items()}
-        if not etags:
-            return {}
-        newest = self.references[max(etags)]
-        if _md5(self._store.get(newest.manifest_key)) == newest.manifest_etag:
-            return etags
-        # Where the store encrypts with keys of its own, ETags are no MD5s: the manifests are read.
-        keys = {ref.manifest_key: date for date, ref in self.references.items()}
-        found = self._store.get_many(list(keys))
-        return {keys[key]: _md5(data) for key, data in found.items()}
+    @property
+    def references(self) -> Mapping[str, Reference]:
+        """All snapshots by date, in the order of dates; waits until they are listed."""
+        return self._found.result()[0]
+
+    @property
+    def _manifest_md5s(self) -> Mapping[str, str]:
+        return self._found.result()[1]
+
+    def manifest_key(self, date: str) -> str:
+        """Where the manifest of a date's snapshot is, if there is one."""
+        return f"{self._prefix}/date={date}/{MANIFEST}"
 
     def manifests(self, dates: list[str]) -> dict[str, bytes]:
         """The manifests' bytes of those of the dates that have a snapshot."""
-        keys = {self.references[d].manifest_key: d for d in dates if d in self.references}
+        keys = {self.manifest_key(date): date for date in dates}
         return {keys[key]: data for key, data in self._store.get_many(list(keys)).items()}
 
     def read(self, date: str, data: bytes | None = None) -> Snapshot:
@@ -54,20 +69,28 @@ class History:
         Raises:
             SnapshotMissingError: there is none.
             SnapshotInvalidError: it is not what its manifest promises, or cannot be crunched.
-            StoreError: it could not be read, or was replaced meanwhile.
+            StoreError: it could not be read.
         """
-        if date not in self.references:
+        key = self.manifest_key(date)
+        try:
+            return read_snapshot(self._store, date, key, data or self._store.get(key))
+        except MissingObjectError as error:
             raise SnapshotMissingError(
                 f"There is no snapshot of {date}: it has no manifest. Materialise the snapshot of"
                 f" {date} first."
-            )
-        reference = self.references[date]
-        manifest = data if data is not None else self._store.get(reference.manifest_key)
-        if _md5(manifest) != self._manifest_md5s.get(date):
+            ) from error
+
+    def confirm(self, snapshot: Snapshot) -> None:
+        """Makes sure that a snapshot is the one that the history tells of.
+
+        Raises:
+            SnapshotChangedError: it was replaced meanwhile.
+        """
+        if snapshot.manifest_md5 != self._manifest_md5s.get(snapshot.date):
             raise SnapshotChangedError(
-                f"The snapshot of {date} was replaced while it was being read; run this again."
+                f"The snapshot of {snapshot.date} was replaced while it was being read; run this"
+                " again."
             )
-        return read_snapshot(self._store, reference, manifest)
 
     def inputs(self, snapshot: Snapshot, left_out: Mapping[str, str]) -> dict[str, str]:
         """What the price changes of a day are made of, as their manifest names it."""
@@ -110,12 +133,23 @@ class History:
         """For every date the digest over all snapshots up to it, in one pass."""
         digest = hashlib.sha256()
         digests: dict[str, str] = {}
-        for date, md5 in sorted(self._manifest_md5s.items()):
+        for date, found in sorted(self._manifest_md5s.items()):
             if date not in left_out:
-                digest.update(f"{date} {md5}\n".encode())
+                digest.update(f"{date} {found}\n".encode())
             digests[date] = digest.copy().hexdigest()
         return digests
 
 
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+def _find(store: Store, prefix: str) -> tuple[dict[str, Reference], dict[str, str]]:
+    """All snapshots, and the MD5s of their manifests, by date."""
+    references = find_snapshots(store, prefix)
+    etags = {date: reference.manifest_etag for date, reference in references.items()}
+    if not etags:
+        return references, etags
+    newest = references[max(etags)]
+    if md5(store.get(newest.manifest_key)) == newest.manifest_etag:
+        return references, etags
+    # Where the store encrypts with keys of its own, ETags are no MD5s: the manifests are read.
+    keys = {reference.manifest_key: date for date, reference in references.items()}
+    found = store.get_many(list(keys))
+    return references, {keys[key]: md5(data) for key, data in found.items()}

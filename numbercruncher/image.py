@@ -38,6 +38,7 @@ PACKAGES = (
     "dagster-pipes",
     "jmespath",
     "numpy",
+    "obstore",
     "pandas",
     "pyarrow",
     "python-dateutil",

@@ -21,7 +21,8 @@ from numbercruncher.tables import columns_of, parquet_bytes, records_of
 
 PRICE_CHANGES = "price_changes"
 NEIGHBOURHOOD_SUMMARY = "neighbourhood_summary"
-OUTPUTS = (PRICE_CHANGES, NEIGHBOURHOOD_SUMMARY)
+OUTPUTS = (NEIGHBOURHOOD_SUMMARY, PRICE_CHANGES)
+"""In the order in which they are made: what needs the past as well comes last."""
 
 JSON_TYPE = "application/json"
 PARQUET_TYPE = "application/vnd.apache.parquet"

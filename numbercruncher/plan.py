@@ -1,15 +1,16 @@
 """What of a request is there already and right, and what is not."""
 
 import hashlib
-import os.path
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from numbercruncher.history import History
 from numbercruncher.manifests import MANIFEST, Manifest, ManifestError, decode
 from numbercruncher.outputs import PRICE_CHANGES, describe
 from numbercruncher.request import Request
-from numbercruncher.store import Store
+from numbercruncher.store import Entry, Store
 
 Report = dict[str, Any]
 
@@ -37,8 +38,8 @@ def make_plan(store: Store, request: Request, history: History) -> dict[str, Day
     days = {date: Day(snapshots.get(date)) for date in request.dates}
     for output in request.outputs:
         prefix = f"{request.prefixes[output]}/date="
-        common = os.path.commonprefix([request.dates[0], request.dates[-1]])  # noqa: RUF071 - of text
-        sizes = {entry.key: entry.bytes for entry in store.entries(prefix + common)}
+        entries = _entries(store, request.prefixes[output], request.dates[0], request.dates[-1])
+        sizes = {entry.key: entry.bytes for entry in entries}
         keys = [f"{prefix}{date}/{MANIFEST}" for date in request.dates]
         stored = store.get_many([key for key in keys if key in sizes])
         for date, day in days.items():
@@ -59,8 +60,8 @@ def find_outdated(store: Store, request: Request, history: History) -> list[str]
 
     They are right again once they are made again; nobody else would notice them.
     """
-    start = f"{request.prefixes[PRICE_CHANGES]}/date="
-    entries = store.entries(start, after=f"{start}{request.dates[-1]}0")
+    folder = request.prefixes[PRICE_CHANGES]
+    entries = store.entries(folder, after=f"{folder}/date={request.dates[-1]}0")
     keys = [entry.key for entry in entries if entry.key.endswith(f"/{MANIFEST}")]
     manifests = [_decoded(data) for data in store.get_many(keys).values()]
     return sorted(
@@ -68,6 +69,16 @@ def find_outdated(store: Store, request: Request, history: History) -> list[str]
         for manifest in manifests
         if manifest and not history.is_current(manifest, manifest.code_version)
     )
+
+
+def _entries(store: Store, folder: str, first: str, last: str) -> Iterator[Entry]:
+    """The objects of the dates from the first to the last."""
+    if first == last:
+        return store.entries(f"{folder}/date={first}")
+    # Not after the first date itself: some stores would leave out what is in its folder.
+    entries = store.entries(folder, after=f"{folder}/date={first[:-1]}")
+    end = f"{folder}/date={last}0"  # "0" comes next to "/"
+    return takewhile(lambda entry: entry.key < end, entries)
 
 
 def _decoded(data: bytes | None) -> Manifest | None:
@@ -88,7 +99,7 @@ def _is_right(
     """True if an output was made of what is there now, by this version, and is all there."""
     if day.manifest is None or manifest.code_version != request.code_version:
         return False
-    key = history.references[manifest.partition].manifest_key
+    key = history.manifest_key(manifest.partition)
     if manifest.inputs.get(key) != hashlib.sha256(day.manifest).hexdigest():
         return False
     if output == PRICE_CHANGES and not history.is_current(manifest, request.code_version):

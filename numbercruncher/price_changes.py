@@ -44,10 +44,11 @@ def fold(state: pd.DataFrame, date_: date, rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A new state. A null price is no price and changes nothing; 0 is a price.
     """
-    priced = rows["price"].notna().to_numpy()
-    ids, prices = rows["id"].to_numpy()[priced], rows["price"].to_numpy()[priced]
+    ids, prices = rows["id"].to_numpy(), rows["price"].to_numpy()
+    priced = ~np.isnan(prices)
+    ids, prices = ids[priced], prices[priced]
     known = state.index.to_numpy()
-    everybody = np.union1d(known, ids)
+    everybody = _union(known, ids)
     before, today = np.searchsorted(everybody, known), np.searchsorted(everybody, ids)
     values: dict[str, np.ndarray] = {}
     for name, of_today in (("day", (date_ - EPOCH).days), ("price", prices)):
@@ -63,41 +64,58 @@ def fold(state: pd.DataFrame, date_: date, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(values, index=pd.Index(everybody, name="id"), columns=state.columns)
 
 
+def _union(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Both, ascending; `known` is that already, and hardly anybody is new on an ordinary day."""
+    if not len(known):
+        return np.sort(ids)
+    places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    new = np.sort(ids[known[places] != ids])
+    return np.insert(known, np.searchsorted(known, new), new)
+
+
 def changes(state: pd.DataFrame) -> pd.DataFrame:
     """Every listing with prices on two dates at least, in the order of ids.
 
     The change per day is (last price - first price) / days between the two.
     """
-    moved = state[state["last_day"] > state["first_day"]]
-    days = moved["last_day"] - moved["first_day"]
-    return moved.assign(price_change_per_day=(moved["last_price"] - moved["first_price"]) / days)
+    days = state["last_day"].to_numpy() - state["first_day"].to_numpy()
+    moved = days > 0
+    change = (state["last_price"].to_numpy() - state["first_price"].to_numpy())[moved]
+    return state[moved].assign(price_change_per_day=change / days[moved])
 
 
 def biggest_increases(table: pd.DataFrame) -> pd.DataFrame:
     """The five biggest rises, real ones only; equal ones in the order of ids."""
-    rises = table[table["price_change_per_day"] > 0]
-    return rises.sort_values("price_change_per_day", ascending=False, kind="stable").head(NAMES)
+    return _most_negative(table, -table["price_change_per_day"].to_numpy())
 
 
 def biggest_decreases(table: pd.DataFrame) -> pd.DataFrame:
     """The five biggest falls, real ones only; equal ones in the order of ids."""
-    falls = table[table["price_change_per_day"] < 0]
-    return falls.sort_values("price_change_per_day", kind="stable").head(NAMES)
+    return _most_negative(table, table["price_change_per_day"].to_numpy())
+
+
+def _most_negative(table: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
+    order = np.argsort(values, kind="stable")[:NAMES]
+    return table.iloc[order[values[order] < 0]]
 
 
 def to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
     """A state or a table of changes as it is stored."""
     columns = {
         "id": pa.array(frame.index.to_numpy(), pa.int64()),
-        "first_date": pa.array(frame["first_day"].to_numpy(), pa.int32()).cast(pa.date32()),
+        "first_date": _dates(frame["first_day"]),
         "first_price": pa.array(frame["first_price"].to_numpy(), pa.float64()),
-        "last_date": pa.array(frame["last_day"].to_numpy(), pa.int32()).cast(pa.date32()),
+        "last_date": _dates(frame["last_day"]),
         "last_price": pa.array(frame["last_price"].to_numpy(), pa.float64()),
     }
     if "price_change_per_day" in schema.names:
         change = frame["price_change_per_day"].to_numpy()
         columns["price_change_per_day"] = pa.array(change, pa.float64())
     return pa.table(columns, schema=schema)
+
+
+def _dates(days: pd.Series) -> pa.Array:
+    return pa.array(days.to_numpy(), pa.int32()).view(pa.date32())
 
 
 def state_from_arrow(table: pa.Table) -> pd.DataFrame:

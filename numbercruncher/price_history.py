@@ -52,7 +52,9 @@ class PriceHistory:
 
         Raises:
             EarlierSnapshotError: one of those before it could not be read.
+            SnapshotChangedError: the snapshot is not the one that was there when the run began.
         """
+        self._history.confirm(snapshot)
         self._catch_up(snapshot.date)
         if self._unreadable is not None:
             raise self._unreadable
@@ -89,7 +91,9 @@ class PriceHistory:
             if self._unreadable is not None:
                 return
             try:
-                self._fold(self._history.read(earlier))
+                snapshot = self._history.read(earlier)
+                self._history.confirm(snapshot)
+                self._fold(snapshot)
             except Exception as error:
                 self.go_without(earlier, error)
 

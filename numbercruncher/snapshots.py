@@ -54,6 +54,7 @@ class Snapshot:
 
     date: str
     manifest_key: str
+    manifest_md5: str
     manifest_sha256: str
     rows: pd.DataFrame
 
@@ -63,7 +64,9 @@ def find_snapshots(store: Store, prefix: str) -> dict[str, Reference]:
     start = f"{prefix}/date="
     objects: dict[str, list[str]] = {}
     manifests: dict[str, str] = {}
-    for entry in store.entries(start):
+    for entry in store.entries(prefix, after=start):
+        if not entry.key.startswith(start):
+            break
         date, _, name = entry.key.removeprefix(start).partition("/")
         objects.setdefault(date, []).append(f"{name} {entry.etag} {entry.bytes}")
         if name == MANIFEST:
@@ -106,30 +109,36 @@ def decode_manifest(data: bytes, place: str, date: str) -> Manifest:
     return manifest
 
 
-def read_snapshot(store: Store, reference: Reference, data: bytes) -> Snapshot:
+def read_snapshot(store: Store, date: str, manifest_key: str, data: bytes) -> Snapshot:
     """Reads the columns that are crunched of one day's snapshot.
 
     Args:
         store: where it is.
-        reference: which it is.
+        date: the day.
+        manifest_key: where its manifest is.
         data: its manifest's bytes.
 
     Raises:
         SnapshotInvalidError: it is not what its manifest promises, or cannot be crunched.
         StoreError: it could not be read.
     """
-    date = reference.date
-    manifest = decode_manifest(data, f"s3://{store.bucket}/{reference.manifest_key}", date)
-    folder = reference.manifest_key.removesuffix(MANIFEST)
+    manifest = decode_manifest(data, f"s3://{store.bucket}/{manifest_key}", date)
+    folder = manifest_key.removesuffix(MANIFEST)
     tables = [_read_file(store, folder, file, date) for file in manifest.files]
     schema = pa.schema(list(COLUMNS.items()))
     table = pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
     return Snapshot(
         date=date,
-        manifest_key=reference.manifest_key,
+        manifest_key=manifest_key,
+        manifest_md5=md5(data),
         manifest_sha256=hashlib.sha256(data).hexdigest(),
         rows=_checked_frame(table, manifest),
     )
+
+
+def md5(data: bytes) -> str:
+    """The MD5 of a manifest, to compare with ETags."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 def _read_file(store: Store, folder: str, file: File, date: str) -> pa.Table:
@@ -152,12 +161,12 @@ def _read_file(store: Store, folder: str, file: File, date: str) -> pa.Table:
 def _read_once(store: Store, key: str, file: File, place: str) -> pa.Table:
     failure: Exception | None = None
     table: pa.Table | None = None
-    with store.open(key) as content:
-        try:
-            table = _parse(content, file.name)
-        except (pa.ArrowException, OSError) as error:
-            failure = error
-        digest = content.finish()
+    content = store.open(key)
+    try:
+        table = _parse(content, file.name)
+    except (pa.ArrowException, OSError) as error:
+        failure = error
+    digest = content.finish()
     if digest != file.sha256:
         raise SnapshotInvalidError(
             f"{place} is not what its manifest promises (its sha256 is {digest[:12]}…, not"
@@ -173,8 +182,9 @@ def _read_once(store: Store, key: str, file: File, place: str) -> pa.Table:
 
 def _parse(content: Content, name: str) -> pa.Table:
     if name.endswith(".parquet"):
-        source = pa.BufferReader(content.read())
-        table = pq.read_table(source, columns=list(COLUMNS), use_threads=False)
+        names = [name for name, type_ in COLUMNS.items() if type_ == NAMES]
+        file = pq.ParquetFile(pa.BufferReader(content.read()), read_dictionary=names)
+        table = file.read(columns=list(COLUMNS), use_threads=False)
         return table.select(list(COLUMNS)).cast(pa.schema(list(COLUMNS.items())))
     stream = pa.PythonFile(content, mode="r")
     if name.endswith(".gz"):
@@ -204,18 +214,16 @@ def _checked_frame(table: pa.Table, manifest: Manifest) -> pd.DataFrame:
         )
     if table["id"].null_count:
         raise SnapshotInvalidError(f"The snapshot of {date} has a row without an id; {again}.")
-    priced = table.filter(table["price"].is_valid())
-    odd = ~np.isfinite(priced["price"].to_numpy())
+    frame = table.to_pandas()
+    odd = np.isfinite(frame["price"].to_numpy()) != table["price"].is_valid().to_numpy()
     if odd.any():
-        listing = priced["id"].to_numpy()[odd][0]
+        listing = frame["id"].to_numpy()[odd][0]
         raise SnapshotInvalidError(
             f"The price of listing {listing} in the snapshot of {date} is not a number; {again}."
         )
-    frame = table.to_pandas()
-    twice = frame["id"].duplicated()
-    if twice.any():
+    if not frame["id"].is_unique:
+        twice = frame["id"][frame["id"].duplicated()].iloc[0]
         raise SnapshotInvalidError(
-            f"The snapshot of {date} has listing {frame['id'][twice].iloc[0]} more than once;"
-            f" {again}."
+            f"The snapshot of {date} has listing {twice} more than once; {again}."
         )
     return frame

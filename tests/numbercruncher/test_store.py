@@ -1,0 +1,96 @@
+"""The number cruncher's store against the embedded S3, and against a network that breaks."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from numbercruncher.errors import MissingObjectError, StoreUnavailableError
+from numbercruncher.store import Store
+from tests.faulty_network import Proxy, proxied
+
+MIB = 1 << 20
+KEY = "airbnb/listings/date=2026-01-01/listings.csv"
+
+
+@pytest.fixture
+def proxy(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    with proxied(environment, monkeypatch) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(environment: Mapping[str, str], bucket: str) -> Store:
+    return Store(bucket)
+
+
+def test_a_listing_is_in_the_order_of_keys_and_begins_after_one(store: Store) -> None:
+    for name in ("b/2", "a/1", "b/1", "bb/1"):
+        store.put(f"shelf/{name}", name.encode(), "text/plain")
+    assert [entry.key for entry in store.entries("shelf")] == [
+        "shelf/a/1",
+        "shelf/b/1",
+        "shelf/b/2",
+        "shelf/bb/1",
+    ]
+    assert [entry.key for entry in store.entries("shelf/b")] == ["shelf/b/1", "shelf/b/2"]
+    later = list(store.entries("shelf", after="shelf/b/1"))
+    assert [entry.key for entry in later] == ["shelf/b/2", "shelf/bb/1"]
+    assert (later[0].bytes, later[0].etag) == (3, hashlib.md5(b"b/2").hexdigest())
+
+
+def test_what_is_not_there_is_missing_and_can_be_removed(store: Store) -> None:
+    with pytest.raises(MissingObjectError, match=r"no object s3://[^/]+/nothing/here"):
+        store.get("nothing/here")
+    store.put("some/thing", b"x", "text/plain")
+    assert store.get_many(["nothing/here", "some/thing"]) == {"some/thing": b"x"}
+    store.delete("nothing/here")
+
+
+def test_a_stream_gives_every_byte_in_pieces_of_any_size(store: Store) -> None:
+    data = os.urandom(3 * MIB + 7)
+    store.put(KEY, data, "text/csv")
+    content = store.open(KEY)
+    pieces = [content.read(5), content.read(MIB), content.read(2 * MIB)]
+    assert all(pieces)
+    assert b"".join(pieces) + content.read() == data
+    assert content.read(1) == b""
+    assert content.finish() == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("cut_after", [1000, 2 * MIB])
+def test_an_answer_that_breaks_off_is_read_to_its_end(
+    proxy: Proxy, bucket: str, cut_after: int
+) -> None:
+    data = os.urandom(4 * MIB)
+    store = Store(bucket)
+    store.put(KEY, data, "text/csv")
+    proxy.cut_answers_after, proxy.cuts = cut_after, 1
+    content = store.open(KEY)
+    assert content.read() == data
+    assert not proxy.cuts
+    proxy.cuts = 1
+    assert store.get(KEY) == data
+    assert not proxy.cuts
+
+
+def test_a_request_that_breaks_off_is_sent_again(proxy: Proxy, bucket: str) -> None:
+    data = os.urandom(MIB)
+    proxy.cut_requests_after, proxy.cuts = MIB // 2, 1
+    store = Store(bucket)
+    store.put(KEY, data, "text/csv")
+    assert not proxy.cuts
+    assert store.get(KEY) == data
+
+
+def test_a_store_that_does_not_answer_is_a_sentence_and_may_be_back_later(
+    proxy: Proxy, bucket: str
+) -> None:
+    store = Store(bucket)
+    proxy.close()
+    with pytest.raises(StoreUnavailableError, match="could not be reached") as caught:
+        store.put(KEY, b"x", "text/csv")
+    assert caught.value.transient
+    assert f"s3://{bucket}/{KEY}" in str(caught.value)
+    assert "Debug source" not in str(caught.value)
