@@ -10,6 +10,7 @@ snapshot as the session it belongs to.
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 # Not their dbapi modules: those import pandas, which takes 50 MB and half a second.
 import adbc_driver_postgresql
@@ -73,10 +74,21 @@ def write_parquet(
 def _write_batches(batches: pa.RecordBatchReader, schema: pa.Schema, sink: io.RawIOBase) -> int:
     buffered = io.BufferedWriter(sink, BUFFER_BYTES)
     rows = 0
-    with pq.ParquetWriter(buffered, schema, compression="zstd") as writer:
+    # Dictionaries of numbers cost time and make the file larger.
+    repeating = [f.name for f in schema if f.type in (pa.string(), pa.date32())]
+    with (
+        pq.ParquetWriter(buffered, schema, compression="zstd", use_dictionary=repeating) as writer,  # pyright: ignore[reportArgumentType]
+        # A batch is encoded while the next one is read.
+        ThreadPoolExecutor(1, thread_name_prefix="parquet") as encoder,
+    ):
+        encoding: Future[None] | None = None
         for batch in _read(batches):
-            writer.write_batch(batch.cast(schema))
+            if encoding is not None:
+                encoding.result()
+            encoding = encoder.submit(writer.write_batch, batch.cast(schema))
             rows += batch.num_rows
+        if encoding is not None:
+            encoding.result()
     buffered.detach()
     return rows
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import dagster as dg
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from pydantic import Field, PrivateAttr
@@ -103,6 +104,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
             with store_errors("reach", bucket=self.bucket):
                 # Each of its overloads for services whose stubs are not installed is unknown.
                 self._client = session.client("s3", config=config)  # pyright: ignore[reportUnknownMemberType]
+            self._client.meta.events.register("before-sign.s3.UploadPart", _of_no_type)
         return self._client
 
     def sibling(self, bucket: str) -> "ObjectStore":
@@ -330,3 +332,12 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         if self.kms_key_id is None:
             return {}
         return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id}
+
+
+def _of_no_type(request: AWSRequest, **_: object) -> None:
+    """Says of a part of an upload that it is just bytes.
+
+    To S3 that means nothing, the object's type is what counts. SeaweedFS however would compress
+    parts whose type it does not know, which costs it a fifth of all its work.
+    """
+    request.headers["Content-Type"] = "application/octet-stream"
