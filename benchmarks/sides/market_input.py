@@ -43,10 +43,13 @@ def forget(dates: Sequence[str]) -> None:
             store.delete_prefix(f"airbnb/{output}/date={day}/")
 
 
-def crunch_in_child(dates: Sequence[str]) -> None:
-    """Runs the number cruncher over dates as the platform does, in a child process."""
+def crunch_in_child(dates: Sequence[str], **more: str) -> None:
+    """Runs the number cruncher over dates as the platform does, in a child process.
+
+    `more` is told to it, too: the prefixes, where they are others.
+    """
     docker = DockerResource(mode="process", endpoint_url_s3=os.environ["AWS_ENDPOINT_URL_S3"])
-    extras = {"bucket": BUCKET, "dates": list(dates), "code_version": "1"}
+    extras = {"bucket": BUCKET, "dates": list(dates), "code_version": "1", **more}
     made: list[object] = []
 
     @dg.op
