@@ -78,6 +78,11 @@ class Crunched:
         """Whether another attempt may make what failed."""
         return any(getattr(each, "transient", False) for each in self.outcomes.values())
 
+    def __str__(self) -> str:
+        """Why not all of it was made, once where the reason is the same."""
+        errors = [str(each) for each in self.outcomes.values() if isinstance(each, Exception)]
+        return " ".join(dict.fromkeys(errors))
+
 
 class Cruncher:
     """The number cruncher, as a run uses it.

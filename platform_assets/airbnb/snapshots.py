@@ -74,6 +74,10 @@ class Taken:
         """Whether another attempt may succeed by itself."""
         return getattr(self.outcome, "transient", False)
 
+    def __str__(self) -> str:
+        """Why it was not made."""
+        return str(self.outcome)
+
 
 def prefix(date: str) -> str:
     """Where a date's snapshot stands."""

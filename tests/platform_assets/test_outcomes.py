@@ -8,7 +8,9 @@ import pytest
 from tenacity import wait_none
 
 from platform_assets import outcomes
-from platform_assets.outcomes import Made, Verdict, check_each, make_each, report
+from platform_assets.airbnb.processed import Crunched
+from platform_assets.airbnb.snapshots import Taken
+from platform_assets.outcomes import Made, Verdict, check_each, make_each, persistently, report
 from platform_assets.partitions import DAILY, ONE_RUN
 
 FIRST, MIDDLE, LAST = "2026-01-01", "2026-01-02", "2026-01-03"
@@ -136,6 +138,30 @@ def test_what_does_not_pass_fails_after_some_attempts(instance: dg.DagsterInstan
 
     assert not run(instance, make, tags={"dagster/partition": FIRST}).success
     assert tried == [FIRST] * outcomes.ATTEMPTS
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Taken(PassingError("The store is busy."), {}),
+        Crunched(
+            {
+                dg.AssetKey("a"): made(FIRST),
+                dg.AssetKey("b"): PassingError("The store is busy."),
+                dg.AssetKey("c"): PassingError("The store is busy."),
+            }
+        ),
+    ],
+    ids=["snapshot", "outputs"],
+)
+def test_a_further_attempt_is_announced_with_its_reason(
+    outcome: Taken | Crunched, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dg.get_dagster_logger(), "propagate", True)
+    persistently([FIRST], lambda dates: dict.fromkeys(dates, outcome))
+    announced = f"{FIRST} failed for a reason that may pass: tried again in 0 s. The store is busy."
+    assert caplog.messages == [announced] * (outcomes.ATTEMPTS - 1)
 
 
 def test_a_run_that_is_interrupted_ends_and_does_not_begin_again(
