@@ -38,6 +38,11 @@ _MARGIN: Final = 0.5
 _STANDS_OUT: Final = 1.3
 # MNIST's pen: the share of a digit's longer side that a stroke's width is, at its thinnest.
 _THINNEST_PEN: Final = 0.1
+# A progressive JPEG has some ten scans. Each costs a pass over all pixels, and 40 bytes.
+_MOST_SCANS: Final = 100
+_START_OF_SCAN: Final = b"\xff\xda"
+# RLE8 and RLE4, by the numbers of a BMP's header.
+_RUN_LENGTHS: Final = (1, 2)
 
 
 Box = tuple[int, int, int, int]
@@ -93,7 +98,8 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
 
     Raises:
         PictureTooLargeError: The file or the picture is larger than the limits allow.
-        PictureFormatError: It is not a picture in one of the formats.
+        PictureFormatError: It is not a picture in one of the formats, or in a form of one that
+            costs far more than its pixels do.
         PictureDamagedError: It is, but does not decode.
         NoDigitError: Nothing in it looks like a digit's ink.
     """
@@ -129,11 +135,27 @@ def _decode(data: bytes, limits: PictureLimits) -> Image.Image:
         raise _damaged(error) from error
     if picture.width * picture.height > limits.max_pixels:
         raise _too_many_pixels(limits, picture.size)
+    _require_cheap(picture, data)
     try:
         return _flat(picture)
     except Exception as error:
         # A damaged file shows itself in Pillow by whatever its decoders trip over.
         raise _damaged(error) from error
+
+
+def _require_cheap(picture: Image.Image, data: bytes) -> None:
+    """Refuses what costs far more to decode than its pixels do.
+
+    Raises:
+        PictureFormatError: It is such a one.
+    """
+    if picture.format == "JPEG" and (scans := data.count(_START_OF_SCAN)) > _MOST_SCANS:
+        raise PictureFormatError(
+            f"This JPEG is made of {scans:,} scans; at most {_MOST_SCANS} are read. Save it anew."
+        )
+    # Two of its bytes can skip 255 rows, all of which Pillow makes: a gigabyte of a kilobyte.
+    if picture.format == "BMP" and picture.info.get("compression") in _RUN_LENGTHS:
+        raise PictureFormatError("A BMP is read without compression only: save it so, or as a PNG.")
 
 
 def _flat(picture: Image.Image) -> Image.Image:

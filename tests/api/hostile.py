@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.digit_pictures import encoded
+from tests.digit_pictures import bmp_of_skipped_rows, encoded, jpeg_of_scans
 
 TYPES = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/PNG; a=b"]
 # What is no picture but begins, or goes on, like one.
@@ -75,6 +75,8 @@ class Hostile:
             png(28, rows=zeros),
             bytes(jpeg),
             bytes(bmp),
+            bmp_of_skipped_rows(),
+            jpeg_of_scans(2000),
         ]
         # Just within the limits, and costly: it is decoded.
         self._heavy = bomb(4_900)

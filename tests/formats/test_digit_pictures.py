@@ -25,7 +25,14 @@ from formats.digit_pictures import (
     PictureTooLargeError,
     read_picture,
 )
-from tests.digit_pictures import drawn, encoded, photographed, scaled
+from tests.digit_pictures import (
+    bmp_of_skipped_rows,
+    drawn,
+    encoded,
+    jpeg_of_scans,
+    photographed,
+    scaled,
+)
 
 Pixels = NDArray[np.uint8]
 
@@ -188,6 +195,25 @@ def _png_header(width: int, height: int) -> bytes:
 def test_a_bomb_is_refused_by_what_its_header_says(width: int, height: int) -> None:
     with pytest.raises(PictureTooLargeError, match="25,000,000"):
         read_picture(_png_header(width, height))
+
+
+def test_a_bmp_that_would_unfold_beyond_its_pixels_is_refused() -> None:
+    """These 1,110 bytes would take 200 MB; with more skips, all there is."""
+    with pytest.raises(PictureFormatError, match="without compression"):
+        read_picture(bmp_of_skipped_rows())
+
+
+def test_a_jpeg_of_ever_more_scans_is_refused() -> None:
+    """4.5 MB of them would take five minutes."""
+    with pytest.raises(NoDigitError):
+        read_picture(jpeg_of_scans(100))
+    with pytest.raises(PictureFormatError, match="101 scans; at most 100"):
+        read_picture(jpeg_of_scans(101))
+
+
+def test_a_progressive_jpeg_is_read(digits: Pixels) -> None:
+    data = encoded(digits[0], "JPEG", progressive=True, quality=95)
+    assert likeness(read_picture(data), digits[0].ravel() / np.float32(255)) > 0.95
 
 
 def test_limits_hold_exactly(digits: Pixels) -> None:
