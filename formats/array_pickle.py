@@ -99,6 +99,9 @@ class _Machine:
         self._stream = stream
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
+        # Text that a pickle may still have encoded: what it has once, it may not have a thousand
+        # copies made of.
+        self._encodable = 0
 
     def run(self) -> object:
         for _ in range(_MAX_OPCODES):
@@ -222,13 +225,19 @@ class _Machine:
         size = self.number(layout)
         if size < 0:
             raise MalformedPickleError(f"the pickle has a string of {size} bytes")
+        self._encodable += size
         self.push(self.take(size))
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
             raise MalformedPickleError("the pickle calls something that is no function")
-        self.push(_call(function.name, cast("tuple[object, ...]", arguments)))
+        made = _call(function.name, cast("tuple[object, ...]", arguments))
+        if isinstance(made, bytes):
+            self._encodable -= len(made)
+            if self._encodable < 0:
+                raise ForbiddenPickleError(f"the pickle has a text encoded twice; {_ONLY}")
+        self.push(made)
 
     def build(self) -> None:
         state, target = self.pop(), self.pop()

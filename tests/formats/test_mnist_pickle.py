@@ -279,10 +279,12 @@ def test_a_large_object_is_refused_before_it_is_opened() -> None:
         b"c" + b"a" * 2**26,
         b"I1\nr\xff\xff\xff\xff" + b"I1\n.",
         b"\x8a\xff" + b"\x7f" * 255 + b"1" * 10 + b".",
+        b"c_codecs\nencode\nq\0X" + struct.pack("<I", 2**24) + b"a" * 2**24 + b"q\1"
+        + b"U\6latin1q\2" + b"h\0h\1h\2\x86R" * 1000 + b".",
     ],
     ids=[
         "a string that claims 1 GiB", "bytes that claim 4 GiB", "a long line", "a long name",
-        "a memo number of 2**32", "a long number",
+        "a memo number of 2**32", "a long number", "a thousand copies of one text",
     ],
 )  # fmt: skip
 @linux
