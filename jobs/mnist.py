@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from platform_assets.mnist import frozen
-from platform_assets.mnist.endpoint import Endpoint, prove
+from platform_assets.mnist.endpoint import Endpoint, Proof
 from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist
 from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
@@ -77,7 +77,7 @@ def roll_back(
     def smoke(invoke: Invoke) -> None:
         served = frozen.find_live(digits_store, sagemaker, endpoint.name)
         if served is not None:
-            prove(invoke, digits_store, served)
+            Proof.read(digits_store, served).require(invoke)
 
     try:
         done = sagemaker.rollback(

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 import dagster as dg
 
+from resources.errors import ResourceError
 from resources.sagemaker.endpoint_spec import EndpointPlan
 from resources.sagemaker.endpoints import PASSING, Endpoints, EndpointState, Invoke
 from resources.sagemaker.errors import (
@@ -288,7 +289,7 @@ class Deployer:
                 self._smoke(self._endpoints.invoker(self._name))
             except Exception as error:  # the caller's own function may raise anything
                 outcome = self._undo(live, config, fallback)
-                outage = isinstance(error, SageMakerError) and error.transient
+                outage = isinstance(error, ResourceError) and error.transient
                 raise (SmokeOutageError if outage else SmokeTestError)(
                     f"Endpoint {self._name} failed its smoke request with version {version}: "
                     f"{error} {outcome}",

@@ -144,6 +144,19 @@ def test_without_any_approved_classifier_the_endpoint_says_what_to_do(
     assert "has passed its gate: materialise mnist/classifier" in message
 
 
+def test_a_classifier_that_nobody_could_prove_does_not_go_live_in_the_first_place(
+    digits: Platform, endpoint: str
+) -> None:
+    put_digits(digits, DATE)
+    put_classifier(digits, DATE, 400)
+    digits.store.delete(f"{dataset.prefix(DATE)}/manifest.json")
+    message = said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    assert f"{dataset.prefix(DATE)}: materialise mnist/dataset for this date first." in message
+    assert "failed its smoke request" not in message
+    client = boto3.client("sagemaker")
+    assert not client.list_endpoint_configs(NameContains=endpoint)["EndpointConfigs"]
+
+
 def test_a_backfill_of_an_old_date_does_not_put_an_old_model_live(
     digits: Platform, endpoint: str
 ) -> None:
@@ -160,6 +173,13 @@ def test_a_training_job_that_fails_fails_the_run_with_its_reason(digits: Platfor
     message = said(digits.run("digits", DATE, config=too_many))
     assert "1501" in message
     assert not digits.materialized(CLASSIFIER)
+
+
+def test_what_has_failed_is_not_paid_for_again_on_every_date_of_a_range(digits: Platform) -> None:
+    too_many = {"ops": {"mnist__model": {"config": {"clusters": 1501}}}}
+    message = said(digits.run("digits", DATE, NEXT, config=too_many))
+    assert len(jobs(digits)) == 1
+    assert f"2 date(s) failed. {DATE}, {NEXT}: mnist/model: Training job mnist-{DATE}" in message
 
 
 def corrupt(data: bytes) -> bytes:

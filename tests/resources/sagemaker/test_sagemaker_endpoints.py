@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from resources.errors import ResourceError
 from resources.sagemaker import (
     BlueGreen,
     DataCapture,
@@ -157,11 +158,18 @@ def test_a_version_that_fails_its_smoke_request_gives_way_to_the_old_one(
     assert (state.status, state.config_name) == ("InService", first.config_name)
 
 
-def test_a_smoke_request_without_an_answer_may_be_tried_again(
-    sagemaker, make_version, endpoint
+class StoreDownError(ResourceError):
+    """As of what a smoke test reads its expectations from."""
+
+    transient = True
+
+
+@pytest.mark.parametrize("error", [UnavailableError("nobody answers"), StoreDownError("no S3")])
+def test_a_smoke_request_that_an_outage_kept_from_its_answer_may_be_tried_again(
+    sagemaker, make_version, endpoint, error
 ) -> None:
     def unanswered(invoke: Invoke) -> None:
-        raise UnavailableError("nobody answers")
+        raise error
 
     first = sagemaker.deploy(make_version("v1"), smoke=smoke)
     with pytest.raises(SmokeOutageError, match="back in service") as caught:
