@@ -34,6 +34,8 @@ from resources.sagemaker import (
 )
 
 CODE_VERSION = "1"
+# Of all that changes the endpoint: one at a time.
+POOL = "mnist_endpoint"
 _CLASSIFIERS = "mnist/classifiers/date="
 # Few enough for one request, enough that each digit is likely among them.
 _SMOKE_DIGITS = 100
@@ -67,7 +69,7 @@ class Endpoint(dg.ConfigurableResource):
     ),
     code_version=CODE_VERSION,
     backfill_policy=ONE_RUN,
-    pool="mnist_endpoint",
+    pool=POOL,
 )
 def mnist_endpoint(
     context: dg.AssetExecutionContext,
