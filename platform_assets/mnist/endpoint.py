@@ -136,7 +136,9 @@ def reconcile(
             "outcome": "unchanged",
         }
     else:
-        kept = frozen.freeze(store, endpoint.name, wanted)
+        # What is live is left as it stands, down to its manifest.
+        kept = live if live and live.sha256 == wanted.sha256 else None
+        kept = kept or frozen.freeze(store, endpoint.name, wanted)
         # Read beforehand: a version that nobody could prove does not go live in the first place.
         proof = Proof.read(store, kept)
         deployment = sagemaker.deploy(

@@ -34,12 +34,14 @@ def artifact_uri(store: ObjectStore, frozen: Judged) -> str:
 def freeze(store: ObjectStore, endpoint_name: str, judged: Judged) -> Judged:
     """Copy a classifier to its place for an endpoint; nothing to do where it stands there.
 
+    Where an earlier date had the same artifact, the date and its marks are brought up to date.
+
     Raises:
         ObjectChangedError: The date was made again meanwhile.
     """
     at = prefix(endpoint_name, judged.sha256)
     manifest = read_manifest(store, at)
-    if manifest is None:
+    if manifest is None or manifest.partition != judged.date:
         with Publication(store, at) as publication:
             for file in judged.manifest.files:
                 data = read_file(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from formats import ndarray_file, recordio
+from formats.mnist_pickle import MnistDataset, Split
 from platform_assets.mnist import checks, classifier, dataset, gate
 from tests.platform_assets.conftest import Platform, failed_checks, said
 from tests.platform_assets.mnist_rig import (
@@ -173,6 +174,27 @@ def test_a_training_job_that_fails_fails_the_run_with_its_reason(digits: Platfor
     message = said(digits.run("digits", DATE, config=too_many))
     assert "1501" in message
     assert not digits.materialized(CLASSIFIER)
+
+
+def test_a_model_is_not_judged_by_digits_that_it_may_have_been_trained_on(
+    digits: Platform,
+) -> None:
+    """The public file's splits were dealt anew, and mnist/model was not made again."""
+    assert digits.run(
+        "digits", DATE, assets=["mnist/raw", "mnist/dataset", MODEL], config=FEW
+    ).success
+    whole = real_digits()
+    publish(
+        digits,
+        MnistDataset(
+            Split(whole.train.images[::-1].copy(), whole.train.labels[::-1].copy()),
+            whole.validation,
+            whole.test,
+        ),
+    )
+    message = said(digits.run("digits", DATE, assets=["mnist/raw", "mnist/dataset", CLASSIFIER]))
+    assert "materialise mnist/model for this date first." in message
+    assert digits.run("digits", DATE, config=FEW).success
 
 
 def test_what_has_failed_is_not_paid_for_again_on_every_date_of_a_range(digits: Platform) -> None:

@@ -136,6 +136,17 @@ def test_a_rollback_to_what_does_not_answer_rightly_is_undone(
     assert live_config(endpoint) == live
 
 
+def test_an_artifact_that_comes_back_is_of_its_latest_date(digits: Platform, endpoint: str) -> None:
+    put_digits(digits, *DATES[:3])
+    for date, examples in zip(DATES, [400, 410, 400], strict=False):
+        put_classifier(digits, date, examples)
+        deploy(digits, date)
+    role = digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
+    live = frozen.find_live(digits.store, SageMakerResource(role_arn=role), endpoint)
+    assert live is not None
+    assert live.date == DATES[2]
+
+
 def put_work(platform: Platform, digest: str, *dates: str) -> None:
     """A finished training, and dates that have its model."""
     at = model.prefix_of_work(digest)
