@@ -52,7 +52,12 @@ def build(
     chalice = folder / ".chalice"
     chalice.mkdir()
     policy = Template((SOURCE / "policy.json").read_text()).substitute(
-        endpoint=endpoint, bucket=bucket, account=account, region=region
+        # SageMaker writes names in lower case into ARNs, and nowhere else.
+        endpoint=endpoint.lower(),
+        endpoint_name=endpoint,
+        bucket=bucket,
+        account=account,
+        region=region,
     )
     (chalice / f"policy-{STAGE}.json").write_text(policy)
     config = chalice / "config.json"

@@ -11,6 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from platform_assets.mnist import frozen
 from tests.api.rig import Deployment, Split
 from tests.conftest import CHECKOUT, Services, clean_environ
 from tests.digit_pictures import encoded
@@ -29,9 +30,9 @@ json.dump(told, sys.stdout)
 """
 
 
-def build(folder: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+def build(folder: Path, endpoint: str = "digits", **extra: str) -> subprocess.CompletedProcess[str]:
     """Runs deploy/build_api.py."""
-    options = ["--endpoint", "digits", "--bucket", "platform", "--account", "123456789012"]
+    options = ["--endpoint", endpoint, "--bucket", "platform", "--account", "123456789012"]
     return subprocess.run(
         [sys.executable, "deploy/build_api.py", str(folder), *options],
         cwd=CHECKOUT,
@@ -122,18 +123,23 @@ def test_the_packaged_app_answers_from_the_package_alone(
     assert json.loads(answer["body"])["digit"] == digits["test"].labels[0]
 
 
-def test_the_policy_names_one_endpoint_and_one_prefix(tmp_path: Path) -> None:
-    build(tmp_path / "project", PLATFORM_API_KEY=KEY)
+def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> None:
+    build(tmp_path / "project", endpoint="Digits", PLATFORM_API_KEY=KEY)
     policy = json.loads((tmp_path / "project" / ".chalice" / "policy-prod.json").read_text())
-    for statement in policy["Statement"]:
-        actions = statement["Action"]
-        assert "*" not in "".join([actions] if isinstance(actions, str) else actions)
-        resources = statement["Resource"]
-        for resource in [resources] if isinstance(resources, str) else resources:
-            assert resource != "*"
-            assert (
-                ":digits" in resource or "/digits" in resource or "/mnist/classifiers/" in resource
-            )
+    listed = [(each["Action"], each["Resource"]) for each in policy["Statement"]]
+    actions, resources = (
+        {one for each in part for one in ([each] if isinstance(each, str) else each)}
+        for part in zip(*listed, strict=True)
+    )
+    assert "*" not in "".join(actions)
+    assert resources == {
+        # In lower case, as SageMaker writes names into ARNs.
+        "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/digits",
+        "arn:aws:sagemaker:eu-west-1:123456789012:endpoint-config/digits-*",
+        "arn:aws:sagemaker:eu-west-1:123456789012:model/digits-*",
+        f"arn:aws:s3:::platform/{frozen.root('Digits')}*",
+        "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/digits-*",
+    }
     assert (tmp_path / "project" / ".chalice" / "config.json").stat().st_mode & 0o777 == 0o600
 
 
