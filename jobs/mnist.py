@@ -5,7 +5,7 @@ from pydantic import Field
 
 from platform_assets.mnist import frozen
 from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, mnist_endpoint
-from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist
+from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, version_of
 from platform_assets.outcomes import DATA_VERSION_TAG
 from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
@@ -48,14 +48,25 @@ def public_digits_changed(
         etag = public.head(digits_store).etag
     except (ResourceError, ValueError) as error:
         return dg.SkipReason(f"The public object could not be looked at: {error}")
-    if context.cursor is None:
-        context.update_cursor(etag)
-        return dg.SkipReason("Seen for the first time; the daily schedule takes it from here.")
     latest = DAILY.get_last_partition_key()
     if etag == context.cursor or latest is None:
         return dg.SkipReason("The public object is as it was.")
+    # As an observation by hand: its ETag is its data version.
+    seen = dg.AssetObservation(
+        PUBLIC_MNIST,
+        metadata={"dagster/uri": public.uri},
+        tags={DATA_VERSION_TAG: version_of(etag)},
+    )
+    if context.cursor is None:
+        return dg.SensorResult(
+            skip_reason="Seen for the first time; the daily schedule takes it from here.",
+            asset_events=[seen],
+            cursor=etag,
+        )
     # Without a run key: an object that changes back is another change. A run too many does nothing.
-    return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=latest)], cursor=etag)
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(partition_key=latest)], asset_events=[seen], cursor=etag
+    )
 
 
 class Rollback(dg.Config):
