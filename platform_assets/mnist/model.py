@@ -162,9 +162,16 @@ def ensure_model(
             inputs={dataset.prefix(date): channels.content_sha256},
             extra={"artifact": key, "sha256": artifact.sha256, "job": trained.extra["job"]},
         )
+    told = trained.extra["metadata"]
+    # Paid for once: summed over the dates, it is what was paid.
+    paid = {name: told[name] for name in ("billable_seconds", "estimated_cost")}
+    if reused:
+        paid = {name: None if value is None else value * 0 for name, value in paid.items()}
     return Made(
         metadata={
-            **trained.extra["metadata"],
+            **told,
+            **paid,
+            "training_job_url": dg.MetadataValue.url(told["training_job_url"]),
             "dagster/uri": store.uri(key),
             "training_job": trained.extra["job"],
             "clusters": trained.rows,

@@ -82,11 +82,13 @@ def test_equal_digits_on_a_later_date_are_not_trained_again(
 ) -> None:
     assert digits.run("digits", DATE, config=FEW).success
     config = live_config(endpoint)
+    assert metadata(digits, MODEL)["billable_seconds"] > 0
     assert digits.run("digits", NEXT, config=FEW).success
 
     (job,) = jobs(digits)
     assert metadata(digits, MODEL)["training_job"] == job
     assert metadata(digits, MODEL)["reused"] is True
+    assert metadata(digits, MODEL)["billable_seconds"] == 0
     # The same artifact on another date is no other version.
     assert metadata(digits, ENDPOINT)["outcome"] == "unchanged"
     assert live_config(endpoint) == config
