@@ -28,6 +28,7 @@ __all__ = ["ForbiddenPickleError", "MalformedPickleError", "TruncatedPickleError
 
 _MAX_OPCODES = 10_000
 _MAX_LINE = 4096
+_PIECE = 2**20
 _MAX_PROTOCOL = 4
 
 # NumPy moved its C module in 2.0; both names stand for the same function in pickles.
@@ -233,7 +234,7 @@ class _Machine:
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
             raise MalformedPickleError("the pickle calls something that is no function")
         made = _call(function.name, cast("tuple[object, ...]", arguments))
-        if isinstance(made, bytes):
+        if isinstance(made, bytearray):
             self._encodable -= len(made)
             if self._encodable < 0:
                 raise ForbiddenPickleError(f"the pickle has a text encoded twice; {_ONLY}")
@@ -269,7 +270,7 @@ def _text(value: object) -> str:
     raise MalformedPickleError("the pickle has something else where a name belongs")
 
 
-def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | bytes:
+def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | bytearray:
     if function in _RECONSTRUCT:
         if len(arguments) != 3 or arguments[0] != _Global(_NDARRAY) or arguments[1] != (0,):
             raise ForbiddenPickleError(f"the pickle makes an array of another class; {_ONLY}")
@@ -285,15 +286,21 @@ def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | byt
     raise ForbiddenPickleError(f"the pickle calls {function.replace(' ', '.')}; {_ONLY}")
 
 
-def _latin1(text: object) -> bytes:
+def _latin1(text: object) -> bytearray:
+    """A text's characters as bytes, piece by piece: the text is not held a third time."""
     if not isinstance(text, (bytes, bytearray)):
         raise MalformedPickleError("the pickle has something else where a text belongs")
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    encoded = bytearray()
     try:
-        return text.decode("utf-8").encode("latin-1")
+        for start in range(0, len(text), _PIECE):
+            encoded += decoder.decode(text[start : start + _PIECE]).encode("latin-1")
+        decoder.decode(b"", final=True)
     except UnicodeError as error:
         raise MalformedPickleError(
             "the pickle has bytes that are not written as Latin-1"
         ) from error
+    return encoded
 
 
 def _dtype(code: str, state: tuple[object, ...]) -> np.dtype[Any]:
