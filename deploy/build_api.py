@@ -3,7 +3,7 @@
     python deploy/build_api.py FOLDER --endpoint digits --bucket data-platform --account 12…
 
 The folder is then Chalice's: `chalice --project-dir FOLDER package --stage prod OUT`. The API key
-that callers must name is read from PLATFORM_API_KEY and ends in the Lambda's environment.
+that callers must name is read from PLATFORM_API_KEY; only its SHA-256 is written anywhere.
 `deploy_api.py` beside this puts it on AWS.
 """
 
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+from hashlib import sha256
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -60,10 +61,8 @@ def build(
         region=region,
     )
     (chalice / f"policy-{STAGE}.json").write_text(policy)
-    config = chalice / "config.json"
-    # It holds the API key.
-    config.touch(mode=0o600)
-    config.write_text(json.dumps(_config(endpoint, api_key), indent=2) + "\n")
+    config = json.dumps(_config(endpoint, api_key), indent=2)
+    (chalice / "config.json").write_text(config + "\n")
 
 
 def chosen_key() -> str:
@@ -97,7 +96,7 @@ def _config(endpoint: str, api_key: str) -> dict[str, Any]:
                 "lambda_timeout": 28,
                 "environment_variables": {
                     "PLATFORM_ENDPOINT_NAME": endpoint,
-                    "PLATFORM_API_KEY": api_key,
+                    "PLATFORM_API_KEY_SHA256": sha256(api_key.encode()).hexdigest(),
                 },
             }
         },

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -41,6 +43,11 @@ def build(folder: Path, endpoint: str = "digits", **extra: str) -> subprocess.Co
         text=True,
         check=False,
     )
+
+
+def configured(project: Path) -> dict[str, Any]:
+    """What Chalice is told of the stage."""
+    return json.loads((project / ".chalice" / "config.json").read_text())["stages"]["prod"]
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +111,15 @@ def test_the_packaged_app_answers_from_the_package_alone(
     runtime.mkdir()
     for name in ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py"):
         (runtime / name).symlink_to(Path(boto3.__file__).parent.parent / name)
+    project = package.parent.parent / "project"
+    variables = configured(project)["environment_variables"]
     picture = encoded(digits["test"].pixels[0], "WEBP", quality=95)
+    wrong = event("POST", "/", picture, key="another-key-of-letters")
     ran = subprocess.run(
         [sys.executable, "-c", LAMBDA, str(tmp_path / "lambda"), str(runtime)],
-        input=json.dumps([event("GET", "/openapi.json"), event("POST", "/", picture)]),
+        input=json.dumps([event("GET", "/openapi.json"), event("POST", "/", picture), wrong]),
         env=clean_environ(
-            **{**services.env, "PLATFORM_ENDPOINT_NAME": deployment.endpoint},
-            PLATFORM_API_KEY=KEY,
+            **{**services.env, **variables, "PLATFORM_ENDPOINT_NAME": deployment.endpoint},
         ),
         cwd=tmp_path,
         capture_output=True,
@@ -118,8 +127,9 @@ def test_the_packaged_app_answers_from_the_package_alone(
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    document, answer = json.loads(ran.stdout)
+    document, answer, refusal = json.loads(ran.stdout)
     assert document["statusCode"] == answer["statusCode"] == 200, ran.stdout
+    assert refusal["statusCode"] == 401
     assert json.loads(answer["body"])["digit"] == digits["test"].labels[0]
 
 
@@ -140,7 +150,14 @@ def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> Non
         f"arn:aws:s3:::platform/{frozen.root('Digits')}*",
         "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/digits-*",
     }
-    assert (tmp_path / "project" / ".chalice" / "config.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_key_itself_is_written_nowhere(tmp_path: Path) -> None:
+    build(tmp_path / "project", PLATFORM_API_KEY=KEY)
+    variables = configured(tmp_path / "project")["environment_variables"]
+    assert variables["PLATFORM_API_KEY_SHA256"] == sha256(KEY.encode()).hexdigest()
+    written = [each for each in (tmp_path / "project").rglob("*") if each.is_file()]
+    assert not [each for each in written if KEY.encode() in each.read_bytes()]
 
 
 DEPLOYER = {
@@ -190,13 +207,13 @@ def test_what_keeps_it_from_being_deployed_is_told_in_a_sentence(
     assert "a-secret" not in refused.stderr
 
 
-def event(method: str, path: str, body: bytes = b"") -> dict[str, object]:
+def event(method: str, path: str, body: bytes = b"", key: str = KEY) -> dict[str, object]:
     """A request as API Gateway hands it to a Lambda."""
     return {
         "resource": path,
         "path": path,
         "httpMethod": method,
-        "headers": {"Content-Type": "image/webp", "X-Api-Key": KEY, "Accept": "*/*"},
+        "headers": {"Content-Type": "image/webp", "X-Api-Key": key, "Accept": "*/*"},
         "multiValueQueryStringParameters": None,
         "pathParameters": None,
         "stageVariables": None,
