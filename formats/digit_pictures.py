@@ -40,6 +40,7 @@ _STANDS_OUT: Final = 1.3
 _THINNEST_PEN: Final = 0.1
 # A progressive JPEG has some ten scans. Each costs a pass over all pixels, and 40 bytes.
 _MOST_SCANS: Final = 100
+_JPEG: Final = b"\xff\xd8"
 _START_OF_SCAN: Final = b"\xff\xda"
 # RLE8 and RLE4, by the numbers of a BMP's header.
 _RUN_LENGTHS: Final = (1, 2)
@@ -149,7 +150,8 @@ def _require_cheap(picture: Image.Image, data: bytes) -> None:
     Raises:
         PictureFormatError: It is such a one.
     """
-    if picture.format == "JPEG" and (scans := data.count(_START_OF_SCAN)) > _MOST_SCANS:
+    # By its bytes: with several pictures in it, as phones make them, Pillow gives it another name.
+    if data.startswith(_JPEG) and (scans := data.count(_START_OF_SCAN)) > _MOST_SCANS:
         raise PictureFormatError(
             f"This JPEG is made of {scans:,} scans; at most {_MOST_SCANS} are read. Save it anew."
         )
@@ -161,7 +163,7 @@ def _require_cheap(picture: Image.Image, data: bytes) -> None:
 def _flat(picture: Image.Image) -> Image.Image:
     """Decoded, made small, upright and opaque: L or RGB."""
     detailed = (_DETAILED_SIDE, _DETAILED_SIDE)
-    if picture.format == "JPEG":
+    if picture.format in ("JPEG", "MPO"):
         # JPEG can be decoded at an eighth of its size: most of a photograph's cost is never paid.
         picture.draft(None, detailed)
     if picture.mode.startswith("I"):

@@ -152,6 +152,12 @@ def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> Non
     }
 
 
+def test_a_slow_answer_is_the_gateways_504(tmp_path: Path) -> None:
+    """It gives up after 29 seconds; of a Lambda that is ended before, it tells a 502."""
+    build(tmp_path / "project", PLATFORM_API_KEY=KEY)
+    assert configured(tmp_path / "project")["lambda_timeout"] > 29
+
+
 def test_the_key_itself_is_written_nowhere(tmp_path: Path) -> None:
     build(tmp_path / "project", PLATFORM_API_KEY=KEY)
     variables = configured(tmp_path / "project")["environment_variables"]

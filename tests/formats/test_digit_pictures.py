@@ -211,6 +211,21 @@ def test_a_jpeg_of_ever_more_scans_is_refused() -> None:
         read_picture(jpeg_of_scans(101))
 
 
+def test_a_jpeg_with_a_second_picture_is_held_to_the_same(digits: Pixels) -> None:
+    """Phones save a small one beside the large one, and Pillow takes that for another format."""
+    small = Image.fromarray(digits[0])
+    phones = encoded(small, "MPO", save_all=True, append_images=[small])
+    start = phones.index(b"\xff\xe2")
+    index = phones[start : start + 2 + int.from_bytes(phones[start + 2 : start + 4], "big")]
+    many = jpeg_of_scans(101)
+    data = many[:2] + index + many[2:]
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.format == "MPO"
+    with pytest.raises(PictureFormatError, match="101 scans"):
+        read_picture(data)
+    np.testing.assert_allclose(read_picture(phones), digits[0].ravel() / 255, atol=0.2)
+
+
 def test_a_progressive_jpeg_is_read(digits: Pixels) -> None:
     data = encoded(digits[0], "JPEG", progressive=True, quality=95)
     assert likeness(read_picture(data), digits[0].ravel() / np.float32(255)) > 0.95
