@@ -38,6 +38,8 @@ _MARGIN: Final = 0.5
 _STANDS_OUT: Final = 1.3
 # MNIST's pen: the share of a digit's longer side that a stroke's width is, at its thinnest.
 _THINNEST_PEN: Final = 0.1
+# Each row costs some eighty bytes, however short it is.
+_LONGEST_SIDE: Final = 20_000
 # A progressive JPEG has some ten scans. Each costs a pass over all pixels, and 40 bytes.
 _MOST_SCANS: Final = 100
 _JPEG: Final = b"\xff\xd8"
@@ -136,6 +138,11 @@ def _decode(data: bytes, limits: PictureLimits) -> Image.Image:
         raise _damaged(error) from error
     if picture.width * picture.height > limits.max_pixels:
         raise _too_many_pixels(limits, picture.size)
+    if max(picture.size) > _LONGEST_SIDE:
+        raise PictureTooLargeError(
+            f"The picture has {picture.width} × {picture.height} pixels; no side may have more "
+            f"than {_LONGEST_SIDE:,}."
+        )
     _require_cheap(picture, data)
     try:
         return _flat(picture)

@@ -231,6 +231,13 @@ def test_a_progressive_jpeg_is_read(digits: Pixels) -> None:
     assert likeness(read_picture(data), digits[0].ravel() / np.float32(255)) > 0.95
 
 
+@pytest.mark.parametrize(("width", "height"), [(20_001, 1), (1, 24_000_000)])
+def test_a_picture_that_is_all_side_is_refused(width: int, height: int) -> None:
+    """A column of 24 million pixels is a file of 47 KB, and took 2 GB."""
+    with pytest.raises(PictureTooLargeError, match="no side may have more than 20,000"):
+        read_picture(_png_header(width, height))
+
+
 def test_limits_hold_exactly(digits: Pixels) -> None:
     data = encoded(digits[0])
     read_picture(data, PictureLimits(max_bytes=len(data), max_pixels=784))
