@@ -11,7 +11,7 @@ import pytest
 
 from formats import ndarray_file, recordio
 from formats.mnist_pickle import MnistDataset, Split
-from platform_assets.mnist import checks, classifier, dataset, gate
+from platform_assets.mnist import checks, classifier, dataset, gate, model
 from tests.platform_assets.conftest import Platform, failed_checks, said
 from tests.platform_assets.mnist_rig import (
     FEW,
@@ -100,6 +100,16 @@ def test_a_run_after_a_success_changes_nothing(digits: Platform) -> None:
     assert digits.run("digits", DATE, config=FEW).success
     assert {each.key: each.etag for each in digits.store.list("mnist/")} == before
     assert len(jobs(digits)) == 1
+
+
+def test_a_model_that_somebody_has_removed_is_trained_again(digits: Platform) -> None:
+    """SageMaker still has the finished job, and its artifact is nowhere."""
+    made = ["mnist/raw", "mnist/dataset", MODEL, CLASSIFIER]
+    assert digits.run("digits", DATE, assets=made, config=FEW).success
+    digits.store.delete_prefix(model.prefix_of_work(""))
+    assert digits.run("digits", DATE, assets=made, config=FEW).success
+    first, second = sorted(jobs(digits))
+    assert second == f"{first}-2"
 
 
 def test_what_fails_its_gate_is_not_deployed(digits: Platform, endpoint: str) -> None:
