@@ -108,8 +108,7 @@ def test_a_model_that_somebody_has_removed_is_trained_again(digits: Platform) ->
     assert digits.run("digits", DATE, assets=made, config=FEW).success
     digits.store.delete_prefix(model.prefix_of_work(""))
     assert digits.run("digits", DATE, assets=made, config=FEW).success
-    first, second = sorted(jobs(digits))
-    assert second == f"{first}-2"
+    assert len(jobs(digits)) == 2
 
 
 def test_what_fails_its_gate_is_not_deployed(digits: Platform, endpoint: str) -> None:

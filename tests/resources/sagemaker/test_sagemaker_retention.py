@@ -61,6 +61,22 @@ def test_what_is_live_and_what_a_rollback_would_take_stays_however_old(
     assert sagemaker.rollback(endpoint).version == "v1"
 
 
+def test_a_listing_is_read_to_its_last_page(sagemaker, make_version, endpoint) -> None:
+    """Page by page of one item: what stands on a later page is no less in use."""
+    deployed = [sagemaker.deploy(make_version(f"v{n}")).config_name for n in range(1, 5)]
+    events = sagemaker.clients.control.meta.events
+
+    def one_at_a_time(params: dict[str, Any], **_: Any) -> None:
+        params["MaxResults"] = 1
+
+    for listing in ("ListEndpointConfigs", "ListModels"):
+        events.register(f"provide-client-params.sagemaker.{listing}", one_at_a_time)
+    pruned = sagemaker.prune(endpoint, keep=2)
+    assert set(pruned.configs) == set(deployed[:2])
+    assert set(pruned.kept) == set(deployed[2:])
+    assert len(pruned.models) == 2
+
+
 def test_what_goes_live_during_a_clean_up_stays(sagemaker, make_version, endpoint) -> None:
     """SageMaker itself would let us delete what is live."""
     first, *_ = [sagemaker.deploy(make_version(f"v{n}")).config_name for n in range(1, 4)]
