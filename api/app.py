@@ -79,7 +79,7 @@ def create_app() -> Chalice:
     @answering
     def get_health() -> Response:
         # The process is well when it can say this; whether the endpoint is there is told, too.
-        endpoint = {"name": recogniser().endpoint.name, "status": _status()}
+        endpoint = {"name": recogniser().endpoint.name, "status": recogniser().models.status()}
         return json_answer({"status": "ok", "endpoint": endpoint})
 
     @app.route("/openapi.json", methods=["GET"], content_types=[])
@@ -92,17 +92,6 @@ def create_app() -> Chalice:
 
 def _told(answer: Answer | PictureError) -> dict[str, Any]:
     return {"error": str(answer)} if isinstance(answer, PictureError) else answer.summary()
-
-
-def _status() -> str:
-    try:
-        return recogniser().models.service().status
-    except ClientError as error:
-        # DescribeEndpoint knows a single error: that there is no such endpoint.
-        code = error.response.get("Error", {}).get("Code", "")
-        return "NotDeployed" if code == "ValidationException" else "Unknown"
-    except BotoCoreError:
-        return "Unreachable"
 
 
 def _model() -> dict[str, Any]:

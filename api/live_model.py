@@ -101,6 +101,9 @@ class LiveModels:
         self._models: list[Model] = []
         self._looked = float("-inf")
         self._lock = Lock()
+        self._status = ""
+        self._status_asked = float("-inf")
+        self._status_lock = Lock()
 
     def warm_up(self) -> None:
         """Fetch what is live, if it is there already."""
@@ -117,6 +120,27 @@ class LiveModels:
         return Service(
             told["EndpointStatus"], told["EndpointConfigName"], told["LastModifiedTime"], pending
         )
+
+    def status(self) -> str:
+        """SageMaker's word for how the endpoint is, or why there is none; up to two seconds old.
+
+        Anybody may ask for it, and as often as they like; AWS is not to be asked each time.
+        """
+        with self._status_lock:
+            if time.monotonic() - self._status_asked >= _SECONDS_BETWEEN_LOOKS:
+                self._status = self._ask_status()
+                self._status_asked = time.monotonic()
+            return self._status
+
+    def _ask_status(self) -> str:
+        try:
+            return self.service().status
+        except ClientError as error:
+            # DescribeEndpoint knows a single error: that there is no such endpoint.
+            code = error.response.get("Error", {}).get("Code", "")
+            return "NotDeployed" if code == "ValidationException" else "Unknown"
+        except BotoCoreError:
+            return "Unreachable"
 
     def model_of(self, config: str) -> Model:
         """The model of an endpoint configuration, from memory where its artifact is unchanged.

@@ -5,6 +5,8 @@ Where AWS is, and as whom, boto3 reads for itself (AWS_ENDPOINT_URL_*, AWS_ACCES
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -20,6 +22,11 @@ class ApiSettings(BaseSettings):
         min_length=1,
         description="Where set, every request but the page, /healthz and /openapi.json names it.",
     )
+    api_key_sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="In its place: its SHA-256, so that a Lambda's configuration does not hold it.",
+    )
     api_connect_seconds: float = Field(
         default=2, gt=0, le=10, description="How long a connection to AWS may take."
     )
@@ -28,3 +35,15 @@ class ApiSettings(BaseSettings):
     )
     # API Gateway gives up after 29 seconds; two attempts of ten end before that.
     api_attempts: int = Field(default=2, ge=1, le=3, description="Attempts at one request to AWS.")
+
+    @property
+    def key_digest(self) -> bytes | None:
+        """SHA-256 of the API key that requests name; None where they need none."""
+        if self.api_key_sha256 is not None:
+            return bytes.fromhex(self.api_key_sha256)
+        return None if self.api_key is None else digest_of(self.api_key.get_secret_value())
+
+
+def digest_of(key: str) -> bytes:
+    """SHA-256 of an API key. A slow hash is for passwords; these are long and random."""
+    return sha256(key.encode()).digest()

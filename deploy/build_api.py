@@ -3,7 +3,7 @@
     python deploy/build_api.py FOLDER --endpoint digits --bucket data-platform --account 12…
 
 The folder is then Chalice's: `chalice --project-dir FOLDER package --stage prod OUT`. The API key
-that callers must name is read from PLATFORM_API_KEY and ends in the Lambda's environment.
+that callers must name is read from PLATFORM_API_KEY; only its SHA-256 is written anywhere.
 `deploy_api.py` beside this puts it on AWS.
 """
 
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+from hashlib import sha256
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -52,13 +53,16 @@ def build(
     chalice = folder / ".chalice"
     chalice.mkdir()
     policy = Template((SOURCE / "policy.json").read_text()).substitute(
-        endpoint=endpoint, bucket=bucket, account=account, region=region
+        # SageMaker writes names in lower case into ARNs, and nowhere else.
+        endpoint=endpoint.lower(),
+        endpoint_name=endpoint,
+        bucket=bucket,
+        account=account,
+        region=region,
     )
     (chalice / f"policy-{STAGE}.json").write_text(policy)
-    config = chalice / "config.json"
-    # It holds the API key.
-    config.touch(mode=0o600)
-    config.write_text(json.dumps(_config(endpoint, api_key), indent=2) + "\n")
+    config = json.dumps(_config(endpoint, api_key), indent=2)
+    (chalice / "config.json").write_text(config + "\n")
 
 
 def chosen_key() -> str:
@@ -89,10 +93,11 @@ def _config(endpoint: str, api_key: str) -> dict[str, Any]:
                 "autogen_policy": False,
                 "iam_policy_file": f"policy-{STAGE}.json",
                 "lambda_memory_size": 1769,
-                "lambda_timeout": 28,
+                # API Gateway gives up after 29 s and says 504; a Lambda that ends first is a 502.
+                "lambda_timeout": 30,
                 "environment_variables": {
                     "PLATFORM_ENDPOINT_NAME": endpoint,
-                    "PLATFORM_API_KEY": api_key,
+                    "PLATFORM_API_KEY_SHA256": sha256(api_key.encode()).hexdigest(),
                 },
             }
         },

@@ -28,6 +28,7 @@ __all__ = ["ForbiddenPickleError", "MalformedPickleError", "TruncatedPickleError
 
 _MAX_OPCODES = 10_000
 _MAX_LINE = 4096
+_PIECE = 2**20
 _MAX_PROTOCOL = 4
 
 # NumPy moved its C module in 2.0; both names stand for the same function in pickles.
@@ -99,6 +100,9 @@ class _Machine:
         self._stream = stream
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
+        # Text that a pickle may still have encoded: what it has once, it may not have a thousand
+        # copies made of.
+        self._encodable = 0
 
     def run(self) -> object:
         for _ in range(_MAX_OPCODES):
@@ -222,13 +226,19 @@ class _Machine:
         size = self.number(layout)
         if size < 0:
             raise MalformedPickleError(f"the pickle has a string of {size} bytes")
+        self._encodable += size
         self.push(self.take(size))
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
             raise MalformedPickleError("the pickle calls something that is no function")
-        self.push(_call(function.name, cast("tuple[object, ...]", arguments)))
+        made = _call(function.name, cast("tuple[object, ...]", arguments))
+        if isinstance(made, bytearray):
+            self._encodable -= len(made)
+            if self._encodable < 0:
+                raise ForbiddenPickleError(f"the pickle has a text encoded twice; {_ONLY}")
+        self.push(made)
 
     def build(self) -> None:
         state, target = self.pop(), self.pop()
@@ -260,7 +270,7 @@ def _text(value: object) -> str:
     raise MalformedPickleError("the pickle has something else where a name belongs")
 
 
-def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | bytes:
+def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | bytearray:
     if function in _RECONSTRUCT:
         if len(arguments) != 3 or arguments[0] != _Global(_NDARRAY) or arguments[1] != (0,):
             raise ForbiddenPickleError(f"the pickle makes an array of another class; {_ONLY}")
@@ -276,15 +286,21 @@ def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | byt
     raise ForbiddenPickleError(f"the pickle calls {function.replace(' ', '.')}; {_ONLY}")
 
 
-def _latin1(text: object) -> bytes:
+def _latin1(text: object) -> bytearray:
+    """A text's characters as bytes, piece by piece: the text is not held a third time."""
     if not isinstance(text, (bytes, bytearray)):
         raise MalformedPickleError("the pickle has something else where a text belongs")
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    encoded = bytearray()
     try:
-        return text.decode("utf-8").encode("latin-1")
+        for start in range(0, len(text), _PIECE):
+            encoded += decoder.decode(text[start : start + _PIECE]).encode("latin-1")
+        decoder.decode(b"", final=True)
     except UnicodeError as error:
         raise MalformedPickleError(
             "the pickle has bytes that are not written as Latin-1"
         ) from error
+    return encoded
 
 
 def _dtype(code: str, state: tuple[object, ...]) -> np.dtype[Any]:

@@ -38,6 +38,14 @@ _MARGIN: Final = 0.5
 _STANDS_OUT: Final = 1.3
 # MNIST's pen: the share of a digit's longer side that a stroke's width is, at its thinnest.
 _THINNEST_PEN: Final = 0.1
+# Each row costs some eighty bytes, however short it is.
+_LONGEST_SIDE: Final = 20_000
+# A progressive JPEG has some ten scans. Each costs a pass over all pixels, and 40 bytes.
+_MOST_SCANS: Final = 100
+_JPEG: Final = b"\xff\xd8"
+_START_OF_SCAN: Final = b"\xff\xda"
+# RLE8 and RLE4, by the numbers of a BMP's header.
+_RUN_LENGTHS: Final = (1, 2)
 
 
 Box = tuple[int, int, int, int]
@@ -93,7 +101,8 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
 
     Raises:
         PictureTooLargeError: The file or the picture is larger than the limits allow.
-        PictureFormatError: It is not a picture in one of the formats.
+        PictureFormatError: It is not a picture in one of the formats, or in a form of one that
+            costs far more than its pixels do.
         PictureDamagedError: It is, but does not decode.
         NoDigitError: Nothing in it looks like a digit's ink.
     """
@@ -129,6 +138,12 @@ def _decode(data: bytes, limits: PictureLimits) -> Image.Image:
         raise _damaged(error) from error
     if picture.width * picture.height > limits.max_pixels:
         raise _too_many_pixels(limits, picture.size)
+    if max(picture.size) > _LONGEST_SIDE:
+        raise PictureTooLargeError(
+            f"The picture has {picture.width} × {picture.height} pixels; no side may have more "
+            f"than {_LONGEST_SIDE:,}."
+        )
+    _require_cheap(picture, data)
     try:
         return _flat(picture)
     except Exception as error:
@@ -136,10 +151,26 @@ def _decode(data: bytes, limits: PictureLimits) -> Image.Image:
         raise _damaged(error) from error
 
 
+def _require_cheap(picture: Image.Image, data: bytes) -> None:
+    """Refuses what costs far more to decode than its pixels do.
+
+    Raises:
+        PictureFormatError: It is such a one.
+    """
+    # By its bytes: with several pictures in it, as phones make them, Pillow gives it another name.
+    if data.startswith(_JPEG) and (scans := data.count(_START_OF_SCAN)) > _MOST_SCANS:
+        raise PictureFormatError(
+            f"This JPEG is made of {scans:,} scans; at most {_MOST_SCANS} are read. Save it anew."
+        )
+    # Two of its bytes can skip 255 rows, all of which Pillow makes: a gigabyte of a kilobyte.
+    if picture.format == "BMP" and picture.info.get("compression") in _RUN_LENGTHS:
+        raise PictureFormatError("A BMP is read without compression only: save it so, or as a PNG.")
+
+
 def _flat(picture: Image.Image) -> Image.Image:
     """Decoded, made small, upright and opaque: L or RGB."""
     detailed = (_DETAILED_SIDE, _DETAILED_SIDE)
-    if picture.format == "JPEG":
+    if picture.format in ("JPEG", "MPO"):
         # JPEG can be decoded at an eighth of its size: most of a photograph's cost is never paid.
         picture.draft(None, detailed)
     if picture.mode.startswith("I"):

@@ -4,12 +4,18 @@ import dagster as dg
 from pydantic import Field
 
 from platform_assets.mnist import frozen
-from platform_assets.mnist.endpoint import Endpoint, prove
-from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist
+from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, mnist_endpoint
+from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, version_of
+from platform_assets.outcomes import DATA_VERSION_TAG
 from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.sagemaker import Invoke, SageMakerError, SageMakerResource
+from resources.sagemaker import (
+    EndpointMissingError,
+    Invoke,
+    SageMakerError,
+    SageMakerResource,
+)
 
 digits_job = dg.define_asset_job(
     "digits",
@@ -42,14 +48,25 @@ def public_digits_changed(
         etag = public.head(digits_store).etag
     except (ResourceError, ValueError) as error:
         return dg.SkipReason(f"The public object could not be looked at: {error}")
-    if context.cursor is None:
-        context.update_cursor(etag)
-        return dg.SkipReason("Seen for the first time; the daily schedule takes it from here.")
     latest = DAILY.get_last_partition_key()
     if etag == context.cursor or latest is None:
         return dg.SkipReason("The public object is as it was.")
+    # As an observation by hand: its ETag is its data version.
+    seen = dg.AssetObservation(
+        PUBLIC_MNIST,
+        metadata={"dagster/uri": public.uri},
+        tags={DATA_VERSION_TAG: version_of(etag)},
+    )
+    if context.cursor is None:
+        return dg.SensorResult(
+            skip_reason="Seen for the first time; the daily schedule takes it from here.",
+            asset_events=[seen],
+            cursor=etag,
+        )
     # Without a run key: an object that changes back is another change. A run too many does nothing.
-    return dg.SensorResult(run_requests=[dg.RunRequest(partition_key=latest)], cursor=etag)
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(partition_key=latest)], asset_events=[seen], cursor=etag
+    )
 
 
 class Rollback(dg.Config):
@@ -61,7 +78,8 @@ class Rollback(dg.Config):
     )
 
 
-@dg.op
+# One change of the endpoint at a time: a deploy under way is waited for.
+@dg.op(pool=POOL)
 def roll_back(
     context: dg.OpExecutionContext,
     config: Rollback,
@@ -76,8 +94,11 @@ def roll_back(
 
     def smoke(invoke: Invoke) -> None:
         served = frozen.find_live(digits_store, sagemaker, endpoint.name)
-        if served is not None:
-            prove(invoke, digits_store, served)
+        if served is None:
+            raise EndpointMissingError(
+                f"Endpoint {endpoint.name} serves nothing.", endpoint=endpoint.name
+            )
+        Proof.read(digits_store, served).require(invoke)
 
     try:
         done = sagemaker.rollback(
@@ -90,9 +111,17 @@ def roll_back(
     except SageMakerError as error:
         raise error.to_failure() from error
     context.log.info(f"{endpoint.name} serves {done.version} again.")
+    # Or else the asset's page would go on showing the version that was rolled back.
+    context.log_event(
+        dg.AssetMaterialization(
+            mnist_endpoint.key,
+            metadata={"version": done.version, **done.metadata()},
+            tags={DATA_VERSION_TAG: done.version},
+        )
+    )
 
 
-@dg.op
+@dg.op(pool=POOL)
 def tear_down(
     context: dg.OpExecutionContext, endpoint: Endpoint, sagemaker: SageMakerResource
 ) -> None:
@@ -110,7 +139,10 @@ def rollback_endpoint() -> None:
 
 
 @dg.job(
-    description="Deletes the endpoint, so that it costs nothing; materialise it to have it back."
+    description=(
+        "Deletes the endpoint, so that it costs nothing. The next run of the job digits makes it "
+        "anew: stop the schedule digits_daily and the sensor public_digits_changed to keep it away."
+    )
 )
 def teardown_endpoint() -> None:
     tear_down()

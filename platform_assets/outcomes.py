@@ -15,13 +15,14 @@ from tenacity import (
     Retrying,
     retry_if_result,
     stop_after_attempt,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 # The public tag under which Dagster reads a data version off a materialisation.
 DATA_VERSION_TAG = "dagster/data_version"
 ATTEMPTS = 3
-WAIT = wait_exponential_jitter(initial=5, max=60, jitter=5)
+WAIT = wait_exponential(multiplier=5, max=60) + wait_random(0, 5)
 _T = TypeVar("_T")
 
 

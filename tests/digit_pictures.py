@@ -3,6 +3,7 @@
 import io
 import math
 import random
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -148,3 +149,32 @@ def _strokes(digit: int, rng: random.Random) -> Sequence[list[Point]]:
         8: [_arc(0.5, 0.28, 0.22, 0.22, 0, 370), _arc(0.5, 0.72, 0.26, 0.23, -90, 275)],
         9: [[*_arc(0.48, 0.3, 0.23, 0.24, 0, 365), (0.7, 0.5), (0.62, 0.95)]],
     }[digit]
+
+
+def bmp_of_skipped_rows() -> bytes:
+    """A run-length encoded BMP that skips as many rows as two bytes can name, again and again."""
+    palette, skips = bytes(1024), b"\0\2\0\xff" * 4
+    head = struct.pack("<IiiHHIIiiII", 40, 200_000, 100, 1, 8, 1, len(skips), 0, 0, 256, 0)
+    start = 14 + len(head) + len(palette)
+    return struct.pack("<2sIII", b"BM", start + len(skips), 0, start) + head + palette + skips
+
+
+def jpeg_of_scans(scans: int) -> bytes:
+    """A progressive grey JPEG of 4,992 × 4,992 pixels, each scan of which says "all zero"."""
+
+    def segment(marker: int, content: bytes) -> bytes:
+        return struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content
+
+    side, blocks = 4992, 624 * 624
+    tables = segment(0xC4, b"\x00\x01" + bytes(16)) + segment(
+        0xC4, b"\x10\x01" + bytes(15) + b"\xe0"
+    )
+    frame = segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\x01\x11\x00")
+    first = segment(0xDA, b"\x01\x01\x00\x00\x00\x00") + bytes(blocks // 8)
+    # A code of one bit, then 14 bits of how many blocks beyond 16,384 have nothing.
+    runs = "".join(f"0{min(16383, blocks - at - 16384):014b}" for at in range(0, blocks, 32767))
+    bits = runs.ljust(-(-len(runs) // 8) * 8, "1")
+    packed = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\x00")
+    scan = segment(0xDA, b"\x01\x01\x00\x01\x3f\x00") + packed
+    quantisation = segment(0xDB, b"\x00" + b"\x01" * 64)
+    return b"\xff\xd8" + quantisation + frame + tables + first + scan * (scans - 1) + b"\xff\xd9"

@@ -80,12 +80,17 @@ class ServingChild:
                 threads=1,
                 pass_fds=[theirs.fileno()],
             )
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_BUFFER)
         try:
+            connection = await asyncio.open_unix_connection(sock=ours, limit=_BUFFER)
+            self._reader, self._writer = connection
             head, _ = await asyncio.wait_for(self._receive(), _START_SECONDS)
         except (TimeoutError, ChildLostError):
             await self._end()
             raise JobFailure(unhealthy(self.variant, "the container did not start")) from None
+        except BaseException:
+            # Cut off: its first words would be taken for the answer to the next request.
+            await self._end()
+            raise
         if "error" in head:
             await self._end()
             raise JobFailure(unhealthy(self.variant, str(head["error"])))

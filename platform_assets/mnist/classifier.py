@@ -18,7 +18,7 @@ from formats import ndarray_file, recordio
 from platform_assets.mnist import centroids, dataset, model
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
-from platform_assets.upstream import already_made, require_manifest
+from platform_assets.upstream import UpstreamMissingError, already_made, require_manifest
 from resources.s3 import ObjectStore
 from resources.s3_manifest import Manifest, file_key, read_file
 from resources.s3_publication import Publication
@@ -114,9 +114,19 @@ def mnist_classifier(
 
 
 def classify(store: ObjectStore, date: str, gate: Gate) -> Made:
-    """Make, judge and publish a date's classifier; nothing to do where it is there."""
+    """Make, judge and publish a date's classifier; nothing to do where it is there.
+
+    Raises:
+        UpstreamMissingError: The date has no model of the digits that it has now.
+    """
     trained = require_manifest(store, model.prefix(date), "mnist/model")
     channels = require_manifest(store, dataset.prefix(date), "mnist/dataset")
+    if trained.inputs.get(dataset.prefix(date)) != channels.content_sha256:
+        # It may have been trained on what is a test digit now.
+        raise UpstreamMissingError(
+            f"The model of {date} is of other digits than {store.uri(dataset.prefix(date))} has "
+            "now: materialise mnist/model for this date first."
+        )
     inputs = {
         trained.extra["artifact"]: trained.extra["sha256"],
         dataset.prefix(date): channels.content_sha256,

@@ -6,6 +6,7 @@ How a version is put into service, proved and rolled back stands in `resources.s
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 import numpy as np
@@ -33,6 +34,8 @@ from resources.sagemaker import (
 )
 
 CODE_VERSION = "1"
+# Of all that changes the endpoint: one at a time.
+POOL = "mnist_endpoint"
 _CLASSIFIERS = "mnist/classifiers/date="
 # Few enough for one request, enough that each digit is likely among them.
 _SMOKE_DIGITS = 100
@@ -66,7 +69,7 @@ class Endpoint(dg.ConfigurableResource):
     ),
     code_version=CODE_VERSION,
     backfill_policy=ONE_RUN,
-    pool="mnist_endpoint",
+    pool=POOL,
 )
 def mnist_endpoint(
     context: dg.AssetExecutionContext,
@@ -133,10 +136,14 @@ def reconcile(
             "outcome": "unchanged",
         }
     else:
-        kept = frozen.freeze(store, endpoint.name, wanted)
+        # What is live is left as it stands, down to its manifest.
+        kept = live if live and live.sha256 == wanted.sha256 else None
+        kept = kept or frozen.freeze(store, endpoint.name, wanted)
+        # Read beforehand: a version that nobody could prove does not go live in the first place.
+        proof = Proof.read(store, kept)
         deployment = sagemaker.deploy(
             describe(endpoint, sagemaker.region, kept, frozen.artifact_uri(store, kept)),
-            smoke=lambda invoke: prove(invoke, store, kept),
+            smoke=proof.require,
             log=context.log,
             tags={"pipeline": "mnist", "partition": wanted.date, "run_id": context.run.run_id},
         )
@@ -203,23 +210,49 @@ class WrongAnswersError(Exception):
     """The endpoint's answers are not those of the classifier that it is said to serve."""
 
 
-def prove(invoke: Invoke, store: ObjectStore, served: Judged) -> None:
-    """Ask the endpoint for some test digits and compare with the classifier's own answers.
+@dataclass(frozen=True)
+class Proof:
+    """Some test digits, and what a classifier reads in them.
 
-    Raises:
-        WrongAnswersError: It answered something else.
+    Attributes:
+        date: Of the classifier.
+        images: (n, 784) float32.
+        digits: (n,) int64.
     """
-    channels = require_manifest(store, dataset.prefix(served.date), "mnist/dataset")
-    images, _ = classifier.read_channel(store, served.date, channels, "test")
-    images = images[:_SMOKE_DIGITS]
-    expected = centroids.digits_of(images, served.read_centroids(store))
-    answered = ask(invoke, images)
-    if not np.array_equal(answered, expected):
-        wrong = int(np.count_nonzero(answered != expected))
-        raise WrongAnswersError(
-            f"{wrong} of {len(images)} test digits are classified otherwise by the endpoint than "
-            f"by the classifier of {served.date}."
-        )
+
+    date: str
+    images: NDArray[np.float32]
+    digits: NDArray[np.int64]
+
+    @classmethod
+    def read(cls, store: ObjectStore, served: Judged) -> "Proof":
+        """The test digits of a classifier's date, and its own answers.
+
+        Raises:
+            UpstreamMissingError: The date has no digits any more.
+        """
+        channels = require_manifest(store, dataset.prefix(served.date), "mnist/dataset")
+        images, _ = classifier.read_channel(store, served.date, channels, "test")
+        images = images[:_SMOKE_DIGITS]
+        return cls(served.date, images, centroids.digits_of(images, served.read_centroids(store)))
+
+    def require(self, invoke: Invoke) -> None:
+        """Ask the endpoint for the digits.
+
+        Raises:
+            WrongAnswersError: It answered something else than the classifier.
+        """
+        answered = ask(invoke, self.images)
+        if len(answered) != len(self.digits):
+            raise WrongAnswersError(
+                f"The endpoint gave {len(answered)} answers to {len(self.digits)} test digits."
+            )
+        wrong = int(np.count_nonzero(answered != self.digits))
+        if wrong:
+            raise WrongAnswersError(
+                f"{wrong} of {len(self.images)} test digits are classified otherwise by the "
+                f"endpoint than by the classifier of {self.date}."
+            )
 
 
 def ask(invoke: Invoke, images: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -9,11 +9,16 @@ from platform_assets.mnist.classifier import Judged
 from resources.s3 import ObjectStore
 from resources.s3_manifest import file_key, read_file, read_manifest
 from resources.s3_publication import Publication
-from resources.sagemaker import SageMakerResource
+from resources.sagemaker import NotFoundError, SageMakerResource
+
+_ADVICE = (
+    "Nobody can tell whether another classifier is worse. Roll the endpoint back (job "
+    "rollback_endpoint) or tear it down (job teardown_endpoint), then run again."
+)
 
 
 class LiveUnknownError(Exception):
-    """The endpoint serves something that is no classifier of ours."""
+    """The endpoint serves something that is no classifier of ours, as far as one can tell."""
 
 
 def root(endpoint_name: str) -> str:
@@ -34,12 +39,14 @@ def artifact_uri(store: ObjectStore, frozen: Judged) -> str:
 def freeze(store: ObjectStore, endpoint_name: str, judged: Judged) -> Judged:
     """Copy a classifier to its place for an endpoint; nothing to do where it stands there.
 
+    Where an earlier date had the same artifact, the date and its marks are brought up to date.
+
     Raises:
         ObjectChangedError: The date was made again meanwhile.
     """
     at = prefix(endpoint_name, judged.sha256)
     manifest = read_manifest(store, at)
-    if manifest is None:
+    if manifest is None or manifest.partition != judged.date:
         with Publication(store, at) as publication:
             for file in judged.manifest.files:
                 data = read_file(
@@ -62,10 +69,16 @@ def find_live(
     """The classifier that the endpoint serves now; None where it serves nothing.
 
     Raises:
-        LiveUnknownError: It serves something else.
+        LiveUnknownError: It serves something else, or nobody can tell what.
         SageMakerError: SageMaker could not be asked.
     """
-    uris = sorted(sagemaker.live_artifacts(endpoint_name))
+    try:
+        uris = sorted(sagemaker.live_artifacts(endpoint_name))
+    except NotFoundError as error:
+        raise LiveUnknownError(
+            f"The endpoint config of {endpoint_name}, or a model of it, was deleted while it "
+            f"serves. {_ADVICE}"
+        ) from error
     if not uris:
         return None
     at = uris[0].removeprefix(store.uri("")).removesuffix(f"/{classifier.ARTIFACT}")
@@ -74,8 +87,6 @@ def find_live(
     if manifest is None:
         raise LiveUnknownError(
             f"Endpoint {endpoint_name} serves {', '.join(uris)}, which is no classifier under "
-            f"{store.uri(root(endpoint_name))}: nobody can tell whether another one is worse. Roll "
-            "the endpoint back (job rollback_endpoint) or tear it down (job teardown_endpoint), "
-            "then run again."
+            f"{store.uri(root(endpoint_name))}. {_ADVICE}"
         )
     return Judged(at, manifest)

@@ -21,6 +21,7 @@ from resources.sagemaker import (
     S3Channel,
     SageMakerResource,
     TrainingCompute,
+    TrainingError,
     TrainingJobSpec,
     builtin_image_uri,
     deterministic_name,
@@ -101,9 +102,13 @@ def mnist_model(
     digits_store: ObjectStore,
     sagemaker: SageMakerResource,
 ) -> dg.MaterializeResult:
+    failed: dict[str, TrainingError] = {}
+
     def train(date: str) -> Made:
         tags = {"pipeline": "mnist", "partition": date, "run_id": context.run.run_id}
-        return ensure_model(sagemaker, digits_store, date, config, log=context.log, tags=tags)
+        return ensure_model(
+            sagemaker, digits_store, date, config, log=context.log, tags=tags, failed=failed
+        )
 
     return report(context, make_each(context.partition_keys, train))
 
@@ -116,8 +121,19 @@ def ensure_model(
     *,
     log: Any,
     tags: Mapping[str, str],
+    failed: dict[str, TrainingError],
 ) -> Made:
     """Point the date to the model of its digits and configuration; train it where there is none.
+
+    Args:
+        sagemaker: Trains.
+        store: Where digits and models stand.
+        date: Whose model it is to be.
+        config: How to train.
+        log: Of the run.
+        tags: Of a job that is started.
+        failed: What a training came to that would fail or be stopped again, by the digest of its
+            work: another date of the run does not pay for it again. Added to here.
 
     Raises:
         resources.sagemaker.errors.SageMakerError: It could not be trained.
@@ -127,8 +143,15 @@ def ensure_model(
     digest = hashlib.sha256(repr(sorted(work.items())).encode()).hexdigest()[:16]
     trained = already_made(store, prefix_of_work(digest), inputs=work, code_version=CODE_VERSION)
     reused = trained is not None
+    if trained is None and digest in failed:
+        raise failed[digest]
     if trained is None:
-        trained = train(sagemaker, store, date, config, work, digest, log=log, tags=tags)
+        try:
+            trained = train(sagemaker, store, date, config, work, digest, log=log, tags=tags)
+        except TrainingError as error:
+            if not error.transient:
+                failed[digest] = error
+            raise
     (artifact,) = trained.files
     key = f"{prefix_of_work(digest)}/{artifact.name}"
     with Publication(store, prefix(date)) as publication:
@@ -139,9 +162,16 @@ def ensure_model(
             inputs={dataset.prefix(date): channels.content_sha256},
             extra={"artifact": key, "sha256": artifact.sha256, "job": trained.extra["job"]},
         )
+    told = trained.extra["metadata"]
+    # Paid for once: summed over the dates, it is what was paid.
+    paid = {name: told[name] for name in ("billable_seconds", "estimated_cost")}
+    if reused:
+        paid = {name: None if value is None else value * 0 for name, value in paid.items()}
     return Made(
         metadata={
-            **trained.extra["metadata"],
+            **told,
+            **paid,
+            "training_job_url": dg.MetadataValue.url(told["training_job_url"]),
             "dagster/uri": store.uri(key),
             "training_job": trained.extra["job"],
             "clusters": trained.rows,

@@ -44,6 +44,11 @@ class PublicMnist(dg.ConfigurableResource):
         return bucket.head(key)
 
 
+def version_of(etag: str) -> str:
+    """The data version of the public object."""
+    return etag.strip('"')
+
+
 def prefix(date: str) -> str:
     """Where a date's copy stands."""
     return f"mnist/raw/date={date}"
@@ -64,7 +69,7 @@ def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveRe
     except (ResourceError, ValueError) as error:
         raise failure({(PUBLIC_MNIST, "now"): error}) from error
     return dg.ObserveResult(
-        data_version=dg.DataVersion(found.etag.strip('"')),
+        data_version=dg.DataVersion(version_of(found.etag)),
         metadata={"dagster/uri": public.uri, "bytes": found.size},
     )
 
@@ -93,7 +98,7 @@ def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Made:
     """Copy the public object as it is now to its date's place; nothing to do where it is there."""
     source, key = public.locate(store)
     found = source.head(key)
-    inputs = {public.uri: found.etag.strip('"')}
+    inputs = {public.uri: version_of(found.etag)}
     there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
     manifest = there
     if manifest is None:

@@ -11,18 +11,21 @@ from typing import Any, Literal, cast
 
 import dagster as dg
 
+from resources.errors import ResourceError
 from resources.sagemaker.endpoint_spec import EndpointPlan
 from resources.sagemaker.endpoints import PASSING, Endpoints, EndpointState, Invoke
 from resources.sagemaker.errors import (
     AlreadyExistsError,
     BusyError,
     DeployConflictError,
+    DeployDeadlineError,
     EndpointFailedError,
     EndpointMissingError,
     NoEarlierVersionError,
     SageMakerError,
     SmokeOutageError,
     SmokeTestError,
+    UnavailableError,
     UpdateFailedError,
 )
 from resources.sagemaker.names import ROLLED_BACK_TAG, VERIFIED_TAG, to_tags
@@ -33,6 +36,7 @@ from resources.sagemaker.versions import (
     mark_rolled_back,
     mark_verified,
     rollback_target,
+    unmark_rolled_back,
 )
 
 Outcome = Literal["created", "updated", "attached", "unchanged", "rolled back"]
@@ -168,18 +172,38 @@ class Deployer:
                 f"roll back to. Versions that are still there: {known}.",
                 endpoint=self._name,
             )
+        newer = [v for v in versions if v.created > target.created and not v.rolled_back_at]
+        # Before traffic moves: cut off in between, nothing newer is deployed again by itself.
+        for version in newer:
+            mark_rolled_back(self._endpoints, version.arn)
         if target.config_name == state.config_name and state.in_service:
             self._log.info(f"Endpoint {self._name} serves {target.version} already.")
             return self._deployment(state, target.version, "unchanged", state.config_name)
+        try:
+            live = self._move_back(target, state, tags)
+        except (UnavailableError, DeployDeadlineError):
+            raise  # SageMaker may go on with it
+        except SageMakerError:
+            for version in newer:
+                self._take_mark_back(version)
+            raise
+        return self._deployment(live, target.version, "rolled back", state.config_name)
+
+    def _move_back(
+        self, target: EndpointVersion, state: EndpointState, tags: dict[str, str]
+    ) -> EndpointState:
         config = StandingConfig(target.config_name, target.arn, target.verified_at is not None)
         self._update(config, state, None)
         self._tag(state.arn, self._tags_of(target) | tags)
         live = self._confirmed(config.name, state.config_name)
         self._prove(live, config, target.version, fallback=state.config_name)
-        for version in versions:
-            if version.created > target.created and not version.rolled_back_at:
-                mark_rolled_back(self._endpoints, version.arn)
-        return self._deployment(live, target.version, "rolled back", state.config_name)
+        return live
+
+    def _take_mark_back(self, version: EndpointVersion) -> None:
+        try:
+            unmark_rolled_back(self._endpoints, version.arn)
+        except SageMakerError as error:
+            self._log.warning(f"{version.version} still counts as rolled back: {error}")
 
     def _settled(self, wanted_config: str | None) -> EndpointState | None:
         """The endpoint when it can be deployed to, or on its way to what we want."""
@@ -288,7 +312,7 @@ class Deployer:
                 self._smoke(self._endpoints.invoker(self._name))
             except Exception as error:  # the caller's own function may raise anything
                 outcome = self._undo(live, config, fallback)
-                outage = isinstance(error, SageMakerError) and error.transient
+                outage = isinstance(error, ResourceError) and error.transient
                 raise (SmokeOutageError if outage else SmokeTestError)(
                     f"Endpoint {self._name} failed its smoke request with version {version}: "
                     f"{error} {outcome}",

@@ -223,7 +223,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     ) -> Deployment:
         """Put an earlier version back into service.
 
-        All versions that are newer than that one count as rolled back from then on.
+        All versions that are newer than that one count as rolled back from then on, be it live
+        already. Where it cannot be put back, they don't.
 
         Args:
             endpoint_name: Name of the endpoint.

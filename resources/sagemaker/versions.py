@@ -66,8 +66,13 @@ def mark_verified(endpoints: Endpoints, config_arn: str) -> None:
 
 
 def mark_rolled_back(endpoints: Endpoints, config_arn: str) -> None:
-    """Note on an endpoint config that it was taken out of service."""
+    """Note on an endpoint config that it is not to serve any more."""
     _mark(endpoints, config_arn, {ROLLED_BACK_TAG: _now()})
+
+
+def unmark_rolled_back(endpoints: Endpoints, config_arn: str) -> None:
+    """Take the note back: the endpoint config was not taken out of service after all."""
+    _mark(endpoints, config_arn, {ROLLED_BACK_TAG: ""})
 
 
 def is_verified(tags: Mapping[str, str]) -> bool:

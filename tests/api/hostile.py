@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.digit_pictures import encoded
+from tests.digit_pictures import bmp_of_skipped_rows, encoded, jpeg_of_scans
 
 TYPES = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/PNG; a=b"]
 # What is no picture but begins, or goes on, like one.
@@ -39,9 +39,9 @@ def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + crc
 
 
-def png(side: int, *before: bytes, rows: bytes = b"") -> bytes:
+def png(side: int, *before: bytes, rows: bytes = b"", height: int | None = None) -> bytes:
     """A grey PNG that says it is so large; its rows, and chunks before them, as given."""
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, height or side, 8, 0, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n" + head + b"".join(before) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     )
@@ -75,6 +75,9 @@ class Hostile:
             png(28, rows=zeros),
             bytes(jpeg),
             bytes(bmp),
+            bmp_of_skipped_rows(),
+            jpeg_of_scans(2000),
+            png(1, height=24_000_000, rows=zlib.compress(bytes(48_000_000), 9)),
         ]
         # Just within the limits, and costly: it is decoded.
         self._heavy = bomb(4_900)

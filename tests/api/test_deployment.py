@@ -6,11 +6,14 @@ import re
 import subprocess
 import sys
 import zipfile
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
+from platform_assets.mnist import frozen
 from tests.api.rig import Deployment, Split
 from tests.conftest import CHECKOUT, Services, clean_environ
 from tests.digit_pictures import encoded
@@ -29,9 +32,9 @@ json.dump(told, sys.stdout)
 """
 
 
-def build(folder: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+def build(folder: Path, endpoint: str = "digits", **extra: str) -> subprocess.CompletedProcess[str]:
     """Runs deploy/build_api.py."""
-    options = ["--endpoint", "digits", "--bucket", "platform", "--account", "123456789012"]
+    options = ["--endpoint", endpoint, "--bucket", "platform", "--account", "123456789012"]
     return subprocess.run(
         [sys.executable, "deploy/build_api.py", str(folder), *options],
         cwd=CHECKOUT,
@@ -40,6 +43,11 @@ def build(folder: Path, **extra: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def configured(project: Path) -> dict[str, Any]:
+    """What Chalice is told of the stage."""
+    return json.loads((project / ".chalice" / "config.json").read_text())["stages"]["prod"]
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +111,15 @@ def test_the_packaged_app_answers_from_the_package_alone(
     runtime.mkdir()
     for name in ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six.py"):
         (runtime / name).symlink_to(Path(boto3.__file__).parent.parent / name)
+    project = package.parent.parent / "project"
+    variables = configured(project)["environment_variables"]
     picture = encoded(digits["test"].pixels[0], "WEBP", quality=95)
+    wrong = event("POST", "/", picture, key="another-key-of-letters")
     ran = subprocess.run(
         [sys.executable, "-c", LAMBDA, str(tmp_path / "lambda"), str(runtime)],
-        input=json.dumps([event("GET", "/openapi.json"), event("POST", "/", picture)]),
+        input=json.dumps([event("GET", "/openapi.json"), event("POST", "/", picture), wrong]),
         env=clean_environ(
-            **{**services.env, "PLATFORM_ENDPOINT_NAME": deployment.endpoint},
-            PLATFORM_API_KEY=KEY,
+            **{**services.env, **variables, "PLATFORM_ENDPOINT_NAME": deployment.endpoint},
         ),
         cwd=tmp_path,
         capture_output=True,
@@ -117,24 +127,43 @@ def test_the_packaged_app_answers_from_the_package_alone(
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    document, answer = json.loads(ran.stdout)
+    document, answer, refusal = json.loads(ran.stdout)
     assert document["statusCode"] == answer["statusCode"] == 200, ran.stdout
+    assert refusal["statusCode"] == 401
     assert json.loads(answer["body"])["digit"] == digits["test"].labels[0]
 
 
-def test_the_policy_names_one_endpoint_and_one_prefix(tmp_path: Path) -> None:
-    build(tmp_path / "project", PLATFORM_API_KEY=KEY)
+def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> None:
+    build(tmp_path / "project", endpoint="Digits", PLATFORM_API_KEY=KEY)
     policy = json.loads((tmp_path / "project" / ".chalice" / "policy-prod.json").read_text())
-    for statement in policy["Statement"]:
-        actions = statement["Action"]
-        assert "*" not in "".join([actions] if isinstance(actions, str) else actions)
-        resources = statement["Resource"]
-        for resource in [resources] if isinstance(resources, str) else resources:
-            assert resource != "*"
-            assert (
-                ":digits" in resource or "/digits" in resource or "/mnist/classifiers/" in resource
-            )
-    assert (tmp_path / "project" / ".chalice" / "config.json").stat().st_mode & 0o777 == 0o600
+    listed = [(each["Action"], each["Resource"]) for each in policy["Statement"]]
+    actions, resources = (
+        {one for each in part for one in ([each] if isinstance(each, str) else each)}
+        for part in zip(*listed, strict=True)
+    )
+    assert "*" not in "".join(actions)
+    assert resources == {
+        # In lower case, as SageMaker writes names into ARNs.
+        "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/digits",
+        "arn:aws:sagemaker:eu-west-1:123456789012:endpoint-config/digits-*",
+        "arn:aws:sagemaker:eu-west-1:123456789012:model/digits-*",
+        f"arn:aws:s3:::platform/{frozen.root('Digits')}*",
+        "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/digits-*",
+    }
+
+
+def test_a_slow_answer_is_the_gateways_504(tmp_path: Path) -> None:
+    """It gives up after 29 seconds; of a Lambda that is ended before, it tells a 502."""
+    build(tmp_path / "project", PLATFORM_API_KEY=KEY)
+    assert configured(tmp_path / "project")["lambda_timeout"] > 29
+
+
+def test_the_key_itself_is_written_nowhere(tmp_path: Path) -> None:
+    build(tmp_path / "project", PLATFORM_API_KEY=KEY)
+    variables = configured(tmp_path / "project")["environment_variables"]
+    assert variables["PLATFORM_API_KEY_SHA256"] == sha256(KEY.encode()).hexdigest()
+    written = [each for each in (tmp_path / "project").rglob("*") if each.is_file()]
+    assert not [each for each in written if KEY.encode() in each.read_bytes()]
 
 
 DEPLOYER = {
@@ -184,13 +213,13 @@ def test_what_keeps_it_from_being_deployed_is_told_in_a_sentence(
     assert "a-secret" not in refused.stderr
 
 
-def event(method: str, path: str, body: bytes = b"") -> dict[str, object]:
+def event(method: str, path: str, body: bytes = b"", key: str = KEY) -> dict[str, object]:
     """A request as API Gateway hands it to a Lambda."""
     return {
         "resource": path,
         "path": path,
         "httpMethod": method,
-        "headers": {"Content-Type": "image/webp", "X-Api-Key": KEY, "Accept": "*/*"},
+        "headers": {"Content-Type": "image/webp", "X-Api-Key": key, "Accept": "*/*"},
         "multiValueQueryStringParameters": None,
         "pathParameters": None,
         "stageVariables": None,

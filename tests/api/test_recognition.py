@@ -3,14 +3,17 @@
 import base64
 import random
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 from numpy.typing import NDArray
 from PIL import Image
 
-from api.live_model import Model
+from api.aws import Clients
+from api.live_model import LiveModels, Model
 from platform_assets.mnist import centroids
 from tests.api.rig import Deployment, Served, Split
 from tests.digit_pictures import drawn, encoded, photographed, scaled, shifted, snapped
@@ -171,3 +174,25 @@ def test_a_digit_without_clusters_is_never_answered_and_harms_none(
     likelihoods = Model("m", "e", numbered, {}).likelihoods(features)
     assert np.isfinite(likelihoods).all()
     assert (likelihoods[:, 3] == 1).all()
+
+
+class Counted(Clients):
+    """Counts how often AWS is asked for an endpoint, which is not there."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def sagemaker(self) -> Any:
+        return self
+
+    def describe_endpoint(self, **_: str) -> Any:
+        self.asked += 1
+        missing = {"Error": {"Code": "ValidationException", "Message": "Could not find it"}}
+        raise ClientError(missing, "DescribeEndpoint")  # pyright: ignore[reportArgumentType]
+
+
+def test_whoever_asks_for_the_health_again_and_again_does_not_ask_aws_each_time() -> None:
+    clients = Counted()
+    models = LiveModels("digits", clients)
+    assert {models.status() for _ in range(1000)} == {"NotDeployed"}
+    assert clients.asked == 1

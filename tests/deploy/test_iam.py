@@ -33,6 +33,7 @@ FILLED_IN = {
     "airbnb_bucket": "listings-bucket",
     "mnist_source": SOURCE,
     "endpoint": "digits",
+    "endpoint_name": "Digits",
     "sagemaker_role": "data-platform-sagemaker",
     "algorithm_registry": REGISTRY_ACCOUNTS[REGION],
 }
@@ -211,7 +212,10 @@ def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
         "raw": raw.prefix(DATE),
         "dataset": dataset.prefix(DATE),
         "models": model.prefix_of_work("0" * 16),
-        "classifiers": frozen.prefix("digits", "0" * 64),
+        "classifiers": frozen.prefix("Digits", "0" * 64),
+        # What a date has is not served: it has not passed its gate, or not yet.
+        "a date's classifier": classifier.prefix(DATE),
+        "another endpoint's": frozen.prefix("another", "0" * 64),
     }
     readable = {name for name, key in keys.items() if reaches(role, "s3:GetObject", key)}
     writable = {name for name, key in keys.items() if reaches(role, "s3:PutObject", key)}

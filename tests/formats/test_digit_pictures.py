@@ -25,7 +25,14 @@ from formats.digit_pictures import (
     PictureTooLargeError,
     read_picture,
 )
-from tests.digit_pictures import drawn, encoded, photographed, scaled
+from tests.digit_pictures import (
+    bmp_of_skipped_rows,
+    drawn,
+    encoded,
+    jpeg_of_scans,
+    photographed,
+    scaled,
+)
 
 Pixels = NDArray[np.uint8]
 
@@ -187,6 +194,47 @@ def _png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(("width", "height"), [(6000, 6000), (20_000, 20_000), (2**31 - 1, 2)])
 def test_a_bomb_is_refused_by_what_its_header_says(width: int, height: int) -> None:
     with pytest.raises(PictureTooLargeError, match="25,000,000"):
+        read_picture(_png_header(width, height))
+
+
+def test_a_bmp_that_would_unfold_beyond_its_pixels_is_refused() -> None:
+    """These 1,110 bytes would take 200 MB; with more skips, all there is."""
+    with pytest.raises(PictureFormatError, match="without compression"):
+        read_picture(bmp_of_skipped_rows())
+
+
+def test_a_jpeg_of_ever_more_scans_is_refused() -> None:
+    """4.5 MB of them would take five minutes."""
+    with pytest.raises(NoDigitError):
+        read_picture(jpeg_of_scans(100))
+    with pytest.raises(PictureFormatError, match="101 scans; at most 100"):
+        read_picture(jpeg_of_scans(101))
+
+
+def test_a_jpeg_with_a_second_picture_is_held_to_the_same(digits: Pixels) -> None:
+    """Phones save a small one beside the large one, and Pillow takes that for another format."""
+    small = Image.fromarray(digits[0])
+    phones = encoded(small, "MPO", save_all=True, append_images=[small])
+    start = phones.index(b"\xff\xe2")
+    index = phones[start : start + 2 + int.from_bytes(phones[start + 2 : start + 4], "big")]
+    many = jpeg_of_scans(101)
+    data = many[:2] + index + many[2:]
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.format == "MPO"
+    with pytest.raises(PictureFormatError, match="101 scans"):
+        read_picture(data)
+    np.testing.assert_allclose(read_picture(phones), digits[0].ravel() / 255, atol=0.2)
+
+
+def test_a_progressive_jpeg_is_read(digits: Pixels) -> None:
+    data = encoded(digits[0], "JPEG", progressive=True, quality=95)
+    assert likeness(read_picture(data), digits[0].ravel() / np.float32(255)) > 0.95
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_001, 1), (1, 24_000_000)])
+def test_a_picture_that_is_all_side_is_refused(width: int, height: int) -> None:
+    """A column of 24 million pixels is a file of 47 KB, and took 2 GB."""
+    with pytest.raises(PictureTooLargeError, match="no side may have more than 20,000"):
         read_picture(_png_header(width, height))
 
 

@@ -1,6 +1,8 @@
 """When runs are asked for, and what the buttons do."""
 
 from datetime import UTC, datetime
+from hashlib import md5
+from typing import Any
 
 import boto3
 import dagster as dg
@@ -38,11 +40,12 @@ def public_source(bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[ObjectS
 
 
 def evaluate(cursor: str | None) -> tuple[list[str | None], str | None]:
-    requests, after = requested(cursor)
-    return [request.partition_key for request in requests], after
+    answer = tick(cursor)
+    return [request.partition_key for request in answer.run_requests or []], answer.cursor
 
 
-def requested(cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
+def tick(cursor: str | None) -> Any:
+    """What the sensor asks for when it has seen the object with this ETag."""
     defs = build_defs()
     resources = {name: (defs.resources or {})[name] for name in ("public", "digits_store")}
     with (
@@ -54,8 +57,7 @@ def requested(cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
             repository_def=defs.get_repository_def(),
         ) as context,
     ):
-        answer = defs.resolve_sensor_def("public_digits_changed").evaluate_tick(context)
-    return list(answer.run_requests or []), answer.cursor
+        return defs.resolve_sensor_def("public_digits_changed").evaluate_tick(context)
 
 
 @pytest.mark.usefixtures("environment")
@@ -84,8 +86,24 @@ def test_an_object_that_changes_back_and_again_is_a_change_each_time(
     cursor = evaluate(None)[1]
     for content in (b"two", b"one", b"two"):
         store.put_bytes(key, content)
-        requests, cursor = requested(cursor)
-        assert [request.run_key for request in requests] == [None]
+        answer = tick(cursor)
+        assert [request.run_key for request in answer.run_requests] == [None]
+        cursor = answer.cursor
+
+
+@pytest.mark.usefixtures("environment")
+def test_each_content_of_the_public_object_is_told_once_by_its_etag(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, key = public_source(bucket, monkeypatch)
+    cursor, told = None, []
+    for content in (b"one", b"one", b"two"):
+        store.put_bytes(key, content)
+        answer = tick(cursor)
+        cursor = answer.cursor
+        told += [(each.asset_key, each.data_version) for each in answer.asset_events]
+    asset = dg.AssetKey(["mnist", "public"])
+    assert told == [(asset, md5(content).hexdigest()) for content in (b"one", b"two")]
 
 
 @pytest.mark.usefixtures("environment")

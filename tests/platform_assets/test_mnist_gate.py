@@ -144,8 +144,20 @@ def test_what_nobody_can_compare_with_is_not_replaced(digits: Platform, endpoint
 
     with pytest.raises(frozen.LiveUnknownError, match=r"elsewhere/model\.tar\.gz"):
         checks.judge_classifier(digits.store, DATE, asked(digits, endpoint))
-    assert "nobody can tell" in said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    assert "Nobody can tell" in said(digits.run("digits", DATE, assets=[ENDPOINT]))
     assert live_config(endpoint) == live
+
+
+def test_what_serves_although_it_was_deleted_is_told_with_what_to_do(
+    digits: Platform, endpoint: str
+) -> None:
+    put_digits(digits, DATE)
+    put_classifier(digits, DATE, 400)
+    assert digits.run("digits", DATE, assets=[ENDPOINT]).success
+    boto3.client("sagemaker").delete_endpoint_config(EndpointConfigName=live_config(endpoint))
+    message = said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    assert "was deleted while it serves. Nobody can tell" in message
+    assert "teardown_endpoint" in message
 
 
 def test_an_endpoint_that_serves_nothing_has_only_the_floor(

@@ -20,7 +20,7 @@ import pytest
 
 from formats.mnist_pickle import MnistDataset, Split
 from platform_assets.mnist import dataset, frozen
-from platform_assets.mnist.endpoint import Endpoint, prove
+from platform_assets.mnist.endpoint import Endpoint, Proof
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 from tests.conftest import Services
@@ -237,7 +237,8 @@ def test_random_kills_cost_no_second_training_and_leave_the_right_version_live(
     ]
     assert version.version == Endpoint(name=ENDPOINT).version(live.sha256)
     assert version.verified_at
-    prove(lambda body, **more: sagemaker.invoke(ENDPOINT, body, **more), rig.store, live)
+    proof = Proof.read(rig.store, live)
+    proof.require(lambda body, **more: sagemaker.invoke(ENDPOINT, body, **more))
 
     assert gone(rig.left), "a child has outlived the process that it belonged to"
     assert rig.trainers() == []

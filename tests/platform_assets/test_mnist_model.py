@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from formats import ndarray_file, recordio
-from platform_assets.mnist import checks, classifier, dataset, gate
+from formats.mnist_pickle import MnistDataset, Split
+from platform_assets.mnist import checks, classifier, dataset, gate, model
 from tests.platform_assets.conftest import Platform, failed_checks, said
 from tests.platform_assets.mnist_rig import (
     FEW,
@@ -81,11 +82,13 @@ def test_equal_digits_on_a_later_date_are_not_trained_again(
 ) -> None:
     assert digits.run("digits", DATE, config=FEW).success
     config = live_config(endpoint)
+    assert metadata(digits, MODEL)["billable_seconds"] > 0
     assert digits.run("digits", NEXT, config=FEW).success
 
     (job,) = jobs(digits)
     assert metadata(digits, MODEL)["training_job"] == job
     assert metadata(digits, MODEL)["reused"] is True
+    assert metadata(digits, MODEL)["billable_seconds"] == 0
     # The same artifact on another date is no other version.
     assert metadata(digits, ENDPOINT)["outcome"] == "unchanged"
     assert live_config(endpoint) == config
@@ -97,6 +100,15 @@ def test_a_run_after_a_success_changes_nothing(digits: Platform) -> None:
     assert digits.run("digits", DATE, config=FEW).success
     assert {each.key: each.etag for each in digits.store.list("mnist/")} == before
     assert len(jobs(digits)) == 1
+
+
+def test_a_model_that_somebody_has_removed_is_trained_again(digits: Platform) -> None:
+    """SageMaker still has the finished job, and its artifact is nowhere."""
+    made = ["mnist/raw", "mnist/dataset", MODEL, CLASSIFIER]
+    assert digits.run("digits", DATE, assets=made, config=FEW).success
+    digits.store.delete_prefix(model.prefix_of_work(""))
+    assert digits.run("digits", DATE, assets=made, config=FEW).success
+    assert len(jobs(digits)) == 2
 
 
 def test_what_fails_its_gate_is_not_deployed(digits: Platform, endpoint: str) -> None:
@@ -144,6 +156,19 @@ def test_without_any_approved_classifier_the_endpoint_says_what_to_do(
     assert "has passed its gate: materialise mnist/classifier" in message
 
 
+def test_a_classifier_that_nobody_could_prove_does_not_go_live_in_the_first_place(
+    digits: Platform, endpoint: str
+) -> None:
+    put_digits(digits, DATE)
+    put_classifier(digits, DATE, 400)
+    digits.store.delete(f"{dataset.prefix(DATE)}/manifest.json")
+    message = said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    assert f"{dataset.prefix(DATE)}: materialise mnist/dataset for this date first." in message
+    assert "failed its smoke request" not in message
+    client = boto3.client("sagemaker")
+    assert not client.list_endpoint_configs(NameContains=endpoint)["EndpointConfigs"]
+
+
 def test_a_backfill_of_an_old_date_does_not_put_an_old_model_live(
     digits: Platform, endpoint: str
 ) -> None:
@@ -160,6 +185,34 @@ def test_a_training_job_that_fails_fails_the_run_with_its_reason(digits: Platfor
     message = said(digits.run("digits", DATE, config=too_many))
     assert "1501" in message
     assert not digits.materialized(CLASSIFIER)
+
+
+def test_a_model_is_not_judged_by_digits_that_it_may_have_been_trained_on(
+    digits: Platform,
+) -> None:
+    """The public file's splits were dealt anew, and mnist/model was not made again."""
+    assert digits.run(
+        "digits", DATE, assets=["mnist/raw", "mnist/dataset", MODEL], config=FEW
+    ).success
+    whole = real_digits()
+    publish(
+        digits,
+        MnistDataset(
+            Split(whole.train.images[::-1].copy(), whole.train.labels[::-1].copy()),
+            whole.validation,
+            whole.test,
+        ),
+    )
+    message = said(digits.run("digits", DATE, assets=["mnist/raw", "mnist/dataset", CLASSIFIER]))
+    assert "materialise mnist/model for this date first." in message
+    assert digits.run("digits", DATE, config=FEW).success
+
+
+def test_what_has_failed_is_not_paid_for_again_on_every_date_of_a_range(digits: Platform) -> None:
+    too_many = {"ops": {"mnist__model": {"config": {"clusters": 1501}}}}
+    message = said(digits.run("digits", DATE, NEXT, config=too_many))
+    assert len(jobs(digits)) == 1
+    assert f"2 date(s) failed. {DATE}, {NEXT}: mnist/model: Training job mnist-{DATE}" in message
 
 
 def corrupt(data: bytes) -> bytes:

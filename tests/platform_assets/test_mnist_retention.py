@@ -14,6 +14,7 @@ import pytest
 
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import classifier, frozen, model, retention
+from platform_assets.mnist.endpoint import mnist_endpoint
 from resources.s3_manifest import ManifestInvalidError
 from resources.s3_publication import Publication
 from resources.sagemaker import SageMakerResource
@@ -68,12 +69,23 @@ def test_classifiers_go_with_the_versions_that_had_them_and_a_rollback_finds_the
 
     assert press(digits, "rollback_endpoint")
     assert live_config(endpoint) == configs[2]
+    event = digits.instance.get_latest_materialization_event(dg.AssetKey(["mnist", "endpoint"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["endpoint_config"].value == configs[2]
     tags = boto3.client("sagemaker").list_tags(
         ResourceArn=boto3.client("sagemaker").describe_endpoint(EndpointName=endpoint)[
             "EndpointArn"
         ]
     )["Tags"]
     assert {"Key": "partition", "Value": DATES[2]} in tags
+
+
+@pytest.mark.parametrize("button", ["rollback_endpoint", "teardown_endpoint"])
+def test_a_button_waits_for_a_deploy_under_way(button: str) -> None:
+    """Or else the deploy would prove, and mark, a version that it did not put there."""
+    (op,) = build_defs().resolve_job_def(button).all_node_defs
+    assert op.pools == mnist_endpoint.op.pools != set()
 
 
 def test_a_rollback_by_the_command_past_several_versions_keeps_all_newer_ones_out(
@@ -122,6 +134,17 @@ def test_a_rollback_to_what_does_not_answer_rightly_is_undone(
 
     assert not press(digits, "rollback_endpoint")
     assert live_config(endpoint) == live
+
+
+def test_an_artifact_that_comes_back_is_of_its_latest_date(digits: Platform, endpoint: str) -> None:
+    put_digits(digits, *DATES[:3])
+    for date, examples in zip(DATES, [400, 410, 400], strict=False):
+        put_classifier(digits, date, examples)
+        deploy(digits, date)
+    role = digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
+    live = frozen.find_live(digits.store, SageMakerResource(role_arn=role), endpoint)
+    assert live is not None
+    assert live.date == DATES[2]
 
 
 def put_work(platform: Platform, digest: str, *dates: str) -> None:

@@ -1,10 +1,12 @@
 """Endpoints: who answers, in which form, and what an update, a failure or a deletion changes."""
 
+import asyncio
 import json
 import os
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from embedded.sagemaker.config import Config
+from embedded.sagemaker.fleet import ServingChild
 from formats import ndarray_file, recordio
 from tests.embedded.sagemaker.rig import (
     IMAGE,
@@ -369,6 +373,29 @@ def test_a_killed_serving_process_is_replaced(server: Server, flipped: str) -> N
     child.kill()
     assert server.predict(name, origin()) == [1]
     server.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_a_caller_who_is_cut_off_leaves_the_next_one_its_own_answer(tmp_path: Path) -> None:
+    """In the middle of a child's start, which a request waits for after the child before died."""
+    model = tmp_path / "model.tar.gz"
+    model.write_bytes(ndarray_file.pack_model(np.eye(2, dtype=np.float32)))
+    child = ServingChild(Config(tmp_path, "key", "secret"), "one", model)
+
+    async def ask(row: bytes) -> bytes:
+        return (await child.invoke(row, "text/csv", "text/csv")).body
+
+    async def talk() -> list[bytes]:
+        hasty = asyncio.create_task(ask(b"1,0"))
+        # Its process is there by then, and has yet to import what it needs.
+        await asyncio.sleep(0.1)
+        hasty.cancel()
+        await asyncio.wait([hasty])
+        try:
+            return [await ask(b"1,0"), await ask(b"0,1")]
+        finally:
+            await child.close()
+
+    assert asyncio.run(talk()) == [b"0.0,0.0\n", b"1.0,0.0\n"]
 
 
 def test_recordio_answers_are_recordio() -> None:

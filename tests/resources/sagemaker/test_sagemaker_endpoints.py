@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from resources.errors import ResourceError
 from resources.sagemaker import (
     BlueGreen,
     DataCapture,
@@ -157,11 +158,18 @@ def test_a_version_that_fails_its_smoke_request_gives_way_to_the_old_one(
     assert (state.status, state.config_name) == ("InService", first.config_name)
 
 
-def test_a_smoke_request_without_an_answer_may_be_tried_again(
-    sagemaker, make_version, endpoint
+class StoreDownError(ResourceError):
+    """As of what a smoke test reads its expectations from."""
+
+    transient = True
+
+
+@pytest.mark.parametrize("error", [UnavailableError("nobody answers"), StoreDownError("no S3")])
+def test_a_smoke_request_that_an_outage_kept_from_its_answer_may_be_tried_again(
+    sagemaker, make_version, endpoint, error
 ) -> None:
     def unanswered(invoke: Invoke) -> None:
-        raise UnavailableError("nobody answers")
+        raise error
 
     first = sagemaker.deploy(make_version("v1"), smoke=smoke)
     with pytest.raises(SmokeOutageError, match="back in service") as caught:
@@ -330,10 +338,7 @@ def test_rolling_back_again_and_again_leads_further_back(sagemaker, make_version
     assert sagemaker.rollback(endpoint).version == "v1"
     with pytest.raises(NoEarlierVersionError, match="still there: v3, v2, v1"):
         sagemaker.rollback(endpoint)
-    assert {v.version for v in sagemaker.list_versions(endpoint) if v.rolled_back_at} == {
-        "v2",
-        "v3",
-    }
+    assert rolled_back(sagemaker, endpoint) == {"v2", "v3"}
 
     assert sagemaker.rollback(endpoint, to="v3").version == "v3"
     assert sagemaker.rollback(endpoint, to="v3").outcome == "unchanged"
@@ -353,7 +358,45 @@ def test_a_rollback_that_fails_leaves_what_was_live(
         sagemaker.rollback(endpoint)
 
     assert state_of(sagemaker, endpoint).config_name == second.config_name
-    assert not any(version.rolled_back_at for version in sagemaker.list_versions(endpoint))
+    assert rolled_back(sagemaker, endpoint) == set()
+
+
+def rolled_back(sagemaker: SageMakerResource, endpoint: str) -> set[str]:
+    return {each.version for each in sagemaker.list_versions(endpoint) if each.rolled_back_at}
+
+
+def test_a_rollback_that_is_cut_off_keeps_what_is_newer_out_all_the_same(
+    sagemaker, make_version, endpoint
+) -> None:
+    def interrupted(invoke: Invoke) -> None:
+        raise Interruption
+
+    first = sagemaker.deploy(make_version("v1"))
+    sagemaker.deploy(make_version("v2"))
+    with pytest.raises(Interruption):
+        sagemaker.rollback(endpoint, smoke=interrupted)
+    assert state_of(sagemaker, endpoint).config_name == first.config_name
+    assert rolled_back(sagemaker, endpoint) == {"v2"}
+
+
+def test_a_rollback_to_what_is_live_keeps_what_is_newer_out(
+    sagemaker, make_version, endpoint
+) -> None:
+    sagemaker.deploy(make_version("v1"))
+    with pytest.raises(SmokeTestError):
+        sagemaker.deploy(make_version("v2"), smoke=broken_smoke)
+    assert sagemaker.rollback(endpoint, to="v1").outcome == "unchanged"
+    assert rolled_back(sagemaker, endpoint) == {"v2"}
+
+
+def test_a_rollback_that_fails_its_smoke_request_takes_nothing_newer_out(
+    sagemaker, make_version, endpoint
+) -> None:
+    sagemaker.deploy(make_version("v1"))
+    sagemaker.deploy(make_version("v2"))
+    with pytest.raises(SmokeTestError):
+        sagemaker.rollback(endpoint, smoke=broken_smoke)
+    assert rolled_back(sagemaker, endpoint) == set()
 
 
 def test_an_endpoint_that_is_not_there_cannot_be_rolled_back_described_or_asked(

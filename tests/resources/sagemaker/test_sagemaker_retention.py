@@ -1,5 +1,7 @@
 """What retention removes, and what it must never touch, against the embedded SageMaker."""
 
+from typing import Any
+
 import pytest
 
 from resources.sagemaker import SageMakerResource, UnavailableError
@@ -57,6 +59,39 @@ def test_what_is_live_and_what_a_rollback_would_take_stays_however_old(
 
     assert configs(sagemaker, endpoint) == {names[1], names[2], names[4]}
     assert sagemaker.rollback(endpoint).version == "v1"
+
+
+def test_a_listing_is_read_to_its_last_page(sagemaker, make_version, endpoint) -> None:
+    """Page by page of one item: what stands on a later page is no less in use."""
+    deployed = [sagemaker.deploy(make_version(f"v{n}")).config_name for n in range(1, 5)]
+    events = sagemaker.clients.control.meta.events
+
+    def one_at_a_time(params: dict[str, Any], **_: Any) -> None:
+        params["MaxResults"] = 1
+
+    for listing in ("ListEndpointConfigs", "ListModels"):
+        events.register(f"provide-client-params.sagemaker.{listing}", one_at_a_time)
+    pruned = sagemaker.prune(endpoint, keep=2)
+    assert set(pruned.configs) == set(deployed[:2])
+    assert set(pruned.kept) == set(deployed[2:])
+    assert len(pruned.models) == 2
+
+
+def test_what_goes_live_during_a_clean_up_stays(sagemaker, make_version, endpoint) -> None:
+    """SageMaker itself would let us delete what is live."""
+    first, *_ = [sagemaker.deploy(make_version(f"v{n}")).config_name for n in range(1, 4)]
+    events = sagemaker.clients.control.meta.events
+
+    def go_back(**_: Any) -> None:
+        events.unregister("before-call.sagemaker.ListModels", go_back)
+        sagemaker.rollback(endpoint, to="v1")
+
+    events.register("before-call.sagemaker.ListModels", go_back)
+    pruned = sagemaker.prune(endpoint, keep=1)
+    assert pruned.configs == pruned.models == ()
+    assert first in pruned.failed
+    assert sagemaker.describe_endpoint(endpoint).config_name == first
+    assert first in configs(sagemaker, endpoint)
 
 
 def test_what_another_endpoint_serves_stays(sagemaker, make_version, endpoint, unique) -> None:

@@ -380,3 +380,25 @@ def test_a_job_is_watched_although_its_log_cannot_be_reached(
 def test_no_job_at_one_time_is_refused(sagemaker, make_spec) -> None:
     with pytest.raises(SpecError, match="at one time, not 0"):
         sagemaker.train_all([make_spec()], at_once=0)
+
+
+def test_a_job_that_may_not_be_looked_at_any_more_is_stopped(sagemaker, make_spec, faults) -> None:
+    """Nobody would wait for it, and it would go on until its own limit."""
+    events = sagemaker.clients.control.meta.events
+    name = "before-call.sagemaker.DescribeTrainingJob"
+    spec, looks = make_spec(), []
+
+    def refuse(**_: object) -> None:
+        looks.append(1)
+        if len(looks) > 1:  # at the first there is no job yet
+            denied = {"Error": {"Code": "AccessDeniedException", "Message": "not any more"}}
+            raise ClientError(denied, "DescribeTrainingJob")  # pyright: ignore[reportArgumentType]
+
+    events.register(name, refuse)
+    with (
+        faults(sagemaker, "slow-start=30", operation="CreateTrainingJob"),
+        pytest.raises(RefusedError, match="not any more"),
+    ):
+        sagemaker.train(spec)
+    events.unregister(name, refuse)
+    assert status_of(sagemaker, spec.name) in {"Stopping", "Stopped"}
