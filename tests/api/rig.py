@@ -118,7 +118,7 @@ class Deployment:
     def wait(self) -> None:
         """Until the endpoint is in service."""
         self.sagemaker().get_waiter("endpoint_in_service").wait(
-            EndpointName=self.endpoint, WaiterConfig={"Delay": 0.3, "MaxAttempts": 400}
+            EndpointName=self.endpoint, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
         )
 
     def sagemaker(self) -> Any:
