@@ -72,9 +72,10 @@ def client(environment: Mapping[str, str]) -> Any:
 
 
 def check(environment: Mapping[str, str]) -> None:
-    """Make the platform's buckets where they are missing and put an object.
+    """Make the platform's buckets where they are missing, put an object and read it.
 
-    `/healthz` answers before writes work, so only a put shows that the service is ready.
+    `/healthz` answers before writes work, so only a put shows that the service is ready. The object
+    has content: an empty one is taken while that of all others cannot be read yet.
 
     Raises:
         botocore.exceptions.BotoCoreError | ClientError: Nobody answers, or not to these keys.
@@ -82,8 +83,10 @@ def check(environment: Mapping[str, str]) -> None:
     s3 = client(environment)
     for name in ("PLATFORM_BUCKET", "PLATFORM_AIRBNB_BUCKET"):
         ensure_bucket(s3, environment[name])
-    s3.put_object(Bucket=environment["PLATFORM_BUCKET"], Key=_CHECK_KEY, Body=b"")
-    s3.delete_object(Bucket=environment["PLATFORM_BUCKET"], Key=_CHECK_KEY)
+    place = {"Bucket": environment["PLATFORM_BUCKET"], "Key": _CHECK_KEY}
+    s3.put_object(**place, Body=b"well")
+    s3.get_object(**place)["Body"].read()
+    s3.delete_object(**place)
 
 
 def ensure_bucket(s3: Any, name: str) -> None:

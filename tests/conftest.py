@@ -12,15 +12,19 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import psycopg2
 import pytest
+from botocore.loaders import JSONFileLoader, Loader
 from psycopg2 import sql
 
 from embedded import ports, s3, stack
+from embedded.aws import aws_session
 from embedded.home import Home
 from embedded.plan import make_plan
 from embedded.programs import services as service_parts
@@ -41,6 +45,28 @@ class Services:
     home: Home
     env: Mapping[str, str]
     admin_dsn: str
+
+
+@cache
+def model_file(path: str) -> Any:
+    """One of botocore's files, parsed."""
+    return JSONFileLoader().load_file(path)
+
+
+class SharedModels(JSONFileLoader):
+    """Has each of botocore's files parsed once: by itself every new session parses them anew."""
+
+    def load_file(self, file_path: str) -> Any:
+        """What is in a file; None where there is none."""
+        return model_file(file_path)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing is done over and over that a whole run needs but once."""
+    # Tests make hundreds of clients, each from a session of its own.
+    Loader.FILE_LOADER_CLASS = SharedModels
+    # For the workers, which start after this: the threads of one would wait for those of another.
+    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
 @contextmanager
@@ -92,18 +118,25 @@ def environment(services: Services, monkeypatch: pytest.MonkeyPatch) -> Mapping[
     return services.env
 
 
+@pytest.fixture(scope="session")
+def s3_client(services: Services) -> Any:
+    """A client of the S3, to look into it from outside."""
+    url = services.env["AWS_ENDPOINT_URL_S3"]
+    return aws_session(services.env).client("s3", endpoint_url=url)
+
+
 @pytest.fixture
-def bucket(services: Services) -> Iterator[str]:
+def bucket(s3_client: Any) -> Iterator[str]:
     """The name of a fresh empty bucket, which is removed afterwards."""
-    client = s3.client(services.env)
+    client = s3_client
     name = f"test-{secrets.token_hex(6)}"
     s3.ensure_bucket(client, name)
     yield name
     for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
         client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
-        for each in page.get("Contents", []):
-            client.delete_object(Bucket=name, Key=each["Key"])
+        if found := [{"Key": each["Key"]} for each in page.get("Contents", [])]:
+            client.delete_objects(Bucket=name, Delete={"Objects": found})
     client.delete_bucket(Bucket=name)
 
 

@@ -35,6 +35,9 @@ SETTINGS = {
 }
 
 
+Centroids = NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class Split:
     """Digits, (n, 28, 28) uint8, and which they are, (n,)."""
@@ -60,31 +63,25 @@ class Deployment:
     env: Mapping[str, str]
     bucket: str
     endpoint: str
-    trained: NDArray[np.float32]
-    centroids: NDArray[np.float32]
+    trained: Centroids
+    centroids: Centroids
 
     @classmethod
     @contextmanager
-    def made(cls, env: Mapping[str, str], digits: Mapping[str, Split]) -> Iterator[Self]:
-        """Train by a job, renumber, put into service; all is gone afterwards."""
-        store = s3.client(env)
-        bucket = f"api-{secrets.token_hex(6)}"
-        s3.ensure_bucket(store, bucket)
+    def made(cls, env: Mapping[str, str], trained: Centroids, labelled: Split) -> Iterator[Self]:
+        """Renumber, put into service; all is gone afterwards."""
         name = f"digits-{secrets.token_hex(4)}"
-        trained = _train(env, store, bucket, name, digits["train"])
-        made = cls(env, bucket, name, trained, trained)
-        try:
-            made.centroids = made.put(name, digits["train"])
+        with _bucket(env) as bucket:
+            made = cls(env, bucket, name, trained, trained)
+            made.centroids = made.put(name, labelled)
             made.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=name)
-            made.wait()
-            yield made
-        finally:
-            made.sagemaker().delete_endpoint(EndpointName=name)
-            for each in store.list_objects_v2(Bucket=bucket).get("Contents", []):
-                store.delete_object(Bucket=bucket, Key=each["Key"])
-            store.delete_bucket(Bucket=bucket)
+            try:
+                made.wait()
+                yield made
+            finally:
+                made.sagemaker().delete_endpoint(EndpointName=name)
 
-    def put(self, config: str, labelled: Split, *, turn: int = 0) -> NDArray[np.float32]:
+    def put(self, config: str, labelled: Split, *, turn: int = 0) -> Centroids:
         """An endpoint configuration for the trained centroids, each told its digit.
 
         `turn` moves the order of each digit's centroids on, so that the numbers of two
@@ -140,9 +137,28 @@ def client(env: Mapping[str, str], service: str) -> Any:
     return session.client(service, endpoint_url=env[name])
 
 
-def _train(
-    env: Mapping[str, str], store: Any, bucket: str, name: str, digits: Split
-) -> NDArray[np.float32]:
+@contextmanager
+def _bucket(env: Mapping[str, str]) -> Iterator[str]:
+    store = s3.client(env)
+    bucket = f"api-{secrets.token_hex(6)}"
+    s3.ensure_bucket(store, bucket)
+    try:
+        yield bucket
+    finally:
+        for each in store.list_objects_v2(Bucket=bucket).get("Contents", []):
+            store.delete_object(Bucket=bucket, Key=each["Key"])
+        store.delete_bucket(Bucket=bucket)
+
+
+def train(env: Mapping[str, str], digits: Split) -> Centroids:
+    """(256, 784), by a training job."""
+    with _bucket(env) as bucket:
+        return _train(env, bucket, digits)
+
+
+def _train(env: Mapping[str, str], bucket: str, digits: Split) -> Centroids:
+    store = s3.client(env)
+    name = f"digits-{secrets.token_hex(4)}"
     body = b"".join(recordio.encode(digits.prepared(), digits.labels.astype(np.float32)))
     store.put_object(Bucket=bucket, Key="train/data.rec", Body=body)
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/train/"}
@@ -164,7 +180,7 @@ def _train(
         StoppingCondition={"MaxRuntimeInSeconds": 600},
     )
     sagemaker.get_waiter("training_job_completed_or_stopped").wait(
-        TrainingJobName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 300}
+        TrainingJobName=name, WaiterConfig={"Delay": 0.3, "MaxAttempts": 1000}
     )
     key = f"models/{name}/output/model.tar.gz"
     return ndarray_file.unpack_model(store.get_object(Bucket=bucket, Key=key)["Body"].read())

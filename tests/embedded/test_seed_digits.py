@@ -19,8 +19,8 @@ def digits() -> MnistDataset:
 
 
 @pytest.fixture
-def client(services: Any) -> Any:
-    return s3.client(services.env)
+def client(s3_client: Any) -> Any:
+    return s3_client
 
 
 def test_every_digit_is_in_exactly_one_split_with_its_own_label(digits: MnistDataset) -> None:

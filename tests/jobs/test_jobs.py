@@ -20,7 +20,7 @@ def test_each_day_asks_for_the_day_that_has_just_ended_without_anybody_turning_i
 ) -> None:
     defs = build_defs()
     tick = datetime(2026, 3, 2, *at, tzinfo=UTC)
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_schedule_context(
             instance=instance,
             scheduled_execution_time=tick,
@@ -49,7 +49,7 @@ def tick(cursor: str | None) -> Any:
     defs = build_defs()
     resources = {name: (defs.resources or {})[name] for name in ("public", "digits_store")}
     with (
-        dg.instance_for_test() as instance,
+        dg.DagsterInstance.ephemeral() as instance,
         dg.build_sensor_context(
             instance=instance,
             cursor=cursor,
@@ -116,7 +116,7 @@ def test_a_public_object_that_cannot_be_seen_keeps_what_was_known(
 
 def press(button: str) -> dg.ExecuteInProcessResult:
     defs = build_defs()
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         job = defs.resolve_job_def(button)
         return job.execute_in_process(instance=instance, raise_on_error=False)
 

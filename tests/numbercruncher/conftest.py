@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from embedded import s3
 from numbercruncher.crunch import crunch
 from numbercruncher.request import parse_request
 from numbercruncher.store import Store
-from tests.conftest import Services
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -19,9 +17,9 @@ Crunch = Callable[..., dict[str, dict[str, Any]]]
 
 
 @pytest.fixture
-def client(services: Services) -> "S3Client":
+def client(s3_client: "S3Client") -> "S3Client":
     """A client of the embedded S3."""
-    return s3.client(services.env)
+    return s3_client
 
 
 @pytest.fixture

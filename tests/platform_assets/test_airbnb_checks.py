@@ -1,0 +1,240 @@
+"""The checks of the listings: each fails on what is bad, date by date, and stops what follows."""
+
+import io
+import json
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from psycopg2.extensions import connection
+
+from embedded import seed_listings
+from platform_assets.airbnb import checks, quality, snapshots
+from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.definitions import build_defs
+from platform_assets.partitions import DAILY
+from resources.postgres import PostgresResource
+from resources.s3_manifest import read_manifest
+from resources.s3_publication import Publication
+from tests.platform_assets.airbnb_rig import (
+    CHANGES,
+    DATES,
+    FIRST,
+    LAST,
+    SNAPSHOT,
+    SUMMARY,
+    WEEK,
+    change,
+    parquet,
+    result,
+)
+from tests.platform_assets.conftest import Platform, failed_checks, said
+
+MATCHES_TABLE = (SNAPSHOT, "matches_table")
+ALL_CHECKS = [*quality.CHECKS, "matches_table", "real_rises_and_falls", "adds_up"]
+
+
+def test_the_snapshot_check_fails_when_the_table_has_moved_on(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST, assets=[SNAPSHOT])
+    change(
+        table,
+        "delete from listings where download_date = %(day)s "
+        "and id = (select min(id) from listings where download_date = %(day)s)",
+        day=FIRST,
+    )
+    verdict = judge_snapshot(platform)
+    assert (verdict.passed, verdict.stops) == (False, False)
+    assert "by now" in verdict.description
+
+
+def test_the_snapshot_check_fails_when_the_object_lost_rows(
+    platform: Platform, table: connection
+) -> None:
+    platform.run("listings", FIRST, assets=[SNAPSHOT])
+    prefix = snapshots.prefix(FIRST)
+    manifest = read_manifest(platform.store, prefix)
+    assert manifest is not None
+    shorter = parquet(platform, f"{prefix}/listings.parquet").slice(1)
+    out = io.BytesIO()
+    pq.write_table(shorter, out)
+    with Publication(platform.store, prefix) as publication:
+        publication.put("listings.parquet", out.getvalue())
+        publication.commit(
+            partition=FIRST,
+            rows=manifest.rows,
+            columns=manifest.columns,
+            code_version=manifest.code_version,
+            extra=manifest.extra,
+        )
+    found = platform.run("listings", FIRST, assets=[CHANGES, SUMMARY], checks=[MATCHES_TABLE])
+    assert set(failed_checks(found)) == {"matches_table"}
+    assert not platform.materialized(CHANGES)
+
+
+def judge_snapshot(platform: Platform) -> Any:
+    dsn = platform.env["PLATFORM_POSTGRES_DSN"]
+    postgres = PostgresResource(dsn=dsn)
+    return checks.judge_snapshot(postgres, ListingsTable(), platform.store, FIRST)
+
+
+RANGE_OF_ONE, PARTITION = (FIRST, FIRST), (FIRST,)
+
+
+@pytest.mark.parametrize("dates", [RANGE_OF_ONE, PARTITION, (FIRST, LAST)])
+def test_every_date_of_a_good_run_is_evaluated_by_every_check(
+    platform: Platform, table: connection, dates: tuple[str, ...]
+) -> None:
+    found = platform.run("listings", *dates)
+    assert found.success
+    expected = {(name, day) for name in ALL_CHECKS for day in DATES if dates[0] <= day <= dates[-1]}
+    passed = {(e.check_name, e.partition) for e in found.get_asset_check_evaluations() if e.passed}
+    assert expected == {(name, day) for name, day in passed if day is not None}
+
+
+@pytest.mark.parametrize(
+    ("asset", "file", "check"),
+    [
+        (CHANGES, "biggest_increase.json", "real_rises_and_falls"),
+        (SUMMARY, "neighbourhood_summary.json", "adds_up"),
+    ],
+)
+def test_a_bad_result_fails_its_date_by_its_check(
+    platform: Platform, table: connection, asset: str, file: str, check: str
+) -> None:
+    assert platform.run("listings", FIRST, LAST).success
+    republish(platform, asset, file, result(platform, asset, LAST, file)[1:])
+    found = platform.check(FIRST, LAST, [(asset, check)])
+    assert not found.success
+    failed = {e.partition for e in found.get_asset_check_evaluations() if not e.passed}
+    assert failed == {None, LAST}
+
+
+@pytest.mark.parametrize(
+    ("statement", "check"),
+    [
+        pytest.param(
+            "insert into listings select * from listings where download_date = %(day)s limit 3",
+            "unique_ids",
+            id="ids twice",
+        ),
+        pytest.param(
+            "update listings set room_type = null where download_date = %(day)s and id = "
+            "(select min(id) from listings where download_date = %(day)s)",
+            "null_rates",
+            id="a row without a room type",
+        ),
+        pytest.param(
+            "update listings set price = 'NaN' where download_date = %(day)s and id = "
+            "(select min(id) from listings where download_date = %(day)s)",
+            "price_range",
+            id="a price that is no number",
+        ),
+        pytest.param(
+            "delete from listings where download_date = %(day)s and id %% 3 > 0",
+            "volume_drift",
+            id="two thirds of the rows are missing",
+        ),
+        pytest.param(
+            "update listings set price = price / 100 where download_date = %(day)s",
+            "price_drift",
+            id="prices in another unit",
+        ),
+    ],
+)
+def test_a_day_that_a_check_refuses_is_not_published_and_stops_its_results(
+    platform: Platform, market: connection, statement: str, check: str
+) -> None:
+    day = WEEK[-1]
+    change(market, "alter table listings drop constraint listings_pkey")
+    change(market, "alter table listings alter column room_type drop not null")
+    change(market, statement, day=day)
+    assert platform.run("listings", WEEK[0], WEEK[-2], assets=[SNAPSHOT]).success
+    found = platform.run("listings", day)
+    assert check in failed_checks(found)
+    assert f"{check}: " in said(found)
+    assert day not in platform.materialized(SNAPSHOT) | platform.materialized(CHANGES)
+    assert not list(platform.store.list(f"{snapshots.prefix(day)}/"))
+
+
+def test_checks_alone_judge_what_is_published(platform: Platform, table: connection) -> None:
+    assert platform.run("listings", FIRST, LAST, assets=[SNAPSHOT]).success
+    checks_alone = platform.check(FIRST, LAST, [(SNAPSHOT, "null_rates")])
+    assert checks_alone.success
+    dates = {each.partition for each in checks_alone.get_asset_check_evaluations() if each.passed}
+    assert set(DATES) <= dates
+    platform.store.delete_prefix(f"{snapshots.prefix(LAST)}/")
+    missing = platform.check(FIRST, LAST, [(SNAPSHOT, "null_rates")])
+    assert not missing.success
+    failed = {each.partition for each in missing.get_asset_check_evaluations() if not each.passed}
+    assert failed - {None} == {LAST}
+
+
+def test_yesterday_is_missed_until_it_is_there_with_listings(
+    platform: Platform, table: connection
+) -> None:
+    yesterday = DAILY.get_last_partition_key()
+    assert yesterday is not None
+
+    def verdict() -> Any:
+        job = build_defs().resolve_job_def("listings_freshness")
+        (found,) = job.execute_in_process(instance=platform.instance).get_asset_check_evaluations()
+        return found
+
+    assert not verdict().passed
+    assert f"There is no snapshot of {yesterday}" in verdict().description
+    assert platform.run("listings", yesterday, assets=[SNAPSHOT]).success  # the table has no rows
+    assert "is empty" in verdict().description
+    seed_listings.seed(platform.env["PLATFORM_POSTGRES_DSN"], [yesterday], places=50)
+    assert platform.run("listings", yesterday, assets=[SNAPSHOT]).success
+    assert verdict().passed
+
+
+def republish(platform: Platform, asset: str, name: str, value: object) -> None:
+    """Replace one file of a result by another, with a manifest that fits."""
+    prefix = f"{asset}/date={LAST}"
+    manifest = read_manifest(platform.store, prefix)
+    assert manifest is not None
+    with Publication(platform.store, prefix) as publication:
+        publication.put(name, json.dumps(value).encode())
+        for file in manifest.files:
+            if file.name != name:
+                publication.adopt(file.name)
+        publication.commit(
+            partition=LAST,
+            rows=manifest.rows,
+            columns=manifest.columns,
+            code_version=manifest.code_version,
+            inputs=manifest.inputs,
+            extra=manifest.extra,
+        )
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(lambda rows: rows[::-1], id="in another order"),
+        pytest.param(lambda rows: rows[:-1], id="one is missing"),
+        pytest.param(
+            lambda rows: [{**rows[0], "price_change_per_day": -1.0}, *rows[1:]],
+            id="a fall among the rises",
+        ),
+    ],
+)
+def test_the_price_change_check_fails_on_rises_that_are_not_the_biggest(
+    platform: Platform, table: connection, bad: Any
+) -> None:
+    assert platform.run("listings", FIRST, LAST).success
+    rows = result(platform, CHANGES, LAST, "biggest_increase.json")
+    republish(platform, CHANGES, "biggest_increase.json", bad(rows))
+    assert not checks.judge_price_changes(platform.store, LAST).passed
+
+
+def test_the_summary_check_fails_when_the_groups_do_not_add_up(
+    platform: Platform, table: connection
+) -> None:
+    assert platform.run("listings", FIRST, LAST).success
+    groups = result(platform, SUMMARY, LAST, "neighbourhood_summary.json")
+    republish(platform, SUMMARY, "neighbourhood_summary.json", groups[1:])
+    assert not checks.judge_neighbourhoods(platform.store, LAST).passed

@@ -1,0 +1,165 @@
+"""From the table to the snapshots: what is exported, what is refused, and what stays as it was."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import dagster as dg
+import psycopg2
+import pytest
+from psycopg2.extensions import connection
+
+from platform_assets.airbnb import snapshots
+from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.partitions import DAILY
+from resources.errors import ResourceError
+from resources.postgres import PostgresResource
+from tests.platform_assets.airbnb_rig import DATES, FIRST, SNAPSHOT, WEEK, ask, change, parquet
+from tests.platform_assets.conftest import Platform, said
+
+
+def test_host_names_do_not_leave_the_database(platform: Platform, table: connection) -> None:
+    platform.run("listings", FIRST, assets=[SNAPSHOT])
+    read = parquet(platform, f"{snapshots.prefix(FIRST)}/listings.parquet")
+    assert "host_name" not in read.column_names
+    assert "name" in read.column_names
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("alter table listings drop column price", "column price (double) is missing"),
+        (
+            "alter table listings alter column id type text using id::text",
+            "column id is string instead of int64",
+        ),
+        ("drop table listings", "there is no such table"),
+    ],
+)
+def test_a_table_that_is_not_as_promised_fails_the_run_and_publishes_nothing(
+    platform: Platform, table: connection, statement: str, words: str
+) -> None:
+    change(table, statement)
+    assert words in said(platform.run("listings", FIRST))
+    assert not list(platform.store.list("airbnb/"))
+
+
+def test_a_new_column_is_taken_along(platform: Platform, table: connection) -> None:
+    change(table, "alter table listings add column host_is_superhost boolean default true")
+    assert platform.run("listings", FIRST).success
+    read = parquet(platform, f"{snapshots.prefix(FIRST)}/listings.parquet")
+    assert set(read["host_is_superhost"].to_pylist()) == {True}
+
+
+def test_a_database_with_another_password_fails_the_run_without_telling_it(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn = platform.env["PLATFORM_POSTGRES_DSN"]
+    wrong = dsn.replace(dsn.split(":")[2].split("@")[0], "not-the-password")
+    monkeypatch.setenv("PLATFORM_POSTGRES_DSN", wrong)
+    message = said(platform.run("listings", FIRST))
+    assert "password" in message.lower()
+    assert "not-the-password" not in message
+
+
+@pytest.fixture
+def interrupts() -> Iterator[int]:
+    """The thread in which SIGUSR1 raises what a terminated run raises."""
+
+    def interrupt(*_: object) -> None:
+        raise dg.DagsterExecutionInterruptedError
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    yield threading.get_ident()
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_an_interrupted_export_ends_at_once_and_publishes_nothing(
+    platform: Platform, table: connection, interrupts: int, form: Any
+) -> None:
+    change(table, "alter table listings rename to kept")
+    change(table, "create view listings as select * from kept where pg_sleep(0.5) is not null")
+    exporter = snapshots.Exporter(
+        PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"]),
+        ListingsTable(format=form),
+        platform.store,
+    )
+    asleep = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+
+    def interrupt() -> None:
+        while ask(other, asleep) == [(0,)]:
+            time.sleep(0.05)
+        signal.pthread_kill(interrupts, signal.SIGUSR1)
+
+    with closing(psycopg2.connect(platform.env["PLATFORM_POSTGRES_DSN"])) as other:
+        other.autocommit = True
+        thread = threading.Thread(target=interrupt)
+        began = time.monotonic()
+        thread.start()
+        with pytest.raises(dg.DagsterExecutionInterruptedError):
+            exporter.take(DATES)
+        thread.join()
+    assert time.monotonic() - began < 30  # 400 rows a day would take 200 seconds
+    assert not list(platform.store.list("airbnb/"))
+
+
+def test_a_database_that_is_away_is_not_asked_for_each_of_many_dates(platform: Platform) -> None:
+    class Counting(PostgresResource):
+        def connect(self) -> Any:
+            asked.append(1)
+            return super().connect()
+
+    asked: list[int] = []
+    away = Counting(dsn="postgresql://nobody:nothing@127.0.0.1:9/none")
+    taken = snapshots.Exporter(away, ListingsTable(), platform.store).take(WEEK * 10)
+    assert all(isinstance(each.outcome, ResourceError) for each in taken.values())
+    assert len(asked) <= snapshots.FAILURES_IN_A_ROW + snapshots.AT_ONCE
+
+
+def test_rows_that_have_vanished_do_not_empty_a_published_day(
+    platform: Platform, table: connection
+) -> None:
+    assert platform.run("listings", FIRST, assets=[SNAPSHOT]).success
+    before = {each.key: each.etag for each in platform.store.list("airbnb/")}
+    change(table, "delete from listings where download_date = %(day)s", day=FIRST)
+    assert "has no rows of 2026-03-01 any more" in said(platform.run("listings", FIRST))
+    assert {each.key: each.etag for each in platform.store.list("airbnb/")} == before
+
+
+def test_of_a_table_without_days_only_the_newest_day_can_be_snapshotted(
+    platform: Platform, table: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_LISTINGS_DATE_COLUMN", "")
+    change(table, "delete from listings where download_date <> %(day)s", day=FIRST)
+    change(table, "alter table listings drop column download_date")
+    newest = DAILY.get_last_partition_key()
+    assert newest is not None
+    assert platform.run("listings", newest).success
+    read = parquet(platform, f"{snapshots.prefix(newest)}/listings.parquet")
+    assert [(read.num_rows,)] == ask(table, "select count(*) from listings")
+    message = said(platform.run("listings", FIRST))
+    assert f"only {newest}, the day that has just ended, can be snapshotted" in message
+    assert not list(platform.store.list(f"{snapshots.prefix(FIRST)}/"))
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_day_is_compared_with_the_days_before_it_however_many_are_exported_at_once(
+    platform: Platform, market: connection, at_once: int
+) -> None:
+    change(
+        market, "delete from listings where download_date = %(day)s and id %% 3 > 0", day=WEEK[-2]
+    )
+    exporter = snapshots.Exporter(
+        PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"]),
+        ListingsTable(),
+        platform.store,
+    )
+    taken = exporter.take(WEEK, at_once=at_once)
+    refused = [day for day, each in taken.items() if isinstance(each.outcome, Exception)]
+    assert refused == [WEEK[-2]]
+    assert "the 7 days before" in taken[WEEK[-2]].verdicts["volume_drift"].description
+    assert "the 7 days before" in taken[WEEK[-1]].verdicts["volume_drift"].description
