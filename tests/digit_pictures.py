@@ -153,8 +153,8 @@ def _strokes(digit: int, rng: random.Random) -> Sequence[list[Point]]:
 
 def bmp_of_skipped_rows() -> bytes:
     """A run-length encoded BMP that skips as many rows as two bytes can name, again and again."""
-    palette, skips = bytes(1024), b"\0\2\0\xff" * 4
-    head = struct.pack("<IiiHHIIiiII", 40, 200_000, 100, 1, 8, 1, len(skips), 0, 0, 256, 0)
+    palette, skips = bytes(1024), b"\0\2\0\xff" * 40
+    head = struct.pack("<IiiHHIIiiII", 40, 20_000, 1000, 1, 8, 1, len(skips), 0, 0, 256, 0)
     start = 14 + len(head) + len(palette)
     return struct.pack("<2sIII", b"BM", start + len(skips), 0, start) + head + palette + skips
 

@@ -198,7 +198,7 @@ def test_a_bomb_is_refused_by_what_its_header_says(width: int, height: int) -> N
 
 
 def test_a_bmp_that_would_unfold_beyond_its_pixels_is_refused() -> None:
-    """These 1,110 bytes would take 200 MB; with more skips, all there is."""
+    """These 1,238 bytes would take 200 MB; with more skips, all there is."""
     with pytest.raises(PictureFormatError, match="without compression"):
         read_picture(bmp_of_skipped_rows())
 
