@@ -6,7 +6,7 @@ How an export becomes bytes is in `postgres_export.py`, which statements it runs
 
 import io
 from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import Any
 
 import dagster as dg
@@ -44,6 +44,7 @@ _TEXT_SETTINGS = {
     "intervalstyle": "postgres",
     "timezone": "UTC",
 }
+_EXPORT_SNAPSHOT = sql.SQL("select pg_export_snapshot()")
 # What is not there, and materialised views and foreign tables.
 _NOT_TO_BE_HELD = (
     psycopg2.errors.InvalidSchemaName,
@@ -134,7 +135,7 @@ class Session:
                 # Here, since pyarrow and ADBC take 90 MB, which no other format needs.
                 from resources.postgres_parquet import write_parquet
 
-                snapshot = self._fetch(sql.SQL("select pg_export_snapshot()"), extract.table)
+                snapshot = self._fetch(_EXPORT_SNAPSHOT, extract.table)
                 rows = write_parquet(
                     self._dsn,
                     str(snapshot[0][0]),
@@ -147,6 +148,22 @@ class Session:
                 copy = copy_as_csv(select).as_string(self._connection)
                 rows = write_csv(self._connection, copy, sink, compressed=format == "csv.gz")
         return Exported(rows, extract.exported_columns)
+
+    @contextmanager
+    def twin(self, table: str) -> Generator["Session"]:
+        """Opens another session that sees the same state of the database, for another thread.
+
+        Args:
+            table: what it is to read, as errors name it.
+
+        Raises:
+            DatabaseError: it cannot be opened.
+        """
+        with closing(_open(self._dsn)) as connection:
+            snapshot = self._fetch(_EXPORT_SNAPSHOT, table)[0][0]
+            with self._errors(table), connection.cursor() as cursor:
+                cursor.execute("set transaction snapshot %s", (snapshot,))
+            yield Session(connection, self._dsn, can_pseudonymise=self._can_pseudonymise)
 
     def cancel(self) -> None:
         """Ends the statement that another thread is running in this session, if there is one."""
@@ -224,14 +241,9 @@ class PostgresResource(dg.ConfigurableResource[Any]):
             DatabaseError: any other failure.
         """
         dsn = self._full_dsn()
-        password = parse_dsn(dsn).get("password")
-        with database_errors("connect to", target=_target(dsn), password=password):
-            connection = psycopg2.connect(dsn)
-        try:
+        # Nothing is written, so closing is all: after a broken COPY a rollback would fail.
+        with closing(_open(dsn)) as connection:
             yield Session(connection, dsn, can_pseudonymise=self.pseudonym_key is not None)
-        finally:
-            # Nothing was written, so closing is all: after a broken COPY a rollback would fail.
-            connection.close()
 
     def _full_dsn(self) -> str:
         try:
@@ -263,6 +275,12 @@ class PostgresResource(dg.ConfigurableResource[Any]):
             client_encoding="UTF8",
             **keepalive,
         )
+
+
+def _open(dsn: str) -> Connection:
+    password = parse_dsn(dsn).get("password")
+    with database_errors("connect to", target=_target(dsn), password=password):
+        return psycopg2.connect(dsn)
 
 
 def _target(dsn: str) -> str:

@@ -6,7 +6,7 @@ What the rows must be like to be published stands in `quality.py`.
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date as Date  # noqa: N812 - dates are text everywhere else
 from datetime import timedelta
@@ -20,10 +20,13 @@ from platform_assets.outcomes import Made, Verdict
 from resources.columns import compare_columns
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
+from resources.postgres_export import Exported
 from resources.postgres_profile import Profile
+from resources.postgres_query import Extract
 from resources.s3 import ObjectStore
 from resources.s3_manifest import Manifest, ManifestInvalidError, read_manifest
 from resources.s3_publication import Publication
+from resources.s3_streams import ObjectWriter
 
 CODE_VERSION = "2"
 PREFIX = "airbnb/listings"
@@ -144,6 +147,7 @@ class Exporter:
         self._trailing = Trailing(store, table.limits.drift_days)
         self._sessions: set[Session] = set()
         self._stopped = threading.Event()
+        self._alone = False
         self._in_a_row: list[ResourceError] = []
 
     def take(self, dates: Sequence[str], *, at_once: int = AT_ONCE) -> dict[str, Taken]:
@@ -153,6 +157,7 @@ class Exporter:
         since the database or the store does not do its part, the rest is not tried.
         """
         self._in_a_row = []
+        self._alone = len(dates) == 1
         taken: dict[str, Future[Taken]] = {}
         with ThreadPoolExecutor(at_once, thread_name_prefix="snapshot") as pool:
             try:
@@ -187,14 +192,13 @@ class Exporter:
     def _snapshot(self, date: str, before: Future[Taken] | None) -> Taken:
         file = f"listings.{self._table.format}"
         with Publication(self._store, prefix(date)) as publication:
-            with self._session() as session:
+            with self._held(self._postgres.connect()) as session:
                 columns, differences = self._table.compare(session)
                 if differences.breaking:
                     return _refused({"schema": quality.judge_schema(differences)})
                 extract = self._table.extract(columns, date)
                 sink = publication.open(file)
-                exported = session.export(extract, sink, format=self._table.format)
-                profile = session.profile(extract, "price")
+                exported, profile = self._export(session, extract, sink)
             if exported.rows != profile.rows:
                 raise IncompleteExportError(
                     f"{exported.rows} rows arrived of {profile.rows} in the table: nothing was "
@@ -227,9 +231,30 @@ class Exporter:
         }
         return Taken(Made(metadata, data_version=published.manifest.content_sha256), verdicts)
 
+    def _export(
+        self, session: Session, extract: Extract, sink: ObjectWriter
+    ) -> tuple[Exported, Profile]:
+        """The rows to where they go, and their figures as the database has them."""
+        if not self._alone:
+            exported = session.export(extract, sink, format=self._table.format)
+            return exported, session.profile(extract, "price")
+        # By itself, a date is counted while it is exported; in a range, other dates are exported.
+        with (
+            self._held(session.twin(extract.table)) as twin,
+            ThreadPoolExecutor(1, thread_name_prefix="profile") as thread,
+        ):
+            profile = thread.submit(twin.profile, extract, "price")
+            try:
+                exported = session.export(extract, sink, format=self._table.format)
+            except BaseException:
+                twin.cancel()
+                raise
+            return exported, profile.result()
+
     @contextmanager
-    def _session(self) -> Iterator[Session]:
-        with self._postgres.connect() as session:
+    def _held(self, opening: AbstractContextManager[Session]) -> Iterator[Session]:
+        """A session that an interruption of the run cancels."""
+        with opening as session:
             self._sessions.add(session)
             try:
                 self._go_on()
