@@ -31,14 +31,14 @@ MIB = 1024 * 1024
 PART_BYTES = 8 * MIB
 # S3 takes at most 10,000 parts: parts grow by PART_BYTES after each thousand, 440 GB in all.
 _PARTS_PER_STEP = 1000
-_PARTS_IN_FLIGHT = 2
+_PARTS_IN_FLIGHT = 3
 _READ_ATTEMPTS = 5
 
 
 class ObjectWriter(io.RawIOBase):
     """Writes one object; it becomes visible, whole, when `complete` returns.
 
-    At most three parts are in memory (8 MiB each; more beyond 8 GB). An object of less than one
+    At most four parts are in memory (8 MiB each; more beyond 8 GB). An object of less than one
     part is sent as one request by `complete`. Whoever makes a writer calls `complete` or `abort`.
 
     Attributes:
@@ -52,7 +52,7 @@ class ObjectWriter(io.RawIOBase):
         """Opens nothing yet: an upload begins with the first full part.
 
         Args:
-            client: boto3 client; used by two threads of this writer's own.
+            client: boto3 client; used by three threads of this writer's own.
             bucket: name of the bucket.
             key: key of the object.
             options: ContentType, SSEKMSKeyId and the like.
@@ -190,18 +190,18 @@ class ObjectWriter(io.RawIOBase):
             self._threads = ThreadPoolExecutor(_PARTS_IN_FLIGHT, thread_name_prefix="upload")
         while len(self._pending) >= _PARTS_IN_FLIGHT:
             self._parts.append(self._pending.popleft().result())
-        part, self._buffer = bytes(self._buffer), bytearray()
+        part, self._buffer = self._buffer, bytearray()
         self._sent += 1
         self._pending.append(self._threads.submit(self._upload_part, self._sent, part))
 
-    def _upload_part(self, number: int, data: bytes) -> "CompletedPartTypeDef":
+    def _upload_part(self, number: int, data: bytearray) -> "CompletedPartTypeDef":
         with store_errors("write", bucket=self._bucket, key=self.key):
             etag = self._client.upload_part(
                 Bucket=self._bucket,
                 Key=self.key,
                 UploadId=self._upload_id or "",
                 PartNumber=number,
-                Body=data,
+                Body=data,  # pyright: ignore[reportArgumentType] - the stubs forget bytearray
             )["ETag"]
         return {"ETag": etag, "PartNumber": number}
 

@@ -144,6 +144,24 @@ def test_a_session_sees_one_state(database: str, writer: Connection) -> None:
 
 
 @pytest.mark.parametrize("statement", ["truncate t", "alter table t alter id type text"])
+def test_a_twin_sees_the_state_of_its_session_and_ends_with_its_block(
+    database: str, writer: Connection
+) -> None:
+    run(writer, "create table t (id bigint)")
+    run(writer, "insert into t values (1)")
+    with PostgresResource(dsn=database).connect() as session:
+        session.table_columns("t")
+        assert session.count("t") == 1
+        run(writer, "insert into t values (2)")
+        with session.twin("t") as twin:
+            run(writer, "insert into t values (3)")
+            assert twin.count("t") == session.count("t") == 1
+        with pytest.raises(DatabaseUnavailableError):
+            twin.count("t")
+        with PostgresResource(dsn=database).connect() as later:
+            assert later.count("t") == 3
+
+
 def test_a_table_is_neither_emptied_nor_altered_once_its_columns_are_known(
     database: str, writer: Connection, statement: str
 ) -> None:
@@ -151,6 +169,7 @@ def test_a_table_is_neither_emptied_nor_altered_once_its_columns_are_known(
     run(writer, "create table t (id bigint); insert into t values (1); set lock_timeout = '50ms'")
     with PostgresResource(dsn=database).connect() as session:
         session.table_columns("t")
+        assert session.count("t") == 1
         run(writer, "insert into t values (2)")
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             run(writer, statement)
