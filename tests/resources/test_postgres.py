@@ -143,7 +143,6 @@ def test_a_session_sees_one_state(database: str, writer: Connection) -> None:
         assert session.count("t") == 1
 
 
-@pytest.mark.parametrize("statement", ["truncate t", "alter table t alter id type text"])
 def test_a_twin_sees_the_state_of_its_session_and_ends_with_its_block(
     database: str, writer: Connection
 ) -> None:
@@ -162,6 +161,7 @@ def test_a_twin_sees_the_state_of_its_session_and_ends_with_its_block(
             assert later.count("t") == 3
 
 
+@pytest.mark.parametrize("statement", ["truncate t", "alter table t alter id type text"])
 def test_a_table_is_neither_emptied_nor_altered_once_its_columns_are_known(
     database: str, writer: Connection, statement: str
 ) -> None:
