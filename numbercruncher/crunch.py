@@ -53,7 +53,9 @@ def crunch(store: Store, request: Request, report: Callable[[Report], None]) -> 
         writers = stack.enter_context(ThreadPoolExecutor(WRITERS))
         stack.callback(writers.shutdown, cancel_futures=True)
         stack.callback(readers.shutdown, cancel_futures=True)
-        history = History(store, request.listings_prefix, readers)
+        history = History(store, request.listings_prefix)
+        if PRICE_CHANGES in request.outputs:
+            history.list_ahead(readers)
         plan = make_plan(store, request, history)
         cruncher = _Cruncher(store, request, history, plan, readers, writers)
         _report_in_order(request.dates, cruncher.make, report)
@@ -156,7 +158,8 @@ class _Cruncher:
         except MemoryError:
             raise
         except Exception as error:
-            self._prices.go_without(date, error)
+            if PRICE_CHANGES in self._request.outputs:
+                self._prices.go_without(date, error)
             failure = _failed(error)
             for name in todo:
                 pending.outputs[name] = lambda: failure

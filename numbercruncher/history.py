@@ -8,11 +8,13 @@ request tells whether any snapshot of any past day was added, replaced or remove
 
 import hashlib
 from collections.abc import Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from functools import cached_property
 
 from numbercruncher.errors import (
     MissingObjectError,
     SnapshotChangedError,
+    SnapshotInvalidError,
     SnapshotMissingError,
 )
 from numbercruncher.manifests import MANIFEST, Manifest
@@ -29,26 +31,34 @@ LEFT_OUT = "left_out"
 
 
 class History:
-    """The snapshots of a bucket as they were when the run began; safe to read from threads.
+    """The snapshots of a bucket as they are while the run goes on; safe to read from threads.
 
-    To list a long history takes as long as to crunch a day, so it is done in the background:
-    nobody waits for it who needs but the snapshots of the dates that are asked for.
+    Which there are is found out once, by a listing; whoever uses one that was read before or
+    after makes sure that it is the listed one (`confirm`).
     """
 
-    def __init__(self, store: Store, prefix: str, pool: Executor) -> None:
+    def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
-        self._found = pool.submit(_find, store, prefix)
+        self._ahead: Future[tuple[dict[str, Reference], dict[str, str]]] | None = None
         self._digests: dict[frozenset[str], dict[str, str]] = {}
+
+    def list_ahead(self, pool: Executor) -> None:
+        """Begins with the listing: of a long history it takes as long as to crunch a day."""
+        self._ahead = pool.submit(_find, self._store, self._prefix)
+
+    @cached_property
+    def _listed(self) -> tuple[dict[str, Reference], dict[str, str]]:
+        return self._ahead.result() if self._ahead else _find(self._store, self._prefix)
 
     @property
     def references(self) -> Mapping[str, Reference]:
-        """All snapshots by date, in the order of dates; waits until they are listed."""
-        return self._found.result()[0]
+        """All snapshots by date, in the order of dates; waits until they are listed.
 
-    @property
-    def _manifest_md5s(self) -> Mapping[str, str]:
-        return self._found.result()[1]
+        Raises:
+            StoreError: they could not be listed.
+        """
+        return self._listed[0]
 
     def manifest_key(self, date: str) -> str:
         """Where the manifest of a date's snapshot is, if there is one."""
@@ -69,16 +79,23 @@ class History:
         Raises:
             SnapshotMissingError: there is none.
             SnapshotInvalidError: it is not what its manifest promises, or cannot be crunched.
+            SnapshotChangedError: the same, but another one is listed.
             StoreError: it could not be read.
         """
         key = self.manifest_key(date)
         try:
-            return read_snapshot(self._store, date, key, data or self._store.get(key))
+            manifest = data or self._store.get(key)
         except MissingObjectError as error:
             raise SnapshotMissingError(
                 f"There is no snapshot of {date}: it has no manifest. Materialise the snapshot of"
                 f" {date} first."
             ) from error
+        try:
+            return read_snapshot(self._store, date, key, manifest)
+        except SnapshotInvalidError:
+            if self._ahead:  # else nobody asks for the past
+                self._confirm(date, md5(manifest))
+            raise
 
     def confirm(self, snapshot: Snapshot) -> None:
         """Makes sure that a snapshot is the one that the history tells of.
@@ -86,10 +103,12 @@ class History:
         Raises:
             SnapshotChangedError: it was replaced meanwhile.
         """
-        if snapshot.manifest_md5 != self._manifest_md5s.get(snapshot.date):
+        self._confirm(snapshot.date, snapshot.manifest_md5)
+
+    def _confirm(self, date: str, manifest_md5: str) -> None:
+        if manifest_md5 != self._listed[1].get(date):
             raise SnapshotChangedError(
-                f"The snapshot of {snapshot.date} was replaced while it was being read; run this"
-                " again."
+                f"The snapshot of {date} was replaced while it was being read; run this again."
             )
 
     def inputs(self, snapshot: Snapshot, left_out: Mapping[str, str]) -> dict[str, str]:
@@ -133,7 +152,7 @@ class History:
         """For every date the digest over all snapshots up to it, in one pass."""
         digest = hashlib.sha256()
         digests: dict[str, str] = {}
-        for date, found in sorted(self._manifest_md5s.items()):
+        for date, found in sorted(self._listed[1].items()):
             if date not in left_out:
                 digest.update(f"{date} {found}\n".encode())
             digests[date] = digest.copy().hexdigest()

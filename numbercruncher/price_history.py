@@ -67,8 +67,11 @@ class PriceHistory:
         One that is bad is left out, until it is written anew. One that could not be read may well
         be good, so nothing that needs it is made.
         """
-        if day not in self._history.references:
-            return
+        try:
+            if day not in self._history.references:
+                return
+        except CruncherError as unlisted:
+            error = unlisted
         may_be_good = isinstance(error, CruncherError) and not isinstance(
             error, SnapshotInvalidError
         )

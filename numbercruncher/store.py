@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import boto3
 import obstore
 from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import S3Store
 
 from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailableError
@@ -50,6 +50,7 @@ class Content:
         self._body = body
         self._speaking = speaking
         self._left = b""
+        self._failure: Exception | None = None
         self._digest = hashlib.sha256()
         self.closed = False
 
@@ -61,12 +62,22 @@ class Content:
         """
         if size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
+        if self._failure:  # or else a torso would pass for the whole
+            raise self._failure
         if not self._left:
-            with self._speaking():
-                self._left = bytes(next(self._body, b""))
+            try:
+                with self._speaking():
+                    self._left = bytes(next(self._body, b""))
+            except StoreError as error:
+                self._failure = error
+                raise
             self._digest.update(self._left)
         data, self._left = self._left[:size], self._left[size:]
         return data
+
+    def close(self) -> None:
+        """Whoever reads a file wants to close it; the connection goes with this object."""
+        self.closed = True
 
     def finish(self) -> str:
         """Reads what is left and returns the sha256 of everything."""
@@ -147,7 +158,7 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is all right."""
-        with self._speaking(key):
+        with suppress(MissingObjectError), self._speaking(key):
             obstore.delete(self._store, key)
 
     @contextmanager
@@ -171,20 +182,34 @@ def _open(bucket: str) -> S3Store:
         "read_timeout": timedelta(seconds=60),
         "timeout": timedelta(hours=1),
     }
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        options["root_certificate"] = Path(bundle).read_bytes()
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    # A certificate of AWS's is for names without further dots.
-    config: S3Config = {"virtual_hosted_style_request": not endpoint and "." not in bucket}
-    if endpoint:
-        config["endpoint"] = endpoint
-        options["allow_http"] = endpoint.startswith("http://")
+    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle:
+        try:
+            options["root_certificate"] = Path(bundle).read_bytes()
+        except OSError as error:
+            raise StoreError(f"The bundle of certificates cannot be read: {error}.") from error
+    # A profile may name one, and partitions of AWS have their own: botocore knows.
+    endpoint = (
+        os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+        or session.client("s3").meta.endpoint_url
+    )
+    options["allow_http"] = endpoint.startswith("http://")
+    config: S3Config = {
+        "endpoint": endpoint,
+        # With the bucket in the path, as every S3 takes it, whatever the bucket's name.
+        "virtual_hosted_style_request": False,
+        # Its answer tells of a refusal in words only, and not every S3 has it.
+        "disable_bulk_delete": True,
+    }
+    # What boto3 hands out may be near its end; it keeps and renews it itself.
+    credentials = Boto3CredentialProvider(session, ttl=timedelta(minutes=1))
     return S3Store(
         bucket,
         config=config,
         client_options=options,
         retry_config=RETRIES,
-        credential_provider=Boto3CredentialProvider(session),
+        credential_provider=credentials,
     )
 
 
@@ -201,7 +226,15 @@ def _translate(error: Exception, bucket: str, place: str) -> Exception:
         return MissingObjectError(f"There is no object {place}.")
     if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"):
         return StoreError(f"The AWS credentials are not accepted for {place} ({code}); renew them.")
-    if status in (401, 403):
+    if status in (301, 307) or code == "AuthorizationHeaderMalformed" or "LOCATION" in text:
+        return StoreError(
+            f"{place} is in another region; set AWS_DEFAULT_REGION to that of the bucket."
+        )
+    if isinstance(error, UnauthenticatedError):
+        return StoreError(f"AWS gives no credentials for {place} ({text}); renew them.")
+    if status == 412:
+        return StoreUnavailableError(f"{place} was replaced while it was read; run this again.")
+    if status == 403 and code in ("", "AccessDenied"):
         return StoreError(
             f"Access to {place} is denied; give the credentials s3:ListBucket, s3:GetObject,"
             " s3:PutObject and s3:DeleteObject there."
@@ -210,6 +243,8 @@ def _translate(error: Exception, bucket: str, place: str) -> Exception:
         return StoreUnavailableError(
             f"The store failed on {place} ({code or status}); run this again later."
         )
+    if "empty path segment" in text:
+        return StoreError(f"A key at {place} has two slashes in a row; rename it. {text}")
     if status:
         return StoreError(f"The store refuses the request for {place} ({code or status}): {text}")
     return StoreUnavailableError(

@@ -249,8 +249,9 @@ class DockerResource(dg.ConfigurableResource[Any]):
         }
         if endpoint_url_s3:
             environment["AWS_ENDPOINT_URL_S3"] = endpoint_url_s3
-        if self.region:
-            environment["AWS_DEFAULT_REGION"] = self.region
+        # A profile's region does not reach the module by itself.
+        if region := self.region or boto3.Session().region_name:
+            environment["AWS_DEFAULT_REGION"] = region
         return ModuleSpec(
             module=module,
             arguments=tuple(arguments),

@@ -232,7 +232,7 @@ class PostgresResource(dg.ConfigurableResource[Any]):
 
     @contextmanager
     def connect(self) -> Generator[Session]:
-        """Opens a session; one connection, and one more during a Parquet export.
+        """Opens a session: a connection, and one more during a Parquet export and for a twin each.
 
         Raises:
             DatabaseCredentialsError: user or password are wrong.

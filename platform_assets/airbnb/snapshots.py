@@ -30,7 +30,8 @@ from resources.s3_streams import ObjectWriter
 
 CODE_VERSION = "2"
 PREFIX = "airbnb/listings"
-# Dates that are exported at the same time, each over a connection of its own (Parquet: two).
+# Dates that are exported at the same time, each over a connection of its own (Parquet: two). A date
+# by itself has one more.
 AT_ONCE = 2
 FAILURES_IN_A_ROW = 3
 

@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from numbercruncher.errors import RequestError, StoreError
+from numbercruncher.errors import (
+    RequestError,
+    SnapshotChangedError,
+    SnapshotInvalidError,
+    StoreError,
+    StoreUnavailableError,
+)
+from numbercruncher.history import History
 from numbercruncher.request import parse_request
-from numbercruncher.store import Store
+from numbercruncher.store import Entry, Store
 from tests.numbercruncher.conftest import Crunch
 from tests.numbercruncher.listings import (
     days,
@@ -437,6 +445,53 @@ def test_old_files_never_stand_under_a_new_manifest_nor_new_ones_under_an_old(
     assert asked[0] == "delete manifest.json"
     assert asked[-1] == "put manifest.json"
     assert len(asked) == 6
+
+
+def test_a_snapshot_that_was_replaced_before_it_was_listed_counts_as_changed_not_as_bad(
+    client: "S3Client", bucket: str, environment: Mapping[str, str]
+) -> None:
+    first, second = market(days("2026-01-01", 2), 40).values()
+    put_snapshot(client, bucket, "2026-01-01", first)
+    store = Store(bucket)
+    history = History(store, "airbnb/listings")
+    manifest = history.manifests(["2026-01-01"])["2026-01-01"]
+    put_snapshot(client, bucket, "2026-01-01", second)
+    with ThreadPoolExecutor(1) as pool:
+        history.list_ahead(pool)
+        with pytest.raises(SnapshotChangedError, match="replaced"):
+            history.read("2026-01-01", manifest)
+    poison_bytes(client, bucket, "2026-01-01")
+    with pytest.raises(SnapshotInvalidError):
+        history.read("2026-01-01")
+
+
+def test_where_the_past_cannot_be_listed_summaries_are_made_and_price_changes_fail(
+    run: Crunch, client: "S3Client", bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day, rows in market(days("2026-01-01", 2), 40).items():
+        put_snapshot(client, bucket, day, rows)
+    entries = Store.entries
+
+    def refused(self: Store, folder: str, *, after: str = "") -> Iterator[Entry]:
+        if folder == "airbnb/listings":
+            raise StoreUnavailableError("The store failed.")
+        return entries(self, folder, after=after)
+
+    monkeypatch.setattr(Store, "entries", refused)
+    messages = run("2026-01-01", "2026-01-02", "2026-01-03", outputs=["neighbourhood_summary"])
+    statuses = [message["status"] for message in messages.values()]
+    assert statuses == ["made", "made", "failed"]
+    assert "no snapshot of 2026-01-03" in messages["2026-01-03"]["error"]
+    messages = run("2026-01-02", "2026-01-03", outputs=["price_changes"])
+    assert {(each["status"], each["error"]) for each in messages.values()} == {
+        ("failed", "The store failed."),
+        (
+            "failed",
+            "There is no snapshot of 2026-01-03: it has no manifest."
+            " Materialise the snapshot of 2026-01-03 first.",
+        ),
+    }
+    assert messages["2026-01-02"]["transient"]
 
 
 def test_a_bucket_that_does_not_exist_is_a_sentence(environment: Mapping[str, str]) -> None:

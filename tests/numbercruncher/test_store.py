@@ -2,11 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 
-from numbercruncher.errors import MissingObjectError, StoreUnavailableError
+from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailableError
 from numbercruncher.store import Store
 from tests.faulty_network import Proxy, proxied
 
@@ -94,3 +96,72 @@ def test_a_store_that_does_not_answer_is_a_sentence_and_may_be_back_later(
     assert caught.value.transient
     assert f"s3://{bucket}/{KEY}" in str(caught.value)
     assert "Debug source" not in str(caught.value)
+
+
+@pytest.fixture
+def refusing(
+    environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int, str], Store]]:
+    """A store that answers everything with one status and one of S3's codes."""
+    servers: list[HTTPServer] = []
+
+    def make(status: int, code: str) -> Store:
+        body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_PUT = do_DELETE = do_POST = answer  # noqa: N815 - http.server's names
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Nothing."""
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        return Store("some-bucket")
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "sentence", "transient"),
+    [
+        (403, "AccessDenied", "is denied; give the credentials s3:ListBucket", False),
+        (403, "ExpiredToken", r"not accepted for .* \(ExpiredToken\); renew", False),
+        (403, "RequestTimeTooSkewed", r"refuses the request .* \(RequestTimeTooSkewed\)", False),
+        (301, "PermanentRedirect", "set AWS_DEFAULT_REGION", False),
+        (400, "AuthorizationHeaderMalformed", "set AWS_DEFAULT_REGION", False),
+        (412, "PreconditionFailed", "was replaced while it was read", True),
+        (503, "SlowDown", r"The store failed on .* \(SlowDown\)", True),
+    ],
+)
+def test_a_refusal_says_what_to_do_and_whether_it_may_pass(
+    refusing: Callable[[int, str], Store],
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    code: str,
+    sentence: str,
+    transient: bool,
+) -> None:
+    monkeypatch.setattr("numbercruncher.store.RETRIES", {"max_retries": 0})
+    store = refusing(status, code)
+    requests: list[Callable[[], object]] = [
+        lambda: store.get(KEY),
+        lambda: store.put(KEY, b"x", "text/csv"),
+        lambda: store.delete(KEY),
+        lambda: list(store.entries("airbnb")),
+    ]
+    for request in requests:
+        with pytest.raises(StoreError, match=sentence) as caught:
+            request()
+        assert caught.value.transient is transient
