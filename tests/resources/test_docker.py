@@ -146,6 +146,17 @@ def test_credentials_reach_the_module_and_nobody_else(mode: str) -> None:
     assert seen["environment"]["AWS_ENDPOINT_URL_S3"] == "http://192.0.2.1:9000"
 
 
+def test_the_region_of_a_profile_reaches_the_module(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config").write_text("[profile abroad]\nregion = ap-southeast-2\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "abroad")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    (seen,) = run_fault(mode, "environment", forward_credentials=False).messages
+    assert seen["environment"]["AWS_DEFAULT_REGION"] == "ap-southeast-2"
+
+
 def test_a_child_gets_none_of_its_parents_secrets(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
