@@ -1,5 +1,6 @@
 """What the API's tests stand on: a classifier trained and deployed, and a server process."""
 
+import base64
 import json
 import secrets
 import socket
@@ -197,6 +198,23 @@ class Served:
     def client(self) -> httpx.Client:
         """A client that knows of no proxy."""
         return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+
+def answers(api: httpx.Client, pictures: list[bytes]) -> list[dict[str, object]]:
+    """The batch route's answers."""
+    batch = {"images": [base64.b64encode(picture).decode() for picture in pictures]}
+    response = api.post("/batch", json=batch)
+    assert response.status_code == 200, response.text
+    return response.json()["predictions"]
+
+
+def share_right(
+    api: httpx.Client, pictures: list[bytes], labels: NDArray[np.int64] | list[int]
+) -> float:
+    """The share of pictures whose digit is told rightly; one without an answer is wrong."""
+    few = [pictures[start : start + 25] for start in range(0, len(pictures), 25)]
+    told = [answer for each in few for answer in answers(api, each)]
+    return float(np.mean([a.get("digit") == b for a, b in zip(told, labels, strict=True)]))
 
 
 @contextmanager

@@ -15,27 +15,10 @@ from PIL import Image
 from api.aws import Clients
 from api.live_model import LiveModels, Model
 from platform_assets.mnist import centroids
-from tests.api.rig import Deployment, Served, Split
+from tests.api.rig import Deployment, Served, Split, answers, share_right
 from tests.digit_pictures import drawn, encoded, photographed, scaled, shifted, snapped
 
 Pixels = NDArray[np.uint8]
-
-
-def answers(api: httpx.Client, pictures: list[bytes]) -> list[dict[str, object]]:
-    """The batch route's answers."""
-    batch = {"images": [base64.b64encode(picture).decode() for picture in pictures]}
-    response = api.post("/batch", json=batch)
-    assert response.status_code == 200, response.text
-    return response.json()["predictions"]
-
-
-def share_right(
-    api: httpx.Client, pictures: list[bytes], labels: NDArray[np.int64] | list[int]
-) -> float:
-    """The share of pictures whose digit is told rightly; one without an answer is wrong."""
-    few = [pictures[start : start + 25] for start in range(0, len(pictures), 25)]
-    told = [answer for each in few for answer in answers(api, each)]
-    return float(np.mean([a.get("digit") == b for a, b in zip(told, labels, strict=True)]))
 
 
 @pytest.fixture(scope="module")
