@@ -5,7 +5,7 @@ How an export becomes bytes is in `postgres_export.py`, which statements it runs
 """
 
 import io
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from typing import Any
 
@@ -64,7 +64,6 @@ class Session:
         self._connection = connection
         self._dsn = dsn
         self._can_pseudonymise = can_pseudonymise
-        self._cancel_export: Callable[[], None] | None = None
 
     def table_columns(self, table: str) -> tuple[Column, ...]:
         """The table's columns in their order, with Arrow's names for their types.
@@ -121,7 +120,8 @@ class Session:
             format: "csv", "csv.gz" (gzip level 1) or "parquet" (typed, zstd).
 
         Raises:
-            DatabaseError: the database failed. What is in `sink` then must be discarded.
+            DatabaseError: the database failed, or holds a value that the format cannot. What is in
+                `sink` then must be discarded.
             Exception: whatever `sink` raises; the same holds.
         """
         if extract.pseudonymised and not self._can_pseudonymise:
@@ -131,21 +131,13 @@ class Session:
             )
         select = select_rows(extract)
         with self._errors(extract.table):
+            copy = copy_as_csv(select, header=format != "parquet").as_string(self._connection)
             if format == "parquet":
-                # Here, since pyarrow and ADBC take 90 MB, which no other format needs.
+                # Here, since pyarrow takes 60 MB, which no other format needs.
                 from resources.postgres_parquet import write_parquet
 
-                snapshot = self._fetch(_EXPORT_SNAPSHOT, extract.table)
-                rows = write_parquet(
-                    self._dsn,
-                    str(snapshot[0][0]),
-                    select.as_string(self._connection),
-                    extract.exported_columns,
-                    sink,
-                    started=self._exporting,
-                )
+                rows = write_parquet(self._connection, copy, extract.exported_columns, sink)
             else:
-                copy = copy_as_csv(select).as_string(self._connection)
                 rows = write_csv(self._connection, copy, sink, compressed=format == "csv.gz")
         return Exported(rows, extract.exported_columns)
 
@@ -169,11 +161,6 @@ class Session:
         """Ends the statement that another thread is running in this session, if there is one."""
         with suppress(psycopg2.Error):  # it is closed, or its server is gone
             self._connection.cancel()
-        if self._cancel_export is not None:
-            self._cancel_export()
-
-    def _exporting(self, cancel: Callable[[], None] | None) -> None:
-        self._cancel_export = cancel
 
     def _hold(self, table: str) -> None:
         """Makes whoever would empty or alter the table wait, readers and writers not.
@@ -232,7 +219,7 @@ class PostgresResource(dg.ConfigurableResource[Any]):
 
     @contextmanager
     def connect(self) -> Generator[Session]:
-        """Opens a session: a connection, and one more during a Parquet export and for a twin each.
+        """Opens a session: a connection, and one more for a twin.
 
         Raises:
             DatabaseCredentialsError: user or password are wrong.

@@ -1,4 +1,4 @@
-"""The kinds of failure of a Postgres database, and how the two drivers' exceptions become them.
+"""The kinds of failure of a Postgres database, and how the driver's exceptions become them.
 
 Nothing here talks to a database.
 """
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import psycopg2
-from adbc_driver_manager import Error as AdbcError
 
 from resources.errors import ResourceError
 
@@ -45,14 +44,14 @@ class DatabaseRequestError(DatabaseError):
     """The database refuses the request as it is."""
 
 
+class UnwritableValueError(DatabaseError):
+    """A value of the table has no place in the file's format."""
+
+
 class DatabaseBusyError(DatabaseError):
     """A lock, a connection or memory is not to be had at the moment."""
 
     transient: ClassVar[bool] = True
-
-
-class BrokenStreamError(Exception):
-    """Arrow batches ended early; carries the driver's text only. Never leaves `database_errors`."""
 
 
 class DatabaseUnavailableError(DatabaseError):
@@ -77,16 +76,13 @@ _BY_STATE: dict[str, _Kind] = {
     "57014": (DatabaseTimeoutError, "Raise statement_timeout_seconds, or add an index."),
     "57P": (DatabaseUnavailableError, "The server ended the connection: run again."),
 }
-# Failed connects and broken Arrow streams come without a SQLSTATE: only a sentence tells.
+# Failed and broken connections come without a SQLSTATE: only a sentence tells.
 _BY_SENTENCE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
     (("password authentication failed", "no password supplied", "pg_hba.conf"), _BY_STATE["28"]),
     (("role ",), _BY_STATE["28"]),
     (("too many clients", "remaining connection slots"), _BY_STATE["53"]),
     (("unsupported startup parameter",), (DatabaseRequestError, "Connect without a pooler.")),
-    (("invalid snapshot", "could not import"), (DatabaseUnavailableError, "Run again.")),
     (("permission denied",), _BY_STATE["42501"]),
-    (("statement timeout", "user request"), _BY_STATE["57014"]),
-    (("lock timeout",), _BY_STATE["55P03"]),
     (("closed the connection", "terminating connection"), _BY_STATE["57P"]),
     (("the database system is",), _BY_STATE["08"]),
     (("database ",), _BY_STATE["3D"]),
@@ -99,7 +95,7 @@ _UNREACHABLE: _Kind = (
 
 @contextmanager
 def database_errors(action: str, *, target: str, password: str | None) -> Generator[None]:
-    """Raises the drivers' failures inside the block as one of this module's kinds.
+    """Raises the driver's failures inside the block as one of this module's kinds.
 
     Args:
         action: what was being done ("connect to", "read table listings of").
@@ -108,7 +104,7 @@ def database_errors(action: str, *, target: str, password: str | None) -> Genera
     """
     try:
         yield
-    except (psycopg2.Error, AdbcError, BrokenStreamError) as error:
+    except psycopg2.Error as error:
         kind, message = explain(error, action, target=target, password=password)
         # Not chained by `from error`: libpq's text could hold what is to stay secret.
         raise kind(message) from None

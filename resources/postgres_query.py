@@ -103,9 +103,11 @@ def count_rows(table: str, where: Mapping[str, object]) -> sql.Composed:
     )
 
 
-def copy_as_csv(select: sql.Composed) -> sql.Composed:
-    """COPY of a SELECT: UTF-8, a header, null as nothing and the empty string as two quotes."""
-    return sql.SQL("copy ({}) to stdout (format csv, header true, encoding 'UTF8')").format(select)
+def copy_as_csv(select: sql.Composed, *, header: bool) -> sql.Composed:
+    """COPY of a SELECT: UTF-8, null as nothing and the empty string as two quotes."""
+    return sql.SQL("copy ({}) to stdout (format csv, header {}, encoding 'UTF8')").format(
+        select, sql.Literal(header)
+    )
 
 
 def arrow_type(postgres_type: str) -> str:

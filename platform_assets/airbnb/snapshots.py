@@ -28,10 +28,10 @@ from resources.s3_manifest import Manifest, ManifestInvalidError, read_manifest
 from resources.s3_publication import Publication
 from resources.s3_streams import ObjectWriter
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 PREFIX = "airbnb/listings"
-# Dates that are exported at the same time, each over a connection of its own (Parquet: two). A date
-# by itself has one more.
+# Dates that are exported at the same time, each over a connection of its own; a date by itself has
+# two.
 AT_ONCE = 2
 FAILURES_IN_A_ROW = 3
 

@@ -1,5 +1,6 @@
 """Exports of a real Postgres: every value of every row in each format, and nothing on failure."""
 
+import csv
 import gzip
 import hmac
 import io
@@ -17,7 +18,7 @@ from resources.columns import Column
 from resources.postgres import PostgresResource, Session
 from resources.postgres_export import ExportFormat
 from resources.postgres_query import Extract
-from tests.resources.postgres_rig import Memory, Row, each_format, run
+from tests.resources.postgres_rig import Memory, Row, each_format, rows_of, run
 
 DAY = date(2026, 11, 22)
 
@@ -91,6 +92,54 @@ def test_odd_values_come_out_as_they_are(database: str, odd: list[Row], form: Ex
         ("price", "double"),
         ("seen", "date32"),
     ]
+
+
+@each_format
+def test_values_longer_than_any_buffer_come_out_whole(
+    database: str, writer: Connection, form: ExportFormat
+) -> None:
+    run(
+        writer,
+        """create table t (id bigint, name text);
+           insert into t select i, repeat(E'"\n,\r', 1500000 * i) from generate_series(1, 3) i""",
+    )
+    with PostgresResource(dsn=database).connect() as session:
+        extract = Extract("t", session.table_columns("t"), ("id",))
+        data, _, _ = export(session, extract, form)
+    if form == "parquet":
+        rows = read_back(data, form)
+    else:
+        text = (gzip.decompress(data) if form == "csv.gz" else data).decode()
+        csv.field_size_limit(2**30)
+        rows = [(int(i), name) for i, name in list(csv.reader(io.StringIO(text, newline="")))[1:]]
+    assert rows == [(i, '"\n,\r' * (1_500_000 * i)) for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("type_", ["text", "bigint"])
+def test_a_single_column_keeps_its_nulls(database: str, writer: Connection, type_: str) -> None:
+    """They are empty lines of CSV."""
+    run(writer, f"create table t (a {type_}); insert into t values (null), ('1'), (null)")
+    with PostgresResource(dsn=database).connect() as session:
+        extract = Extract("t", session.table_columns("t"), ("a",))
+        data, rows, _ = export(session, extract, "parquet")
+    one = "1" if type_ == "text" else 1
+    assert (read_back(data, "parquet"), rows) == ([(one,), (None,), (None,)], 3)
+
+
+def test_floats_keep_every_bit(database: str, writer: Connection) -> None:
+    """All kinds of them, against the driver's own reading of the table."""
+    run(
+        writer,
+        """create table t (id bigint, f double precision);
+           insert into t select i, (random() - 0.5) * 10.0 ^ (i % 600 - 300)
+               from generate_series(1, 20000) i;
+           insert into t values (0, 'NaN'), (-1, 'Infinity'), (-2, '-Infinity'), (-3, '-0')""",
+    )
+    with PostgresResource(dsn=database).connect() as session:
+        extract = Extract("t", session.table_columns("t"), ("id",))
+        data, _, _ = export(session, extract, "parquet")
+    expected = rows_of(writer, "select id, f from t order by id")
+    assert list(map(repr, read_back(data, "parquet"))) == list(map(repr, expected))
 
 
 def test_null_is_nothing_and_the_empty_string_is_two_quotes(

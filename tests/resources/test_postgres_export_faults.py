@@ -17,6 +17,7 @@ from resources.postgres_errors import (
     DatabaseRequestError,
     DatabaseTimeoutError,
     DatabaseUnavailableError,
+    UnwritableValueError,
 )
 from resources.postgres_export import ExportFormat
 from resources.postgres_query import Extract
@@ -129,7 +130,7 @@ def test_an_interruption_ends_a_query_that_has_not_begun_to_answer(
 def test_a_deadline_in_the_middle_is_called_so(
     database: str, writer: Connection, form: ExportFormat
 ) -> None:
-    """Rows have come by then, so the driver is past the place where it gives a SQLSTATE."""
+    """Rows have come by then."""
     run(
         writer,
         """create view t as select i as id, case when i > 300000 then pg_sleep(60)::text end as name
@@ -152,6 +153,31 @@ def test_a_column_that_vanished_is_named(
         extract = Extract("t", (Column(name="price", type="double"),), ("id",))
         with pytest.raises(DatabaseError, match=r"price.*does not exist.*Add the column"):
             session.export(extract, Memory(), format=form)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        ("date", "infinity"),
+        ("date", "10000-01-01"),
+        ("timestamp", "-infinity"),
+        ("numeric(5, 2)", "NaN"),
+    ],
+)
+def test_a_value_that_parquet_cannot_hold_is_named(
+    database: str, writer: Connection, type_: str, value: str
+) -> None:
+    """CSV holds it, as Postgres writes it."""
+    run(writer, f"create table t (id bigint, odd {type_}); insert into t values (1, '{value}')")
+    with PostgresResource(dsn=database).connect() as session:
+        extract = Extract("t", session.table_columns("t"), ("id",))
+        session.export(extract, sink := Memory(), format="csv")
+        assert sink.data == f"id,odd\n1,{value}\n".encode()
+        with pytest.raises(
+            UnwritableValueError, match=rf"column odd.*{value}.*Leave .* out"
+        ) as told:
+            session.export(extract, Memory(), format="parquet")
+    assert not told.value.transient
 
 
 @each_format
