@@ -311,7 +311,7 @@ def _labels(
     if context.has_assets_def:
         assets = ",".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
     return {
-        RUN_LABEL: context.run_id,
+        RUN_LABEL: context.run.run_id,
         JOB_LABEL: context.job_name,
         ASSET_LABEL: assets,
         MODULE_LABEL: module,

@@ -40,7 +40,7 @@ from resources.postgres_query import (
 _TEXT_SETTINGS = {
     "bytea_output": "hex",
     "datestyle": "ISO",
-    "extra_float_digits": "1",
+    "extra_float_digits": "3",  # every bit, before Postgres 12 too
     "intervalstyle": "postgres",
     "timezone": "UTC",
 }
@@ -136,7 +136,9 @@ class Session:
                 # Here, since pyarrow takes 60 MB, which no other format needs.
                 from resources.postgres_parquet import write_parquet
 
-                rows = write_parquet(self._connection, copy, extract.exported_columns, sink)
+                rows = write_parquet(
+                    self._connection, copy, extract.exported_columns, sink, table=extract.table
+                )
             else:
                 rows = write_csv(self._connection, copy, sink, compressed=format == "csv.gz")
         return Exported(rows, extract.exported_columns)

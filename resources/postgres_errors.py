@@ -45,7 +45,7 @@ class DatabaseRequestError(DatabaseError):
 
 
 class UnwritableValueError(DatabaseError):
-    """A value of the table has no place in the file's format."""
+    """A value of the table has no place in the file's format: the database did its part."""
 
 
 class DatabaseBusyError(DatabaseError):
@@ -111,11 +111,11 @@ def database_errors(action: str, *, target: str, password: str | None) -> Genera
 
 
 def explain(
-    error: Exception, action: str, *, target: str, password: str | None
+    error: psycopg2.Error, action: str, *, target: str, password: str | None
 ) -> tuple[type[DatabaseError], str]:
     """The kind and the sentence for a driver's exception."""
     sentence = _sentence(error, password)
-    kind, advice = _kind(_state(error), sentence)
+    kind, advice = _kind(error.pgcode or "", sentence)
     return kind, f"Cannot {action} {target}: {sentence}. {advice}"
 
 
@@ -129,16 +129,11 @@ def _kind(state: str, sentence: str) -> _Kind:
     return DatabaseRequestError, f"Postgres calls this {state}."
 
 
-def _state(error: Exception) -> str:
-    state = getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
-    return state if isinstance(state, str) else ""
-
-
-def _sentence(error: Exception, password: str | None) -> str:
+def _sentence(error: psycopg2.Error, password: str | None) -> str:
     """The server's primary message in one line, without the password."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:1]) if lines else type(error).__name__
-    # Before these words the drivers say what they were doing, which the action says already.
+    # Before these words the driver says what it was doing, which the action says already.
     for word in ("FATAL:", "ERROR:", "failed:"):
         text = text.rpartition(word)[2].strip() or text
     if password:

@@ -1,4 +1,5 @@
-"""Rows of a query as a typed Parquet file into a binary stream, in bounded memory.
+"""Rows of a query as a typed Parquet file into a binary stream, in bounded memory: some ten times
+the longest row, if that is more than 10 MB.
 
 They leave Postgres as CSV, like those of the other formats: it writes text as fast as its binary
 format, and pyarrow reads text in half the time that the ADBC driver takes for the latter.
@@ -9,6 +10,7 @@ format, and pyarrow reads text in half the time that the ADBC driver takes for t
 # pyright: reportUnknownParameterType=false
 
 import io
+from codecs import BOM_UTF8
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,7 +31,12 @@ _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=Fa
 
 
 def write_parquet(
-    connection: Connection, copy: str, columns: Sequence[Column], sink: io.RawIOBase
+    connection: Connection,
+    copy: str,
+    columns: Sequence[Column],
+    sink: io.RawIOBase,
+    *,
+    table: str,
 ) -> int:
     """Runs a COPY … TO STDOUT into a Parquet file (zstd) in `sink` and returns the number of rows.
 
@@ -38,9 +45,11 @@ def write_parquet(
         copy: the statement, of CSV without a header.
         columns: names and Arrow types that the file is to have.
         sink: raw binary stream; it is written by another thread, and not closed.
+        table: what is exported, as errors name it.
 
     Raises:
-        UnwritableValueError: a column's type in Parquet has no room for a value of it.
+        UnwritableValueError: pyarrow reads no such value of a column: infinite dates, NaN among
+            decimals, years before 1 and after 9999.
     """
     schema = pa.schema([pa.field(column.name, _arrow_type(column.type)) for column in columns])
 
@@ -50,7 +59,12 @@ def write_parquet(
                 cursor.copy_expert(copy, rows)
             return rows.finish()
 
-    return interruptible(run, connection.cancel)
+    try:
+        return interruptible(run, connection.cancel)
+    except pa.ArrowInvalid as error:
+        raise UnwritableValueError(
+            f"Cannot write table {table} as Parquet: {error}. Leave the column out, or choose csv."
+        ) from None
 
 
 class _Rows:
@@ -59,7 +73,7 @@ class _Rows:
     def __init__(self, writer: pyarrow.parquet.ParquetWriter, thread: ThreadPoolExecutor) -> None:
         self._writer = writer
         self._thread = thread
-        self._block = bytearray()
+        self._block = _empty_block()
         self._encoding: Future[int] | None = None
         self._count = 0
 
@@ -77,8 +91,8 @@ class _Rows:
 
     def _encode_block(self) -> None:
         self._wait()
-        block, self._block = self._block, bytearray()
-        if block:
+        block, self._block = self._block, _empty_block()
+        if len(block) > len(BOM_UTF8):
             self._encoding = self._thread.submit(self._encode, block)
 
     def _wait(self) -> None:
@@ -91,7 +105,7 @@ class _Rows:
         try:
             table = self._read(block, names)
         except pa.ArrowInvalid as error:
-            raise self._unwritable(block, names, str(error)) from None
+            raise pa.ArrowInvalid(self._culprit(block, names) or str(error)) from None
         self._writer.write_table(table)
         return table.num_rows
 
@@ -109,19 +123,20 @@ class _Rows:
         )
         return pyarrow.csv.read_csv(pa.BufferReader(block), read, _PARSE, convert)
 
-    def _unwritable(
-        self, block: bytearray, names: Sequence[str], reason: str
-    ) -> UnwritableValueError:
-        """pyarrow tells the number of a column only."""
+    def _culprit(self, block: bytearray, names: Sequence[str]) -> str | None:
+        """Which column could not be read, and why: pyarrow tells its number only."""
         for name in names:
             try:
                 self._read(block, names, only=name)
             except pa.ArrowInvalid as error:
                 kind = self._writer.schema.field(name).type
-                reason = f"{name} has what is no {kind}: {str(error).rpartition(': ')[2]}"
-        return UnwritableValueError(
-            f"Cannot write Parquet: column {reason}. Leave the column out, or choose csv."
-        )
+                return f"column {name} as {kind}: {str(error).rpartition(': ')[2]}"
+        return None
+
+
+def _empty_block() -> bytearray:
+    """pyarrow takes a byte order mark off what it reads, which else would be the first value's."""
+    return bytearray(BOM_UTF8)
 
 
 @contextmanager

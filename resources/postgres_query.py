@@ -114,7 +114,8 @@ def arrow_type(postgres_type: str) -> str:
     """Arrow's name for a type of Postgres.
 
     All integers are int64 and all floats double: a column that is widened changes nothing for
-    readers. numeric(p, s) is decimal128(p, s); what has no equal in a file is its text.
+    readers. A real becomes the double of its text in every format: 0.1, not 0.10000000149011612.
+    numeric(p, s) is decimal128(p, s); what has no equal in a file is its text.
     """
     if postgres_type.startswith("numeric("):
         precision, scale = postgres_type[len("numeric(") : -1].split(",")

@@ -20,6 +20,7 @@ from platform_assets.outcomes import Made, Verdict
 from resources.columns import compare_columns
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
+from resources.postgres_errors import UnwritableValueError
 from resources.postgres_export import Exported
 from resources.postgres_profile import Profile
 from resources.postgres_query import Extract
@@ -182,6 +183,9 @@ class Exporter:
             return Taken(failures[-1], {})
         try:
             taken = self._snapshot(date, before)
+        except UnwritableValueError as error:  # of this day's rows
+            self._in_a_row = []
+            return Taken(error, {})
         except ResourceError as error:
             self._in_a_row = [*self._in_a_row, error]
             return Taken(error, {})

@@ -45,7 +45,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
                 channels=[S3Channel(name="train", s3_uri="s3://bucket/train/")],
                 output_s3_uri="s3://bucket/models/",
             )
-            job = sagemaker.train(spec, log=context.log, tags={"run": context.run_id})
+            job = sagemaker.train(spec, log=context.log, tags={"run": context.run.run_id})
             return dg.MaterializeResult(metadata=job.metadata())
         ```
     """

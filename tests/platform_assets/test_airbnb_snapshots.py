@@ -17,7 +17,16 @@ from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource
-from tests.platform_assets.airbnb_rig import DATES, FIRST, SNAPSHOT, WEEK, ask, change, parquet
+from tests.platform_assets.airbnb_rig import (
+    DATES,
+    FIRST,
+    LAST,
+    SNAPSHOT,
+    WEEK,
+    ask,
+    change,
+    parquet,
+)
 from tests.platform_assets.conftest import Platform, said
 
 
@@ -118,6 +127,20 @@ def test_a_database_that_is_away_is_not_asked_for_each_of_many_dates(platform: P
     taken = snapshots.Exporter(away, ListingsTable(), platform.store).take(WEEK * 10)
     assert all(isinstance(each.outcome, ResourceError) for each in taken.values())
     assert len(asked) <= snapshots.FAILURES_IN_A_ROW + snapshots.AT_ONCE
+
+
+def test_days_with_a_value_that_has_no_place_in_the_file_do_not_hold_up_the_others(
+    platform: Platform, table: connection
+) -> None:
+    change(
+        table,
+        "update listings set last_review = 'infinity' where download_date < %(day)s",
+        day=LAST,
+    )
+    told = said(platform.run("listings", FIRST, LAST, assets=[SNAPSHOT]))
+    assert f"{len(DATES) - 1} date(s) failed" in told
+    assert "column last_review as date32[day]: invalid value 'infinity'" in told
+    assert platform.materialized(SNAPSHOT) == {LAST}
 
 
 def test_rows_that_have_vanished_do_not_empty_a_published_day(

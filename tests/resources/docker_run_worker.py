@@ -12,7 +12,7 @@ from resources.docker import DockerResource
 
 @dg.op
 def hang(context: dg.OpExecutionContext, runner: DockerResource) -> None:
-    sys.stdout.write(f"{context.run_id}\n")
+    sys.stdout.write(f"{context.run.run_id}\n")
     sys.stdout.flush()
     runner.run(context, "pipes_faults", arguments=["hang"])
 
