@@ -67,6 +67,7 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
             table=env.listings_table,
             date_column=env.listings_date_column,
             format=env.snapshot_format,
+            connections=env.listings_connections,
             leave_out=env.leave_out,
             pseudonymise=env.pseudonymise,
             limits=Limits.model_validate(env.snapshot_limits),

@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     snapshot_format: Literal["csv", "csv.gz", "parquet"] = Field(
         default="parquet", description="Format of the listings' snapshots."
     )
+    listings_connections: int = Field(
+        default=2, ge=1, description="Connections to the database that a run may have."
+    )
     snapshot_limits: dict[str, float] = Field(
         default={}, description="Limits of a day that is published, by their names, as JSON."
     )

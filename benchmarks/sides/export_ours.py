@@ -15,5 +15,5 @@ export = ours(dsn(), table(rows), form, store)
 # Publishing once more what is there would change nothing.
 store.delete_prefix("airbnb/listings/")
 with Stopwatch() as watch:
-    exported = export(days(1), workers=1)
+    exported = export(days(1), workers=2)
 watch.say(exported)

@@ -11,13 +11,13 @@ from resources.s3 import ObjectStore
 
 
 def ours(dsn: str, table: str, form: Any, store: ObjectStore) -> Callable[..., int]:
-    """Exports dates, `workers` of them at a time, and returns the number of rows."""
+    """Exports dates over so many connections as there are `workers`, and returns the rows."""
     postgres = PostgresResource(dsn=dsn)
-    listings = ListingsTable(table=table, format=form, leave_out=[])
 
     def export(dates: Sequence[str], *, workers: int) -> int:
         rows = 0
-        taken = Exporter(postgres, listings, store).take(dates, at_once=workers)
+        listings = ListingsTable(table=table, format=form, leave_out=[], connections=workers)
+        taken = Exporter(postgres, listings, store).take(dates)
         for each in taken.values():
             if not isinstance(each.outcome, Made):
                 raise each.outcome

@@ -94,7 +94,14 @@ class ListingsTable(dg.ConfigurableResource):
         default=[],
         description="Columns of which only a keyed hash leaves it; needs PLATFORM_PSEUDONYM_KEY.",
     )
-
+    connections: int = Field(
+        default=2,
+        ge=1,
+        description=(
+            "Connections to the database that a run may have: so many dates of a range are "
+            "exported at a time. A date by itself is counted over a second one."
+        ),
+    )
     limits: Limits = Field(
         default_factory=Limits,
         description="Of a day that is published; a run may have others to let a day through.",

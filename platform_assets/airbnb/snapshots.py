@@ -31,9 +31,6 @@ from resources.s3_streams import ObjectWriter
 
 CODE_VERSION = "3"
 PREFIX = "airbnb/listings"
-# Dates that are exported at the same time, each over a connection of its own; a date by itself has
-# two.
-AT_ONCE = 2
 FAILURES_IN_A_ROW = 3
 
 SPEC = dg.AssetSpec(
@@ -128,7 +125,7 @@ def read_profile(store: ObjectStore, date: str) -> tuple[Manifest, Profile] | No
 
 
 class Exporter:
-    """Takes the snapshots of many dates, a few at a time.
+    """Takes the snapshots of many dates, as many at a time as the table's connections allow.
 
     Verdicts on drift depend on what is published before a date. Within a run that does not depend
     on how many are exported at once; of runs at the same time, each sees what the others have
@@ -149,19 +146,19 @@ class Exporter:
         self._trailing = Trailing(store, table.limits.drift_days)
         self._sessions: set[Session] = set()
         self._stopped = threading.Event()
-        self._alone = False
+        self._counted_meanwhile = False
         self._in_a_row: list[ResourceError] = []
 
-    def take(self, dates: Sequence[str], *, at_once: int = AT_ONCE) -> dict[str, Taken]:
+    def take(self, dates: Sequence[str]) -> dict[str, Taken]:
         """Export, judge and publish each date, ascending; a date that fails, fails alone.
 
         A date is judged when the one before it is published or refused. Where three in a row fail
         since the database or the store does not do its part, the rest is not tried.
         """
         self._in_a_row = []
-        self._alone = len(dates) == 1
+        self._counted_meanwhile = len(dates) == 1 and self._table.connections > 1
         taken: dict[str, Future[Taken]] = {}
-        with ThreadPoolExecutor(at_once, thread_name_prefix="snapshot") as pool:
+        with ThreadPoolExecutor(self._table.connections, thread_name_prefix="snapshot") as pool:
             try:
                 before: Future[Taken] | None = None
                 for date in dates:
@@ -240,7 +237,7 @@ class Exporter:
         self, session: Session, extract: Extract, sink: ObjectWriter
     ) -> tuple[Exported, Profile]:
         """The rows to where they go, and their figures as the database has them."""
-        if not self._alone:
+        if not self._counted_meanwhile:
             exported = session.export(extract, sink, format=self._table.format)
             return exported, session.profile(extract, "price")
         # By itself, a date is counted while it is exported; in a range, other dates are exported.

@@ -93,7 +93,12 @@ def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> N
         assert given[f"PLATFORM_{name.upper()}"] == Settings.model_fields[name].default
     settings = {
         name: given[f"PLATFORM_{name.upper()}"]
-        for name in ("sagemaker_poll_seconds", "cruncher_memory_mb", "cruncher_deadline_seconds")
+        for name in (
+            "sagemaker_poll_seconds",
+            "listings_connections",
+            "cruncher_memory_mb",
+            "cruncher_deadline_seconds",
+        )
     }
     assert Settings.model_validate(settings) == Settings()
     for name in ("DAGSTER_POSTGRES_PASSWORD", "PLATFORM_POSTGRES_DSN", "PLATFORM_PSEUDONYM_KEY"):

@@ -3,8 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import dagster as dg
@@ -14,9 +14,10 @@ from psycopg2.extensions import connection
 
 from platform_assets.airbnb import snapshots
 from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.outcomes import Made
 from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
-from resources.postgres import PostgresResource
+from resources.postgres import PostgresResource, Session
 from tests.platform_assets.airbnb_rig import (
     DATES,
     FIRST,
@@ -126,7 +127,7 @@ def test_a_database_that_is_away_is_not_asked_for_each_of_many_dates(platform: P
     away = Counting(dsn="postgresql://nobody:nothing@127.0.0.1:9/none")
     taken = snapshots.Exporter(away, ListingsTable(), platform.store).take(WEEK * 10)
     assert all(isinstance(each.outcome, ResourceError) for each in taken.values())
-    assert len(asked) <= snapshots.FAILURES_IN_A_ROW + snapshots.AT_ONCE
+    assert len(asked) <= snapshots.FAILURES_IN_A_ROW + ListingsTable().connections
 
 
 def test_days_with_a_value_that_has_no_place_in_the_file_do_not_hold_up_the_others(
@@ -169,6 +170,31 @@ def test_of_a_table_without_days_only_the_newest_day_can_be_snapshotted(
     assert not list(platform.store.list(f"{snapshots.prefix(FIRST)}/"))
 
 
+@pytest.mark.parametrize(("connections", "dates"), [(1, WEEK), (3, WEEK), (1, [FIRST])])
+def test_a_run_has_no_more_connections_than_it_may(
+    platform: Platform, market: connection, connections: int, dates: list[str]
+) -> None:
+    class Counting(PostgresResource):
+        @contextmanager
+        def connect(self) -> Generator[Session]:
+            with super().connect() as session:
+                is_open.append(session)
+                most.append(len(is_open))
+                yield session
+            is_open.remove(session)
+
+    is_open: list[Session] = []
+    most: list[int] = []
+    postgres = Counting(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
+    table = ListingsTable(connections=connections)
+    with pytest.MonkeyPatch.context() as patch:
+        # A second connection for a date by itself.
+        patch.setattr(Session, "twin", lambda *_: pytest.fail("one more was opened"))
+        taken = snapshots.Exporter(postgres, table, platform.store).take(dates)
+    assert all(isinstance(each.outcome, Made) for each in taken.values())
+    assert max(most) == connections
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_a_day_is_compared_with_the_days_before_it_however_many_are_exported_at_once(
     platform: Platform, market: connection, at_once: int
@@ -178,10 +204,10 @@ def test_a_day_is_compared_with_the_days_before_it_however_many_are_exported_at_
     )
     exporter = snapshots.Exporter(
         PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"]),
-        ListingsTable(),
+        ListingsTable(connections=at_once),
         platform.store,
     )
-    taken = exporter.take(WEEK, at_once=at_once)
+    taken = exporter.take(WEEK)
     refused = [day for day, each in taken.items() if isinstance(each.outcome, Exception)]
     assert refused == [WEEK[-2]]
     assert "the 7 days before" in taken[WEEK[-2]].verdicts["volume_drift"].description
