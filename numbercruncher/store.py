@@ -7,6 +7,7 @@ each costs it a sixth of what boto3 needs, without Python's lock. Credentials ar
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -52,6 +53,8 @@ class Content:
         self._left = b""
         self._failure: Exception | None = None
         self._digest = hashlib.sha256()
+        # Of a parser that gives up, a thread may still be reading ahead.
+        self._lock = threading.Lock()
         self.closed = False
 
     def read(self, size: int = -1, /) -> bytes:
@@ -62,6 +65,10 @@ class Content:
         """
         if size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
+        with self._lock:
+            return self._read(size)
+
+    def _read(self, size: int) -> bytes:
         if self._failure:  # or else a torso would pass for the whole
             raise self._failure
         if not self._left:

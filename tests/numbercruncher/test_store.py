@@ -61,6 +61,26 @@ def test_a_stream_gives_every_byte_in_pieces_of_any_size(store: Store) -> None:
     assert content.finish() == hashlib.sha256(data).hexdigest()
 
 
+def test_the_digest_is_that_of_the_content_whichever_threads_read_it(store: Store) -> None:
+    """A parser that has given up may be reading ahead while the rest is read for the digest."""
+    data = os.urandom(8 * MIB)
+    store.put(KEY, data, "text/csv")
+    content = store.open(KEY)
+    sizes: list[int] = []
+
+    def read() -> None:
+        while piece := content.read(1000):
+            sizes.append(len(piece))
+
+    threads = [Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(sizes) == len(data)
+    assert content.finish() == hashlib.sha256(data).hexdigest()
+
+
 @pytest.mark.parametrize("cut_after", [1000, 2 * MIB])
 def test_an_answer_that_breaks_off_is_read_to_its_end(
     proxy: Proxy, bucket: str, cut_after: int
