@@ -133,7 +133,7 @@ class Session:
         with self._errors(extract.table):
             copy = copy_as_csv(select, header=format != "parquet").as_string(self._connection)
             if format == "parquet":
-                # Here, since pyarrow takes 60 MB, which no other format needs.
+                # Here, since pyarrow takes 40 MB, which no other format needs.
                 from resources.postgres_parquet import write_parquet
 
                 rows = write_parquet(

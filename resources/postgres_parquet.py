@@ -1,5 +1,6 @@
-"""Rows of a query as a typed Parquet file into a binary stream, in bounded memory: some ten times
-the longest row, if that is more than 10 MB.
+"""Rows of a query as a typed Parquet file into a binary stream, in bounded memory.
+
+A row of many megabytes takes some fifteen times its length meanwhile.
 
 They leave Postgres as CSV, like those of the other formats: it writes text as fast as its binary
 format, and pyarrow reads text in half the time that the ADBC driver takes for the latter.
@@ -24,7 +25,7 @@ from resources.columns import Column
 from resources.postgres_errors import UnwritableValueError
 from resources.postgres_export import BUFFER_BYTES, interruptible
 
-# Of CSV; what becomes a row group: about 20,000 listings. Twice of it would be 2 % smaller files
+# Of CSV; what becomes a row group: about 20,000 listings. Twice of it would be 5 % smaller files
 # for 30 MB more memory.
 _BLOCK_BYTES = 4 * 1024 * 1024
 _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False)

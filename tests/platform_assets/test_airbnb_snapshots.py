@@ -131,8 +131,10 @@ def test_a_database_that_is_away_is_not_asked_for_each_of_many_dates(platform: P
 
 
 def test_days_with_a_value_that_has_no_place_in_the_file_do_not_hold_up_the_others(
-    platform: Platform, table: connection
+    platform: Platform, table: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # One by one: the last is not begun before the third has failed.
+    monkeypatch.setenv("PLATFORM_LISTINGS_CONNECTIONS", "1")
     change(
         table,
         "update listings set last_review = 'infinity' where download_date < %(day)s",
@@ -171,7 +173,7 @@ def test_of_a_table_without_days_only_the_newest_day_can_be_snapshotted(
 
 
 @pytest.mark.parametrize(("connections", "dates"), [(1, WEEK), (3, WEEK), (1, [FIRST])])
-def test_a_run_has_no_more_connections_than_it_may(
+def test_a_run_has_as_many_connections_as_it_may_and_no_more(
     platform: Platform, market: connection, connections: int, dates: list[str]
 ) -> None:
     class Counting(PostgresResource):
@@ -180,11 +182,14 @@ def test_a_run_has_no_more_connections_than_it_may(
             with super().connect() as session:
                 is_open.append(session)
                 most.append(len(is_open))
+                if len(most) <= connections:  # the first ones wait for each other
+                    all_open.wait(30)
                 yield session
             is_open.remove(session)
 
     is_open: list[Session] = []
     most: list[int] = []
+    all_open = threading.Barrier(connections)
     postgres = Counting(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
     table = ListingsTable(connections=connections)
     with pytest.MonkeyPatch.context() as patch:
