@@ -6,6 +6,7 @@ What is made, and how, stands with the assets; nothing here knows S3, digits or 
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -226,8 +227,16 @@ def check_each(
     return check_result(context.op_execution_context, spec.asset_key, spec.name, verdicts)
 
 
-def judge_each(dates: Sequence[str], verify: Callable[[str], Verdict]) -> dict[str, Verdict]:
-    """What `verify` finds of each date; a check that cannot be made is not a passed one."""
+def judge_each(
+    dates: Sequence[str], verify: Callable[[str], Verdict], *, at_once: int = 1
+) -> dict[str, Verdict]:
+    """What `verify` finds of each date; a check that cannot be made is not a passed one.
+
+    Args:
+        dates: What to check.
+        verify: Called from that many threads.
+        at_once: How many dates are checked at a time: a store that is far away keeps each waiting.
+    """
 
     def attempt(date: str) -> Verdict | Exception:
         try:
@@ -235,7 +244,11 @@ def judge_each(dates: Sequence[str], verify: Callable[[str], Verdict]) -> dict[s
         except Exception as error:
             return error
 
-    found = persistently(dates, lambda some: {date: attempt(date) for date in some})
+    def attempts(some: Sequence[str]) -> dict[str, Verdict | Exception]:
+        with ThreadPoolExecutor(at_once, thread_name_prefix="check") as pool:
+            return dict(zip(some, pool.map(attempt, some), strict=True))
+
+    found = persistently(dates, attempts)
     return {
         date: Verdict(False, f"could not be checked: {reason(each)}")
         if isinstance(each, Exception)

@@ -104,7 +104,8 @@ class ObjectStore(dg.ConfigurableResource[Any]):
             with store_errors("reach", bucket=self.bucket):
                 # Each of its overloads for services whose stubs are not installed is unknown.
                 self._client = session.client("s3", config=config)  # pyright: ignore[reportUnknownMemberType]
-            self._client.meta.events.register("before-sign.s3.UploadPart", _of_no_type)
+            for request in ("PutObject", "CreateMultipartUpload", "UploadPart"):
+                self._client.meta.events.register(f"before-sign.s3.{request}", _of_no_type)
         return self._client
 
     def sibling(self, bucket: str) -> "ObjectStore":
@@ -335,9 +336,10 @@ class ObjectStore(dg.ConfigurableResource[Any]):
 
 
 def _of_no_type(request: AWSRequest, **_: object) -> None:
-    """Says of a part of an upload that it is just bytes.
+    """Says of what has no type that it is just bytes, by the name that S3 itself has for it.
 
-    To S3 that means nothing, the object's type is what counts. SeaweedFS however would compress
-    parts whose type it does not know, which costs it a fifth of all its work.
+    SeaweedFS would try to compress what has none, or is called "application/octet-stream", which
+    costs it half of all its work on text.
     """
-    request.headers["Content-Type"] = "application/octet-stream"
+    if "Content-Type" not in request.headers:
+        request.headers["Content-Type"] = "binary/octet-stream"

@@ -21,6 +21,8 @@ from resources.s3 import ObjectStore
 
 _SNAPSHOT = snapshots.SPEC.key
 _MATCHES_TABLE = "matches_table"
+# Each is held in memory while it is checked.
+_RESULTS_AT_ONCE = 4
 _RESULT_CHECKS: dict[dg.AssetKey, tuple[str, str, Callable[[ObjectStore, str], Verdict]]] = {
     processed.PRICE_CHANGES: (
         "real_rises_and_falls",
@@ -81,7 +83,8 @@ def airbnb_chain(
             yield from chain.made(key, outcomes)
     for key, (name, _, judge) in _RESULT_CHECKS.items():
         if chain.wants(key, name):
-            verdicts = judge_each(chain.dates(_SNAPSHOT, key), partial(judge, listings_store))
+            dates = chain.dates(_SNAPSHOT, key)
+            verdicts = judge_each(dates, partial(judge, listings_store), at_once=_RESULTS_AT_ONCE)
             yield from chain.checked(key, name, verdicts)
     for date in sorted(cruncher.outdated):
         name, *_ = _RESULT_CHECKS[processed.PRICE_CHANGES]
@@ -107,6 +110,5 @@ def _take_snapshots(
         yield from chain.checked(_SNAPSHOT, name, verdicts)
     if chain.wants(_SNAPSHOT, _MATCHES_TABLE):
         judge = partial(checks.judge_snapshot, postgres, table, store)
-        yield from chain.checked(
-            _SNAPSHOT, _MATCHES_TABLE, judge_each(chain.dates(_SNAPSHOT), judge)
-        )
+        verdicts = judge_each(chain.dates(_SNAPSHOT), judge, at_once=table.connections)
+        yield from chain.checked(_SNAPSHOT, _MATCHES_TABLE, verdicts)

@@ -99,7 +99,8 @@ class ListingsTable(dg.ConfigurableResource):
         ge=1,
         description=(
             "Connections to the database that a run may have: so many dates of a range are "
-            "exported at a time. A date by itself is counted over a second one."
+            "exported and checked at a time, which pays the more the farther the store is away. "
+            "A date by itself is counted over a second one."
         ),
     )
     limits: Limits = Field(

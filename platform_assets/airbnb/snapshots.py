@@ -106,7 +106,7 @@ class Trailing:
         return [profile for profile in found if profile is not None and profile.rows]
 
     def add(self, date: str, profile: Profile) -> None:
-        """Take note of a day that has just been published."""
+        """Take note of a day that is about to be published."""
         self._known[date] = profile
 
     def _read(self, date: str) -> Profile | None:
@@ -127,9 +127,9 @@ def read_profile(store: ObjectStore, date: str) -> tuple[Manifest, Profile] | No
 class Exporter:
     """Takes the snapshots of many dates, as many at a time as the table's connections allow.
 
-    Verdicts on drift depend on what is published before a date. Within a run that does not depend
-    on how many are exported at once; of runs at the same time, each sees what the others have
-    published until then.
+    Verdicts on drift depend on what is published before a date, and on the dates of the same run
+    that were found good, however many are exported at once. Of runs at the same time, each sees
+    what the others have published until then.
 
     Args:
         postgres: The database.
@@ -152,17 +152,20 @@ class Exporter:
     def take(self, dates: Sequence[str]) -> dict[str, Taken]:
         """Export, judge and publish each date, ascending; a date that fails, fails alone.
 
-        A date is judged when the one before it is published or refused. Where three in a row fail
-        since the database or the store does not do its part, the rest is not tried.
+        A date is judged when the one before it has been, and published when it may be. Where three
+        in a row fail since the database or the store does not do its part, the rest is not tried.
         """
         self._in_a_row = []
         self._counted_meanwhile = len(dates) == 1 and self._table.connections > 1
         taken: dict[str, Future[Taken]] = {}
         with ThreadPoolExecutor(self._table.connections, thread_name_prefix="snapshot") as pool:
             try:
-                before: Future[Taken] | None = None
+                turn = threading.Event()
+                turn.set()
                 for date in dates:
-                    before = taken[date] = pool.submit(self._take, date, before)
+                    judged = threading.Event()
+                    taken[date] = pool.submit(self._take, date, turn, judged)
+                    turn = judged
                 return {date: future.result() for date, future in taken.items()}
             except BaseException:  # the run is interrupted: nothing more is begun or published
                 self._stopped.set()
@@ -174,12 +177,13 @@ class Exporter:
                     wait(left, timeout=0.2)
                 raise
 
-    def _take(self, date: str, before: Future[Taken] | None) -> Taken:
+    def _take(self, date: str, turn: threading.Event, judged: threading.Event) -> Taken:
+        """Makes one date; `turn` is set when it may be judged, and it sets `judged`."""
         failures = self._in_a_row
-        if len(failures) >= FAILURES_IN_A_ROW:
-            return Taken(failures[-1], {})
         try:
-            taken = self._snapshot(date, before)
+            if len(failures) >= FAILURES_IN_A_ROW:
+                return Taken(failures[-1], {})
+            taken = self._snapshot(date, turn, judged)
         except UnwritableValueError as error:  # of this day's rows
             self._in_a_row = []
             return Taken(error, {})
@@ -188,10 +192,13 @@ class Exporter:
             return Taken(error, {})
         except Exception as error:  # told with its date when all dates have been tried
             return Taken(error, {})
+        finally:  # of one that failed early, the dates before it may not be judged yet
+            turn.wait()
+            judged.set()
         self._in_a_row = []
         return taken
 
-    def _snapshot(self, date: str, before: Future[Taken] | None) -> Taken:
+    def _snapshot(self, date: str, turn: threading.Event, judged: threading.Event) -> Taken:
         file = f"listings.{self._table.format}"
         with Publication(self._store, prefix(date)) as publication:
             with self._held(self._postgres.connect()) as session:
@@ -206,8 +213,7 @@ class Exporter:
                     f"{exported.rows} rows arrived of {profile.rows} in the table: nothing was "
                     "published. Materialise the snapshot again."
                 )
-            if before is not None:
-                wait([before])
+            turn.wait()
             trailing = self._trailing.before(date)
             candidate = quality.Candidate(profile, differences, trailing)
             verdicts = quality.judge(candidate, self._table.limits)
@@ -215,6 +221,8 @@ class Exporter:
                 return _refused(verdicts)
             if not profile.rows:
                 self._refuse_to_empty(date)
+            self._trailing.add(date, profile)
+            judged.set()
             self._go_on()
             published = publication.commit(
                 partition=date,
@@ -223,7 +231,6 @@ class Exporter:
                 code_version=CODE_VERSION,
                 extra={"profile": profile.model_dump()},
             )
-        self._trailing.add(date, profile)
         metadata = {
             **_described(published.manifest),
             "dagster/uri": published.uri + file,

@@ -10,14 +10,18 @@ from typing import Any
 import dagster as dg
 import psycopg2
 import pytest
+from botocore.awsrequest import AWSRequest
 from psycopg2.extensions import connection
 
 from platform_assets.airbnb import snapshots
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.outcomes import Made
 from platform_assets.partitions import DAILY
+from resources.columns import Column
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
+from resources.postgres_query import Extract
+from resources.s3 import ObjectStore
 from tests.platform_assets.airbnb_rig import (
     DATES,
     FIRST,
@@ -217,3 +221,48 @@ def test_a_day_is_compared_with_the_days_before_it_however_many_are_exported_at_
     assert refused == [WEEK[-2]]
     assert "the 7 days before" in taken[WEEK[-2]].verdicts["volume_drift"].description
     assert "the 7 days before" in taken[WEEK[-1]].verdicts["volume_drift"].description
+
+
+def test_a_day_waits_for_those_before_it_even_if_the_one_between_fails_first(
+    platform: Platform, market: connection
+) -> None:
+    slow, failing, last = WEEK[-3:]
+    begun = threading.Event()
+
+    class Odd(ListingsTable):
+        def extract(self, columns: tuple[Column, ...], date: str) -> Extract:
+            if date == slow:
+                assert begun.wait(30)
+                time.sleep(1)  # time to judge the last one, for whoever does not wait
+            if date == failing:
+                raise ValueError("the rows of this day are unreadable")
+            if date == last:
+                begun.set()
+            return super().extract(columns, date)
+
+    postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
+    taken = snapshots.Exporter(postgres, Odd(connections=3), platform.store).take(WEEK)
+    failed = [day for day, each in taken.items() if isinstance(each.outcome, Exception)]
+    assert failed == [failing]
+    assert "the 7 days before" in taken[last].verdicts["volume_drift"].description
+
+
+def test_a_day_is_published_while_the_one_before_it_is(
+    platform: Platform, table: connection
+) -> None:
+    second = threading.Event()
+
+    def hold(request: AWSRequest, **_: object) -> None:
+        if request.method == "PUT" and f"date%3D{DATES[1]}" in str(request.url):
+            second.set()
+        elif request.method == "PUT":
+            together.append(second.wait(30))
+
+    together: list[bool] = []
+    store = ObjectStore(bucket=platform.store.bucket)
+    store.client.meta.events.register("before-send.s3", hold)
+    postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
+    taken = snapshots.Exporter(postgres, ListingsTable(connections=2), store).take(DATES[:2])
+    assert all(isinstance(each.outcome, Made) for each in taken.values())
+    assert together
+    assert all(together)

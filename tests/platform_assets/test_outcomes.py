@@ -1,5 +1,7 @@
 """What Dagster is told of dates that were made and of dates that failed."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -10,7 +12,15 @@ from tenacity import wait_none
 from platform_assets import outcomes
 from platform_assets.airbnb.processed import Crunched
 from platform_assets.airbnb.snapshots import Taken
-from platform_assets.outcomes import Made, Verdict, check_each, make_each, persistently, report
+from platform_assets.outcomes import (
+    Made,
+    Verdict,
+    check_each,
+    judge_each,
+    make_each,
+    persistently,
+    report,
+)
 from platform_assets.partitions import DAILY, ONE_RUN
 
 FIRST, MIDDLE, LAST = "2026-01-01", "2026-01-02", "2026-01-03"
@@ -229,3 +239,18 @@ def test_a_check_that_cannot_be_made_is_not_a_passed_one(instance: dg.DagsterIns
     assert not evaluation.passed
     assert evaluation.partition == FIRST
     assert evaluation.description == "could not be checked: FileNotFoundError: no such object"
+
+
+def test_so_many_dates_are_checked_at_a_time_and_told_in_their_order() -> None:
+    together = threading.Barrier(3)
+
+    def verify(date: str) -> Verdict:
+        place = together.wait(30)  # alone, one would wait in vain
+        time.sleep(place / 100)
+        return Verdict(True, date)
+
+    dates = [f"2026-01-{day:02}" for day in range(1, 7)]
+    verdicts = judge_each(dates, verify, at_once=3)
+    assert [(date, each.description) for date, each in verdicts.items()] == [
+        (date, date) for date in dates
+    ]

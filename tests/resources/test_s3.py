@@ -42,6 +42,29 @@ def test_what_is_uploaded_is_what_is_read(store: ObjectStore, size: int) -> None
     assert store.fingerprint("a/b") == stored
 
 
+@pytest.mark.parametrize("size", [1, PART_BYTES + 1], ids=["one request", "parts"])
+@pytest.mark.parametrize(
+    ("given", "kept"), [(None, "binary/octet-stream"), ("text/csv", "text/csv")]
+)
+def test_bytes_are_sent_with_a_type_that_stays(
+    environment: Mapping[str, str], bucket: str, size: int, given: str | None, kept: str
+) -> None:
+    sent: list[str] = []
+    store = ObjectStore(bucket=bucket)
+    for request in ("PutObject", "UploadPart"):
+        store.client.meta.events.register(
+            f"before-send.s3.{request}",
+            lambda request, **_: sent.append(bytes(request.headers["Content-Type"]).decode()),
+        )
+    writer = store.writer("a/b", content_type=given)
+    writer.write(bytes(size))
+    writer.complete()
+    assert store.client.head_object(Bucket=bucket, Key="a/b")["ContentType"] == kept
+    # SeaweedFS compresses what has no type, at the cost of most of its work.
+    assert sent
+    assert set(sent) <= {kept, "binary/octet-stream"}
+
+
 @pytest.mark.parametrize("size", [10, 2 * PART_BYTES + 1], ids=["one request", "in parts"])
 def test_nothing_is_visible_before_complete(store: ObjectStore, size: int) -> None:
     store.put_bytes("key", b"old")
