@@ -245,8 +245,11 @@ def judge_each(
             return error
 
     def attempts(some: Sequence[str]) -> dict[str, Verdict | Exception]:
-        with ThreadPoolExecutor(at_once, thread_name_prefix="check") as pool:
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix="check")
+        try:
             return dict(zip(some, pool.map(attempt, some), strict=True))
+        finally:  # a run that is interrupted does not wait for those that are being checked
+            pool.shutdown(wait=False, cancel_futures=True)
 
     found = persistently(dates, attempts)
     return {

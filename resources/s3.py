@@ -6,6 +6,7 @@ What makes a set of objects a published one (the manifest) is in `s3_manifest.py
 import hashlib
 import io
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _LARGEST_DELETE = 1000
+_MAKING = threading.Lock()
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -91,22 +93,27 @@ class ObjectStore(dg.ConfigurableResource[Any]):
     @property
     def client(self) -> "S3Client":
         """The boto3 client, for what this class does not offer; safe to share among threads."""
-        if self._client is None:
-            config = Config(
-                connect_timeout=self.connect_timeout_seconds,
-                read_timeout=self.read_timeout_seconds,
-                retries={"mode": "standard", "total_max_attempts": self.max_attempts},
-                max_pool_connections=50,
-                user_agent_extra="dagster-data-platform",
-            )
-            # A session of its own: boto3's default session is not safe among threads.
-            session = boto3.session.Session()
-            with store_errors("reach", bucket=self.bucket):
-                # Each of its overloads for services whose stubs are not installed is unknown.
-                self._client = session.client("s3", config=config)  # pyright: ignore[reportUnknownMemberType]
-            for request in ("PutObject", "CreateMultipartUpload", "UploadPart"):
-                self._client.meta.events.register(f"before-sign.s3.{request}", _of_no_type)
+        with _MAKING:
+            if self._client is None:
+                self._client = self._make_client()
         return self._client
+
+    def _make_client(self) -> "S3Client":
+        config = Config(
+            connect_timeout=self.connect_timeout_seconds,
+            read_timeout=self.read_timeout_seconds,
+            retries={"mode": "standard", "total_max_attempts": self.max_attempts},
+            max_pool_connections=50,
+            user_agent_extra="dagster-data-platform",
+        )
+        # A session of its own: boto3's default session is not safe among threads.
+        session = boto3.session.Session()
+        with store_errors("reach", bucket=self.bucket):
+            # Each of its overloads for services whose stubs are not installed is unknown.
+            client = session.client("s3", config=config)  # pyright: ignore[reportUnknownMemberType]
+        for request in ("PutObject", "CreateMultipartUpload", "UploadPart"):
+            client.meta.events.register(f"before-sign.s3.{request}", _of_no_type)
+        return client
 
     def sibling(self, bucket: str) -> "ObjectStore":
         """The same store and settings with another bucket."""
@@ -339,7 +346,7 @@ def _of_no_type(request: AWSRequest, **_: object) -> None:
     """Says of what has no type that it is just bytes, by the name that S3 itself has for it.
 
     SeaweedFS would try to compress what has none, or is called "application/octet-stream", which
-    costs it half of all its work on text.
+    costs it nearly as much again as storing text does.
     """
     if "Content-Type" not in request.headers:
         request.headers["Content-Type"] = "binary/octet-stream"

@@ -21,8 +21,6 @@ from resources.s3 import ObjectStore
 
 _SNAPSHOT = snapshots.SPEC.key
 _MATCHES_TABLE = "matches_table"
-# Each is held in memory while it is checked.
-_RESULTS_AT_ONCE = 4
 _RESULT_CHECKS: dict[dg.AssetKey, tuple[str, str, Callable[[ObjectStore, str], Verdict]]] = {
     processed.PRICE_CHANGES: (
         "real_rises_and_falls",
@@ -84,7 +82,8 @@ def airbnb_chain(
     for key, (name, _, judge) in _RESULT_CHECKS.items():
         if chain.wants(key, name):
             dates = chain.dates(_SNAPSHOT, key)
-            verdicts = judge_each(dates, partial(judge, listings_store), at_once=_RESULTS_AT_ONCE)
+            at_once = listings_table.connections
+            verdicts = judge_each(dates, partial(judge, listings_store), at_once=at_once)
             yield from chain.checked(key, name, verdicts)
     for date in sorted(cruncher.outdated):
         name, *_ = _RESULT_CHECKS[processed.PRICE_CHANGES]

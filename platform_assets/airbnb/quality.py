@@ -26,7 +26,7 @@ class Candidate:
     Attributes:
         profile: The rows in figures.
         differences: How the table's columns differ from the contract.
-        trailing: Profiles of published days before it, none of them empty.
+        trailing: Profiles of days before it (`snapshots.Trailing`), none of them empty.
     """
 
     profile: Profile

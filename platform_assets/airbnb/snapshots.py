@@ -87,7 +87,10 @@ def prefix(date: str) -> str:
 
 
 class Trailing:
-    """Profiles of the published days before a day; each manifest is read once."""
+    """Profiles of the days before a day that are published, or are about to be by the same run.
+
+    Each manifest is read once.
+    """
 
     def __init__(self, store: ObjectStore, days: int) -> None:
         self._store = store
@@ -109,6 +112,11 @@ class Trailing:
         """Take note of a day that is about to be published."""
         self._known[date] = profile
 
+    def forget(self, dates: Sequence[str]) -> None:
+        """Days that are exported once more."""
+        for date in dates:
+            self._known.pop(date, None)
+
     def _read(self, date: str) -> Profile | None:
         published = read_profile(self._store, date)
         return None if published is None else published[1]
@@ -128,8 +136,8 @@ class Exporter:
     """Takes the snapshots of many dates, as many at a time as the table's connections allow.
 
     Verdicts on drift depend on what is published before a date, and on the dates of the same run
-    that were found good, however many are exported at once. Of runs at the same time, each sees
-    what the others have published until then.
+    that were found good, even if the store then does not take one; how many are exported at once
+    changes nothing. Of runs at the same time, each sees what the others have published until then.
 
     Args:
         postgres: The database.
@@ -146,26 +154,25 @@ class Exporter:
         self._trailing = Trailing(store, table.limits.drift_days)
         self._sessions: set[Session] = set()
         self._stopped = threading.Event()
+        self._judged: dict[str, threading.Event] = {}
         self._counted_meanwhile = False
         self._in_a_row: list[ResourceError] = []
 
     def take(self, dates: Sequence[str]) -> dict[str, Taken]:
         """Export, judge and publish each date, ascending; a date that fails, fails alone.
 
-        A date is judged when the one before it has been, and published when it may be. Where three
-        in a row fail since the database or the store does not do its part, the rest is not tried.
+        A date is judged when those before it have been; they may still be in publication then.
+        Where three in a row fail since the database or the store does not do its part, the rest is
+        not tried.
         """
         self._in_a_row = []
+        self._trailing.forget(dates)
+        self._judged = {date: threading.Event() for date in dates}
         self._counted_meanwhile = len(dates) == 1 and self._table.connections > 1
         taken: dict[str, Future[Taken]] = {}
         with ThreadPoolExecutor(self._table.connections, thread_name_prefix="snapshot") as pool:
             try:
-                turn = threading.Event()
-                turn.set()
-                for date in dates:
-                    judged = threading.Event()
-                    taken[date] = pool.submit(self._take, date, turn, judged)
-                    turn = judged
+                taken.update((date, pool.submit(self._take, date)) for date in dates)
                 return {date: future.result() for date, future in taken.items()}
             except BaseException:  # the run is interrupted: nothing more is begun or published
                 self._stopped.set()
@@ -177,13 +184,12 @@ class Exporter:
                     wait(left, timeout=0.2)
                 raise
 
-    def _take(self, date: str, turn: threading.Event, judged: threading.Event) -> Taken:
-        """Makes one date; `turn` is set when it may be judged, and it sets `judged`."""
+    def _take(self, date: str) -> Taken:
         failures = self._in_a_row
         try:
             if len(failures) >= FAILURES_IN_A_ROW:
                 return Taken(failures[-1], {})
-            taken = self._snapshot(date, turn, judged)
+            taken = self._snapshot(date)
         except UnwritableValueError as error:  # of this day's rows
             self._in_a_row = []
             return Taken(error, {})
@@ -192,13 +198,12 @@ class Exporter:
             return Taken(error, {})
         except Exception as error:  # told with its date when all dates have been tried
             return Taken(error, {})
-        finally:  # of one that failed early, the dates before it may not be judged yet
-            turn.wait()
-            judged.set()
+        finally:
+            self._judged[date].set()
         self._in_a_row = []
         return taken
 
-    def _snapshot(self, date: str, turn: threading.Event, judged: threading.Event) -> Taken:
+    def _snapshot(self, date: str) -> Taken:
         file = f"listings.{self._table.format}"
         with Publication(self._store, prefix(date)) as publication:
             with self._held(self._postgres.connect()) as session:
@@ -213,7 +218,7 @@ class Exporter:
                     f"{exported.rows} rows arrived of {profile.rows} in the table: nothing was "
                     "published. Materialise the snapshot again."
                 )
-            turn.wait()
+            self._wait_for_those_before(date)
             trailing = self._trailing.before(date)
             candidate = quality.Candidate(profile, differences, trailing)
             verdicts = quality.judge(candidate, self._table.limits)
@@ -222,7 +227,7 @@ class Exporter:
             if not profile.rows:
                 self._refuse_to_empty(date)
             self._trailing.add(date, profile)
-            judged.set()
+            self._judged[date].set()
             self._go_on()
             published = publication.commit(
                 partition=date,
@@ -239,6 +244,12 @@ class Exporter:
             "unchanged": not published.changed,
         }
         return Taken(Made(metadata, data_version=published.manifest.content_sha256), verdicts)
+
+    def _wait_for_those_before(self, date: str) -> None:
+        # For all: of the one just before, a failure may have come early.
+        for other, judged in self._judged.items():
+            if other < date:
+                judged.wait()
 
     def _export(
         self, session: Session, extract: Extract, sink: ObjectWriter

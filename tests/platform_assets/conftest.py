@@ -1,6 +1,8 @@
 """The platform as Dagster loads it, on the embedded services, with data of its own."""
 
 import secrets
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -168,3 +170,15 @@ def market(platform: Platform) -> Iterator[connection]:
     with closing(psycopg2.connect(dsn)) as opened:
         opened.autocommit = True
         yield opened
+
+
+@pytest.fixture
+def interrupts() -> Iterator[int]:
+    """The thread in which SIGUSR1 raises what a terminated run raises."""
+
+    def interrupt(*_: object) -> None:
+        raise dg.DagsterExecutionInterruptedError
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    yield threading.get_ident()
+    signal.signal(signal.SIGUSR1, before)

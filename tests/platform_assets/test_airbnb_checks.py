@@ -2,8 +2,10 @@
 
 import io
 import json
+from datetime import date
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from psycopg2.extensions import connection
@@ -104,10 +106,11 @@ def test_a_bad_result_fails_its_date_by_its_check(
     platform: Platform, table: connection, asset: str, file: str, check: str
 ) -> None:
     assert platform.run("listings", FIRST, LAST).success
-    republish(platform, asset, file, result(platform, asset, LAST, file)[1:])
-    found = platform.check(FIRST, LAST, [(asset, check)])
-    assert not found.success
-    failed = {e.partition for e in found.get_asset_check_evaluations() if not e.passed}
+    found = result(platform, asset, LAST, file)
+    republish(platform, asset, file, json.dumps(found[1:]).encode())
+    judged = platform.check(FIRST, LAST, [(asset, check)])
+    assert not judged.success
+    failed = {e.partition for e in judged.get_asset_check_evaluations() if not e.passed}
     assert failed == {None, LAST}
 
 
@@ -191,13 +194,13 @@ def test_yesterday_is_missed_until_it_is_there_with_listings(
     assert verdict().passed
 
 
-def republish(platform: Platform, asset: str, name: str, value: object) -> None:
+def republish(platform: Platform, asset: str, name: str, data: bytes) -> None:
     """Replace one file of a result by another, with a manifest that fits."""
     prefix = f"{asset}/date={LAST}"
     manifest = read_manifest(platform.store, prefix)
     assert manifest is not None
     with Publication(platform.store, prefix) as publication:
-        publication.put(name, json.dumps(value).encode())
+        publication.put(name, data)
         for file in manifest.files:
             if file.name != name:
                 publication.adopt(file.name)
@@ -227,8 +230,32 @@ def test_the_price_change_check_fails_on_rises_that_are_not_the_biggest(
 ) -> None:
     assert platform.run("listings", FIRST, LAST).success
     rows = result(platform, CHANGES, LAST, "biggest_increase.json")
-    republish(platform, CHANGES, "biggest_increase.json", bad(rows))
+    republish(platform, CHANGES, "biggest_increase.json", json.dumps(bad(rows)).encode())
     assert not checks.judge_price_changes(platform.store, LAST).passed
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (lambda rows: [*rows, rows[0]], "an id twice"),
+        (lambda rows: [{**rows[0], "last_date": date(2026, 3, 5)}], "a day after 2026-03-04"),
+        (lambda rows: [{**rows[0], "first_date": rows[0]["last_date"]}], "not before its last"),
+        (lambda rows: [{**rows[0], "last_price": 1e6}], "does not follow from its prices"),
+    ],
+    ids=["an id twice", "from the future", "no time between", "another price"],
+)
+def test_the_price_change_check_fails_on_a_table_that_cannot_be(
+    platform: Platform, table: connection, bad: Any, words: str
+) -> None:
+    assert platform.run("listings", FIRST, LAST).success
+    name = "price_changes.parquet"
+    whole = parquet(platform, f"{CHANGES}/date={LAST}/{name}")
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(bad(whole.to_pylist()), schema=whole.schema), sink)
+    republish(platform, CHANGES, name, sink.getvalue())
+    verdict = checks.judge_price_changes(platform.store, LAST)
+    assert not verdict.passed
+    assert words in verdict.description
 
 
 def test_the_summary_check_fails_when_the_groups_do_not_add_up(
@@ -236,5 +263,5 @@ def test_the_summary_check_fails_when_the_groups_do_not_add_up(
 ) -> None:
     assert platform.run("listings", FIRST, LAST).success
     groups = result(platform, SUMMARY, LAST, "neighbourhood_summary.json")
-    republish(platform, SUMMARY, "neighbourhood_summary.json", groups[1:])
+    republish(platform, SUMMARY, "neighbourhood_summary.json", json.dumps(groups[1:]).encode())
     assert not checks.judge_neighbourhoods(platform.store, LAST).passed

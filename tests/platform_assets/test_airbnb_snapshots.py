@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -22,6 +22,8 @@ from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
 from resources.postgres_query import Extract
 from resources.s3 import ObjectStore
+from resources.s3_errors import StoreUnavailableError
+from resources.s3_publication import Publication, Published
 from tests.platform_assets.airbnb_rig import (
     DATES,
     FIRST,
@@ -77,18 +79,6 @@ def test_a_database_with_another_password_fails_the_run_without_telling_it(
     message = said(platform.run("listings", FIRST))
     assert "password" in message.lower()
     assert "not-the-password" not in message
-
-
-@pytest.fixture
-def interrupts() -> Iterator[int]:
-    """The thread in which SIGUSR1 raises what a terminated run raises."""
-
-    def interrupt(*_: object) -> None:
-        raise dg.DagsterExecutionInterruptedError
-
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    yield threading.get_ident()
-    signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -223,6 +213,28 @@ def test_a_day_is_compared_with_the_days_before_it_however_many_are_exported_at_
     assert "the 7 days before" in taken[WEEK[-1]].verdicts["volume_drift"].description
 
 
+def test_checks_have_no_more_connections_either(
+    platform: Platform, market: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = PostgresResource.connect
+
+    @contextmanager
+    def counted(self: PostgresResource) -> Generator[Session]:
+        with connect(self) as session:
+            is_open.append(session)
+            most.append(len(is_open))
+            yield session
+        is_open.remove(session)
+
+    is_open: list[Session] = []
+    most: list[int] = []
+    monkeypatch.setattr(PostgresResource, "connect", counted)
+    monkeypatch.setenv("PLATFORM_LISTINGS_CONNECTIONS", "3")
+    assert platform.run("listings", WEEK[0], WEEK[-1], assets=[SNAPSHOT]).success
+    assert len(most) == 2 * len(WEEK)
+    assert 1 < max(most) <= 3
+
+
 def test_a_day_waits_for_those_before_it_even_if_the_one_between_fails_first(
     platform: Platform, market: connection
 ) -> None:
@@ -241,10 +253,34 @@ def test_a_day_waits_for_those_before_it_even_if_the_one_between_fails_first(
             return super().extract(columns, date)
 
     postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
-    taken = snapshots.Exporter(postgres, Odd(connections=3), platform.store).take(WEEK)
+    taken = snapshots.Exporter(postgres, Odd(connections=2), platform.store).take(WEEK)
     failed = [day for day, each in taken.items() if isinstance(each.outcome, Exception)]
     assert failed == [failing]
     assert "the 7 days before" in taken[last].verdicts["volume_drift"].description
+
+
+def test_a_day_that_is_not_good_any_more_when_it_is_retried_is_not_compared_with(
+    platform: Platform, market: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(publication: Publication, *, partition: str, **more: Any) -> Published:
+        if partition == WEEK[-2]:
+            raise StoreUnavailableError("The store takes nothing at the moment.")
+        return commit(publication, partition=partition, **more)
+
+    commit = Publication.commit
+    postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
+    exporter = snapshots.Exporter(postgres, ListingsTable(), platform.store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Publication, "commit", refuse)
+        taken = exporter.take(WEEK)
+    assert [day for day, each in taken.items() if each.transient] == [WEEK[-2]]
+    assert "the 8 days before" in taken[WEEK[-1]].verdicts["volume_drift"].description
+    change(
+        market, "delete from listings where download_date = %(day)s and id %% 3 > 0", day=WEEK[-2]
+    )
+    taken = exporter.take(WEEK[-2:])
+    assert isinstance(taken[WEEK[-2]].outcome, snapshots.DayRefusedError)
+    assert "the 7 days before" in taken[WEEK[-1]].verdicts["volume_drift"].description
 
 
 def test_a_day_is_published_while_the_one_before_it_is(

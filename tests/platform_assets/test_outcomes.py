@@ -1,5 +1,6 @@
 """What Dagster is told of dates that were made and of dates that failed."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -241,16 +242,48 @@ def test_a_check_that_cannot_be_made_is_not_a_passed_one(instance: dg.DagsterIns
     assert evaluation.description == "could not be checked: FileNotFoundError: no such object"
 
 
+DAYS = [f"2026-01-{day:02}" for day in range(1, 7)]
+
+
 def test_so_many_dates_are_checked_at_a_time_and_told_in_their_order() -> None:
     together = threading.Barrier(3)
+    running: set[str] = set()
 
     def verify(date: str) -> Verdict:
+        running.add(date)
         place = together.wait(30)  # alone, one would wait in vain
+        most.append(len(running))
         time.sleep(place / 100)
+        running.remove(date)
         return Verdict(True, date)
 
-    dates = [f"2026-01-{day:02}" for day in range(1, 7)]
-    verdicts = judge_each(dates, verify, at_once=3)
+    most: list[int] = []
+    verdicts = judge_each(DAYS, verify, at_once=3)
     assert [(date, each.description) for date, each in verdicts.items()] == [
-        (date, date) for date in dates
+        (date, date) for date in DAYS
     ]
+    assert max(most) == 3
+
+
+def test_an_interruption_does_not_wait_for_what_is_being_checked(interrupts: int) -> None:
+    two, interrupted = threading.Barrier(3), threading.Event()
+
+    def verify(date: str) -> Verdict:
+        begun.append(date)
+        two.wait(30)
+        interrupted.wait(30)
+        return Verdict(True, date)
+
+    def interrupt() -> None:
+        two.wait(30)
+        signal.pthread_kill(interrupts, signal.SIGUSR1)
+
+    begun: list[str] = []
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(dg.DagsterExecutionInterruptedError):
+        judge_each(DAYS, verify, at_once=2)
+    assert not interrupted.is_set()
+    interrupted.set()
+    thread.join()
+    assert begun == DAYS[:2]

@@ -60,7 +60,6 @@ def test_bytes_are_sent_with_a_type_that_stays(
     writer.write(bytes(size))
     writer.complete()
     assert store.client.head_object(Bucket=bucket, Key="a/b")["ContentType"] == kept
-    # SeaweedFS compresses what has no type, at the cost of most of its work.
     assert sent
     assert set(sent) <= {kept, "binary/octet-stream"}
 
@@ -134,6 +133,13 @@ def test_a_reader_can_ask_for_one_version(store: ObjectStore) -> None:
     with pytest.raises(ObjectChangedError) as caught:
         store.get_bytes("key", max_bytes=9, etag=etag)
     assert caught.value.transient
+
+
+def test_all_threads_get_the_same_client(environment: Mapping[str, str], bucket: str) -> None:
+    store = ObjectStore(bucket=bucket)
+    with ThreadPoolExecutor(8) as pool:
+        clients = set(pool.map(lambda _: store.client, range(8)))
+    assert len(clients) == 1
 
 
 def test_a_missing_object_is_told_from_a_missing_bucket(store: ObjectStore) -> None:
