@@ -196,6 +196,21 @@ def test_the_camera_takes_a_picture_and_is_switched_off(browser: Browser, served
         expect(page.locator("#said strong")).not_to_have_text("Nothing yet")
 
 
+def test_a_camera_that_shows_nothing_yet_takes_no_picture_and_can_be_closed(
+    browser: Browser, served: Served
+) -> None:
+    with visit(browser, served) as page:
+        page.evaluate(
+            "() => { HTMLMediaElement.prototype.play = () => new Promise((_, no) => end = no) }"
+        )
+        page.get_by_role("button", name="Camera").click()
+        expect(page.get_by_role("button", name="Take the picture")).to_be_disabled()
+        page.keyboard.press("Escape")
+        page.evaluate("end(new DOMException('interrupted', 'AbortError'))")
+        expect(page.locator("#video")).to_be_hidden()
+        expect(page.locator("#said strong")).to_have_text("Nothing yet")
+
+
 def test_an_endpoint_that_is_not_there_is_told_in_words(
     browser: Browser, services: Services, tmp_path: Path
 ) -> None:
