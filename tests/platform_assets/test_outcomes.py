@@ -276,6 +276,7 @@ def test_an_interruption_does_not_wait_for_what_is_being_checked(interrupts: int
 
     def interrupt() -> None:
         two.wait(30)
+        time.sleep(0.5)  # Python can miss a signal for a thread that is just about to wait
         signal.pthread_kill(interrupts, signal.SIGUSR1)
 
     begun: list[str] = []
