@@ -345,8 +345,8 @@ class ObjectStore(dg.ConfigurableResource[Any]):
 def _of_no_type(request: AWSRequest, **_: object) -> None:
     """Says of what has no type that it is just bytes, by the name that S3 itself has for it.
 
-    SeaweedFS would try to compress what has none, or is called "application/octet-stream", which
-    costs it nearly as much again as storing text does.
+    SeaweedFS would compress text that has none, or is called "application/octet-stream", which
+    costs it half to all of what storing it does once more.
     """
     if "Content-Type" not in request.headers:
         request.headers["Content-Type"] = "binary/octet-stream"
