@@ -11,6 +11,7 @@ from jobs import mnist as mnist_jobs
 from platform_assets.airbnb import checks as airbnb_checks
 from platform_assets.airbnb.chain import airbnb_chain
 from platform_assets.airbnb.listings import Limits, ListingsTable, listings
+from platform_assets.interruptions import keep_interruptions
 from platform_assets.mnist import checks as mnist_checks
 from platform_assets.mnist.classifier import mnist_classifier
 from platform_assets.mnist.dataset import mnist_dataset
@@ -80,5 +81,6 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The code location."""
+    """The code location, as the processes of its runs load it, too."""
+    keep_interruptions()
     return build_defs()
