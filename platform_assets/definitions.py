@@ -81,6 +81,6 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The code location, as the processes of its runs load it, too."""
+    """The code location: what every process calls that serves it or executes a run of it."""
     keep_interruptions()
     return build_defs()

@@ -189,10 +189,10 @@ def test_a_run_that_is_cancelled_in_the_ui_stops_its_training_and_a_killed_one_i
     killed = launch_endless_training(running)
     until(jobs, lambda now: list(now.values()) == ["InProgress"])
     kill_worker(running, killed)
-    until(lambda: status(running, killed), "FAILURE".__eq__)
+    until(lambda: status(running, killed), lambda now: now == "FAILURE")
     # A step that comes to the pool in the very moment in which Dagster frees the place of a killed
     # one waits until somebody else leaves it (as of 1.13): not what is tested here.
-    until(lambda: ask(running, TRAINING)["concurrencyLimit"], {"activeSlotCount": 0}.__eq__)
+    until(lambda: ask(running, POOL)["concurrencyLimit"], lambda now: now["assignedStepCount"] == 0)
 
     cancelled = launch_endless_training(running)
     until(lambda: said(running, cancelled), lambda now: "attached" in now)
@@ -201,7 +201,7 @@ def test_a_run_that_is_cancelled_in_the_ui_stops_its_training_and_a_killed_one_i
     ask(running, TERMINATE, id=cancelled)
     until(jobs, lambda now: list(now.values()) in (["Stopping"], ["Stopped"]))
     assert time.monotonic() - begun < CANCELLED_WITHIN_SECONDS
-    until(lambda: status(running, cancelled), "CANCELED".__eq__)
+    until(lambda: status(running, cancelled), lambda now: now == "CANCELED")
     until(jobs, lambda now: list(now.values()) == ["Stopped"])
 
 
@@ -213,8 +213,8 @@ LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $pa
   ... on RunConfigValidationInvalid { errors { message } } } }"""
 # What the button in the UI sends.
 TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) { __typename } }"""
-TRAINING = """query { instance { concurrencyLimit(concurrencyKey: "mnist_training") {
-  activeSlotCount } } }"""
+POOL = """query { instance { concurrencyLimit(concurrencyKey: "mnist_training") {
+  assignedStepCount } } }"""
 STATUS = """query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
 EVENTS = """query($id: ID!) { logsForRun(runId: $id) {
   ... on EventConnection { events { ... on MessageEvent { message } } } } }"""
