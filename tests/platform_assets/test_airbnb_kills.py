@@ -117,7 +117,7 @@ def gone_within(seconds: float, bucket: str) -> bool:
     return not crunchers_of(bucket)
 
 
-@pytest.mark.timeout(180 + 15 * KILLS)
+@pytest.mark.timeout(180 + 45 * KILLS)
 def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes(
     platform: Platform, workers: Workers, mode: str
 ) -> None:
@@ -132,8 +132,10 @@ def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes
         usual = time.monotonic() - began
     expected = objects(store)
     dice = random.Random(SEED)
-    killed = 0
-    for _ in range(KILLS):
+    killed = tries = 0
+    while killed < KILLS:
+        tries += 1
+        assert tries <= 3 * KILLS, f"only {killed} kills came in time (seed {SEED})"
         # Now and then the next run finds what the killed one left.
         store.delete_prefix(dice.choice(["airbnb/", "airbnb/", "airbnb/price_changes/"]))
         worker = workers.start("listings")
@@ -143,7 +145,6 @@ def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes
         killed += workers.end() == -signal.SIGKILL
         assert half_published(store) == []
         assert mode == "docker" or gone_within(5, store.bucket)
-    assert killed > KILLS / 2, f"of {KILLS} kills only {killed} came in time (seed {SEED})"
     if mode == "docker":
         # What the sensor does when it finds that these runs have ended.
         DockerResource(mode="docker").sweep(workers.runs.__contains__)
