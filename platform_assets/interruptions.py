@@ -37,8 +37,8 @@ def keep_interruptions() -> None:
 class _Collections:
     """Has interruptions wait for the end of a collection in the main thread.
 
-    That of a file-like object loses what its `closed` raises without a word (`iobase_finalize` of
-    CPython), and urllib3's responses have such a property.
+    Python tells nobody of what the `closed` of a file-like object raises when it is destroyed
+    (`iobase_finalize` in CPython); urllib3's responses have such a property.
     """
 
     def __init__(self) -> None:
@@ -88,5 +88,5 @@ def _send_again(number: int) -> None:
 
 def _send(number: int) -> None:
     time.sleep(_AGAIN_AFTER_SECONDS)
-    os.write(2, b"An interruption came while Python collected garbage: it is sent again.\n")
+    os.write(2, b"An interruption came while Python destroyed something: it is sent again.\n")
     os.kill(os.getpid(), number)

@@ -34,14 +34,12 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 CANCELLED_WITHIN_SECONDS = 15
 
 
-def start_worker(sagemaker: SageMakerResource, spec: TrainingJobSpec) -> subprocess.Popen[str]:
+def start_worker(sagemaker: SageMakerResource, spec: TrainingJobSpec) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, spec.model_dump_json(), sagemaker.role_arn],
         cwd=CHECKOUT,
         env=os.environ.copy(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stdout=subprocess.DEVNULL,  # and its log to ours: a pipe that nobody reads would hold it up
     )
 
 
@@ -70,7 +68,7 @@ def test_a_cancelled_run_stops_its_job(sagemaker, make_spec, unique, cancel) -> 
         assert worker.wait(timeout=30) != 0
     finally:
         worker.kill()
-        worker.communicate()
+        worker.wait()
 
 
 def test_after_a_killed_run_the_next_attaches_to_its_job(sagemaker, make_spec, unique) -> None:
@@ -78,7 +76,7 @@ def test_after_a_killed_run_the_next_attaches_to_its_job(sagemaker, make_spec, u
     worker = start_worker(sagemaker, spec)
     wait_for(sagemaker, unique, "InProgress", 60)
     worker.kill()
-    worker.communicate()
+    worker.wait()
     assert status_of(sagemaker, unique) == "InProgress"
 
     with pytest.raises(KeyboardInterrupt):
