@@ -38,7 +38,7 @@ def start_worker(sagemaker: SageMakerResource, spec: TrainingJobSpec) -> subproc
     return subprocess.Popen(
         [sys.executable, "-c", WORKER, spec.model_dump_json(), sagemaker.role_arn],
         cwd=CHECKOUT,
-        env=os.environ.copy(),
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.DEVNULL,  # and its log to ours: a pipe that nobody reads would hold it up
     )
 
@@ -67,7 +67,7 @@ def test_a_cancelled_run_stops_its_job(sagemaker, make_spec, unique, cancel) -> 
         wait_for(sagemaker, unique, "Stopped", CANCELLED_WITHIN_SECONDS)
         assert worker.wait(timeout=30) != 0
     finally:
-        worker.kill()
+        worker.send_signal(signal.SIGABRT)  # has one that hangs tell where
         worker.wait()
 
 
