@@ -102,7 +102,7 @@ def write_instance(plan: Plan) -> None:
 
 def ui_url(plan: Plan) -> str:
     """Where a browser finds Dagster's UI."""
-    return f"http://{HOST}:{plan.ports.ui}"
+    return plan.environment["PLATFORM_UI_URL"]
 
 
 def dagster_parts(plan: Plan) -> list[Part]:

@@ -3,6 +3,7 @@
 The only place of `embedded` that reads the environment. Starting things is `stack`'s.
 """
 
+import datetime as dt
 import json
 import os
 import shlex
@@ -28,15 +29,25 @@ _SAGEMAKER_ENDPOINTS = (
     "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
     "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
 )
+# Inside Airbnb's first files are of 2015.
+FIRST_PARTITION = "2015-01-01"
 _DEFAULTS = {
     "AWS_DEFAULT_REGION": "eu-west-1",
     "PLATFORM_BUCKET": "data-platform",
     "PLATFORM_AIRBNB_BUCKET": "data-platform-airbnb",
     "PLATFORM_ENDPOINT_NAME": "digits",
+    # Written out, so that who puts data in knows what the platform can materialise.
+    "PLATFORM_FIRST_PARTITION": FIRST_PARTITION,
 }
 _EMBEDDED_ROLE = "arn:aws:iam::000000000000:role/platform-sagemaker"
-# Said to the stack, not to the platform.
-_ABOUT_THE_STACK = {"PLATFORM_HOME", "PLATFORM_PORT_BASE", "PLATFORM_STACK_ID"}
+# Said to the stack or by it, not to the platform.
+_ABOUT_THE_STACK = {
+    "PLATFORM_HOME",
+    "PLATFORM_PORT_BASE",
+    "PLATFORM_STACK_ID",
+    "PLATFORM_UI_URL",
+    "PLATFORM_PAGE_URL",
+}
 _DATABASE = "platform"
 
 
@@ -46,6 +57,7 @@ class Plan:
 
     Attributes:
         home: Where its state lies.
+        port_base: PLATFORM_PORT_BASE, this time's or the one kept in the home; empty without any.
         ports: On which it listens.
         credentials: Of the services that are embedded.
         environment: What clients get: the content of the env file.
@@ -54,6 +66,7 @@ class Plan:
     """
 
     home: Home
+    port_base: str
     ports: Ports
     credentials: Credentials
     environment: Mapping[str, str]
@@ -92,7 +105,8 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
     home = home_from(environ)
     home.make_folders()
     credentials = home.credentials()
-    ports = port_plan.choose(environ.get("PLATFORM_PORT_BASE"))
+    port_base = environ.get("PLATFORM_PORT_BASE") or kept_port_base(home) or ""
+    ports = port_plan.choose(port_base)
     given = _not_our_own(environ, home)
     embedded = frozenset(name for name, variable in GIVEN_BY.items() if not given.get(variable))
     environment = {
@@ -102,17 +116,27 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
         "PLATFORM_SAGEMAKER_ROLE_ARN": _role(given, embedded),
         "PLATFORM_POSTGRES_DSN": given.get("PLATFORM_POSTGRES_DSN")
         or postgres.dsn(_DATABASE, credentials.postgres_password, ports.postgres, _DATABASE),
+        "PLATFORM_UI_URL": f"http://{HOST}:{ports.ui}",
+        "PLATFORM_PAGE_URL": f"http://{HOST}:{ports.api}",
         "DAGSTER_HOME": str(home.dagster),
         **_embedded_settings(embedded),
         **_settings_of_the_platform(given),
     }
     own = {name: value for name, value in environment.items() if given.get(name) != value}
-    return Plan(home, ports, credentials, environment, own, embedded)
+    _require_day("PLATFORM_FIRST_PARTITION", environment["PLATFORM_FIRST_PARTITION"])
+    return Plan(home, port_base, ports, credentials, environment, own, embedded)
 
 
 def write_env_file(plan: Plan) -> None:
-    """Write `env` for shells (`set -a; . .platform/env`), and which of its values are our own."""
-    write_private(_own_values(plan.home), json.dumps(dict(plan.own), indent=2) + "\n")
+    """Write `env` for shells (`set -a; . .platform/env`), and what later commands have to know.
+
+    That is which values are our own, those of earlier ports included, and the base of the ports.
+    """
+    own = _own_values(plan.home)
+    for name, value in plan.own.items():
+        own[name] = sorted({*own.get(name, []), value})
+    write_private(_own_file(plan.home), json.dumps(own, indent=2) + "\n")
+    write_private(_port_base(plan.home), plan.port_base + "\n")
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in plan.environment.items()]
     write_private(plan.home.env_file, "".join(lines))
 
@@ -132,17 +156,40 @@ def read_env_file(home: Home) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
-def _own_values(home: Home) -> Path:
+def kept_port_base(home: Home) -> str | None:
+    """PLATFORM_PORT_BASE of the last `up`, empty if it had none; None if nothing ever was up."""
+    try:
+        return _port_base(home).read_text().strip()
+    except OSError:
+        return None
+
+
+def _port_base(home: Home) -> Path:
+    return home.root / "port_base"
+
+
+def _own_file(home: Home) -> Path:
     return home.root / "own.json"
+
+
+def _own_values(home: Home) -> dict[str, list[str]]:
+    try:
+        return json.loads(_own_file(home).read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def _not_our_own(environ: Mapping[str, str], home: Home) -> dict[str, str]:
     """The environment without what an earlier `up` gave out: a shell may have read our env file."""
+    own = _own_values(home)
+    return {name: value for name, value in environ.items() if value not in own.get(name, [])}
+
+
+def _require_day(name: str, value: str) -> None:
     try:
-        own = json.loads(_own_values(home).read_text())
-    except (OSError, ValueError):
-        own = {}
-    return {name: value for name, value in environ.items() if own.get(name) != value}
+        dt.datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=dt.UTC)
+    except ValueError:
+        raise ConfigurationError(f"{name}={value!r} is no day: write it as YYYY-MM-DD.") from None
 
 
 def _keys_are_ours(embedded: frozenset[str]) -> bool:

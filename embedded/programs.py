@@ -11,7 +11,6 @@ from botocore.config import Config
 from embedded import postgres, s3
 from embedded.aws import aws_session
 from embedded.plan import Plan
-from embedded.ports import HOST
 from embedded.supervision import Program
 
 SERVICES = ("s3", "postgres", "sagemaker")
@@ -158,4 +157,4 @@ def api_part(plan: Plan) -> Part:
 
 def page_url(plan: Plan) -> str:
     """Where a browser finds the digit page."""
-    return f"http://{HOST}:{plan.ports.api}"
+    return plan.environment["PLATFORM_PAGE_URL"]

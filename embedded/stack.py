@@ -5,21 +5,23 @@ Public: `up`, `down`, `status`, and the `Running` stack that `up` returns.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from urllib.parse import urlsplit
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
 
 from embedded import leftovers, postgres, supervision
 from embedded import plan as planning
 from embedded import ports as port_plan
-from embedded.dagster_parts import dagster_parts, ui_url
-from embedded.errors import ServiceFailedError
+from embedded.dagster_parts import dagster_parts
+from embedded.errors import ConfigurationError, ServiceFailedError
 from embedded.home import Credentials, Home
 from embedded.plan import Plan
-from embedded.programs import SERVICES, NotReadyForeverError, Part, api_part, page_url, services
+from embedded.programs import SERVICES, NotReadyForeverError, Part, api_part, services
 from embedded.supervision import Control, State
 
 _READY_SECONDS = 120.0
@@ -48,13 +50,23 @@ class Running:
 
     @property
     def urls(self) -> dict[str, str]:
-        """What answers where, by title; passwords left out."""
-        shown = {"Dagster's UI": ui_url(self.plan), "Digit page": page_url(self.plan)}
-        shown["S3"] = self.env["AWS_ENDPOINT_URL_S3"]
-        shown["SageMaker"] = self.env["AWS_ENDPOINT_URL_SAGEMAKER"]
-        postgres_at = urlsplit(self.env["PLATFORM_POSTGRES_DSN"])
-        place = postgres_at.netloc.rpartition("@")[2] + postgres_at.path
-        return shown | {"Postgres": f"{postgres_at.scheme}://{place}"}
+        """See the function."""
+        return urls(self.env)
+
+
+def urls(environment: Mapping[str, str]) -> dict[str, str]:
+    """What answers where, by title; passwords left out.
+
+    Args:
+        environment: As in the env file.
+    """
+    return {
+        "Dagster's UI": environment["PLATFORM_UI_URL"],
+        "Digit page": environment["PLATFORM_PAGE_URL"],
+        "S3": environment["AWS_ENDPOINT_URL_S3"],
+        "SageMaker": environment["AWS_ENDPOINT_URL_SAGEMAKER"],
+        "Postgres": _without_password(environment["PLATFORM_POSTGRES_DSN"]),
+    }
 
 
 def all_parts(plan: Plan) -> list[Part]:
@@ -89,6 +101,7 @@ def up(
     with plan.home.locked(say):
         started = not supervision.runs_as_planned(plan, [part.program for part in parts])
         if started:
+            _settle_ports(plan, say)
             _stop(plan.home, plan.credentials)
             _prepare(plan, parts)
             supervision.start_supervisor(plan, [part.program for part in parts])
@@ -146,6 +159,40 @@ def _stop(home: Home, credentials: Credentials) -> int:
     postgres.forget_stale_pid(data)
     supervision.forget(home, credentials)
     return len(alive)
+
+
+def _settle_ports(plan: Plan, say: Callable[[str], None]) -> None:
+    """Say that the stack comes up on other ports than last time; refuse while it runs.
+
+    Clients hold the old URLs, and pages in a browser would just stop to answer.
+    """
+    kept = planning.kept_port_base(plan.home)
+    if kept is None or kept == plan.port_base:
+        return
+    before = port_plan.choose(kept)
+    moved = f"Dagster's UI from port {before.ui} to {plan.ports.ui}, and all others with it"
+    if Control(plan.home, plan.credentials).answers():
+        raise ConfigurationError(
+            f"PLATFORM_PORT_BASE={plan.port_base} would move {moved}, while the stack of "
+            f"{plan.home.root} runs: unset it to leave the ports as they are, or `make down` "
+            f"first, then `PLATFORM_PORT_BASE={plan.port_base} make up`."
+        )
+    say(f"The ports of {plan.home.root} move: {moved}")
+
+
+def _without_password(dsn: str) -> str:
+    try:
+        parts = parse_dsn(dsn)
+    except psycopg2.ProgrammingError:
+        return "where PLATFORM_POSTGRES_DSN says"
+    if "service" in parts:
+        return f"service {parts['service']}"
+    hosts = parts.get("host", parts.get("hostaddr", "localhost")).split(",")
+    ports = parts.get("port", "5432").split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    places = ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=True))
+    return f"postgresql://{places}/{parts.get('dbname', '')}"
 
 
 def _prepare(plan: Plan, parts: Sequence[Part]) -> None:

@@ -6,7 +6,11 @@ asset materialise in a backfill although a blocking check upstream has failed.
 
 import dagster as dg
 
-# Days in UTC, half-open. The oldest published listings that this platform was tried on are of 2018.
-DAILY = dg.DailyPartitionsDefinition(start_date="2018-01-01", timezone="UTC")
+from resources.settings import Settings
+
+# Days in UTC, half-open.
+DAILY = dg.DailyPartitionsDefinition(
+    start_date=Settings().first_partition.isoformat(), timezone="UTC"
+)
 # A range of dates is one run, one container and one pass.
 ONE_RUN = dg.BackfillPolicy.single_run()

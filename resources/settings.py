@@ -4,6 +4,7 @@ What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read
 never shows in the UI, and a run without it fails with its name. The rest has defaults.
 """
 
+from datetime import date
 from typing import Literal
 
 import dagster as dg
@@ -35,6 +36,11 @@ class Settings(BaseSettings):
     )
     price_per_hour: dict[str, float] = Field(
         default={}, description="On-demand price of an hour by instance type, as JSON."
+    )
+    first_partition: date = Field(
+        default=date(2015, 1, 1),
+        description="The first day that can be materialised; Inside Airbnb's first files are of "
+        "2015.",
     )
     listings_table: str = Field(default="listings", description="Table of the listings.")
     listings_date_column: str = Field(

@@ -94,6 +94,7 @@ def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> N
     settings = {
         name: given[f"PLATFORM_{name.upper()}"]
         for name in (
+            "first_partition",
             "sagemaker_poll_seconds",
             "listings_connections",
             "cruncher_memory_mb",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from embedded import ports
 from embedded.errors import ConfigurationError
 from embedded.plan import make_plan, read_env_file, write_env_file
 
@@ -21,7 +22,10 @@ NAMES = {
     "PLATFORM_AIRBNB_BUCKET",
     "PLATFORM_SAGEMAKER_ROLE_ARN",
     "PLATFORM_ENDPOINT_NAME",
+    "PLATFORM_FIRST_PARTITION",
     "PLATFORM_POSTGRES_DSN",
+    "PLATFORM_UI_URL",
+    "PLATFORM_PAGE_URL",
     "DAGSTER_HOME",
 }
 OWN_S3 = {
@@ -153,6 +157,41 @@ def test_a_shell_that_has_read_the_env_file_does_not_count_as_having_services_of
     moved = make_plan(shell | {"PLATFORM_PORT_BASE": "20000"})
     assert moved.embedded == plan.embedded
     assert moved.environment["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{moved.ports.s3}"
+
+
+def test_a_shell_that_has_read_an_older_env_file_follows_the_stack_to_its_new_ports(
+    environ: dict[str, str],
+) -> None:
+    first = make_plan(environ | {"PLATFORM_PORT_BASE": "20000"})
+    write_env_file(first)
+    write_env_file(make_plan(environ | {"PLATFORM_PORT_BASE": "21000"}))
+
+    later = make_plan(environ | dict(first.environment))
+
+    assert later.embedded == first.embedded
+    assert later.environment["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{later.ports.s3}"
+    assert later.environment["PLATFORM_UI_URL"] == "http://127.0.0.1:21000"
+
+
+def test_ports_once_chosen_stay_chosen_for_their_home_alone(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    write_env_file(make_plan(environ | {"PLATFORM_PORT_BASE": "20000"}))
+
+    assert make_plan(environ).ports == ports.from_base(20000)
+    assert make_plan(environ | {"PLATFORM_PORT_BASE": "21000"}).ports == ports.from_base(21000)
+    assert make_plan({"PLATFORM_HOME": str(tmp_path / "other")}).ports == ports.choose(None)
+
+
+def test_ports_on_which_nothing_ever_came_up_are_not_kept(environ: dict[str, str]) -> None:
+    make_plan(environ | {"PLATFORM_PORT_BASE": "20000"})
+
+    assert make_plan(environ).ports == ports.choose(None)
+
+
+def test_a_first_partition_that_is_no_day_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match=r"PLATFORM_FIRST_PARTITION='2015'.*YYYY-MM-DD"):
+        make_plan(environ | {"PLATFORM_FIRST_PARTITION": "2015"})
 
 
 def test_settings_of_the_platform_in_the_shell_are_passed_on_and_stay(

@@ -92,6 +92,24 @@ def test_killing_everything_loses_nothing_that_was_acknowledged(plan: Plan) -> N
         assert body == b"%d" % number * 1000
 
 
+@pytest.mark.parametrize(
+    ("dsn", "expected"),
+    [
+        ("postgresql://me:secret@db:5433/mine?sslmode=require", "postgresql://db:5433/mine"),
+        ("postgresql://me@db/mine?password=secret", "postgresql://db:5432/mine"),
+        ("host=db password=secret dbname=mine", "postgresql://db:5432/mine"),
+        ("postgresql://me:secret@a:1,b:2/mine", "postgresql://a:1,b:2/mine"),
+        ("service=mine password=secret", "service mine"),
+        ("postgresql+psycopg2://me:secret@db/mine", "where PLATFORM_POSTGRES_DSN says"),
+        ("postgresql://me:se%zzcret@db/mine", "where PLATFORM_POSTGRES_DSN says"),
+    ],
+)
+def test_where_a_postgres_is_shows_no_password(plan: Plan, dsn: str, expected: str) -> None:
+    environment = {**plan.environment, "PLATFORM_POSTGRES_DSN": dsn}
+
+    assert stack.urls(environment)["Postgres"] == expected
+
+
 def test_orphans_of_a_killed_supervisor_are_swept_before_the_next_start(plan: Plan) -> None:
     parts = [postgres_part(plan)]
     stack.up(plan, parts)
@@ -169,16 +187,19 @@ def test_two_ups_at_once_make_one_stack(plan: Plan) -> None:
     assert len(servers) == 1
 
 
-def test_moved_ports_find_the_data_of_the_old_ones(plan: Plan) -> None:
+def test_moved_ports_are_said_and_find_the_data_of_the_old_ones(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan), s3_part(plan)])
     bucket = plan.environment["PLATFORM_BUCKET"]
     s3.client(plan.environment).put_object(Bucket=bucket, Key="kept", Body=b"kept")
     execute(plan, "CREATE TABLE moved AS SELECT 7 AS number")
+    stack.down(plan.home)
+    lines: list[str] = []
 
     moved = plan_at(plan.home.root)
     assert moved.ports != plan.ports
-    assert stack.up(moved, [postgres_part(moved), s3_part(moved)]).started
+    assert stack.up(moved, [postgres_part(moved), s3_part(moved)], say=lines.append).started
 
+    assert f"from port {plan.ports.ui} to {moved.ports.ui}" in lines[0]
     client = s3.client(moved.environment)
     assert client.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept"
     client.put_object(Bucket=bucket, Key="new", Body=b"new")
