@@ -37,7 +37,7 @@ status: .venv/.installed  ## What runs, and where
 	@$(RUN) embedded status
 
 load-listings: .venv/.installed  ## CSV=… DATE=YYYY-MM-DD: an Inside Airbnb file into the table
-	@$(RUN) embedded load-listings "$(CSV)" "$(DATE)"
+	@$(RUN) embedded load-listings "$(CSV)" "$(DATE)" $(if $(filter 1,$(ALLOW_ROUNDED_IDS)),--allow-rounded-ids)
 
 image: .venv/.installed  ## Build the number cruncher's image
 	@$(RUN) numbercruncher.image

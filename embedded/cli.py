@@ -34,8 +34,7 @@ def up() -> None:
     with _failing_in_one_sentence():
         plan = make_plan()
         running = _start(plan)
-        for title, url in running.urls.items():
-            _console.print(f"  {title:<13} {url}")
+        _print_urls(running.urls)
         _console.print(f"For clients in a shell:  set -a; . {plan.home.env_file}; set +a")
 
 
@@ -51,9 +50,10 @@ def down() -> None:
 
 @app.command()
 def status() -> None:
-    """What runs, and what it holds of memory."""
+    """What runs and where, and what it holds of memory."""
     with _failing_in_one_sentence():
-        programs = stack.status(home_from())
+        home = home_from()
+        programs = stack.status(home)
         if not programs:
             _console.print("Nothing runs. `make up` starts everything.")
             return
@@ -63,6 +63,9 @@ def status() -> None:
             columns = [str(state.pid), since, f"{held / 1e6:.0f}"] if state.pid else ["", "", ""]
             table.add_row(name, state.word.lower(), *columns)
         _console.print(table)
+        # There is none yet while the very first `up` is at work.
+        if home.env_file.exists():
+            _print_urls(stack.urls(read_env_file(home)))
 
 
 @app.command()
@@ -79,16 +82,32 @@ def demo() -> None:
 
 @app.command()
 def load_listings(
-    csv: Annotated[Path, typer.Argument(help="An Inside Airbnb file, summary format")],
+    csv: Annotated[Path, typer.Argument(help="An Inside Airbnb file, summary or detailed")],
     date: Annotated[str, typer.Argument(help="The day it was downloaded, YYYY-MM-DD")],
+    *,
+    allow_rounded_ids: Annotated[
+        bool, typer.Option("--allow-rounded-ids", help="Take ids that lost digits all the same")
+    ] = False,
 ) -> None:
     """Put an Inside Airbnb file into the table of listings."""
     with _failing_in_one_sentence():
         from embedded import load_listings as loading
 
         environment = read_env_file(home_from())
-        rows = loading.load(environment["PLATFORM_POSTGRES_DSN"], csv, date)
+        rows = loading.load(
+            environment["PLATFORM_POSTGRES_DSN"],
+            csv,
+            date,
+            first=environment["PLATFORM_FIRST_PARTITION"],
+            allow_rounded_ids=allow_rounded_ids,
+            say=_console.print,
+        )
         _console.print(f"The table `listings` has {rows:,} rows for {date} now.")
+
+
+def _print_urls(urls: dict[str, str]) -> None:
+    for title, url in urls.items():
+        _console.print(f"  {title:<13} {url}", soft_wrap=True)
 
 
 def _start(plan: stack.Plan) -> stack.Running:

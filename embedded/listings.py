@@ -6,6 +6,7 @@ share. Does not: reading it, which is the platform's.
 
 import datetime as dt
 import io
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import psycopg2
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from psycopg2 import sql
-from psycopg2.extensions import connection
+from psycopg2.extensions import connection, parse_dsn
 
 from embedded.errors import StackError
 
@@ -43,6 +44,10 @@ SCHEMA = pa.schema(
     ]
 )
 
+# Classes of SQLSTATE: data exceptions and integrity constraint violations.
+_ABOUT_DATA = {"22", "23"}
+_COPY_COLUMN = re.compile(r"^COPY \w+, line [0-9]+, column (\w+)")
+
 
 class ListingsError(StackError):
     """Listings cannot be put into the table; the message names what, where, and what to do."""
@@ -62,6 +67,14 @@ def writing(dsn: str) -> Iterator[connection]:
         DatabaseError: Postgres does not answer or refuses. The message holds no password.
     """
     try:
+        parse_dsn(dsn)
+    except psycopg2.ProgrammingError:
+        # libpq's own words quote it.
+        raise DatabaseError(
+            "PLATFORM_POSTGRES_DSN is nothing that libpq connects to: write it as "
+            "postgresql://user:password@host:port/database, with %25 for a % in the password."
+        ) from None
+    try:
         with closing(psycopg2.connect(dsn)) as opened, opened:
             with opened.cursor() as cursor:
                 # Two who begin at once would both find no table.
@@ -76,7 +89,7 @@ def writing(dsn: str) -> Iterator[connection]:
         ) from error
     except psycopg2.Error as error:
         raise DatabaseError(
-            f"Postgres does not take the listings: {_first_line(error)}. "
+            f"Postgres does not take the listings: {_without_values(error)}. "
             "The table must be as embedded/listings_table.sql says; nothing was changed."
         ) from error
 
@@ -117,6 +130,19 @@ def to_day(date: str | dt.date) -> dt.date:
         return dt.datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
     except ValueError as error:
         raise ListingsError(f"{date!r} is no date: write it as YYYY-MM-DD.") from error
+
+
+def _without_values(error: psycopg2.Error) -> str:
+    """What Postgres says; of data that it does not take, only where and by which of its rules.
+
+    Its own words about those quote the row.
+    """
+    if (error.pgcode or "")[:2] not in _ABOUT_DATA:
+        return _first_line(error)
+    place = error.diag.column_name or error.diag.constraint_name
+    if not place and (line := _COPY_COLUMN.search(error.diag.context or "")):
+        place = line[1]
+    return f"{type(error).__name__}, SQLSTATE {error.pgcode}" + (f", at {place}" if place else "")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,5 +1,5 @@
 -- The source table of the listings pipeline: a row for each listing and day of download.
--- Columns are those of Inside Airbnb's summary files, of all their versions since 2018; a column
+-- Columns are those of Inside Airbnb's summary files, of all their versions since 2015; a column
 -- that a file does not have is NULL for that day.
 CREATE TABLE IF NOT EXISTS listings (
     id bigint NOT NULL,

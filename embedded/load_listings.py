@@ -1,18 +1,28 @@
-"""Real Inside Airbnb files, in the summary format of any year, into the table `listings`.
+"""Real Inside Airbnb files, of either format and any year, into the table `listings`.
 
 Lives here: putting a file's rows in the place of a day's. Does not: understanding the file
 (`listings_file`), and the table (`listings`).
 """
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 
 from psycopg2 import sql
 
 from embedded import listings, listings_file
+from embedded.plan import FIRST_PARTITION
 
 
-def load(dsn: str, csv_path: str | Path, date: str | dt.date) -> int:
+def load(
+    dsn: str,
+    csv_path: str | Path,
+    date: str | dt.date,
+    *,
+    first: str | dt.date = FIRST_PARTITION,
+    allow_rounded_ids: bool = False,
+    say: Callable[[str], None] = lambda _line: None,
+) -> int:
     """Puts a file's rows into the table in the place of those that the date has.
 
     All or nothing, in one transaction: loading the same file again changes nothing, and a file
@@ -20,20 +30,45 @@ def load(dsn: str, csv_path: str | Path, date: str | dt.date) -> int:
 
     Args:
         dsn: Of Postgres; the table is made if there is none.
-        csv_path: The file, as published or as a spreadsheet saved it; `.gz` too.
+        csv_path: The file, as published or as a spreadsheet saved it; gzip or not.
         date: The day it was downloaded, YYYY-MM-DD.
+        first: The first day that the platform can materialise.
+        allow_rounded_ids: Whether ids that look rounded are taken all the same.
+        say: Gets a line, for people, about what they may not expect.
 
     Returns:
         How many rows the date has now.
 
     Raises:
-        embedded.listings.ListingsError: The file or the date is not understood, or Postgres
-            refuses; the message names file, row and column, and says what to do.
+        embedded.listings.ListingsError: The file or the date is not understood or cannot be
+            materialised, or Postgres refuses; the message names file, row and column, and says
+            what to do.
     """
     day = listings.to_day(date)
-    rows = listings_file.read(Path(csv_path), day)
+    today = dt.datetime.now(dt.UTC).date()
+    _require_partition(day, listings.to_day(first), today)
+    rows = listings_file.read(Path(csv_path), day, say, allow_rounded_ids=allow_rounded_ids)
     with listings.writing(dsn) as opened:
         with opened.cursor() as cursor:
             cursor.execute(sql.SQL("DELETE FROM listings WHERE download_date = %s"), (day,))
         listings.copy(opened, rows)
+    if day == today:
+        say(
+            f"{day} is not over yet in UTC: it can be materialised from {day + dt.timedelta(1)} "
+            "on; until then its rows may be loaded again."
+        )
     return rows.num_rows
+
+
+def _require_partition(day: dt.date, first: dt.date, today: dt.date) -> None:
+    if first <= day <= today:
+        return
+    why = (
+        "lies in the future"
+        if day > today
+        else "is before the first partition (PLATFORM_FIRST_PARTITION moves it)"
+    )
+    raise listings.ListingsError(
+        f"{day} {why}, so it could not be materialised: DATE is the day on which the file was "
+        f"downloaded, from {first} to {today} (today in UTC)."
+    )

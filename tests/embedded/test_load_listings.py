@@ -1,4 +1,4 @@
-"""Real Inside Airbnb files into the table, value by value, and the ones that must be refused."""
+"""Real Inside Airbnb files, and those of other years and kinds, into the table, value by value."""
 
 import csv
 import datetime as dt
@@ -12,27 +12,22 @@ from typing import Any
 import psycopg2
 import pytest
 
-from embedded.listings import DatabaseError, ListingsError
 from embedded.load_listings import load
+from tests.embedded.listings_rig import (
+    FLOATS,
+    HEADER_2018,
+    TABLE,
+    TEXT,
+    column,
+    write,
+    write_detailed,
+)
 
 FILES = [
     ("amsterdam_2018-10-05_listings.csv", "2018-10-05", 19_930),
     ("amsterdam_2024-12-07_listings.csv", "2024-12-07", 10_032),
     ("albany_2025-01-04_listings.csv", "2025-01-04", 429),
 ]
-TABLE = (
-    "id", "name", "host_id", "host_profile_id", "host_name", "neighbourhood_group",
-    "neighbourhood", "latitude", "longitude", "room_type", "price", "minimum_nights",
-    "number_of_reviews", "last_review", "reviews_per_month", "calculated_host_listings_count",
-    "availability_365", "number_of_reviews_ltm", "license",
-)  # fmt: skip
-TEXT = {
-    "name", "host_profile_id", "host_name", "neighbourhood_group", "neighbourhood", "room_type",
-    "license",
-}  # fmt: skip
-FLOATS = {"latitude", "longitude", "price", "reviews_per_month"}
-LATER = ("host_profile_id", "number_of_reviews_ltm", "license")
-HEADER_2018 = [name for name in TABLE if name not in LATER]
 
 
 def reference_records(text: str) -> list[list[tuple[str, bool]]]:
@@ -145,23 +140,6 @@ def test_a_copy_that_a_spreadsheet_mangled_has_the_same_values(
     assert stored(database, name[-10:]) == reference_rows(original.read_bytes().decode())
 
 
-def write(path: Path, *records: dict[str, str], header: list[str] = HEADER_2018) -> Path:
-    """A file with these values; what is not said is plain. Values stand as they are, unquoted."""
-    plain = dict.fromkeys(TABLE, "1") | {"name": "Flat", "last_review": "", "price": "10"}
-    lines = [",".join(header)]
-    for number, record in enumerate(records, start=1):
-        values = plain | {"id": str(number)} | record
-        lines.append(",".join(values.get(name, "") for name in header))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
-    return path
-
-
-def column(dsn: str, name: str) -> list[object]:
-    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute(f"SELECT {name} FROM listings ORDER BY id")
-        return [row[0] for row in cursor.fetchall()]
-
-
 def test_a_file_of_late_2025_brings_the_hosts_profile(database: str, tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.csv",
@@ -171,6 +149,72 @@ def test_a_file_of_late_2025_brings_the_hosts_profile(database: str, tmp_path: P
     assert load(database, path, "2025-12-01") == 1
     assert column(database, "host_profile_id") == ["1460000000000000001"]
     assert column(database, "number_of_reviews_ltm") == [5]
+
+
+def test_a_file_of_2015_has_no_neighbourhood_groups(database: str, tmp_path: Path) -> None:
+    header = [name for name in HEADER_2018 if name != "neighbourhood_group"]
+    path = write(tmp_path / "a.csv", {"neighbourhood": "North"}, header=header)
+    assert load(database, path, "2015-04-06") == 1
+    assert column(database, "neighbourhood") == ["North"]
+    assert column(database, "neighbourhood_group") == [None]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_detailed_file_is_read_by_its_own_columns(
+    database: str, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    plain = write_detailed(tmp_path / "plain.csv", {"name": "A, b", "host_name": "Nan"}, {})
+    # Also when its name doesn't say that it is packed.
+    path = tmp_path / "listings.csv"
+    path.write_bytes(pack(plain.read_bytes().replace(b"A, b", b'"A, b"')))
+    assert load(database, path, "2024-02-01") == 2
+    assert column(database, "neighbourhood") == ["North", "North"]
+    assert column(database, "neighbourhood_group") == ["Upper", "Upper"]
+    assert column(database, "price") == [1100.0, 1100.0]
+    assert column(database, "name") == ["A, b", "Flat"]
+    assert column(database, "host_name") == ["Nan", "1"]
+    assert column(database, "last_review") == [dt.date(2024, 1, 15)] * 2
+
+
+@pytest.mark.parametrize("missing", ["neighbourhood_group_cleansed", "host_about"])
+def test_a_detailed_file_may_lack_what_not_all_have(
+    database: str, tmp_path: Path, missing: str
+) -> None:
+    assert load(database, write_detailed(tmp_path / "a.csv", {}, without=missing), "2024-02-01")
+
+
+@pytest.mark.parametrize(
+    "areas",
+    [
+        ['"Dupont Circle, Kalorama"', '"Capitol Hill, Lincoln Park"', '"Shaw, Logan Circle"'],
+        ["Centre", '"Town, Country"', "North"],
+        ["", "", ""],
+    ],
+    ids=["commas of their own", "an odd one", "none"],
+)
+def test_neighbourhoods_of_a_summary_file_with_a_spreadsheets_prices_are_taken(
+    database: str, tmp_path: Path, areas: list[str]
+) -> None:
+    records = [{"neighbourhood": area, "price": "$69.00"} for area in areas]
+    assert load(database, write(tmp_path / "a.csv", *records), "2024-02-01") == len(areas)
+
+
+@pytest.mark.parametrize("name", ["", '""', "Unnamed: 0"], ids=["pandas", "R", "read again"])
+def test_a_first_column_that_numbers_the_rows_is_left_out(
+    database: str, tmp_path: Path, name: str
+) -> None:
+    records = [{name: "0", "price": "7"}, {name: "1", "price": "8"}]
+    path = write(tmp_path / "a.csv", *records, header=[name, *HEADER_2018])
+    lines: list[str] = []
+    assert load(database, path, "2024-02-01", say=lines.append) == 2
+    assert column(database, "price") == [7.0, 8.0]
+    assert "first column" in lines[0]
+
+
+def test_a_row_without_neighbourhood_is_taken(database: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", {"neighbourhood": ""}, {"neighbourhood": "North"})
+    load(database, path, "2024-02-01")
+    assert column(database, "neighbourhood") == [None, "North"]
 
 
 def test_a_compressed_file_and_columns_in_another_order_are_taken(
@@ -218,92 +262,3 @@ def test_dates_that_could_be_either_are_told_apart_by_the_day_of_the_download(
     path = write(tmp_path / "a.csv", {"last_review": "2/11/2025"}, {"last_review": "5/5/2024"})
     load(database, path, "2025-03-01")
     assert column(database, "last_review") == [dt.date(2025, 2, 11), dt.date(2024, 5, 5)]
-
-
-REFUSED = {
-    "both orders": (
-        [{"last_review": "13/1/2024"}, {"last_review": "1/13/2024"}],
-        "contradicts itself: row 2 (13/1/2024) has the day first, row 3 (1/13/2024) the month",
-    ),
-    "either order": ([{"last_review": "1/2/2024"}], "nothing tells whether the day or the month"),
-    "no date": ([{}, {"last_review": "last week"}], "row 3, column last_review: 'last week'"),
-    "no day": ([{"last_review": "2024-02-30"}], "row 2, column last_review: '2024-02-30'"),
-    "a year of two digits": ([{"last_review": "1/13/24"}], "row 2, column last_review"),
-    "a rounded id": ([{}, {"id": "6.13E+17"}], "row 3, column id: '6.13E+17'"),
-    "no id": ([{"id": ""}], "row 2, column id: it is empty"),
-    "an id of 65 bits": ([{"id": "9223372036854775808"}], "row 2, column id"),
-    "a number of 33 bits": ([{"minimum_nights": "2147483648"}], "row 2, column minimum_nights"),
-    "half a night": ([{"minimum_nights": "1.5"}], "row 2, column minimum_nights: '1.5'"),
-    "an id twice": ([{}, {}, {"id": "1"}], "rows 2 and 4 are both listing 1"),
-    "another currency": ([{"price": "EUR 5"}], "row 2, column price: 'EUR 5'"),
-    "a negative price": ([{"price": "-5"}], "row 2, column price: '-5'"),
-    "a comma for a point": ([{"price": '"1,5"'}], "row 2, column price: '1,5'"),
-    "a place that is none": ([{"latitude": "nan"}], "row 2, column latitude: 'nan'"),
-    "a zero byte": ([{"name": "a\0b"}], "row 2, column name"),
-    "no rows": ([], "has a header and no rows"),
-}
-
-
-@pytest.mark.parametrize(("records", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_refused_file_is_named_with_row_and_column_and_changes_nothing(
-    database: str, tmp_path: Path, records: list[dict[str, str]], message: str
-) -> None:
-    load(database, write(tmp_path / "good.csv", {"name": "before"}), "2025-12-01")
-    bad = write(tmp_path / "bad.csv", *records)
-    with pytest.raises(ListingsError) as caught:
-        load(database, bad, "2025-12-01")
-    assert message in str(caught.value)
-    assert str(bad) in str(caught.value)
-    assert column(database, "name") == ["before"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is not the CSV that it should be"),
-        (b"%PDF-1.4 \xff\xfe\n", "is not text in UTF-8"),
-        (",".join(HEADER_2018[1:]).encode() + b"\n", "lacks id"),
-        (",".join([*HEADER_2018, "amenities"]).encode() + b"\n", "unknown column amenities"),
-        (",".join([*HEADER_2018, "price"]).encode() + b"\n", "column price more than once"),
-        (";".join(HEADER_2018).encode() + b"\n", "comma-separated"),
-        (",".join(HEADER_2018).encode() + b"\n1,2\n", "Expected 16 columns, got 2"),
-        (",".join(HEADER_2018).encode() + b"\n1,\xff" + b",1" * 14 + b"\n", "UTF8"),
-    ],
-    ids=[
-        "empty", "no CSV", "a column missing", "a column too many", "a column twice", "semicolons",
-        "a short row", "Latin-1",
-    ],
-)  # fmt: skip
-def test_what_is_no_summary_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "bad.csv"
-    path.write_bytes(content)
-    with pytest.raises(ListingsError) as caught:
-        load("postgresql://never-asked", path, "2025-12-01")
-    assert message in str(caught.value)
-    assert str(path) in str(caught.value)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ListingsError, match=r"gone\.csv is not there"):
-        load("postgresql://never-asked", tmp_path / "gone.csv", "2025-12-01")
-
-
-@pytest.mark.parametrize("date", ["2025-02-30", "yesterday", "01/02/2025", ""])
-def test_a_date_that_is_none_is_refused(tmp_path: Path, date: str) -> None:
-    with pytest.raises(ListingsError, match="YYYY-MM-DD"):
-        load("postgresql://never-asked", write(tmp_path / "a.csv", {}), date)
-
-
-def test_a_database_that_is_down_is_said_so_without_its_password(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match="does not answer") as caught:
-        load("postgresql://me:secret@127.0.0.1:1/db", write(tmp_path / "a.csv", {}), "2025-12-01")
-    assert "secret" not in str(caught.value)
-
-
-def test_a_table_of_another_make_is_said_so_and_left_alone(database: str, tmp_path: Path) -> None:
-    with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as c:
-        c.execute("CREATE TABLE listings (id bigint, download_date date)")
-        c.execute("INSERT INTO listings VALUES (5, '2025-12-01')")
-    with pytest.raises(DatabaseError, match="does not take the listings"):
-        load(database, write(tmp_path / "a.csv", {}), "2025-12-01")
-    assert column(database, "id") == [5]

@@ -121,6 +121,43 @@ def test_status_shows_every_program(running: Stack) -> None:
     assert shown.count("running") == 7
 
 
+def test_status_and_the_env_file_say_where_everything_is(running: Stack) -> None:
+    shown = running.run("status").stdout
+
+    at = running.plan.ports
+    for port in (at.ui, at.api, at.s3, at.sagemaker):
+        assert f" http://127.0.0.1:{port}\n" in shown
+    assert f" postgresql://127.0.0.1:{at.postgres}/platform\n" in shown
+    assert running.plan.credentials.postgres_password not in shown
+    printed = running.shell("echo $PLATFORM_UI_URL $PLATFORM_PAGE_URL").split()
+    assert printed == [f"http://127.0.0.1:{at.ui}", f"http://127.0.0.1:{at.api}"]
+
+
+def test_a_new_shell_that_names_no_ports_finds_the_stack_where_it_is(running: Stack) -> None:
+    before = pids(running)
+    environ = {name: running.environ[name] for name in running.environ if "PORT_BASE" not in name}
+
+    done = Stack(running.plan, environ).run("up")
+
+    assert done.returncode == 0, done.stderr
+    assert "running already" in done.stdout
+    assert ui_url(running.plan) in done.stdout
+    assert pids(running) == before
+
+
+def test_a_running_stack_is_not_moved_to_other_ports(running: Stack) -> None:
+    before = pids(running)
+    moving = Stack(running.plan, running.environ | {"PLATFORM_PORT_BASE": "40000"})
+
+    done = moving.run("up")
+
+    assert done.returncode == 1
+    assert f"from port {running.plan.ports.ui} to 40000" in done.stderr
+    assert "`make down` first" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert pids(running) == before
+
+
 def test_the_env_file_makes_plain_clients_work(running: Stack, tmp_path: Path) -> None:
     bucket = running.plan.environment["PLATFORM_BUCKET"]
     (tmp_path / "file").write_text("from a shell")
