@@ -107,7 +107,11 @@ def _columns(path: Path, header: list[str]) -> dict[str, str]:
             "(visualisations/listings.csv) or a detailed one (data/listings.csv.gz), as published."
         )
     present = {name: column for name, column in source.items() if column in header}
-    twice = [column for column in {*present.values(), header[0]} if header.count(column) > 1]
+    twice = [
+        column
+        for column in dict.fromkeys([*present.values(), header[0]])
+        if header.count(column) > 1
+    ]
     if twice:
         raise ListingsFileError(
             f"{path} has the column {_listed(twice)} more than once. {AS_PUBLISHED}"
@@ -223,7 +227,7 @@ def _kind(text: str) -> str:
         "text with a zero byte": re.compile(r"[^\0]*\0.*", re.DOTALL),
     }
     matching = (kind for kind, pattern in kinds.items() if pattern.fullmatch(text))
-    return next(matching, f"text of {len(text)} letters")
+    return next(matching, f"text of {len(text)} characters")
 
 
 def _text(text: str) -> str:
