@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -57,6 +58,30 @@ def blobs(count: int = 600, seed: int = 1) -> tuple[NDArray[np.float32], NDArray
 def as_recordio(points: NDArray[np.float32], labels: NDArray[np.float32] | None = None) -> bytes:
     """RecordIO-protobuf bytes."""
     return b"".join(recordio.encode(points, labels))
+
+
+def as_sparse_recordio(points: NDArray[np.float32]) -> bytes:
+    """RecordIO-protobuf bytes of sparse records, as AWS's SDK writes those of a SciPy matrix."""
+    records: list[bytes] = []
+    for row in points:
+        (keys,) = np.nonzero(row)
+        values, packed = row[keys].astype("<f4").tobytes(), b"".join(map(varint, keys.tolist()))
+        filled = nested(1, values) + nested(2, packed) if keys.size else b""
+        tensor = filled + nested(3, varint(len(row)))
+        record = nested(1, nested(1, b"values") + nested(2, nested(2, tensor)))
+        head = struct.pack("<II", recordio.MAGIC, len(record))
+        records.append(head + record + bytes(-len(record) % 4))
+    return b"".join(records)
+
+
+def nested(number: int, content: bytes) -> bytes:
+    """A protobuf field of bytes."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
 
 
 def as_csv(points: NDArray[np.float32]) -> bytes:
