@@ -202,7 +202,8 @@ class JobRun:
                 break
             time.sleep(_POLL_SECONDS)
         for reader in readers:
-            reader.join(2.0)
+            # The last lines have the metrics, however long a busy machine takes to bring them.
+            reader.join(60.0)
         for process in processes:
             if process.returncode:
                 raise JobFailure(self._reason(process.returncode))

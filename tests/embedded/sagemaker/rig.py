@@ -31,6 +31,8 @@ ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 CHECKOUT = Path(__file__).resolve().parents[3]
 SIDE, CLUSTERS = 16, 5
+# What is waited for comes in a moment, and on a busy machine some time later.
+PATIENCE_SECONDS = 120
 URLS = (
     "AWS_ENDPOINT_URL_SAGEMAKER",
     "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
@@ -162,10 +164,10 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             try:
-                if httpx.get(f"{self.url}/healthz", timeout=1).status_code == 200:
+                if httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200:
                     return
             except httpx.HTTPError:
                 time.sleep(0.05)
@@ -184,7 +186,7 @@ class Server:
         """Ends the process politely."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(PATIENCE_SECONDS)
 
     def client(self, service: str, **changes: Any) -> Any:
         """A boto3 client of `sagemaker`, `sagemaker-runtime`, `logs` or `s3`."""
@@ -224,13 +226,13 @@ class Server:
     def finished(self, name: str) -> dict[str, Any]:
         """Waits for a training job, as boto3's own waiter does, and describes it."""
         self.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
-            TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600}
+            TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
         )
         return self.sagemaker.describe_training_job(TrainingJobName=name)
 
-    def until(self, name: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
+    def until(self, name: str, *statuses: str) -> dict[str, Any]:
         """Waits until a training job has a status or secondary status."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             found = self.sagemaker.describe_training_job(TrainingJobName=name)
             if found["TrainingJobStatus"] in statuses or found["SecondaryStatus"] in statuses:
@@ -241,7 +243,7 @@ class Server:
     def in_service(self, name: str) -> dict[str, Any]:
         """Waits for an endpoint, as boto3's own waiter does, and describes it."""
         self.sagemaker.get_waiter("endpoint_in_service").wait(
-            EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600}
+            EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
         )
         return self.sagemaker.describe_endpoint(EndpointName=name)
 
@@ -313,7 +315,7 @@ def refusal(call: Callable[[], object]) -> Any:
     return caught.value.response
 
 
-def gone(processes: list[psutil.Process], seconds: float = 10) -> bool:
-    """Whether all of these processes end within some time."""
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of these processes end."""
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
     return not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]

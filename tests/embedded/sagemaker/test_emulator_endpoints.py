@@ -19,6 +19,7 @@ from embedded.sagemaker.fleet import ServingChild
 from formats import ndarray_file, recordio
 from tests.embedded.sagemaker.rig import (
     IMAGE,
+    PATIENCE_SECONDS,
     ROLE,
     SIDE,
     Server,
@@ -395,7 +396,7 @@ def test_an_endpoint_that_cannot_begin_is_failed_and_can_only_be_deleted(
         )
     server.sagemaker.delete_endpoint(EndpointName=name)
     server.sagemaker.get_waiter("endpoint_deleted").wait(
-        EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 100}
+        EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
     )
 
 
@@ -474,9 +475,11 @@ def test_a_caller_who_is_cut_off_leaves_the_next_one_its_own_answer(tmp_path: Pa
         return (await child.invoke(row, "text/csv", "text/csv")).body
 
     async def talk() -> list[bytes]:
+        before = set(psutil.Process().children())
         hasty = asyncio.create_task(ask(b"1,0"))
-        # Its process is there by then, and has yet to import what it needs.
-        await asyncio.sleep(0.1)
+        # Once its process is there, it has yet to import what it needs.
+        while not set(psutil.Process().children()) - before:
+            await asyncio.sleep(0.01)
         hasty.cancel()
         await asyncio.wait([hasty])
         try:
