@@ -1,7 +1,8 @@
-"""RecordIO-protobuf, the form in which SageMaker's own algorithms take dense matrices.
+"""RecordIO-protobuf, the form in which SageMaker's own algorithms take matrices.
 
-Lives here: float32 matrices with optional labels to bytes and back. Does not: sparse tensors,
-transport, and the JSON or CSV forms of an endpoint.
+Lives here: float32 matrices with optional labels to bytes, and bytes of dense or sparse records
+back to matrices. Does not: writing sparse records, transport, and the JSON or CSV forms of an
+endpoint.
 
 Frame: `u32 magic | u32 length | payload | zeros to a multiple of 4`, little-endian; the payload is
 the protobuf message `Record` (features = 1, label = 2, both maps of string to Value). All records
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from formats import recordio_message as message
 from formats.recordio_message import Frame, RecordIOError, Tensor
 
-__all__ = ["MAGIC", "RecordIOError", "decode", "encode"]
+__all__ = ["MAGIC", "RecordIOError", "decode", "encode", "scattered"]
 
 MAGIC = 0xCED7230A
 _HEADER = struct.Struct("<II")
@@ -59,11 +60,17 @@ def encode(
 
 def decode(
     data: bytes | bytearray | memoryview,
+    width: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Reads RecordIO whose records all hold one dense vector and, all or none, one label.
+    """Reads RecordIO whose records all hold one vector and, all or none, one label.
 
-    Tensors may be float32, float64 or int32; records may differ in framing. Where neighbours share
-    their framing they are read as one strided view.
+    Tensors may be float32, float64 or int32, vectors dense or sparse; records may differ in
+    framing. Where dense neighbours share their framing they are read as one strided view.
+
+    Args:
+        data: Whole records.
+        width: How many features each must have; by default as many as the first has. It bounds
+            the memory that sparse records take, whatever shape they claim.
 
     Returns:
         The features, (N, D) float32, and the labels, (N,) float32, or None without labels. Where
@@ -71,8 +78,9 @@ def decode(
         float32 cannot hold.
 
     Raises:
-        RecordIOError: The bytes end early, are no RecordIO, hold no record, or hold sparse,
-            uneven or partly labelled records. The message names the byte where it went wrong.
+        RecordIOError: The bytes end early, are no RecordIO, hold no record, hold uneven or partly
+            labelled records, or sparse ones without a shape or with keys that are twice there or
+            beyond it. The message names the byte where it went wrong.
     """
     buffer = np.frombuffer(data, np.uint8)
     if not buffer.size:
@@ -82,7 +90,7 @@ def decode(
     position = 0
     while position < buffer.size:
         frame = _frame(buffer, position)
-        _check_even(frame, features, labels)
+        _check_even(frame, features, labels, width)
         count = _run_length(buffer, frame)
         rows = buffer[position : position + count * frame.size].reshape(count, frame.size)
         features.append(_column(rows, frame, frame.features))
@@ -90,6 +98,31 @@ def decode(
             labels.append(_column(rows, frame, frame.label)[:, 0])
         position += count * frame.size
     return _joined(features), _joined(labels) if labels else None
+
+
+def scattered(
+    keys: NDArray[np.uint64], values: NDArray[np.float32], width: int
+) -> NDArray[np.float32]:
+    """The vector of `width` float32 that has each value at its key, in any order, and else zeros.
+
+    Raises:
+        RecordIOError: There are more or fewer keys than values, a key is not below `width` or is
+            there twice, or so wide a vector does not fit into memory.
+    """
+    if keys.size != values.size:
+        raise RecordIOError(f"{keys.size} keys are given for {values.size} values")
+    ordered = np.sort(keys)
+    if keys.size and ordered[-1] >= width:
+        raise RecordIOError(f"the key {ordered[-1]} is beyond the shape of {width} values")
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if twice.size:
+        raise RecordIOError(f"the key {twice[0]} is given twice")
+    try:
+        vector = np.zeros(width, np.float32)
+    except (MemoryError, ValueError) as error:
+        raise RecordIOError(f"a shape of {width} values does not fit into memory") from error
+    vector[keys] = values
+    return vector
 
 
 def _check_matrix(features: NDArray[np.float32]) -> None:
@@ -223,8 +256,15 @@ def _frame(buffer: NDArray[np.uint8], position: int) -> Frame:
 
 
 def _check_even(
-    frame: Frame, features: list[NDArray[np.float32]], labels: list[NDArray[np.float32]]
+    frame: Frame,
+    features: list[NDArray[np.float32]],
+    labels: list[NDArray[np.float32]],
+    width: int | None,
 ) -> None:
+    if width is not None and frame.features.count != width:
+        raise RecordIOError(
+            f"the record at byte {frame.position} has {frame.features.count} features, not {width}"
+        )
     if not features:
         return
     width = features[0].shape[1]
@@ -270,9 +310,19 @@ def _run_length(buffer: NDArray[np.uint8], frame: Frame) -> int:
 
 def _column(rows: NDArray[np.uint8], frame: Frame, tensor: Tensor) -> NDArray[np.float32]:
     if tensor.values is not None:
-        return _as_float32(tensor.values.reshape(1, -1), frame)
+        values = _as_float32(tensor.values.reshape(1, -1), frame)
+        return values if tensor.keys is None else _row(tensor.keys, values[0], frame)
     dtype = np.dtype(np.uint8) if tensor.kind == "i4" else np.dtype(f"<{tensor.kind}")
     return _as_float32(_field(rows, tensor.start - frame.position, dtype, tensor.count), frame)
+
+
+def _row(
+    keys: NDArray[np.uint64], values: NDArray[np.float32], frame: Frame
+) -> NDArray[np.float32]:
+    try:
+        return scattered(keys, values, frame.features.count)[None]
+    except RecordIOError as error:
+        raise RecordIOError(f"the record at byte {frame.position}: {error}") from None
 
 
 def _as_float32(values: NDArray[np.generic], frame: Frame) -> NDArray[np.float32]:

@@ -3,7 +3,8 @@
 Lives here: the wire format of one message. Does not: framing and the fast path over many records
 (`formats.recordio`). Field numbers are those of Amazon's `record.proto`: Record features = 1,
 label = 2; Value float32 = 2, float64 = 3, int32 = 7, bytes = 9; Tensor values = 1, keys = 2,
-shape = 3.
+shape = 3. Keys make a tensor sparse: each says where its value lies in the flattened shape, which
+such a tensor must have.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _TENSOR_KINDS: dict[int, Kind] = {2: "f4", 3: "f8", 7: "i4"}
 _FEATURES, _LABEL = 1, 2
 _NAME = b"values"
+_NO_KEYS = np.empty(0, np.uint64)
 
 
 class RecordIOError(ValueError):
@@ -31,13 +33,19 @@ class RecordIOError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """One tensor: where its values lie, or, where they do not lie in one piece, the values."""
+    """One tensor: where its values lie, or, where they do not lie in one piece, the values.
+
+    Attributes:
+        count: Its size; of a sparse tensor that of its shape.
+        keys: Where the values of a sparse tensor belong, as they came; None if it is dense.
+    """
 
     kind: Kind
     count: int
     start: int
     end: int
     values: NDArray[np.generic] | None
+    keys: NDArray[np.uint64] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +102,8 @@ def parse(buffer: NDArray[np.uint8], position: int, start: int, end: int, stop: 
     if _FEATURES not in found:
         raise RecordIOError(f"the record at byte {position} has no features")
     label = found.get(_LABEL)
+    if label is not None and label.keys is not None:
+        raise RecordIOError(f"the record at byte {position} has a sparse label; give a dense one")
     if label is not None and label.count != 1:
         raise RecordIOError(f"the record at byte {position} has {label.count} labels, not one")
     if found[_FEATURES].count == 0:
@@ -175,26 +185,34 @@ def _map_entry(buffer: NDArray[np.uint8], entry: _Field) -> Tensor:
 
 def _tensor(buffer: NDArray[np.uint8], tensor: _Field, kind: Kind) -> Tensor:
     pieces: list[_Field] = []
+    keys: list[NDArray[np.uint64]] = []
     shape: list[int] = []
     for field in _fields(buffer, tensor.start, tensor.end):
         if field.number == 1:
             pieces.append(field)
         elif field.number == 2:
-            raise RecordIOError(f"the tensor at byte {tensor.start} is sparse; give dense ones")
+            keys.append(_unsigned(buffer, field))
         elif field.number == 3:
-            shape += _dimensions(buffer, field)
+            shape += [int(size) for size in _unsigned(buffer, field)]
     found = _one_piece(buffer, pieces, kind) or _many_pieces(buffer, pieces, kind)
-    if shape and math.prod(shape) != found.count:
+    size = math.prod(shape)
+    # What a writer of sparse tensors makes of a row of zeros has no keys either, only the shape.
+    if any(part.size for part in keys) or (shape and not found.count):
+        if not shape:
+            raise RecordIOError(f"the tensor at byte {tensor.start} is sparse and has no shape")
+        values = _many_pieces(buffer, pieces, kind).values
+        return Tensor(kind, size, 0, 0, values, np.concatenate([*keys, _NO_KEYS]))
+    if shape and size != found.count:
         raise RecordIOError(
             f"the tensor at byte {tensor.start} has {found.count} values for shape {shape[:8]}"
         )
     return found
 
 
-def _dimensions(buffer: NDArray[np.uint8], field: _Field) -> list[int]:
-    if field.wire == _BYTES:
-        return [int(size) for size in _varints(buffer[field.start : field.end], field.start)]
-    return [_read_varint(buffer, field.start, field.end)[0]]
+def _unsigned(buffer: NDArray[np.uint8], field: _Field) -> NDArray[np.uint64]:
+    if field.wire not in (_BYTES, _VARINT):
+        raise RecordIOError(f"the key or size at byte {field.start} is no varint")
+    return _varints(buffer[field.start : field.end], field.start)
 
 
 def _one_piece(buffer: NDArray[np.uint8], pieces: list[_Field], kind: Kind) -> Tensor | None:

@@ -21,6 +21,7 @@ import psutil
 import psycopg2
 import pytest
 from botocore.loaders import JSONFileLoader, Loader
+from hypothesis import HealthCheck, settings
 from psycopg2 import sql
 
 from embedded import ports, s3, stack
@@ -30,6 +31,11 @@ from embedded.plan import make_plan
 from embedded.programs import services as service_parts
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# How long an example takes, or is looked for, is a matter of the machine.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """Reads a training channel's files as mini-batches of a fixed size, with bounded memory.
 
-RecordIO-protobuf and CSV, plain or gzip. How the files got here is the server's business.
+RecordIO-protobuf, dense or sparse, and CSV, plain or gzip. How the files got here is the server's
+business; what is wrong with one is said of the object that it was in S3.
 """
 
 from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -26,6 +28,13 @@ class ChannelError(ValueError):
     """A channel's data cannot be read, or are not what the hyperparameters say."""
 
 
+class ChannelFile(NamedTuple):
+    """A file on disk, and the `s3://` address of the object that it is a copy of."""
+
+    path: Path
+    uri: str
+
+
 @dataclass(frozen=True)
 class Channel:
     """A channel as the child finds it on disk."""
@@ -33,14 +42,15 @@ class Channel:
     name: str
     content_type: str
     compressed: bool
-    files: tuple[Path, ...]
+    files: tuple[ChannelFile, ...]
 
 
 def batches(channel: Channel, size: int, feature_dim: int) -> Iterator[Points]:
     """Mini-batches of (size, feature_dim) float32 in the order of the files; the last is smaller.
 
     Raises:
-        ChannelError: Another content type, damaged data, another width, or no data at all.
+        ChannelError: Another content type, damaged data, another width, or no data at all. The
+            message names the object.
     """
     kind, parameters = media_type(channel.content_type or RECORDIO)
     if kind not in (RECORDIO, CSV):
@@ -48,56 +58,97 @@ def batches(channel: Channel, size: int, feature_dim: int) -> Iterator[Points]:
             f"Content type {channel.content_type} of channel {channel.name} is not supported; "
             f"supported are {RECORDIO} and {CSV};label_size=0"
         )
-    # Without label_size AWS takes the first column of CSV for the label.
-    skip = int(parameters.get("label_size", "1")) if kind == CSV else 0
-    blocks = _csv_blocks if kind == CSV else _record_blocks
 
     def points() -> Iterator[Points]:
-        for path in channel.files:
+        for file in channel.files:
             try:
-                with _open(path, channel.compressed) as file:
-                    for block in blocks(file):
-                        yield block[:, skip:]
-            except (ValueError, OSError, EOFError) as error:
+                with _open(file.path, channel.compressed) as opened:
+                    if kind == RECORDIO:
+                        blocks = _record_blocks(opened, feature_dim)
+                    else:
+                        # Without label_size AWS takes the first column of CSV for the label.
+                        blocks = _csv_blocks(opened, int(parameters.get("label_size", "1")))
+                    for block in blocks:
+                        _check(block, feature_dim)
+                        yield block
+            except _NotFiniteError as error:
                 raise ChannelError(
-                    f"Unable to read {path.name} of {channel.name}: {error}"
+                    f"Unable to read data channel '{channel.name}'. {error} Caused by: {file.uri}"
+                ) from error
+            except (ValueError, OSError, EOFError, zlib.error) as error:
+                reason = error.strerror or error if isinstance(error, OSError) else error
+                raise ChannelError(
+                    f"Unable to read data channel '{channel.name}'. Requested content-type is "
+                    f"'{channel.content_type or RECORDIO}'. Please verify the data matches the "
+                    f"requested content-type. Caused by: {file.uri}: {reason} "
+                    f"(feature_dim is {feature_dim})"
                 ) from error
 
     empty = True
     for batch in _regroup(points(), size):
-        if batch.shape[1] != feature_dim:
-            raise ChannelError(
-                f"feature_dim is {feature_dim}, but records of channel {channel.name} have "
-                f"{batch.shape[1]} values"
-            )
-        if not np.isfinite(batch).all():
-            raise ChannelError(f"channel {channel.name} holds values that are not finite numbers")
         empty = False
         yield batch
     if empty:
-        raise ChannelError(f"channel {channel.name} holds no records")
+        raise ChannelError(_nothing_in(channel))
+
+
+def _nothing_in(channel: Channel) -> str:
+    if not channel.files:
+        return (
+            f"channel {channel.name} has no object for this instance; S3DataDistributionType "
+            "ShardedByS3Key takes at least as many objects as there are instances"
+        )
+    first, *others = channel.files
+    more = f" and {len(others)} more" if others else ""
+    return f"channel {channel.name} holds no records: {first.uri}{more} without any"
+
+
+class _NotFiniteError(ValueError):
+    """The data hold what is no number; the text is the algorithm's own."""
+
+
+def _check(block: Points, feature_dim: int) -> None:
+    if block.shape[1] != feature_dim:
+        raise ChannelError(
+            f"rows have {block.shape[1]} values without the label, not {feature_dim}; "
+            "label_size=0 says that there is no label"
+        )
+    if np.isfinite(block).all():
+        return
+    if np.isnan(block).any():
+        raise _NotFiniteError(
+            "Found missing (NaN) values. Please remove any missing (NaN) values in the input data."
+        )
+    raise _NotFiniteError(
+        "Found infinite floating point values. Please remove any infinite floating point values "
+        "in the input data."
+    )
 
 
 def _open(path: Path, compressed: bool) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if compressed else path.open("rb")
 
 
-def _record_blocks(file: BinaryIO) -> Iterator[Points]:
+def _record_blocks(file: BinaryIO, feature_dim: int) -> Iterator[Points]:
+    # A sparse record of few bytes is a whole row in memory: blocks are bounded by rows, too.
+    most = max(1, _BLOCK // (4 * feature_dim))
     rest = b""
     while chunk := file.read(_BLOCK):
         data = rest + chunk
-        end = _whole_records(data)
-        if end:
-            yield recordio.decode(memoryview(data)[:end])[0]
-        rest = data[end:]
+        start = 0
+        while (end := _whole_records(data, start, most)) > start:
+            yield recordio.decode(memoryview(data)[start:end], feature_dim)[0]
+            start = end
+        rest = data[start:]
     if rest:
         raise ChannelError("the file ends within a record")
 
 
-def _whole_records(data: bytes) -> int:
-    """Where the last record that is complete in these bytes ends."""
-    position = 0
-    while position + _HEADER.size <= len(data):
+def _whole_records(data: bytes, position: int, most: int) -> int:
+    """Where the last of at most so many records from `position` on ends that is complete."""
+    for _ in range(most):
+        if position + _HEADER.size > len(data):
+            break
         magic, length = _HEADER.unpack_from(data, position)
         if magic != _MAGIC:
             raise ChannelError(f"no RecordIO: the magic number is {magic:#010x}")
@@ -108,16 +159,18 @@ def _whole_records(data: bytes) -> int:
     return position
 
 
-def _csv_blocks(file: BinaryIO) -> Iterator[Points]:
-    rest = b""
+def _csv_blocks(file: BinaryIO, label_size: int) -> Iterator[Points]:
+    rest, first = b"", 1
     while chunk := file.read(_BLOCK):
         data = rest + chunk
         end = data.rfind(b"\n") + 1
         if data[:end].strip():
-            yield read_csv(data[:end])
+            rows = read_csv(data[:end], first)
+            first += len(rows)
+            yield rows[:, label_size:]
         rest = data[end:]
     if rest.strip():
-        yield read_csv(rest)
+        yield read_csv(rest, first)[:, label_size:]
 
 
 def _regroup(blocks: Iterable[Points], size: int) -> Iterator[Points]:
@@ -125,10 +178,6 @@ def _regroup(blocks: Iterable[Points], size: int) -> Iterator[Points]:
     held: list[Points] = []
     count = 0
     for block in blocks:
-        if held and block.shape[1] != held[0].shape[1]:
-            raise ChannelError(
-                f"records differ in width: {held[0].shape[1]} and {block.shape[1]} values"
-            )
         while count + len(block) >= size:
             part = size - count
             held.append(block[:part])

@@ -152,17 +152,23 @@ class JobRun:
     def _fetch_channel(self, channel: Document) -> Document:
         source: dict[str, Any] = channel["DataSource"]["S3DataSource"]
         manifest = source["S3DataType"] == "ManifestFile"
-        found = (
-            self._storage.listed(source["S3Uri"])
-            if manifest
-            else self._storage.under(source["S3Uri"])
-        )
-        files: list[str] = []
+        try:
+            found = (
+                self._storage.listed(source["S3Uri"])
+                if manifest
+                else self._storage.under(source["S3Uri"])
+            )
+        except StorageError as error:
+            raise StorageError(f"Unable to list {source['S3Uri']} ({error})") from error
+        files: list[tuple[str, str]] = []
         for number, where in enumerate(found):
             self._check_stop()
             path = self.folder / "input" / channel["ChannelName"] / f"{number:06d}"
-            self._storage.fetch(where, path)
-            files.append(str(path))
+            try:
+                self._storage.fetch(where, path)
+            except StorageError as error:
+                raise StorageError(f"Unable to download object {where} ({error})") from error
+            files.append((str(path), str(where)))
         sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
         shares = [
             files[number :: self._instances] if sharded else files
@@ -196,7 +202,8 @@ class JobRun:
                 break
             time.sleep(_POLL_SECONDS)
         for reader in readers:
-            reader.join(2.0)
+            # The last lines have the metrics, however long a busy machine takes to bring them.
+            reader.join(60.0)
         for process in processes:
             if process.returncode:
                 raise JobFailure(self._reason(process.returncode))
@@ -223,7 +230,7 @@ class JobRun:
         try:
             self._storage.put(self.folder / "shared" / trainer.MODEL, Location.parse(uri))
         except StorageError as error:
-            raise JobFailure(f"ClientError: Artifact upload failed:{error}") from error
+            raise JobFailure(f"ClientError: Artifact upload failed:{uri}: {error}") from error
         self.artifact = uri
 
     def _follow(self, process: subprocess.Popen[bytes], number: int) -> threading.Thread:

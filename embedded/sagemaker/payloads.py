@@ -6,6 +6,7 @@ Serving reads requests with it, training its CSV channels. RecordIO itself is in
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -39,15 +40,20 @@ def media_type(header: str) -> tuple[str, dict[str, str]]:
     return kind.strip().lower(), {k.strip().lower(): v.strip().lower() for k, _, v in pairs}
 
 
-def read_points(body: bytes, content_type: str) -> Points:
+def read_points(body: bytes, content_type: str, width: int) -> Points:
     """Reads a request's body.
 
+    Args:
+        body: Dense points of any type, or sparse ones of JSON, JSON lines or RecordIO.
+        content_type: The header.
+        width: How many values each point must have; no more memory is taken for any.
+
     Returns:
-        (N, D) float32, N at least 1, all finite.
+        (N, width) float32, N at least 1, all finite.
 
     Raises:
         UnsupportedTypeError: The content type is not known.
-        PayloadError: The body is not of that type, is empty, uneven or not finite.
+        PayloadError: The body is not of that type, is empty, of another width or not finite.
     """
     kind, _ = media_type(content_type)
     reader = _READERS.get(kind)
@@ -57,20 +63,22 @@ def read_points(body: bytes, content_type: str) -> Points:
             f"{', '.join(_READERS)}"
         )
     try:
-        points = reader(body)
+        points = reader(body, width)
     except PayloadError:
         raise
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, RecursionError) as error:
         raise PayloadError(f"unable to parse the payload as {kind}: {error}") from error
-    if points.ndim != 2 or not points.size:
-        raise PayloadError(f"the payload is not a matrix but of shape {points.shape}")
     if not np.isfinite(points).all():
         raise PayloadError("the payload holds values that are not finite numbers")
     return points
 
 
-def read_csv(body: bytes) -> Points:
+def read_csv(body: bytes, first: int = 1) -> Points:
     """Reads rows of comma-separated numbers without a header.
+
+    Args:
+        body: Lines; those without anything are no rows.
+        first: The number of the first row, where the body is a part of a file.
 
     Raises:
         PayloadError: A row has another number of values than the first, or one is no number.
@@ -79,17 +87,30 @@ def read_csv(body: bytes) -> Points:
     if not lines:
         raise PayloadError("the payload is empty")
     width = lines[0].count(b",") + 1
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         if line.count(b",") + 1 != width:
             raise PayloadError(
-                f"row {number} has {line.count(b',') + 1} values and row 1 has {width}"
+                f"row {number} has {line.count(b',') + 1} values and row {first} has {width}"
             )
     # One list of all fields: NumPy parses it faster than row by row, and as strictly as float().
     fields = b",".join(lines).split(b",")
     try:
         return np.array([float(field) for field in fields], np.float32).reshape(len(lines), width)
-    except ValueError as error:
-        raise PayloadError(f"the payload is not CSV of numbers: {error}") from error
+    except ValueError:
+        row, column = divmod(next(n for n, field in enumerate(fields) if not _number(field)), width)
+        # Not the field itself: it is a row's content.
+        raise PayloadError(
+            "the payload is not CSV of numbers: "
+            f"row {first + row}, column {column + 1} is no number"
+        ) from None
+
+
+def _number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def write_predictions(
@@ -118,7 +139,18 @@ def write_predictions(
     )
 
 
-def _read_json(body: bytes) -> Points:
+def _read_csv(body: bytes, width: int) -> Points:
+    points = read_csv(body)
+    if points.shape[1] != width:
+        raise _other_width(width, points.shape[1])
+    return points
+
+
+def _other_width(width: int, given: int) -> PayloadError:
+    return PayloadError(f"the model takes {width} values a point, not {given}")
+
+
+def _read_json(body: bytes, width: int) -> Points:
     document = json.loads(body)
     if not isinstance(document, dict):
         raise PayloadError('the payload must be an object with "instances" or "data"')
@@ -127,31 +159,72 @@ def _read_json(body: bytes) -> Points:
         instances = [document]
     if not isinstance(instances, list) or not instances:
         raise PayloadError('"instances" must be a list that is not empty')
-    return np.array([_features(instance) for instance in instances], np.float32)
+    return _matrix(instances, width)
 
 
-def _read_json_lines(body: bytes) -> Points:
+def _read_json_lines(body: bytes, width: int) -> Points:
     lines = [line for line in body.splitlines() if line.strip()]
     if not lines:
         raise PayloadError("the payload is empty")
-    return np.array([_features(json.loads(line)) for line in lines], np.float32)
+    return _matrix([json.loads(line) for line in lines], width)
+
+
+def _matrix(instances: list[Any], width: int) -> Points:
+    points: list[Points] = []
+    for number, instance in enumerate(instances, 1):
+        try:
+            points.append(_point(_features(instance), width))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"instance {number}: {error}") from error
+    return np.stack(points)
 
 
 def _features(instance: Any) -> Any:
-    """The numbers of `{"features": […]}` or `{"data": {"features": {"values": […]}}}`."""
+    """The list or tensor of `{"features": …}` or `{"data": {"features": …}}`."""
     if isinstance(instance, dict):
         features = instance.get("features", instance.get("data"))
         if isinstance(features, dict) and "features" in features:
             features = features["features"]
-        if isinstance(features, dict) and "values" in features:
-            features = features["values"]
-        if isinstance(features, list):
+        if isinstance(features, list) or (isinstance(features, dict) and "values" in features):
             return features
     raise PayloadError('an instance must be {"features": […]} or {"data": {"features": …}}')
 
 
-def _read_recordio(body: bytes) -> Points:
-    return recordio.decode(body)[0]
+def _point(features: Any, width: int) -> Points:
+    """One vector of a list or of `{"values": […]}`, sparse if that has `keys` and `shape` too.
+
+    As in a record of RecordIO: no keys make a dense tensor, unless there are no values either.
+    """
+    tensor = features if isinstance(features, dict) else {"values": features}
+    numbers = _list(tensor, "values", {int, float})
+    keys, shape = _list(tensor, "keys", {int}), _list(tensor, "shape", {int})
+    if min([0, *keys, *shape]) < 0:
+        raise PayloadError("a key or a size of the shape is negative")
+    sparse = bool(keys or (shape and not numbers))
+    if sparse and not shape:
+        raise PayloadError("a sparse tensor must have a shape")
+    size = math.prod(shape) if shape else len(numbers)
+    if size != width:
+        raise _other_width(width, size)
+    if not sparse and len(numbers) != size:
+        raise PayloadError(f"{len(numbers)} values are given for shape {shape[:8]}")
+    with np.errstate(over="ignore"):
+        # What float32 cannot hold becomes infinite, and is refused as such.
+        values = np.array(numbers, np.float32)
+    return recordio.scattered(np.array(keys, np.uint64), values, width) if sparse else values
+
+
+def _list(tensor: dict[str, Any], name: str, kinds: set[type]) -> list[Any]:
+    """A tensor's list; JSON's booleans, texts and nulls are no numbers."""
+    content = tensor.get(name, [])
+    if not isinstance(content, list) or not kinds.issuperset(map(type, content)):
+        wanted = "whole numbers" if float not in kinds else "numbers"
+        raise PayloadError(f'"{name}" must be a list of {wanted}')
+    return content
+
+
+def _read_recordio(body: bytes, width: int) -> Points:
+    return recordio.decode(body, width)[0]
 
 
 def _write_json(clusters: NDArray[np.intp], distances: NDArray[np.float32]) -> bytes:
@@ -177,9 +250,9 @@ def _write_csv(clusters: NDArray[np.intp], distances: NDArray[np.float32]) -> by
     return "".join(f"{float(cluster)},{distance}\n" for cluster, distance in rows).encode()
 
 
-_READERS: dict[str, Callable[[bytes], Points]] = {
+_READERS: dict[str, Callable[[bytes, int], Points]] = {
     RECORDIO: _read_recordio,
-    CSV: read_csv,
+    CSV: _read_csv,
     JSON: _read_json,
     JSON_LINES: _read_json_lines,
 }

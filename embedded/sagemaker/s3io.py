@@ -153,4 +153,5 @@ def _code(error: ClientError) -> str:
 def _message(error: Exception) -> str:
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Message", error))
-    return str(error)
+    # The operating system's words without the name of a local file.
+    return str(getattr(error, "strerror", None) or error)

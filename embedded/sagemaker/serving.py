@@ -48,17 +48,10 @@ class Model:
         difference = points - self._centroids[nearest]
         return nearest, np.sqrt(np.einsum("ij,ij->i", difference, difference))
 
-    def _checked(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
-        if points.shape[1] != self.shape[1]:
-            raise payloads.PayloadError(
-                f"the model takes {self.shape[1]} values a point, not {points.shape[1]}"
-            )
-        return points
-
     def answer(self, body: bytes, content_type: str, accept: str) -> tuple[int, str, bytes]:
         """HTTP status, content type and body of an answer."""
         try:
-            points = self._checked(payloads.read_points(body, content_type))
+            points = payloads.read_points(body, content_type, self.shape[1])
             written, kind = payloads.write_predictions(*self.predict(points), accept)
         except payloads.UnsupportedTypeError as error:
             return 415, "text/plain", str(error).encode()

@@ -43,7 +43,7 @@ class _Instance:
     """One instance's part of a job."""
 
     def __init__(self, job: dict[str, Any], number: int) -> None:
-        from embedded.sagemaker.channels import Channel
+        from embedded.sagemaker.channels import Channel, ChannelFile
 
         self._job = job
         self._number = number
@@ -57,7 +57,7 @@ class _Instance:
                     each["name"],
                     each["content_type"],
                     each["compressed"],
-                    tuple(Path(path) for path in files),
+                    tuple(ChannelFile(Path(path), uri) for path, uri in files),
                 )
                 for files in each["files"]
             ]

@@ -234,7 +234,7 @@ def serve(env: Mapping[str, str], folder: Path) -> Iterator[Served]:
         )
     served = Served(f"http://127.0.0.1:{port}", process, log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not _answers(served):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -242,7 +242,7 @@ def serve(env: Mapping[str, str], folder: Path) -> Iterator[Served]:
         yield served
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def _answers(served: Served) -> bool:

@@ -191,7 +191,7 @@ def test_too_many_at_once_are_turned_away_and_the_others_answered(
         env = {
             **services.env,
             "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url,
-            "PLATFORM_API_READ_SECONDS": "1",
+            "PLATFORM_API_READ_SECONDS": "5",
             "PLATFORM_API_ATTEMPTS": "1",
         }
 
@@ -269,7 +269,7 @@ def test_broken_http_leaves_the_server_well(served: Served) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01",
         b"GET / HTTP/9.9\r\n\r\n",
     ):
-        with socket.create_connection((address.hostname, address.port), timeout=5) as peer:
+        with socket.create_connection((address.hostname, address.port), timeout=60) as peer:
             peer.sendall(raw)
             peer.shutdown(socket.SHUT_WR)
             peer.recv(100)

@@ -30,6 +30,7 @@ QUIET = [
 DESKTOP, PHONE = (1280, 860), (390, 844)
 SEVEN = [(0.28, 0.25), (0.5, 0.24), (0.72, 0.25), (0.6, 0.5), (0.48, 0.8)]
 
+expect.set_options(timeout=60_000)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 

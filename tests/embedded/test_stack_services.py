@@ -47,7 +47,7 @@ def kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=5)
+    psutil.wait_procs(processes, timeout=60)
 
 
 def execute(plan: Plan, statement: str) -> list[tuple[object, ...]]:
@@ -139,7 +139,7 @@ def test_a_stale_pid_file_that_names_a_strangers_process_is_no_obstacle(plan: Pl
     kill(alive(plan))
     pid_file = postgres_data(plan) / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
-    with subprocess.Popen(["sleep", "60"]) as stranger:
+    with subprocess.Popen(["sleep", "250"]) as stranger:
         pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
         (plan.home.run / "supervisord.pid").write_text(f"{stranger.pid}\n")
 
@@ -154,7 +154,7 @@ def test_a_program_that_dies_is_started_again(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
     kill(postgres.processes(postgres_data(plan)))
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         try:
             assert execute(plan, "SELECT 1") == [(1,)]
@@ -314,7 +314,7 @@ with temporary_home() as home:
         home, stack_id = run.stdout.readline().split()
         run.send_signal(signal.SIGKILL)
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while Path(home).exists() and time.monotonic() < deadline:
         time.sleep(0.2)
 

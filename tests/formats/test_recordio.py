@@ -1,4 +1,4 @@
-"""RecordIO-protobuf: golden bytes, the SDK's layout, irregular framing, and garbage."""
+"""RecordIO-protobuf: golden bytes, the SDK's layout, irregular framing, sparse rows, garbage."""
 
 import struct
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import sparse
 
 from formats import recordio
 
@@ -177,13 +178,16 @@ BAD = {
         GOOD + frame(entry(1, nested(1, f4(1, 2))) + entry(2, nested(1, f4(1)))),
         "has a label",
     ),
-    "sparse": (frame(entry(1, nested(1, f4(1)) + nested(2, b"\x05"))), "sparse"),
     "a wrong shape": (frame(entry(1, nested(1, f4(1, 2)) + nested(3, b"\x03"))), "shape"),
     "bytes instead of numbers": (frame(entry(1, nested(1, b"JFIF"), 9)), "no float32"),
     "another name": (frame(entry(1, nested(1, f4(1)), name=b"pixels")), "pixels"),
     "half a float": (frame(entry(1, nested(1, b"\0" * 6))), "end within a value"),
     "an endless number": (frame(b"\xff" * 12), "longer than protobuf allows"),
     "a field beyond its message": (frame(b"\x0a\x7f\x00\x00"), "runs over"),
+    "a label without a value": (
+        frame(entry(1, nested(1, f4(1))) + entry(2, nested(3, b"\x01"))),
+        "sparse label",
+    ),
     "too large for float32": (frame(entry(1, nested(1, struct.pack("<d", 1e300)), 3)), "too large"),
 }
 
@@ -192,6 +196,132 @@ BAD = {
 def test_what_is_not_a_dense_matrix_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(recordio.RecordIOError, match=message):
         recordio.decode(data)
+
+
+def packed(*numbers: int) -> bytes:
+    return b"".join(varint(number) for number in numbers)
+
+
+def sparse_record(
+    keys: bytes, values: bytes, shape: bytes = packed(8), kind: int = 2, label: bytes = b""
+) -> bytes:
+    return frame(entry(1, nested(1, values) + nested(2, keys) + nested(3, shape), kind) + label)
+
+
+def as_sparse_records(matrix: sparse.csr_matrix, width: int, kind: str) -> bytes:
+    """As Amazon's own writer does it: of a row of zeros it writes the shape alone."""
+    number, write = {
+        "float32": (2, lambda row: row.astype("<f4").tobytes()),
+        "float64": (3, lambda row: row.astype("<f8").tobytes()),
+        "int32": (7, lambda row: packed(*(int(value) % 2**64 for value in row))),
+    }[kind]
+    records = []
+    for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
+        keys, values = matrix.indices[start:end], matrix.data[start:end]
+        filled = nested(1, write(values)) + nested(2, packed(*keys.tolist())) if len(keys) else b""
+        records.append(frame(entry(1, filled + nested(3, packed(width)), number)))
+    return b"".join(records)
+
+
+@given(
+    hnp.arrays(np.int16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=200), fill=st.just(0)),
+    st.sampled_from(["float32", "float64", "int32"]),
+)
+def test_sparse_rows_are_read_as_the_matrix_that_scipy_makes_of_them(
+    dense: np.ndarray, kind: str
+) -> None:
+    matrix = sparse.csr_matrix(dense)
+    read, labels = recordio.decode(as_sparse_records(matrix, dense.shape[1], kind))
+    assert read.dtype == np.float32
+    assert labels is None
+    np.testing.assert_array_equal(read, matrix.toarray())
+
+
+SPARSE = {
+    "in any order": sparse_record(packed(5, 0), f4(3, -2)),
+    "with a shape of two dimensions": sparse_record(packed(5, 0), f4(3, -2), packed(2, 4)),
+    "keys not packed": frame(
+        entry(1, nested(1, f4(-2, 3)) + b"\x10\x00" + b"\x10\x05" + nested(3, packed(8)))
+    ),
+    "keys in two pieces, before the values": frame(
+        entry(1, nested(2, b"\0") + nested(2, b"\x05") + nested(1, f4(-2, 3)) + b"\x18\x08")
+    ),
+    "a zero written out": sparse_record(packed(0, 5, 7), f4(-2, 3, 0)),
+    "dense, with an empty field of keys": frame(
+        entry(1, nested(1, f4(-2, 0, 0, 0, 0, 3, 0, 0)) + nested(2, b""))
+    ),
+}
+
+
+@pytest.mark.parametrize("data", SPARSE.values(), ids=SPARSE.keys())
+def test_every_form_of_a_sparse_row_is_scattered_by_its_keys(data: bytes) -> None:
+    assert recordio.decode(data)[0].tolist() == [[-2, 0, 0, 0, 0, 3, 0, 0]]
+
+
+def test_dense_and_sparse_records_may_take_turns_and_keep_their_labels() -> None:
+    def label(value: float) -> bytes:
+        return entry(2, nested(1, f4(value)))
+
+    full = frame(entry(1, nested(1, f4(*range(8)))) + label(1))
+    data = full * 3 + sparse_record(packed(7), f4(9), label=label(2)) + full
+    features, labels = recordio.decode(data)
+    expected = [[*range(8)]] * 3 + [[0] * 7 + [9]] + [[*range(8)]]
+    assert features.tolist() == expected
+    assert labels is not None
+    assert labels.tolist() == [1, 1, 1, 2, 1]
+
+
+BAD_SPARSE = {
+    "no shape": (frame(entry(1, nested(1, f4(1)) + nested(2, b"\0"))), "has no shape"),
+    "a key at the end": (sparse_record(packed(8), f4(1)), "byte 0: the key 8 is beyond"),
+    "a key of 64 bits": (sparse_record(packed(2**64 - 1), f4(1)), "the key 18446744073709551615"),
+    "a key twice": (sparse_record(packed(3, 1, 3), f4(1, 2, 3)), "the key 3 is given twice"),
+    "more keys": (sparse_record(packed(1, 2), f4(1)), "2 keys are given for 1 values"),
+    "more values": (sparse_record(packed(1), f4(1, 2)), "1 keys are given for 2 values"),
+    "keys alone": (sparse_record(packed(1), b""), "1 keys are given for 0 values"),
+    "values for an empty shape": (sparse_record(packed(1), f4(1), packed(0)), "empty feature"),
+    "another width": (
+        sparse_record(packed(1), f4(1)) + sparse_record(packed(1), f4(1), packed(9)),
+        "9 features; those before it have 8",
+    ),
+    "a shape beyond all memory": (
+        sparse_record(packed(1), f4(1), packed(2**62, 2**62)),
+        "does not fit into memory",
+    ),
+    "too large for float32": (
+        sparse_record(packed(1), struct.pack("<d", 1e300), kind=3),
+        "too large",
+    ),
+    "keys that are no varints": (
+        frame(entry(1, nested(1, f4(1)) + b"\x15" + f4(1) + nested(3, b"\x08"))),
+        "no varint",
+    ),
+    "a sparse label": (
+        frame(
+            entry(1, nested(1, f4(1)))
+            + entry(2, nested(1, f4(1)) + nested(2, b"\0") + nested(3, b"\x01"))
+        ),
+        "sparse label",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), BAD_SPARSE.values(), ids=BAD_SPARSE.keys())
+def test_a_sparse_row_that_could_be_read_wrongly_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(recordio.RecordIOError, match=message):
+        recordio.decode(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [frame(entry(1, nested(1, f4(1, 2)))), sparse_record(packed(1), f4(1), packed(2**40))],
+    ids=["dense", "sparse"],
+)
+def test_a_width_that_is_asked_for_refuses_others_before_they_take_memory(data: bytes) -> None:
+    with pytest.raises(
+        recordio.RecordIOError, match=r"the record at byte 0 has \d+ features, not 8"
+    ):
+        recordio.decode(data, 8)
 
 
 @given(st.binary(max_size=200), st.integers(0, 2**32 - 1))

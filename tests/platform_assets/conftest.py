@@ -177,6 +177,8 @@ def interrupts() -> Iterator[int]:
     """The thread in which SIGUSR1 raises what a terminated run raises."""
 
     def interrupt(*_: object) -> None:
+        # Once, however often it is sent: Python can miss it for a thread just about to wait.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         raise dg.DagsterExecutionInterruptedError
 
     before = signal.signal(signal.SIGUSR1, interrupt)

@@ -110,8 +110,8 @@ def crunchers_of(bucket: str) -> list[int]:
     return found
 
 
-def gone_within(seconds: float, bucket: str) -> bool:
-    end = time.monotonic() + seconds
+def gone(bucket: str) -> bool:
+    end = time.monotonic() + 60
     while crunchers_of(bucket) and time.monotonic() < end:
         time.sleep(0.1)
     return not crunchers_of(bucket)
@@ -144,7 +144,7 @@ def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes
             os.kill(worker, signal.SIGKILL)
         killed += workers.end() == -signal.SIGKILL
         assert half_published(store) == []
-        assert mode == "docker" or gone_within(5, store.bucket)
+        assert mode == "docker" or gone(store.bucket)
     if mode == "docker":
         # What the sensor does when it finds that these runs have ended.
         DockerResource(mode="docker").sweep(workers.runs.__contains__)
@@ -155,4 +155,4 @@ def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes
     assert objects(store) == expected
     uploads = s3.client(platform.env).list_multipart_uploads(Bucket=store.bucket)
     assert not uploads.get("Uploads")
-    assert gone_within(5, store.bucket)
+    assert gone(store.bucket)

@@ -251,7 +251,7 @@ def test_so_many_dates_are_checked_at_a_time_and_told_in_their_order() -> None:
 
     def verify(date: str) -> Verdict:
         running.add(date)
-        place = together.wait(30)  # alone, one would wait in vain
+        place = together.wait(120)  # alone, one would wait in vain
         most.append(len(running))
         time.sleep(place / 100)
         running.remove(date)
@@ -270,22 +270,24 @@ def test_an_interruption_does_not_wait_for_what_is_being_checked(interrupts: int
 
     def verify(date: str) -> Verdict:
         begun.append(date)
-        two.wait(30)
-        ended.append(interrupted.wait(30))
+        two.wait(120)
+        ended.append(interrupted.wait(120))
         return Verdict(True, date)
 
     def interrupt() -> None:
-        two.wait(30)
-        time.sleep(0.5)  # Python can miss a signal for a thread that is just about to wait
-        signal.pthread_kill(interrupts, signal.SIGUSR1)
+        two.wait(120)
+        while not interrupted.wait(0.1):
+            signal.pthread_kill(interrupts, signal.SIGUSR1)
 
     begun: list[str] = []
     ended: list[bool] = []
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(dg.DagsterExecutionInterruptedError):
-        judge_each(DAYS, verify, at_once=2)
-    assert not ended
-    interrupted.set()
-    thread.join()
+    try:
+        with pytest.raises(dg.DagsterExecutionInterruptedError):
+            judge_each(DAYS, verify, at_once=2)
+        assert not ended
+    finally:
+        interrupted.set()
+        thread.join()
     assert begun == DAYS[:2]

@@ -50,7 +50,7 @@ def others(connection: Connection, what: str) -> list[Row]:
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:
-    for _ in range(100):
+    for _ in range(1200):
         if condition():
             return True
         time.sleep(0.1)

@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -30,6 +31,8 @@ ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 CHECKOUT = Path(__file__).resolve().parents[3]
 SIDE, CLUSTERS = 16, 5
+# What is waited for comes in a moment, and on a busy machine some time later.
+PATIENCE_SECONDS = 120
 URLS = (
     "AWS_ENDPOINT_URL_SAGEMAKER",
     "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
@@ -57,6 +60,30 @@ def blobs(count: int = 600, seed: int = 1) -> tuple[NDArray[np.float32], NDArray
 def as_recordio(points: NDArray[np.float32], labels: NDArray[np.float32] | None = None) -> bytes:
     """RecordIO-protobuf bytes."""
     return b"".join(recordio.encode(points, labels))
+
+
+def as_sparse_recordio(points: NDArray[np.float32]) -> bytes:
+    """RecordIO-protobuf bytes of sparse records, as AWS's SDK writes those of a SciPy matrix."""
+    records: list[bytes] = []
+    for row in points:
+        (keys,) = np.nonzero(row)
+        values, packed = row[keys].astype("<f4").tobytes(), b"".join(map(varint, keys.tolist()))
+        filled = nested(1, values) + nested(2, packed) if keys.size else b""
+        tensor = filled + nested(3, varint(len(row)))
+        record = nested(1, nested(1, b"values") + nested(2, nested(2, tensor)))
+        head = struct.pack("<II", recordio.MAGIC, len(record))
+        records.append(head + record + bytes(-len(record) % 4))
+    return b"".join(records)
+
+
+def nested(number: int, content: bytes) -> bytes:
+    """A protobuf field of bytes."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
 
 
 def as_csv(points: NDArray[np.float32]) -> bytes:
@@ -137,10 +164,10 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             try:
-                if httpx.get(f"{self.url}/healthz", timeout=1).status_code == 200:
+                if httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200:
                     return
             except httpx.HTTPError:
                 time.sleep(0.05)
@@ -159,7 +186,7 @@ class Server:
         """Ends the process politely."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(PATIENCE_SECONDS)
 
     def client(self, service: str, **changes: Any) -> Any:
         """A boto3 client of `sagemaker`, `sagemaker-runtime`, `logs` or `s3`."""
@@ -199,13 +226,13 @@ class Server:
     def finished(self, name: str) -> dict[str, Any]:
         """Waits for a training job, as boto3's own waiter does, and describes it."""
         self.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
-            TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600}
+            TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
         )
         return self.sagemaker.describe_training_job(TrainingJobName=name)
 
-    def until(self, name: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
+    def until(self, name: str, *statuses: str) -> dict[str, Any]:
         """Waits until a training job has a status or secondary status."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             found = self.sagemaker.describe_training_job(TrainingJobName=name)
             if found["TrainingJobStatus"] in statuses or found["SecondaryStatus"] in statuses:
@@ -216,7 +243,7 @@ class Server:
     def in_service(self, name: str) -> dict[str, Any]:
         """Waits for an endpoint, as boto3's own waiter does, and describes it."""
         self.sagemaker.get_waiter("endpoint_in_service").wait(
-            EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 600}
+            EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
         )
         return self.sagemaker.describe_endpoint(EndpointName=name)
 
@@ -288,7 +315,7 @@ def refusal(call: Callable[[], object]) -> Any:
     return caught.value.response
 
 
-def gone(processes: list[psutil.Process], seconds: float = 10) -> bool:
-    """Whether all of these processes end within some time."""
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of these processes end."""
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
     return not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]

@@ -19,11 +19,13 @@ from embedded.sagemaker.fleet import ServingChild
 from formats import ndarray_file, recordio
 from tests.embedded.sagemaker.rig import (
     IMAGE,
+    PATIENCE_SECONDS,
     ROLE,
     SIDE,
     Server,
     as_csv,
     as_recordio,
+    as_sparse_recordio,
     blobs,
     refusal,
     unique,
@@ -76,6 +78,24 @@ def read_record(payload: bytes) -> tuple[float, float]:
     return values[0], values[1]
 
 
+def sparse(row: np.ndarray) -> dict[str, list[float]]:
+    """A tensor as AWS documents it, its keys in descending order."""
+    keys = range(SIDE - 1, -1, -1)
+    return {"keys": list(keys), "shape": [SIDE], "values": [float(row[key]) for key in keys]}
+
+
+def tensor(keys: Any, values: list[float], shape: list[float] | None) -> bytes:
+    """A JSON body of one sparse point; without a shape where that is None."""
+    whole = {"keys": keys, "values": values, "shape": shape}
+    kept = {name: value for name, value in whole.items() if value is not None}
+    return json.dumps({"instances": [{"data": {"features": kept}}]}).encode()
+
+
+def point(features: str) -> bytes:
+    """A JSON body of one dense point."""
+    return f'{{"instances":[{{"features":{features}}}]}}'.encode()
+
+
 BODIES: dict[str, tuple[str, bytes]] = {
     "csv": ("text/csv", as_csv(POINTS)),
     "csv-crlf-and-parameters": ("text/csv; charset=utf-8", as_csv(POINTS).replace(b"\n", b"\r\n")),
@@ -93,7 +113,27 @@ BODIES: dict[str, tuple[str, bytes]] = {
         "application/jsonlines",
         "\n".join(json.dumps({"features": row.tolist()}) for row in POINTS).encode(),
     ),
+    "json-sparse": (
+        "application/json",
+        json.dumps({"instances": [{"data": {"features": sparse(row)}} for row in POINTS]}).encode(),
+    ),
+    "json-sparse-and-dense": (
+        "application/json",
+        json.dumps(
+            {
+                "instances": [
+                    {"features": sparse(row) if number % 2 else row.tolist()}
+                    for number, row in enumerate(POINTS)
+                ]
+            }
+        ).encode(),
+    ),
+    "jsonlines-sparse": (
+        "application/jsonlines",
+        "\n".join(json.dumps({"data": {"features": sparse(row)}}) for row in POINTS).encode(),
+    ),
     "recordio": (RECORDIO, as_recordio(POINTS)),
+    "recordio-sparse": (RECORDIO, as_sparse_recordio(POINTS)),
     "recordio-labelled": (RECORDIO, as_recordio(POINTS, CLUSTER.astype(np.float32))),
 }
 
@@ -131,6 +171,35 @@ def test_json_is_the_answer_when_nothing_is_asked_for(server: Server, endpoint: 
     assert set(row) == {"closest_cluster", "distance_to_cluster"}
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/jsonlines", RECORDIO])
+def test_a_sparse_point_has_zeros_where_it_has_no_key(
+    server: Server, store: str, endpoint: str, kind: str
+) -> None:
+    """Among them one without any key: all its values are zero."""
+    points = np.zeros((3, SIDE), np.float32)
+    points[0, [2, 9]] = [-4.5, 7]
+    points[2, SIDE - 1] = 1
+    rows = [
+        {"keys": [9, 2], "shape": [SIDE], "values": [7, -4.5]},
+        {"keys": [], "shape": [SIDE], "values": []},
+        {"keys": [SIDE - 1], "shape": [4, SIDE // 4], "values": [1]},
+    ]
+    instances = [{"data": {"features": row}} for row in rows]
+    body = {
+        "application/json": json.dumps({"instances": instances}).encode(),
+        "application/jsonlines": "\n".join(map(json.dumps, instances)).encode(),
+        RECORDIO: as_sparse_recordio(points),
+    }[kind]
+    answers = [
+        server.runtime.invoke_endpoint(
+            EndpointName=endpoint, ContentType=content_type, Accept="text/csv", Body=content
+        )["Body"].read()
+        for content_type, content in ((kind, body), ("text/csv", as_csv(points)))
+    ]
+    assert answers[0] == answers[1]
+    assert len(answers[0].splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "status", "words"),
     [
@@ -146,6 +215,26 @@ def test_json_is_the_answer_when_nothing_is_asked_for(server: Server, endpoint: 
         ("application/jsonlines", b"", 400, "empty"),
         (RECORDIO, b"garbage!", 400, "magic number"),
         (RECORDIO, as_recordio(POINTS)[:-4], 400, "ends within"),
+        ("text/csv", b"1,2\n3,secret", 400, "row 2, column 2 is no number"),
+        ("application/json", point("[true]"), 400, "must be a list of numbers"),
+        ("application/json", point('["1"]'), 400, "must be a list of numbers"),
+        ("application/json", point(f"[{'1e999,' * 15}1]"), 400, "not finite"),
+        ("application/json", point("[1]"), 400, "takes 16 values a point, not 1"),
+        ("application/json", tensor([0], [1], None), 400, "instance 1: a sparse tensor must have"),
+        ("application/json", tensor([0], [1], [17]), 400, "takes 16 values a point, not 17"),
+        ("application/json", tensor([16], [1], [16]), 400, "the key 16 is beyond"),
+        ("application/json", tensor([2**64], [1], [16]), 400, "instance 1: "),
+        ("application/json", tensor([-1], [1], [16]), 400, "negative"),
+        ("application/json", tensor([3, 3], [1, 2], [16]), 400, "the key 3 is given twice"),
+        ("application/json", tensor([3, 4], [1], [16]), 400, "2 keys are given for 1 values"),
+        ("application/json", tensor([3.0], [1], [16]), 400, '"keys" must be a list of whole'),
+        ("application/json", tensor([True], [1], [16]), 400, '"keys" must be a list of whole'),
+        ("application/json", tensor("3", [1], [16]), 400, '"keys" must be a list of whole'),
+        ("application/json", tensor([3], [False], [16]), 400, '"values" must be a list of'),
+        ("application/json", tensor([3], [1], [16.0]), 400, '"shape" must be a list of whole'),
+        ("application/json", tensor([], [1, 2], [16]), 400, "2 values are given for shape [16]"),
+        (RECORDIO, as_sparse_recordio(np.ones((1, 17), np.float32)), 400, "17 features, not 16"),
+        (RECORDIO, as_recordio(np.ones((1, 17), np.float32)), 400, "17 features, not 16"),
         ("image/png", b"x", 415, "Content-type image/png not supported"),
     ],
 )
@@ -160,6 +249,7 @@ def test_a_bad_body_is_the_models_error(
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
     assert answer["OriginalStatusCode"] == status
     assert words in answer["OriginalMessage"]
+    assert "secret" not in answer["OriginalMessage"]
     assert answer["Error"]["Message"].startswith(f"Received client error ({status}) from primary")
     assert "/aws/sagemaker/Endpoints/" in answer["LogStreamArn"]
     assert len(server.predict(endpoint, POINTS[:1])) == 1
@@ -306,7 +396,7 @@ def test_an_endpoint_that_cannot_begin_is_failed_and_can_only_be_deleted(
         )
     server.sagemaker.delete_endpoint(EndpointName=name)
     server.sagemaker.get_waiter("endpoint_deleted").wait(
-        EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 100}
+        EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
     )
 
 
@@ -385,9 +475,11 @@ def test_a_caller_who_is_cut_off_leaves_the_next_one_its_own_answer(tmp_path: Pa
         return (await child.invoke(row, "text/csv", "text/csv")).body
 
     async def talk() -> list[bytes]:
+        before = set(psutil.Process().children())
         hasty = asyncio.create_task(ask(b"1,0"))
-        # Its process is there by then, and has yet to import what it needs.
-        await asyncio.sleep(0.1)
+        # Once its process is there, it has yet to import what it needs.
+        while not set(psutil.Process().children()) - before:
+            await asyncio.sleep(0.01)
         hasty.cancel()
         await asyncio.wait([hasty])
         try:

@@ -469,8 +469,8 @@ def busy(own_server: Server) -> Server:
     """A server whose endpoints take long and that has room for one job only."""
     own_server.extra = {
         **own_server.extra,
-        "EMBEDDED_SAGEMAKER_ENDPOINT_SECONDS": "60",
-        "EMBEDDED_SAGEMAKER_STARTING_SECONDS": "60",
+        "EMBEDDED_SAGEMAKER_ENDPOINT_SECONDS": "600",
+        "EMBEDDED_SAGEMAKER_STARTING_SECONDS": "600",
         "EMBEDDED_SAGEMAKER_JOB_LIMIT": "1",
     }
     own_server.start()
@@ -497,5 +497,5 @@ def test_what_is_under_way_cannot_be_changed_and_quotas_hold(
     with pytest.raises(client.exceptions.ResourceLimitExceeded, match="for training job usage"):
         client.create_training_job(**job("two", store))
     client.stop_training_job(TrainingJobName="one")
-    found = busy.until("one", "Stopped", seconds=10)
+    found = busy.until("one", "Stopped")
     assert "TrainingTimeInSeconds" not in found

@@ -1,6 +1,5 @@
 """List* calls, tags and faults: what boto3's paginators, drills and clean-ups rely on."""
 
-import time
 from typing import Any
 
 import pytest
@@ -144,10 +143,12 @@ def test_jobs_fail_on_demand(server: Server, store: str, plan: str, reason: str)
 
 
 def test_jobs_start_slowly_on_demand(server: Server, store: str) -> None:
-    name = unique("slow")
-    with_faults(server, "slow-start=60").create_training_job(**job(name, store))
-    time.sleep(0.5)
-    assert server.until(name, "Starting")["TrainingJobStatus"] == "InProgress"
+    name, usual = unique("slow"), unique("usual")
+    with_faults(server, "slow-start=600").create_training_job(**job(name, store))
+    server.sagemaker.create_training_job(**job(usual, store))
+    assert server.finished(usual)["TrainingJobStatus"] == "Completed"
+    found = server.sagemaker.describe_training_job(TrainingJobName=name)
+    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("InProgress", "Starting")
     server.sagemaker.stop_training_job(TrainingJobName=name)
     server.until(name, "Stopped")
 

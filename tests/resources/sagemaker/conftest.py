@@ -147,7 +147,7 @@ def endpoint(sagemaker: SageMakerResource, unique: str) -> Iterator[str]:
     """The name of an endpoint that is torn down afterwards, with all of its versions."""
     name = f"{unique}-e"
     yield name
-    sagemaker.teardown(name, versions_too=True, deadline_seconds=60)
+    sagemaker.teardown(name, versions_too=True, deadline_seconds=120)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def make_version(trained: TrainedJob, endpoint: str) -> MakeVersion:
             "endpoint_name": endpoint,
             "version": version,
             "container": container,
-            "deadline_seconds": 60,
+            "deadline_seconds": 120,
             **changes,
         }
         return EndpointSpec(**fields)
