@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Pixels = NDArray[np.uint8]
 Point = tuple[float, float]
@@ -178,3 +178,23 @@ def jpeg_of_scans(scans: int) -> bytes:
     scan = segment(0xDA, b"\x01\x01\x00\x01\x3f\x00") + packed
     quantisation = segment(0xDB, b"\x00" + b"\x01" * 64)
     return b"\xff\xd8" + quantisation + frame + tables + first + scan * (scans - 1) + b"\xff\xd9"
+
+
+def enlarged(image: NDArray[np.float64], side: int = 56) -> bytes:
+    """A digit of scikit-learn's, (8, 8) from 0 to 16 with ink high, as a PNG of this size."""
+    small = Image.fromarray((image / 16 * 255).astype(np.uint8))
+    return encoded(small.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def lettered(letter: str, bolder: int = 0) -> bytes:
+    """A printed letter, black on white, so many pixels bolder than its font, as a PNG."""
+    picture = Image.new("L", (120, 120), "white")
+    ImageDraw.Draw(picture).text(
+        (60, 60),
+        letter,
+        fill="black",
+        font=ImageFont.load_default(80),
+        anchor="mm",
+        stroke_width=bolder,
+    )
+    return encoded(picture)
