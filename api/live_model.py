@@ -60,6 +60,17 @@ class Model:
         near = np.abs(distances - clusters.distances) <= _SAME_DISTANCE * (1 + clusters.distances)
         return known & near
 
+    def likelihoods(self, features: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """(n, 10): how likely each digit is; None where nobody measured how sure it may be."""
+        reach = self.evaluation.get("reach")
+        if not isinstance(reach, list) or len(reach) != DIGITS:
+            return None
+        return digit_confidence.likelihoods(features, self.centroids, np.array(reach, np.float64))
+
+
+# The model that gave an answer, and the likelihood of each digit, (10,).
+Explanation = tuple[Model, NDArray[np.float64] | None]
+
 
 @dataclass(frozen=True)
 class Service:
@@ -154,8 +165,8 @@ class LiveModels:
 
     def explain(
         self, features: NDArray[np.float32], clusters: Clusters
-    ) -> list[tuple[Model, NDArray[np.float64]] | None]:
-        """For each answer the model that gave it and the likelihood of each digit, (10,).
+    ) -> list[Explanation | None]:
+        """For each answer the model that gave it and the likelihood of each digit.
 
         None where that model is not, or no longer, to be had: the digit holds all the same.
         """
@@ -166,16 +177,16 @@ class LiveModels:
 
     def _explain(
         self, features: NDArray[np.float32], clusters: Clusters
-    ) -> list[tuple[Model, NDArray[np.float64]] | None]:
-        explained: list[tuple[Model, NDArray[np.float64]] | None] = [None] * len(features)
+    ) -> list[Explanation | None]:
+        explained: list[Explanation | None] = [None] * len(features)
         for model in tuple(self._models):
             fits = model.explains(features, clusters)
             if not fits.any():
                 continue
-            likelihoods = digit_confidence.likelihoods(features, model.centroids)
+            likelihoods = model.likelihoods(features)
             for index in np.flatnonzero(fits):
                 if explained[index] is None:
-                    explained[index] = (model, likelihoods[index])
+                    explained[index] = (model, None if likelihoods is None else likelihoods[index])
         return explained
 
     def _look(self) -> bool:

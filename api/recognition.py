@@ -21,7 +21,7 @@ from formats.digit_pictures import PictureError, PictureLimits, read_picture
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from api.live_model import Model
+    from api.live_model import Explanation
     from api.settings import ApiSettings
 
 # A Lambda takes 6 MiB, in which a picture stands in base64.
@@ -155,9 +155,7 @@ def _attempt(picture: bytes | PictureError, ends: float) -> NDArray[np.float32] 
         return error
 
 
-def _centroid(
-    explanation: tuple[Model, NDArray[np.float64]] | None, number: int
-) -> NDArray[np.float32] | None:
+def _centroid(explanation: Explanation | None, number: int) -> NDArray[np.float32] | None:
     return None if explanation is None else explanation[0].centroids[number]
 
 

@@ -188,10 +188,13 @@ def evaluate(
 
 def calibrate(
     artifact: bytes, images: NDArray[np.float32], labels: NDArray[np.int64]
-) -> dict[str, float]:
-    """How sure it says it is of the validation digits, and how sure it may be."""
-    likelihoods = digit_confidence.likelihoods(images, ndarray_file.unpack_model(artifact))
+) -> dict[str, Any]:
+    """How sure it may be, by the validation digits, and whether it is that often right on them."""
+    served = ndarray_file.unpack_model(artifact)
+    reach = digit_confidence.reach(images, labels, served)
+    likelihoods = digit_confidence.likelihoods(images, served, reach)
     return {
+        "reach": reach.tolist(),
         "mean_confidence": float(likelihoods.max(axis=1).mean()),
         "validation_accuracy": float(np.mean(likelihoods.argmax(axis=1) == labels)),
     }

@@ -14,11 +14,11 @@ from tests.conftest import Services
 
 @pytest.fixture(scope="session")
 def digits() -> dict[str, Split]:
-    """Real digits: 4,000 to train on, 1,000 that nothing has seen."""
+    """Real digits: 4,000 to train on, 500 to measure confidence by, 500 that nothing has seen."""
     images, labels = real_digits()
     order = np.random.default_rng(0).permutation(len(images))
     pixels = images[order].reshape(-1, 28, 28)
-    parts = {"train": slice(4000), "test": slice(4000, 5000)}
+    parts = {"train": slice(4000), "validation": slice(4000, 4500), "test": slice(4500, 5000)}
     return {name: Split(pixels[part], labels[order][part]) for name, part in parts.items()}
 
 
@@ -40,9 +40,11 @@ def trained(
 
 
 @pytest.fixture(scope="session")
-def deployment(services: Services, trained: Centroids) -> Iterator[Deployment]:
+def deployment(
+    services: Services, digits: dict[str, Split], trained: Centroids
+) -> Iterator[Deployment]:
     """An endpoint that serves a classifier of these centroids."""
-    with Deployment.made(services.env, trained) as made:
+    with Deployment.made(services.env, trained, digits["validation"]) as made:
         yield made
 
 

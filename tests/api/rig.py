@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedded import s3
-from formats import ndarray_file, recordio
+from formats import digit_confidence, ndarray_file, recordio
 from formats.digit_images import prepare
 from platform_assets.mnist import centroids
 from tests.conftest import CHECKOUT, clean_environ
@@ -59,6 +59,7 @@ class Deployment:
         endpoint: Its name.
         trained: (256, 794), the centroids as the training job left them, marked with digits.
         centroids: (10·m, 784), those it serves.
+        validation: Digits by which it is told how sure it may be.
     """
 
     env: Mapping[str, str]
@@ -66,14 +67,15 @@ class Deployment:
     endpoint: str
     trained: Centroids
     centroids: Centroids
+    validation: Split
 
     @classmethod
     @contextmanager
-    def made(cls, env: Mapping[str, str], trained: Centroids) -> Iterator[Self]:
+    def made(cls, env: Mapping[str, str], trained: Centroids, validation: Split) -> Iterator[Self]:
         """Renumber, put into service; all is gone afterwards."""
         name = f"digits-{secrets.token_hex(4)}"
         with _bucket(env) as bucket:
-            made = cls(env, bucket, name, trained, trained)
+            made = cls(env, bucket, name, trained, trained, validation)
             made.centroids = made.put(name)
             made.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=name)
             try:
@@ -90,7 +92,8 @@ class Deployment:
         """
         numbered = centroids.renumber(*centroids.unmarked(np.roll(self.trained, turn, 0)))
         prefix = f"classifiers/{config}"
-        evaluation = json.dumps({"accuracy": 0.97, "test_digits": 500})
+        reach = digit_confidence.reach(self.validation.prepared(), self.validation.labels, numbered)
+        evaluation = json.dumps({"accuracy": 0.97, "test_digits": 500, "reach": reach.tolist()})
         store = s3.client(self.env)
         packed = ndarray_file.pack_model(numbered)
         store.put_object(Bucket=self.bucket, Key=f"{prefix}/model.tar.gz", Body=packed)

@@ -133,7 +133,7 @@ def test_hands_that_training_never_saw_are_read_and_confidence_holds_for_them(
 ) -> None:
     """1,797 digits of 43 writers, not of MNIST: 8 × 8 pixels each, enlarged.
 
-    Measured: 0.91 right; of 64 % answered at 0.9 or more 99 % are. Source: E. Alpaydin, C. Kaynak,
+    Measured: 0.92 right; of 58 % answered at 0.9 or more 99 % are. Source: E. Alpaydin, C. Kaynak,
     "Optical recognition of handwritten digits", as scikit-learn ships it.
     """
     bunch: Any = load_digits()
@@ -191,7 +191,7 @@ def test_a_batch_keeps_its_order_around_pictures_that_cannot_be_read(
 
 
 def test_a_thousand_digits_are_one_request(api: httpx.Client, digits: dict[str, Split]) -> None:
-    pictures = [encoded(digit) for digit in digits["test"].pixels[:500]] * 2
+    pictures = [encoded(digit) for digit in digits["test"].pixels] * 2
     told = answers(api, pictures)
     assert len(told) == 1000
     assert told[:500] == told[500:]
@@ -203,9 +203,8 @@ def test_a_digit_without_clusters_is_never_answered_and_harms_none(
     """Its centroid is out of reach, for the likelihoods too."""
     features = digits["test"].prepared()[:50]
     own, digit_of = centroids.unmarked(deployment.trained)
-    likelihoods = digit_confidence.likelihoods(
-        features, centroids.renumber(own, np.full(len(digit_of), 3))
-    )
+    numbered = centroids.renumber(own, np.full(len(digit_of), 3))
+    likelihoods = digit_confidence.likelihoods(features, numbered, np.full(10, 0.3))
     assert np.isfinite(likelihoods).all()
     assert (likelihoods.argmax(axis=1) == 3).all()
     assert not np.delete(likelihoods, 3, axis=1).any()
