@@ -198,3 +198,37 @@ def lettered(letter: str, bolder: int = 0) -> bytes:
         stroke_width=bolder,
     )
     return encoded(picture)
+
+
+# How people write some digits of whom MNIST has few, in a box of 1 × 1.
+OTHER_HANDS: dict[str, list[list[Point]]] = {
+    "1 with flag and foot": [[(0.3, 0.38), (0.52, 0.1), (0.52, 0.9)], [(0.32, 0.9), (0.72, 0.9)]],
+    "4 that is open": [[(0.3, 0.1), (0.25, 0.55), (0.75, 0.55)], [(0.62, 0.3), (0.62, 0.92)]],
+    "7 that is crossed": [[(0.22, 0.12), (0.78, 0.12), (0.45, 0.9)], [(0.35, 0.52), (0.7, 0.52)]],
+    "9 that is curled": [
+        [
+            *_arc(0.5, 0.32, 0.2, 0.22, 0, -360),
+            (0.7, 0.6),
+            *_arc(0.48, 0.66, 0.22, 0.24, 0, 150),
+        ]
+    ],
+}
+
+
+def handwritten(strokes: list[list[Point]], rng: random.Random, side: int = 300) -> bytes:
+    """Strokes as a pen draws them, black on white, each time a little otherwise, as a PNG."""
+    image = Image.new("L", (side, side), "white")
+    canvas = ImageDraw.Draw(image)
+    pen, slant, wide = rng.randint(8, 22), rng.uniform(-0.2, 0.25), rng.uniform(0.8, 1.05)
+    for stroke in strokes:
+        points = [
+            (
+                side * (0.5 + wide * (x - 0.5) - slant * (y - 0.5) + rng.gauss(0, 0.012)),
+                side * (0.06 + 0.88 * y + rng.gauss(0, 0.012)),
+            )
+            for x, y in stroke
+        ]
+        canvas.line(points, fill="black", width=pen, joint="curve")
+        for x, y in (points[0], points[-1]):
+            canvas.ellipse([x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2], fill="black")
+    return encoded(image)

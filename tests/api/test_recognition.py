@@ -20,9 +20,11 @@ from formats.digit_features import picture as picture_of
 from platform_assets.mnist import centroids
 from tests.api.rig import Deployment, Served, Split, answers, share_right
 from tests.digit_pictures import (
+    OTHER_HANDS,
     drawn,
     encoded,
     enlarged,
+    handwritten,
     lettered,
     photographed,
     scaled,
@@ -142,6 +144,13 @@ def test_hands_that_training_never_saw_are_read_and_confidence_holds_for_them(
     assert right.mean() >= 0.87
     assert right[sure >= 0.9].mean() >= 0.95
     assert np.mean(sure >= 0.9) >= 0.4  # or else it would be no use
+
+
+@pytest.mark.parametrize("hand", OTHER_HANDS)
+def test_hands_of_whom_mnist_has_few_are_read(api: httpx.Client, hand: str) -> None:
+    rng = random.Random(3)
+    pictures = [handwritten(OTHER_HANDS[hand], rng) for _ in range(40)]
+    assert share_right(api, pictures, [int(hand[0])] * len(pictures)) >= 0.9
 
 
 def test_letters_are_no_digits_for_sure(api: httpx.Client) -> None:
