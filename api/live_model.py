@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 
 from api.endpoint import DIGITS, Clusters
-from formats import ndarray_file
+from formats import digit_confidence, ndarray_file
 
 if TYPE_CHECKING:
     from api.aws import Clients
@@ -33,10 +33,7 @@ _MAX_EVALUATION_BYTES = 2**20
 _KEPT = 3
 _SECONDS_BETWEEN_LOOKS = 2.0
 # The endpoint calculates in float32.
-_SAME_DISTANCE = 2e-3
-# How fast likelihood falls with squared distance. With this, measured on digits that training had
-# not seen, the mean confidence was the accuracy (0.97).
-_SHARPNESS = 0.7
+_SAME_DISTANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +60,16 @@ class Model:
         near = np.abs(distances - clusters.distances) <= _SAME_DISTANCE * (1 + clusters.distances)
         return known & near
 
-    def likelihoods(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
-        """(n, 10): how likely each digit is, by its nearest centroid; each row sums to 1."""
-        squared = (
-            np.square(features, dtype=np.float64).sum(axis=1)[:, None]
-            - 2 * (features @ self.centroids.T).astype(np.float64)
-            + np.square(self.centroids, dtype=np.float64).sum(axis=1)
-        )
-        nearest = squared.reshape(len(features), -1, DIGITS).min(axis=1)
-        weights = np.exp(-_SHARPNESS * (nearest - nearest.min(axis=1, keepdims=True)))
-        return weights / weights.sum(axis=1, keepdims=True)
+    def likelihoods(self, features: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """(n, 10): how likely each digit is; None where nobody measured how sure it may be."""
+        reach = self.evaluation.get("reach")
+        if not isinstance(reach, list) or len(reach) != DIGITS:
+            return None
+        return digit_confidence.likelihoods(features, self.centroids, np.array(reach, np.float64))
+
+
+# The model that gave an answer, and the likelihood of each digit, (10,).
+Explanation = tuple[Model, NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True)
@@ -168,8 +165,8 @@ class LiveModels:
 
     def explain(
         self, features: NDArray[np.float32], clusters: Clusters
-    ) -> list[tuple[Model, NDArray[np.float64]] | None]:
-        """For each answer the model that gave it and the likelihood of each digit, (10,).
+    ) -> list[Explanation | None]:
+        """For each answer the model that gave it and the likelihood of each digit.
 
         None where that model is not, or no longer, to be had: the digit holds all the same.
         """
@@ -180,8 +177,8 @@ class LiveModels:
 
     def _explain(
         self, features: NDArray[np.float32], clusters: Clusters
-    ) -> list[tuple[Model, NDArray[np.float64]] | None]:
-        explained: list[tuple[Model, NDArray[np.float64]] | None] = [None] * len(features)
+    ) -> list[Explanation | None]:
+        explained: list[Explanation | None] = [None] * len(features)
         for model in tuple(self._models):
             fits = model.explains(features, clusters)
             if not fits.any():
@@ -189,7 +186,7 @@ class LiveModels:
             likelihoods = model.likelihoods(features)
             for index in np.flatnonzero(fits):
                 if explained[index] is None:
-                    explained[index] = (model, likelihoods[index])
+                    explained[index] = (model, None if likelihoods is None else likelihoods[index])
         return explained
 
     def _look(self) -> bool:

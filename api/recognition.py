@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from api.aws import Clients
 from api.endpoint import DigitEndpoint
 from api.live_model import LiveModels
+from formats.digit_features import picture
 from formats.digit_images import prepare
 from formats.digit_pictures import PictureError, PictureLimits, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from api.live_model import Model
+    from api.live_model import Explanation
     from api.settings import ApiSettings
 
 # A Lambda takes 6 MiB, in which a picture stands in base64.
@@ -44,7 +45,7 @@ class Answer:
         cluster: The closest cluster's number.
         distance: Euclidean distance to its centroid.
         likelihoods: (10,) of each digit, or None where the model that answered is not to be had.
-        seen: (784,) float32, what the model was shown.
+        seen: (784,) float32, the features that the model was shown.
         centroid: (784,) float32, the closest centroid, or None.
     """
 
@@ -71,8 +72,8 @@ class Answer:
         return {
             **self.summary(),
             "likelihoods": likelihoods,
-            "seen": _as_bytes(self.seen),
-            "centroid": None if self.centroid is None else _as_bytes(self.centroid),
+            "seen": _as_picture(self.seen),
+            "centroid": None if self.centroid is None else _as_picture(self.centroid),
         }
 
 
@@ -154,11 +155,10 @@ def _attempt(picture: bytes | PictureError, ends: float) -> NDArray[np.float32] 
         return error
 
 
-def _centroid(
-    explanation: tuple[Model, NDArray[np.float64]] | None, number: int
-) -> NDArray[np.float32] | None:
+def _centroid(explanation: Explanation | None, number: int) -> NDArray[np.float32] | None:
     return None if explanation is None else explanation[0].centroids[number]
 
 
-def _as_bytes(image: NDArray[np.float32]) -> str:
-    return base64.b64encode((image * 255).clip(0, 255).astype(np.uint8).tobytes()).decode()
+def _as_picture(features: NDArray[np.float32]) -> str:
+    (image,) = picture(features[None])
+    return base64.b64encode((image * 255).astype(np.uint8).tobytes()).decode()

@@ -20,8 +20,7 @@ from formats.mnist_pickle import CLASSES, MnistDataset, Split
 BUCKET = "sagemaker-sample-data-eu-west-1"
 KEY = "algorithms/kmeans/mnist/mnist.pkl.gz"
 
-# Digits of each kind. Validation gives every cluster its digit by majority, so that it must be
-# several times the number of clusters: with 500 digits in it, accuracy fell by two percent.
+# Digits of each kind.
 TRAIN, VALIDATION, TEST = 300, 125, 75
 _SEED = 20_110_527
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from formats.digit_images import FEATURES, SIDE
+from formats.digit_images import PIXELS, SIDE
 from formats.digit_ink import Ink, find_ink, find_paper
 from formats.digit_parts import running_maximum
 
@@ -109,14 +109,14 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
     picture = _decode(data, limits or PictureLimits())
     kept = _as_mnist(_values(picture.convert("L")))
     if kept is not None:
-        return kept.reshape(FEATURES)
+        return kept.reshape(PIXELS)
     ink = _find(_contrasting(picture))
     if ink is None:
         raise NoDigitError(
             "No ink that looks like a digit was found in the picture; "
             "send one digit, written clearly, with some ground around it."
         )
-    return _place(ink).reshape(FEATURES)
+    return _place(ink).reshape(PIXELS)
 
 
 def _decode(data: bytes, limits: PictureLimits) -> Image.Image:

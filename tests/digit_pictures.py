@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Pixels = NDArray[np.uint8]
 Point = tuple[float, float]
@@ -178,3 +178,57 @@ def jpeg_of_scans(scans: int) -> bytes:
     scan = segment(0xDA, b"\x01\x01\x00\x01\x3f\x00") + packed
     quantisation = segment(0xDB, b"\x00" + b"\x01" * 64)
     return b"\xff\xd8" + quantisation + frame + tables + first + scan * (scans - 1) + b"\xff\xd9"
+
+
+def enlarged(image: NDArray[np.float64], side: int = 56) -> bytes:
+    """A digit of scikit-learn's, (8, 8) from 0 to 16 with ink high, as a PNG of this size."""
+    small = Image.fromarray((image / 16 * 255).astype(np.uint8))
+    return encoded(small.resize((side, side), Image.Resampling.BICUBIC))
+
+
+def lettered(letter: str, bolder: int = 0) -> bytes:
+    """A printed letter, black on white, so many pixels bolder than its font, as a PNG."""
+    picture = Image.new("L", (120, 120), "white")
+    ImageDraw.Draw(picture).text(
+        (60, 60),
+        letter,
+        fill="black",
+        font=ImageFont.load_default(80),
+        anchor="mm",
+        stroke_width=bolder,
+    )
+    return encoded(picture)
+
+
+# How people write some digits of whom MNIST has few, in a box of 1 × 1.
+OTHER_HANDS: dict[str, list[list[Point]]] = {
+    "1 with flag and foot": [[(0.3, 0.38), (0.52, 0.1), (0.52, 0.9)], [(0.32, 0.9), (0.72, 0.9)]],
+    "4 that is open": [[(0.3, 0.1), (0.25, 0.55), (0.75, 0.55)], [(0.62, 0.3), (0.62, 0.92)]],
+    "7 that is crossed": [[(0.22, 0.12), (0.78, 0.12), (0.45, 0.9)], [(0.35, 0.52), (0.7, 0.52)]],
+    "9 that is curled": [
+        [
+            *_arc(0.5, 0.32, 0.2, 0.22, 0, -360),
+            (0.7, 0.6),
+            *_arc(0.48, 0.66, 0.22, 0.24, 0, 150),
+        ]
+    ],
+}
+
+
+def handwritten(strokes: list[list[Point]], rng: random.Random, side: int = 300) -> bytes:
+    """Strokes as a pen draws them, black on white, each time a little otherwise, as a PNG."""
+    image = Image.new("L", (side, side), "white")
+    canvas = ImageDraw.Draw(image)
+    pen, slant, wide = rng.randint(8, 22), rng.uniform(-0.2, 0.25), rng.uniform(0.8, 1.05)
+    for stroke in strokes:
+        points = [
+            (
+                side * (0.5 + wide * (x - 0.5) - slant * (y - 0.5) + rng.gauss(0, 0.012)),
+                side * (0.06 + 0.88 * y + rng.gauss(0, 0.012)),
+            )
+            for x, y in stroke
+        ]
+        canvas.line(points, fill="black", width=pen, joint="curve")
+        for x, y in (points[0], points[-1]):
+            canvas.ellipse([x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2], fill="black")
+    return encoded(image)

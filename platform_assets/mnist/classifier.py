@@ -1,7 +1,8 @@
 """The classifier: the model's centroids renumbered so that digit = cluster mod 10, and its marks.
 
 Accuracy comes from the test digits, through the very artifact that is deployed. Whether it is above
-the gate's floor is written beside it; how it compares with what is live stands in `gate.py`.
+the gate's floor is written beside it, and how sure it is of the validation digits; how it compares
+with what is live stands in `gate.py`.
 """
 
 import base64
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from formats import ndarray_file, recordio
+from formats import digit_confidence, ndarray_file, recordio
 from platform_assets.mnist import centroids, dataset, model
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
@@ -25,7 +26,7 @@ from resources.s3_publication import Publication
 
 ARTIFACT = "model.tar.gz"
 EVALUATION = "evaluation.json"
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 _MAX_CHANNEL_BYTES = 512 * 2**20
 MAX_ARTIFACT_BYTES = 256 * 2**20
 
@@ -97,8 +98,8 @@ class Judged:
     kinds={"s3", "numpy"},
     owners=["team:machine-learning"],
     description=(
-        "The model's centroids, each given its digit by the validation digits and renumbered so "
-        "that digit = cluster mod 10; with accuracy, confusion matrix and what its gate asks for."
+        "The model's centroids, each with the digit that it is marked with, renumbered so that "
+        "digit = cluster mod 10; with accuracy, confusion matrix and what its gate asks for."
     ),
     code_version=CODE_VERSION,
     partitions_def=DAILY,
@@ -135,11 +136,15 @@ def classify(store: ObjectStore, date: str, gate: Gate) -> Made:
     there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
     manifest = there
     if manifest is None:
-        raw_centroids = ndarray_file.unpack_model(
-            store.get_bytes(trained.extra["artifact"], max_bytes=MAX_ARTIFACT_BYTES)
+        artifact = label(
+            ndarray_file.unpack_model(
+                store.get_bytes(trained.extra["artifact"], max_bytes=MAX_ARTIFACT_BYTES)
+            )
         )
-        artifact = label(raw_centroids, *read_channel(store, date, channels, "validation"))
-        evaluation = evaluate(artifact, *read_channel(store, date, channels, "test"), gate)
+        evaluation = {
+            **evaluate(artifact, *read_channel(store, date, channels, "test"), gate),
+            **calibrate(artifact, *read_channel(store, date, channels, "validation")),
+        }
         manifest = publish(store, date, artifact, evaluation, inputs)
     judged = Judged(prefix(date), manifest)
     evaluation = judged.read_evaluation(store)
@@ -147,6 +152,7 @@ def classify(store: ObjectStore, date: str, gate: Gate) -> Made:
         metadata={
             "dagster/uri": store.uri(file_key(prefix(date), ARTIFACT)),
             "accuracy": evaluation["accuracy"],
+            "mean_confidence": evaluation["mean_confidence"],
             "above_floor": evaluation["passed"],
             "min_accuracy": evaluation["min_accuracy"],
             "max_drop": evaluation["max_drop"],
@@ -159,14 +165,9 @@ def classify(store: ObjectStore, date: str, gate: Gate) -> Made:
     )
 
 
-def label(
-    raw_centroids: NDArray[np.float32],
-    images: NDArray[np.float32],
-    labels: NDArray[np.int64],
-) -> bytes:
-    """The artifact with the centroids renumbered: a model.tar.gz, equal for equal input."""
-    digits = centroids.digits_of_clusters(raw_centroids, images, labels)
-    return ndarray_file.pack_model(centroids.renumber(raw_centroids, digits))
+def label(trained: NDArray[np.float32]) -> bytes:
+    """The artifact of trained centroids (k, 794): a model.tar.gz, equal for equal input."""
+    return ndarray_file.pack_model(centroids.renumber(*centroids.unmarked(trained)))
 
 
 def evaluate(
@@ -182,6 +183,20 @@ def evaluate(
         "min_accuracy": gate.min_accuracy,
         "max_drop": gate.max_drop,
         "passed": accuracy >= gate.min_accuracy,
+    }
+
+
+def calibrate(
+    artifact: bytes, images: NDArray[np.float32], labels: NDArray[np.int64]
+) -> dict[str, Any]:
+    """How sure it may be, by the validation digits, and whether it is that often right on them."""
+    served = ndarray_file.unpack_model(artifact)
+    reach = digit_confidence.reach(images, labels, served)
+    likelihoods = digit_confidence.likelihoods(images, served, reach)
+    return {
+        "reach": reach.tolist(),
+        "mean_confidence": float(likelihoods.max(axis=1).mean()),
+        "validation_accuracy": float(np.mean(likelihoods.argmax(axis=1) == labels)),
     }
 
 

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field
 
+from formats.digit_features import FEATURES
 from platform_assets.mnist import dataset
+from platform_assets.mnist.centroids import DIGITS
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import already_made, require_manifest
@@ -27,14 +29,15 @@ from resources.sagemaker import (
     deterministic_name,
 )
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 PREFIX = "mnist/models"
 
 
 class KMeans(dg.Config):
-    """How the digits are clustered, by SageMaker's own k-means.
+    """How the marked digits are clustered, by SageMaker's own k-means.
 
-    The defaults were chosen by cross-validation over 5,000 digits: 0.97 of unseen ones are right.
+    By the defaults 0.985 of MNIST's 10,000 test digits are read rightly with 3,000 train digits,
+    and 0.988 with 50,000.
     """
 
     clusters: int = Field(default=256, ge=10, description="k: how many clusters are looked for.")
@@ -60,7 +63,7 @@ class KMeans(dg.Config):
         """As SageMaker takes them: all are text."""
         return {
             "k": str(self.clusters),
-            "feature_dim": str(dataset.PIXELS),
+            "feature_dim": str(FEATURES + DIGITS),
             "epochs": str(self.epochs),
             "mini_batch_size": str(self.mini_batch_size),
             "init_method": self.init_method,
@@ -87,8 +90,9 @@ def prefix_of_work(digest: str) -> str:
     kinds={"sagemaker", "s3"},
     owners=["team:machine-learning"],
     description=(
-        "Centroids by SageMaker's k-means over the train channel. A date with the same digits and "
-        "configuration as an earlier one has that one's model."
+        "Centroids by SageMaker's k-means over the train digits, which are marked so that each "
+        "cluster is of one digit. A date with the same digits and configuration as an earlier one "
+        "has that one's model."
     ),
     code_version=CODE_VERSION,
     partitions_def=DAILY,
@@ -186,7 +190,7 @@ def describe_work(channels: Manifest, config: KMeans) -> dict[str, str]:
     """What makes a model what it is: the digits and the configuration."""
     return {
         "code_version": CODE_VERSION,
-        **{name: channels.file(dataset.channel_file(name)).sha256 for name in ("train", "test")},
+        dataset.MARKED: channels.file(dataset.channel_file(dataset.MARKED)).sha256,
         "instance_count": str(config.compute.instance_count),
         **config.to_hyperparameters(),
     }
@@ -204,7 +208,6 @@ def train(
     tags: Mapping[str, str],
 ) -> Manifest:
     """Have SageMaker train, and publish what came of it under the digest of the work."""
-    base = store.uri(dataset.prefix(date))
     job = sagemaker.train(
         TrainingJobSpec(
             name=deterministic_name("mnist", date, digest_of=digest),
@@ -213,11 +216,10 @@ def train(
             hyperparameters=config.to_hyperparameters(),
             channels=[
                 S3Channel(
-                    name=name,
-                    s3_uri=f"{base}/{name}/",
+                    name="train",
+                    s3_uri=store.uri(f"{dataset.prefix(date)}/{dataset.MARKED}/"),
                     content_type="application/x-recordio-protobuf",
                 )
-                for name in ("train", "test")
             ],
             compute=config.compute,
         ),

@@ -14,7 +14,7 @@ from tests.conftest import Services
 
 @pytest.fixture(scope="session")
 def digits() -> dict[str, Split]:
-    """Real digits: 4,000 to train on, 500 to measure with, 500 that nothing has seen."""
+    """Real digits: 4,000 to train on, 500 to measure confidence by, 500 that nothing has seen."""
     images, labels = real_digits()
     order = np.random.default_rng(0).permutation(len(images))
     pixels = images[order].reshape(-1, 28, 28)
@@ -44,7 +44,7 @@ def deployment(
     services: Services, digits: dict[str, Split], trained: Centroids
 ) -> Iterator[Deployment]:
     """An endpoint that serves a classifier of these centroids."""
-    with Deployment.made(services.env, trained, digits["train"]) as made:
+    with Deployment.made(services.env, trained, digits["validation"]) as made:
         yield made
 
 

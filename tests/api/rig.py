@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedded import s3
-from formats import ndarray_file, recordio
+from formats import digit_confidence, ndarray_file, recordio
 from formats.digit_images import prepare
 from platform_assets.mnist import centroids
 from tests.conftest import CHECKOUT, clean_environ
@@ -28,7 +28,7 @@ ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 SETTINGS = {
     "k": "256",
-    "feature_dim": "784",
+    "feature_dim": "794",
     "epochs": "3",
     "mini_batch_size": "5000",
     "extra_center_factor": "4",
@@ -57,8 +57,9 @@ class Deployment:
 
     Attributes:
         endpoint: Its name.
-        trained: (256, 784), the centroids as the training job left them, without digits.
+        trained: (256, 794), the centroids as the training job left them, marked with digits.
         centroids: (10·m, 784), those it serves.
+        validation: Digits by which it is told how sure it may be.
     """
 
     env: Mapping[str, str]
@@ -66,15 +67,16 @@ class Deployment:
     endpoint: str
     trained: Centroids
     centroids: Centroids
+    validation: Split
 
     @classmethod
     @contextmanager
-    def made(cls, env: Mapping[str, str], trained: Centroids, labelled: Split) -> Iterator[Self]:
+    def made(cls, env: Mapping[str, str], trained: Centroids, validation: Split) -> Iterator[Self]:
         """Renumber, put into service; all is gone afterwards."""
         name = f"digits-{secrets.token_hex(4)}"
         with _bucket(env) as bucket:
-            made = cls(env, bucket, name, trained, trained)
-            made.centroids = made.put(name, labelled)
+            made = cls(env, bucket, name, trained, trained, validation)
+            made.centroids = made.put(name)
             made.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=name)
             try:
                 made.wait()
@@ -82,16 +84,16 @@ class Deployment:
             finally:
                 made.sagemaker().delete_endpoint(EndpointName=name)
 
-    def put(self, config: str, labelled: Split, *, turn: int = 0) -> Centroids:
-        """An endpoint configuration for the trained centroids, each told its digit.
+    def put(self, config: str, *, turn: int = 0) -> Centroids:
+        """An endpoint configuration for the trained centroids, renumbered.
 
         `turn` moves the order of each digit's centroids on, so that the numbers of two
         configurations differ wherever they can.
         """
-        digit_of = centroids.digits_of_clusters(self.trained, labelled.prepared(), labelled.labels)
-        numbered = centroids.renumber(np.roll(self.trained, turn, 0), np.roll(digit_of, turn))
+        numbered = centroids.renumber(*centroids.unmarked(np.roll(self.trained, turn, 0)))
         prefix = f"classifiers/{config}"
-        evaluation = json.dumps({"accuracy": 0.97, "test_digits": 500})
+        reach = digit_confidence.reach(self.validation.prepared(), self.validation.labels, numbered)
+        evaluation = json.dumps({"accuracy": 0.97, "test_digits": 500, "reach": reach.tolist()})
         store = s3.client(self.env)
         packed = ndarray_file.pack_model(numbered)
         store.put_object(Bucket=self.bucket, Key=f"{prefix}/model.tar.gz", Body=packed)
@@ -152,7 +154,7 @@ def _bucket(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def train(env: Mapping[str, str], digits: Split) -> Centroids:
-    """(256, 784), by a training job."""
+    """(256, 794), by a training job."""
     with _bucket(env) as bucket:
         return _train(env, bucket, digits)
 
@@ -160,7 +162,8 @@ def train(env: Mapping[str, str], digits: Split) -> Centroids:
 def _train(env: Mapping[str, str], bucket: str, digits: Split) -> Centroids:
     store = s3.client(env)
     name = f"digits-{secrets.token_hex(4)}"
-    body = b"".join(recordio.encode(digits.prepared(), digits.labels.astype(np.float32)))
+    marked = centroids.marked(digits.prepared(), digits.labels)
+    body = b"".join(recordio.encode(marked, digits.labels.astype(np.float32)))
     store.put_object(Bucket=bucket, Key="train/data.rec", Body=body)
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/train/"}
     sagemaker = client(env, "sagemaker")

@@ -283,7 +283,7 @@ def test_an_update_under_load_fails_no_answer_and_mixes_no_numbering(
     """The new version numbers the same centroids otherwise, digit by digit: an answer decoded with
     the wrong one's table would be wrong, and one explained with it would have another confidence.
     """
-    renumbered = deployment.put(f"{deployment.endpoint}-next", digits["train"], turn=1)
+    renumbered = deployment.put(f"{deployment.endpoint}-next", turn=1)
     assert not np.array_equal(renumbered, deployment.centroids)
     bodies = [encoded(digit) for digit in digits["test"].pixels[:40]]
     with served.client() as api:

@@ -11,12 +11,26 @@ import pytest
 from botocore.exceptions import ClientError
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from api.aws import Clients
-from api.live_model import LiveModels, Model
+from api.live_model import LiveModels
+from formats import digit_confidence
+from formats.digit_features import picture as picture_of
 from platform_assets.mnist import centroids
 from tests.api.rig import Deployment, Served, Split, answers, share_right
-from tests.digit_pictures import drawn, encoded, photographed, scaled, shifted, snapped
+from tests.digit_pictures import (
+    OTHER_HANDS,
+    drawn,
+    encoded,
+    enlarged,
+    handwritten,
+    lettered,
+    photographed,
+    scaled,
+    shifted,
+    snapped,
+)
 
 Pixels = NDArray[np.uint8]
 
@@ -30,8 +44,8 @@ def plain(served: Served, digits: dict[str, Split]) -> float:
 
 
 def test_unseen_digits_are_recognised(plain: float) -> None:
-    """Measured: 0.976; k-means on raw pixels reaches 0.88."""
-    assert plain >= 0.95
+    """Measured: 0.987; k-means on raw pixels reaches 0.88."""
+    assert plain >= 0.975
 
 
 GUISES: dict[str, Callable[[Pixels], bytes]] = {
@@ -102,10 +116,55 @@ def test_confidence_says_how_often_the_answer_is_right(
 ) -> None:
     test = digits["test"]
     told = answers(api, [encoded(digit) for digit in test.pixels])
-    sure = np.array([answer["confidence"] for answer in told], float)
-    right = np.array([a["digit"] == b for a, b in zip(told, test.labels, strict=True)])
+    sure, right = sure_and_right(told, test.labels)
     assert abs(sure.mean() - right.mean()) < 0.04
     assert right[sure > 0.95].mean() > right[sure <= 0.95].mean()
+
+
+def sure_and_right(
+    told: list[dict[str, Any]], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The confidence of each answer (0 where there is none), and whether it is right."""
+    sure = np.array([answer.get("confidence", 0) for answer in told], float)
+    right = np.array([a.get("digit") == b for a, b in zip(told, labels, strict=True)])
+    return sure, right
+
+
+def test_hands_that_training_never_saw_are_read_and_confidence_holds_for_them(
+    api: httpx.Client,
+) -> None:
+    """1,797 digits of 43 writers, not of MNIST: 8 × 8 pixels each, enlarged.
+
+    Measured: 0.92 right; of 58 % answered at 0.9 or more 99 % are. Source: E. Alpaydin, C. Kaynak,
+    "Optical recognition of handwritten digits", as scikit-learn ships it.
+    """
+    bunch: Any = load_digits()
+    told = answers_in_parts(api, [enlarged(image) for image in bunch.images])
+    sure, right = sure_and_right(told, bunch.target)
+    assert right.mean() >= 0.87
+    assert right[sure >= 0.9].mean() >= 0.95
+    assert np.mean(sure >= 0.9) >= 0.4  # or else it would be no use
+
+
+@pytest.mark.parametrize("hand", OTHER_HANDS)
+def test_hands_of_whom_mnist_has_few_are_read(api: httpx.Client, hand: str) -> None:
+    rng = random.Random(3)
+    pictures = [handwritten(OTHER_HANDS[hand], rng) for _ in range(40)]
+    assert share_right(api, pictures, [int(hand[0])] * len(pictures)) >= 0.9
+
+
+def test_letters_are_no_digits_for_sure(api: httpx.Client) -> None:
+    """Without those that look like digits: B, G, I, O, Q, S and Z."""
+    pictures = [lettered(a, bolder) for a in "ACDEFHJKLMNPRTUVWXY" for bolder in (0, 1, 2)]
+    told = answers_in_parts(api, pictures)
+    sure = [answer.get("confidence", 0) for answer in told]
+    assert np.mean([each > 0.9 for each in sure]) <= 0.1
+
+
+def answers_in_parts(api: httpx.Client, pictures: list[bytes]) -> list[dict[str, Any]]:
+    """The batch route's answers to more pictures than it takes at once."""
+    parts = [pictures[start : start + 500] for start in range(0, len(pictures), 500)]
+    return [answer for part in parts for answer in answers(api, part)]
 
 
 def test_a_single_picture_is_told_like_one_of_a_batch_and_in_detail_when_asked(
@@ -119,13 +178,13 @@ def test_a_single_picture_is_told_like_one_of_a_batch_and_in_detail_when_asked(
         "/?details=true", content=picture, headers={"content-type": "image/png"}
     ).json()
     assert {name: detailed[name] for name in single} == single
-    assert sum(detailed["likelihoods"]) == pytest.approx(1, abs=1e-3)
+    assert 0.9 < sum(detailed["likelihoods"]) <= 1.001  # the rest is that of no digit
     assert detailed["likelihoods"][single["digit"]] == single["confidence"]
-    seen = np.frombuffer(base64.b64decode(detailed["seen"]), np.uint8)
-    prepared = Split(digits["test"].pixels[:1], digits["test"].labels[:1]).prepared()[0]
-    assert np.abs(seen - prepared * 255).max() <= 3
-    nearest = np.frombuffer(base64.b64decode(detailed["centroid"]), np.uint8)
-    assert np.abs(nearest - deployment.centroids[single["cluster"]] * 255).max() <= 1
+    prepared = Split(digits["test"].pixels[:1], digits["test"].labels[:1]).prepared()
+    centroid = deployment.centroids[single["cluster"]][None]
+    for name, features in (("seen", prepared), ("centroid", centroid)):
+        shown = np.frombuffer(base64.b64decode(detailed[name]), np.uint8).reshape(28, 28)
+        np.testing.assert_allclose(shown, picture_of(features)[0] * 255, atol=1)
 
 
 def test_a_batch_keeps_its_order_around_pictures_that_cannot_be_read(
@@ -152,11 +211,12 @@ def test_a_digit_without_clusters_is_never_answered_and_harms_none(
 ) -> None:
     """Its centroid is out of reach, for the likelihoods too."""
     features = digits["test"].prepared()[:50]
-    digit_of = np.full(len(deployment.trained), 3)
-    numbered = centroids.renumber(deployment.trained, digit_of)
-    likelihoods = Model("m", "e", numbered, {}).likelihoods(features)
+    own, digit_of = centroids.unmarked(deployment.trained)
+    numbered = centroids.renumber(own, np.full(len(digit_of), 3))
+    likelihoods = digit_confidence.likelihoods(features, numbered, np.full(10, 0.3))
     assert np.isfinite(likelihoods).all()
-    assert (likelihoods[:, 3] == 1).all()
+    assert (likelihoods.argmax(axis=1) == 3).all()
+    assert not np.delete(likelihoods, 3, axis=1).any()
 
 
 class Counted(Clients):

@@ -62,11 +62,14 @@ def put_classifier(
     The more they are, the more test digits it reads rightly.
     """
     channels = require_manifest(platform.store, dataset.prefix(date), "mnist/dataset")
-    images, _ = classifier.read_channel(platform.store, date, channels, "train")
-    judged_by = classifier.read_channel(platform.store, date, channels, "validation")
-    artifact = classifier.label(images[:examples], *judged_by)
+    marked, _ = classifier.read_channel(platform.store, date, channels, dataset.MARKED)
+    artifact = classifier.label(marked[:examples])
     tested_by = classifier.read_channel(platform.store, date, channels, "test")
-    evaluation = classifier.evaluate(artifact, *tested_by, gate)
+    judged_by = classifier.read_channel(platform.store, date, channels, "validation")
+    evaluation = {
+        **classifier.evaluate(artifact, *tested_by, gate),
+        **classifier.calibrate(artifact, *judged_by),
+    }
     manifest = classifier.publish(platform.store, date, artifact, evaluation, {})
     return classifier.Judged(classifier.prefix(date), manifest)
 

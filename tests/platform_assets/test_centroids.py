@@ -1,12 +1,14 @@
 """Which digit a cluster stands for, against scikit-learn and brute force."""
 
 import io
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.cluster import KMeans
 from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -28,14 +30,21 @@ def test_of_equally_near_centroids_the_first_is_taken() -> None:
     assert centroids.nearest(point, np.repeat(point, 3, axis=0)).tolist() == [0]
 
 
-def test_a_cluster_gets_the_digit_of_most_of_its_members_and_an_empty_one_of_its_neighbour() -> (
-    None
-):
-    points = np.array([[0.0], [10.0], [20.0], [1000.0]], np.float32)
-    images = np.array([[0.1], [0.2], [0.3], [9.0], [21.0], [19.0]], np.float32)
-    labels = np.array([3, 5, 5, 7, 2, 1])
-    # The third is a tie of 1 and 2; the fourth has no member and 21.0 is the nearest to it.
-    assert centroids.digits_of_clusters(points, images, labels).tolist() == [5, 7, 1, 2]
+def test_clusters_of_marked_features_are_of_one_digit_each_and_say_of_which() -> None:
+    """Among points that have nothing to do with their digits, by another library's k-means."""
+    random = np.random.default_rng(0)
+    points = random.random((600, 20), np.float32)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    labels = random.integers(0, 10, 600)
+    marked = centroids.marked(points, labels)
+
+    kmeans: Any = KMeans(40, n_init=cast(Any, 1), random_state=0).fit(marked)
+    own, digits = centroids.unmarked(kmeans.cluster_centers_.astype(np.float32))
+
+    assert own.shape == (40, 20)
+    np.testing.assert_array_equal(digits[kmeans.labels_], labels)
+    assert centroids.are_marked(marked, points, labels)
+    assert not centroids.are_marked(marked, points, labels[::-1])
 
 
 @given(
@@ -66,7 +75,7 @@ def test_the_picture_shows_dark_ink_on_white_in_columns_of_digits(
     count: int, size: tuple[int, int]
 ) -> None:
     tiles = np.zeros((count, 784), np.float32)
-    tiles[3] = 1
+    tiles[3] = 0.1
     tiles[4] = centroids.OUT_OF_REACH
     shown = Image.open(io.BytesIO(centroids.picture(tiles)))
     assert shown.size == size

@@ -7,14 +7,16 @@ files, as its authors published them, in MNIST_FILES.
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
 
 from formats.mnist_pickle import MnistDataset, Split
 from tests.api.rig import serve, share_right
-from tests.digit_pictures import encoded
+from tests.digit_pictures import encoded, enlarged
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import publish
 
@@ -57,7 +59,7 @@ def split(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
 def test_unseen_digits_are_recognised_after_training_with_all_of_mnist(
     mnist: dict[str, NDArray[np.uint8]], platform: Platform, endpoint: str, tmp_path: Path
 ) -> None:
-    """Measured: 0.9735 as PNG, 0.9731 as JPEG."""
+    """Measured: 0.988 as PNG and as JPEG; 0.94 of other writers' digits, not of MNIST."""
     images, labels = mnist["train-images-idx3-ubyte"], mnist["train-labels-idx1-ubyte"]
     unseen, are = mnist["t10k-images-idx3-ubyte"], mnist["t10k-labels-idx1-ubyte"]
     train, validation = (split(images[part], labels[part]) for part in PARTS)
@@ -69,4 +71,6 @@ def test_unseen_digits_are_recognised_after_training_with_all_of_mnist(
     with serve(env, tmp_path) as served, served.client() as api:
         for form in ("PNG", "JPEG"):
             pictures = [encoded(digit, form) for digit in unseen]
-            assert share_right(api, pictures, are.astype(np.int64)) >= 0.96
+            assert share_right(api, pictures, are.astype(np.int64)) >= 0.98
+        others: Any = load_digits()
+        assert share_right(api, [enlarged(image) for image in others.images], others.target) >= 0.9
