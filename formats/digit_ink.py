@@ -43,6 +43,11 @@ _LEAST_OF_INK: Final = 0.25
 # How much of what lies around a digit's strokes has to be paper: a shadow fades, a piece of
 # something larger goes on.
 _LEAST_AROUND: Final = 0.6
+# A pen that is lifted leaves less ink: what reaches this share of the threshold between ink and
+# ground belongs to a stroke, too, and half of that again is ground that the ink has soaked.
+# Measured on scikit-learn's digits at 56 pixels: 1 and 1/4 read .88 rightly, these .89.
+_OF_OTSU: Final = 0.85
+_SOAKED: Final = 0.5
 # Ink that stands apart so clearly is not looked for by another measure.
 _CLEAR: Final = 0.8
 # A sheet with a digit on it has "strokes" of a third of its side.
@@ -140,7 +145,7 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
     ink = np.maximum(ink - np.median(ink), 0)
     if float(ink.max()) < _FAINTEST:
         return None
-    threshold = max(_otsu(ink), _FAINTEST / 2)
+    threshold = max(_OF_OTSU * _otsu(ink), _FAINTEST / 2)
     parts = connected_parts(ink > threshold)
     if parts is None:
         return None
@@ -211,7 +216,8 @@ def _cut_out(ink: Grey, mask: Mask, threshold: float) -> Ink | None:
     # A stroke's soft edge lies just outside its mask.
     soft = np.where(_grown(mask), ink, 0)
     full = float(np.percentile(ink[mask], 60))
-    values = np.clip((soft - threshold / 4) / max(full - threshold / 4, 1e-6), 0, 1)
+    ground = threshold * _SOAKED
+    values = np.clip((soft - ground) / max(full - ground, 1e-6), 0, 1)
     rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     cut = values[top:bottom, left:right].astype(np.float32)
@@ -237,9 +243,15 @@ def _close(grey: Grey, window: int) -> Grey:
     """Morphological closing with a square: dark marks narrower than the window disappear.
 
     Beyond its edges a photograph is mirrored: what gets darker towards them is mostly a shadow.
+    A small picture may be a digit that was cut out closely: beyond its edges is ground, without
+    which strokes along them would be taken for twice as wide.
     """
-    beyond = window // 2 if _is_photograph(grey) else 0
-    padded = np.pad(grey, beyond, mode="symmetric")
+    beyond = window // 2
+    if _is_photograph(grey):
+        padded = np.pad(grey, beyond, mode="symmetric")
+    else:
+        ground = float(np.median(grey[_rim(grey.shape)]))
+        padded = np.pad(grey, beyond, constant_values=ground)
     closed = -running_maximum(-running_maximum(padded, window), window)
     height, width = grey.shape
     return closed[beyond : beyond + height, beyond : beyond + width]

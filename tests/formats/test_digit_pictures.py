@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from sklearn.datasets import load_digits
 
 from embedded.seed_digits import real_digits
 from formats.digit_parts import connected_parts, running_maximum
@@ -77,6 +78,23 @@ def test_a_digit_of_any_size_comes_back_to_its_size(digits: Pixels, side: int) -
     ]
     assert np.median(likenesses) > 0.91
     assert np.quantile(likenesses, 0.05) > 0.75
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_a_digit_that_was_cut_out_closely_keeps_its_strokes_along_the_edges(light: bool) -> None:
+    """Other hands' digits without any margin, their strokes a fifth of the picture wide."""
+    images: Any = load_digits().images
+    for values in images[:300]:
+        wide = Image.fromarray((values / 16 * 255).astype(np.uint8))
+        close = np.asarray(wide.resize((56, 56), Image.Resampling.BICUBIC))
+        read = read_picture(encoded(close if light else 255 - close)).reshape(28, 28)
+        rows, columns = np.flatnonzero(read.max(1) > 0.5), np.flatnonzero(read.max(0) > 0.5)
+        cut = read[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        ink = close > 128
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        box = close[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        expected = np.asarray(Image.fromarray(box).resize(cut.shape[::-1], Image.Resampling.BOX))
+        assert np.corrcoef(cut.ravel(), expected.ravel())[0, 1] > 0.6
 
 
 def test_ink_is_told_from_paper_and_shadow(digits: Pixels) -> None:
