@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 from formats.digit_images import FEATURES, SIDE
 from formats.digit_ink import Ink, find_ink, find_paper
 from formats.digit_parts import running_maximum
+from formats.digit_rims import without_rim
 
 FORMATS: Final = {
     "JPEG": "image/jpeg",
@@ -110,7 +111,7 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
     kept = _as_mnist(_values(picture.convert("L")))
     if kept is not None:
         return kept.reshape(FEATURES)
-    ink = _find(_contrasting(picture))
+    ink = _find_inside(picture)
     if ink is None:
         raise NoDigitError(
             "No ink that looks like a digit was found in the picture; "
@@ -221,6 +222,19 @@ def _contrast(channel: Image.Image) -> float:
     differences = np.abs(_values(channel) - _values(around)).ravel()
     most = max(1, len(differences) // 50)
     return float(np.partition(differences, -most)[-most:].mean())
+
+
+def _find_inside(picture: Image.Image) -> Ink | None:
+    """The ink in a picture, within its rim where it has one."""
+    inner = without_rim(picture)
+    within = _find(_contrasting(inner)) if inner else None
+    if within is not None and not within.touches_edge:
+        return within
+    # There is nothing in it, or it goes on beyond: what looked like a rim may be a stroke.
+    ink = _find(_contrasting(picture))
+    if within is None or (ink is not None and ink.likelihood > within.likelihood):
+        return ink
+    return within
 
 
 def _find(picture: Image.Image) -> Ink | None:

@@ -32,6 +32,7 @@ from tests.digit_pictures import (
     encoded,
     jpeg_of_scans,
     photographed,
+    rimmed,
     scaled,
 )
 
@@ -83,8 +84,8 @@ def test_a_digit_of_any_size_comes_back_to_its_size(digits: Pixels, side: int) -
 @pytest.mark.parametrize("light", [True, False])
 def test_a_digit_that_was_cut_out_closely_keeps_its_strokes_along_the_edges(light: bool) -> None:
     """Other hands' digits without any margin, their strokes a fifth of the picture wide."""
-    images: Any = load_digits().images
-    for values in images[:300]:
+    loaded: Any = load_digits()
+    for values in loaded.images[:300]:
         wide = Image.fromarray((values / 16 * 255).astype(np.uint8))
         close = np.asarray(wide.resize((56, 56), Image.Resampling.BICUBIC))
         read = read_picture(encoded(close if light else 255 - close)).reshape(28, 28)
@@ -108,6 +109,43 @@ def test_ink_is_told_from_paper_and_shadow(digits: Pixels) -> None:
             read[0] = 1
         likenesses.append(likeness(read, digit.ravel().astype(np.float32)))
     assert np.quantile(likenesses, 0.15) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("look", "sides", "share"),
+    [
+        ("black", "lrtb", 0.01),
+        ("black", "lrtb", 0.05),
+        ("black", "lrtb", 0.15),
+        ("black", "lr", 0.15),
+        ("grey", "lrtb", 0.02),
+        ("wood", "lrtb", 0.08),
+        ("wood", "lt", 0.1),
+        ("wood", "b", 0.15),
+        ("turned", "lrtb", 0.04),
+        ("white around dark", "lrtb", 0.02),
+        ("white around dark", "lrtb", 0.12),
+    ],
+)
+def test_a_rim_around_a_photograph_changes_nothing(
+    digits: Pixels, look: str, sides: str, share: float
+) -> None:
+    rng = random.Random(4)
+    likenesses: list[float] = []
+    for digit in digits[:12]:
+        photograph = Image.open(io.BytesIO(photographed(digit, rng))).convert("RGB")
+        bare = read_picture(encoded(photograph))
+        read = read_picture(rimmed(photograph, look, sides, share, rng))
+        likenesses.append(likeness(read, bare))
+    assert np.quantile(likenesses, 0.1) > 0.9
+
+
+@pytest.mark.parametrize("side", [60, 400])
+def test_a_scanners_border_changes_nothing(digits: Pixels, side: int) -> None:
+    for digit in digits[:20]:
+        scan = scaled(255 - digit, side)
+        read = read_picture(rimmed(scan, "black", "lrtb", 0.05, random.Random(1)))
+        assert likeness(read, read_picture(encoded(scan))) > 0.9
 
 
 def test_exif_orientation_is_honoured() -> None:
