@@ -37,6 +37,8 @@ _DETAILED_SIDE: Final = 640
 _MARGIN: Final = 0.5
 # A colour in which ink stands out more than this many times as much as in grey is taken instead.
 _STANDS_OUT: Final = 1.3
+# Ink that stands out on white by less than this share of what it does on black vanishes there.
+_VANISHES: Final = 0.5
 # MNIST's pen: the share of a digit's longer side that a stroke's width is, at its thinnest.
 _THINNEST_PEN: Final = 0.1
 # Each row costs some eighty bytes, however short it is.
@@ -88,10 +90,11 @@ class PictureLimits:
 def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np.float32]:
     """The digit in a picture, brought to MNIST's form.
 
-    The picture is turned as its EXIF orientation says, laid on white where it is transparent, and
-    made grey; its ink is found whichever of ink and ground is the darker, freed of shadow and
-    noise, cropped, scaled to fit 20 × 20 and centred by mass in 28 × 28. A picture that has
-    MNIST's form already keeps its pixels.
+    The picture is turned as its EXIF orientation says, laid on white where it is transparent (on
+    black where its ink is white), freed of a rim around it, and made grey; its ink is found
+    whichever of ink and ground is the darker, freed of shadow and noise, cropped, scaled to fit
+    20 × 20 and centred by mass in 28 × 28. A picture that has MNIST's form already keeps its
+    pixels.
 
     Args:
         data: A JPEG, PNG, WebP or BMP file.
@@ -176,16 +179,28 @@ def _flat(picture: Image.Image) -> Image.Image:
         picture.draft(None, detailed)
     if picture.mode.startswith("I"):
         deep = np.asarray(picture, dtype=np.float32)
-        flat = Image.fromarray((deep / 257).clip(0, 255).astype(np.uint8))
+        # By what is there: some programs keep values of eight bits in sixteen.
+        deep -= deep.min()
+        flat = Image.fromarray((deep * (255 / max(float(deep.max()), 1))).astype(np.uint8))
     elif picture.has_transparency_data:
         flat = picture.convert("RGBA")
     else:
         flat = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
     flat.thumbnail(detailed, Image.Resampling.BILINEAR, reducing_gap=2)
     if flat.mode == "RGBA":
-        flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("RGB")
+        flat = _opaque(flat)
     orientation = picture.getexif().get(0x0112)
     return flat.transpose(_TURNS[orientation]) if orientation in _TURNS else flat
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """A transparent picture on white paper, or on black where its ink would vanish on white."""
+    on_white, on_black = (
+        Image.alpha_composite(Image.new("RGBA", picture.size, paper), picture).convert("RGB")
+        for paper in ("white", "black")
+    )
+    spread = [float(_values(each.convert("L")).std()) for each in (on_white, on_black)]
+    return on_black if spread[0] < _VANISHES * spread[1] else on_white
 
 
 def _values(grey: Image.Image) -> NDArray[np.float32]:

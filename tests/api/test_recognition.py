@@ -12,8 +12,10 @@ from botocore.exceptions import ClientError
 from numpy.typing import NDArray
 from PIL import Image
 
+from api import recognition
 from api.aws import Clients
 from api.live_model import LiveModels, Model
+from api.settings import ApiSettings
 from platform_assets.mnist import centroids
 from tests.api.rig import Deployment, Served, Split, answers, share_right
 from tests.digit_pictures import drawn, encoded, photographed, scaled, shifted, snapped
@@ -157,6 +159,22 @@ def test_a_digit_without_clusters_is_never_answered_and_harms_none(
     likelihoods = Model("m", "e", numbered, {}).likelihoods(features)
     assert np.isfinite(likelihoods).all()
     assert (likelihoods[:, 3] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("function", "said"), [(None, "No ink"), ("digits", "no time left")], ids=["here", "Lambda"]
+)
+def test_a_batch_is_given_up_by_a_clock_on_lambda_only(
+    monkeypatch: pytest.MonkeyPatch, function: str | None, said: str
+) -> None:
+    """There a gateway stops waiting; here a thousand pictures take as long as they take."""
+    if function:
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", function)
+    monkeypatch.setattr(recognition, "_BATCH_SECONDS", -1.0)
+    (told,) = recognition.Recogniser(ApiSettings()).recognise_all(
+        [encoded(Image.new("L", (50, 50), "white"))]
+    )
+    assert said in str(told)
 
 
 class Counted(Clients):

@@ -183,6 +183,21 @@ def test_what_is_transparent_is_white_paper() -> None:
     )
 
 
+@pytest.mark.parametrize("ink", ["white", "yellow", (200, 230, 255)])
+def test_light_ink_on_a_transparent_ground_is_laid_on_black(ink: Any) -> None:
+    drawing, dark = Image.new("RGBA", (100, 100), (255, 255, 255, 0)), Image.new("L", (100, 100))
+    ImageDraw.Draw(drawing).line([(30, 20), (70, 20), (45, 85)], fill=ink, width=9)
+    ImageDraw.Draw(dark).line([(30, 20), (70, 20), (45, 85)], fill="white", width=9)
+    assert likeness(read_picture(encoded(drawing)), read_picture(encoded(dark))) > 0.98
+
+
+@pytest.mark.parametrize("most", [100, 255, 4095, 65535])
+def test_sixteen_bits_are_read_by_the_range_that_is_there(digits: Pixels, most: int) -> None:
+    large = np.asarray(scaled(digits[0], 120))
+    deep = Image.fromarray((large / 255 * most).astype(np.uint16))
+    assert likeness(read_picture(encoded(deep)), read_picture(encoded(large))) > 0.98
+
+
 def test_specks_and_what_reaches_in_from_the_edge_are_left_out() -> None:
     clean = Image.new("L", (200, 200), 230)
     ImageDraw.Draw(clean).line([(70, 50), (130, 50), (95, 150)], fill=20, width=14)
