@@ -212,6 +212,16 @@ def _noise(*shape: int) -> Pixels:
     return np.random.default_rng(3).integers(0, 256, shape).astype(np.uint8)
 
 
+def _shading(across: float, down: float) -> Pixels:
+    y, x = np.mgrid[0:200, 0:300] / [[[200]], [[300]]]
+    return ((across * x + down * y) * 255).astype(np.uint8)
+
+
+def _vignette(depth: float) -> Pixels:
+    y, x = np.mgrid[0:240, 0:320] / 320
+    return ((0.9 - depth * ((x - 0.5) ** 2 + (y - 0.37) ** 2)).clip(0, 1) * 255).astype(np.uint8)
+
+
 def _figure(kind: str, *box: int, width: int = 0) -> Pixels:
     image = Image.new("L", (300, 300), 255)
     draw = ImageDraw.Draw(image)
@@ -231,6 +241,11 @@ def _figure(kind: str, *box: int, width: int = 0) -> Pixels:
         pytest.param(_noise(300, 300), id="noise"),
         pytest.param((_noise(200, 200) // 16 + 200).astype(np.uint8), id="grainy paper"),
         pytest.param(np.repeat([[0, 255]], 100, 1).repeat(200, 0).astype(np.uint8), id="an edge"),
+        pytest.param(_shading(1, 0), id="a gradient from left to right"),
+        pytest.param(_shading(0, 1), id="a gradient from top to bottom"),
+        pytest.param(_shading(0.5, 0.5), id="a gradient from corner to corner"),
+        pytest.param(_vignette(1), id="a vignette"),
+        pytest.param(_vignette(2), id="a deep vignette"),
         pytest.param(_figure("ellipse", 100, 100, 200, 200), id="a disc"),
         pytest.param(_figure("rectangle", 130, 130, 170, 170), id="a square"),
         pytest.param(_figure("line", 20, 150, 280, 150, width=6), id="a rule"),
