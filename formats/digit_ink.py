@@ -32,6 +32,11 @@ _PHOTOGRAPH_FROM: Final = 96
 # of its size.
 _LEAST_PART: Final = 0.04
 _FARTHEST_PART: Final = 0.25
+# Another digit beside the main part: at least of such a share of its ink, of their height in
+# common, and so far away as a share of its height; the two strokes of an open 4 are nearer.
+_LIKE_MASS: Final = 0.3
+_LIKE_HEIGHT: Final = 0.65
+_APART: Final = 0.06
 # What a digit's outline can be; a disc, a box, a rule, a page of text or noise is beyond these.
 _LEAST_SIDE: Final = 5
 _LEAST_SHARE_OF_PICTURE: Final = 0.04
@@ -73,6 +78,7 @@ class Ink:
         stroke: Mean width of its strokes in pixels.
         box: Where in the picture it was: left, top, right, bottom; the last two exclusive.
         touches_edge: Whether it reaches to an edge of the picture.
+        beside: How many others of about its size stand beside it, apart, on one line.
         clarity: How clearly it stands apart, from 0 to 1.
         likelihood: How much speaks for its being the digit; only good for comparing.
     """
@@ -81,6 +87,7 @@ class Ink:
     stroke: float
     box: tuple[int, int, int, int]
     touches_edge: bool
+    beside: int = 0
     clarity: float = 0.0
     likelihood: float = 0.0
 
@@ -172,7 +179,27 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
     against_rim = max(0.0, float(np.median(paper[rim]) - paper[mask].mean()))
     clarity = of_ink * (1 - of_border) * around**2
     cut = _cut_out(ink, mask, threshold)
-    return cut and replace(cut, clarity=clarity, likelihood=clarity * (against_rim + _FAINTEST))
+    likelihood = clarity * (against_rim + _FAINTEST)
+    beside = _count_beside(parts, ink)
+    return cut and replace(cut, beside=beside, clarity=clarity, likelihood=likelihood)
+
+
+def _count_beside(parts: Parts, ink: Grey) -> int:
+    """How many parts are like the largest and stand on one line with it, clearly apart."""
+    mass = np.bincount(parts.labels.ravel(), weights=ink.ravel(), minlength=parts.count + 1)[1:]
+    top, left, bottom, right = parts.boxes.T
+    inner = (top > 0) & (left > 0) & (bottom < ink.shape[0]) & (right < ink.shape[1])
+    main = int(np.argmax(mass * inner))
+    height = bottom - top
+    shared = np.minimum(bottom, bottom[main]) - np.maximum(top, top[main])
+    gap = np.maximum(left - right[main], left[main] - right)
+    beside = (
+        inner
+        & (mass >= mass[main] * _LIKE_MASS)
+        & (shared >= np.maximum(height, height[main]) * _LIKE_HEIGHT)
+        & (gap >= height[main] * _APART)
+    )
+    return int(beside.sum())
 
 
 def _around(paper: Grey, closed: Grey, mask: Mask) -> float:

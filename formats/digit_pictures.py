@@ -7,7 +7,7 @@ the digit is digit_ink's concern; what the model is then shown, digit_images'.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -74,6 +74,10 @@ class NoDigitError(PictureError):
     """A picture without ink that looks like a digit's."""
 
 
+class SeveralDigitsError(NoDigitError):
+    """A picture with more than one digit."""
+
+
 @dataclass(frozen=True)
 class PictureLimits:
     """What a picture may be.
@@ -108,6 +112,7 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
         PictureFormatError: It is not a picture in one of the formats, or in a form of one that
             costs far more than its pixels do.
         PictureDamagedError: It is, but does not decode.
+        SeveralDigitsError: Several stand side by side.
         NoDigitError: Nothing in it looks like a digit's ink.
     """
     picture = _decode(data, limits or PictureLimits())
@@ -119,6 +124,11 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
         raise NoDigitError(
             "No ink that looks like a digit was found in the picture; "
             "send one digit, written clearly, with some ground around it."
+        )
+    if ink.beside:
+        raise SeveralDigitsError(
+            f"Several digits stand side by side in the picture, {ink.beside + 1} as it looks; "
+            "cut it up and send each of them, many at once to /batch."
         )
     return _place(ink).reshape(FEATURES)
 
@@ -273,7 +283,7 @@ def _find(picture: Image.Image) -> Ink | None:
     around = (left - margin, top - margin, right + margin, bottom + margin)
     paper = picture.crop(whole)
     closer, _ = _find_within(paper, _within(paper, around, scale))
-    return closer or ink
+    return replace(closer, beside=max(closer.beside, ink.beside)) if closer else ink
 
 
 def _find_within(picture: Image.Image, box: Box) -> tuple[Ink | None, float]:

@@ -24,6 +24,7 @@ from formats.digit_pictures import (
     PictureFormatError,
     PictureLimits,
     PictureTooLargeError,
+    SeveralDigitsError,
     read_picture,
 )
 from tests.digit_pictures import (
@@ -257,6 +258,38 @@ def _figure(kind: str, *box: int, width: int = 0) -> Pixels:
 def test_a_picture_without_a_digits_ink_is_refused(picture: Pixels) -> None:
     with pytest.raises(NoDigitError, match="No ink that looks like a digit"):
         read_picture(encoded(picture))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_several_digits_side_by_side_get_no_answer(digits: Pixels, count: int) -> None:
+    for start in range(0, 40, 10):
+        row = np.concatenate([np.pad(each, (20, 2)) for each in digits[start : start + count]], 1)
+        height, width = row.shape
+        large = Image.fromarray(255 - row).resize((width * 4, height * 4))
+        with pytest.raises(NoDigitError) as refused:
+            read_picture(encoded(large))
+        if count == 2:
+            assert isinstance(refused.value, SeveralDigitsError)
+            assert "2 as it looks" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "strokes",
+    [
+        pytest.param(
+            [[(60, 30), (40, 110), (80, 110)], [(110, 40), (105, 170)]], id="a 4 of two strokes"
+        ),
+        pytest.param(
+            [[(60, 55), (60, 90), (110, 110), (100, 160), (50, 160)], [(60, 35), (120, 32)]],
+            id="a 5 with its bar apart",
+        ),
+    ],
+)
+def test_a_digit_of_several_strokes_is_one_digit(strokes: list[list[tuple[int, int]]]) -> None:
+    picture = Image.new("L", (200, 200), 255)
+    for stroke in strokes:
+        ImageDraw.Draw(picture).line(stroke, fill=0, width=11)
+    assert read_picture(encoded(picture)).any()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "ICO", "PPM"])
