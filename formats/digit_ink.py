@@ -35,8 +35,8 @@ _FARTHEST_PART: Final = 0.25
 # Another digit beside the main part: at least of such a share of its ink, of their height in
 # common, and so far away as a share of its height; the two strokes of an open 4 are nearer.
 _LIKE_MASS: Final = 0.3
-_LIKE_HEIGHT: Final = 0.65
-_APART: Final = 0.06
+_LIKE_HEIGHT: Final = 0.7
+_APART: Final = 0.2
 # What a digit's outline can be; a disc, a box, a rule, a page of text or noise is beyond these.
 _LEAST_SIDE: Final = 5
 _LEAST_SHARE_OF_PICTURE: Final = 0.04
