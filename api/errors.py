@@ -39,6 +39,12 @@ class TooLargeError(ApiError):
     status, code = 413, "PayloadTooLarge"
 
 
+class MediaTypeError(ApiError):
+    """The body is of a type that the route does not read."""
+
+    status, code = 415, "UnsupportedMediaType"
+
+
 class UnreadableError(ApiError):
     """A picture that no digit can be read off."""
 

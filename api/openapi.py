@@ -16,8 +16,7 @@ from api.errors import (
     UnauthorizedError,
     UnreadableError,
 )
-from api.requests import MAX_BATCH
-from formats.digit_pictures import FORMATS
+from api.requests import FORM, MAX_BATCH, PICTURE_TYPES
 
 _ENDPOINT_FAILURES: list[type[ApiError]] = [
     UnauthorizedError,
@@ -68,7 +67,9 @@ def _picture() -> dict[str, Any]:
         "description": "Also tell each digit's likelihood, what the model saw and what is nearest.",
         "schema": {"type": "string", "enum": ["true", "false"]},
     }
-    body = {media_type: {"schema": {}} for media_type in FORMATS.values()}
+    body: dict[str, Any] = {media_type: {"schema": {}} for media_type in PICTURE_TYPES}
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    body[FORM] = {"schema": {"type": "object", "properties": {"file": file}, "required": ["file"]}}
     return {
         **_operation(
             "recognise",
@@ -131,7 +132,10 @@ def _operation(
     for failure in failures or [OverloadedError]:
         responses[str(failure.status)] = _failure(failure)
     if media_type:
-        responses["415"] = _json("The body is of a type that this route does not read.", "Failure")
+        responses["415"] = _json(
+            "The body is of a type that is not read here; the message names those that are.",
+            "Failure",
+        )
     responses["500"] = _failure(ApiError)
     return {"operationId": name, "summary": summary, "responses": dict(sorted(responses.items()))}
 

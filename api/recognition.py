@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import time
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
@@ -29,7 +30,7 @@ PICTURE_LIMITS = PictureLimits(max_bytes=4_500_000, max_pixels=25_000_000)
 # In a batch: enough for any digit that was cut out, little enough for a thousand of them.
 BATCH_LIMITS = PictureLimits(max_bytes=1_000_000, max_pixels=1_000_000)
 
-# Reading a batch's pictures ends after this time, well before API Gateway gives up.
+# On Lambda, reading a batch's pictures ends after this time, well before API Gateway gives up.
 _BATCH_SECONDS = 15.0
 
 # Large pictures take memory while they are decoded, and there are two cores.
@@ -84,6 +85,7 @@ class Recogniser:
         clients = Clients(settings)
         self.endpoint = DigitEndpoint(settings.endpoint_name, clients)
         self.models = LiveModels(settings.endpoint_name, clients)
+        self._batch_seconds = _BATCH_SECONDS if settings.aws_lambda_function_name else math.inf
 
     def warm_up(self) -> None:
         """Do beforehand what would keep the first caller waiting; needs nothing to be there."""
@@ -108,7 +110,7 @@ class Recogniser:
         Raises:
             ApiError: The endpoint does not answer.
         """
-        ends = time.monotonic() + _BATCH_SECONDS
+        ends = time.monotonic() + self._batch_seconds
         read = [_attempt(picture, ends) for picture in pictures]
         answers = iter(self._ask([each for each in read if not isinstance(each, PictureError)]))
         return [each if isinstance(each, PictureError) else next(answers) for each in read]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import email.message
 import hmac
 import json
 from typing import TYPE_CHECKING
 
-from api.errors import BadRequestError, TooLargeError, UnauthorizedError, UnreadableError
+from api.errors import (
+    BadRequestError,
+    MediaTypeError,
+    TooLargeError,
+    UnauthorizedError,
+    UnreadableError,
+)
 from api.settings import digest_of
-from formats.digit_pictures import PictureDamagedError, PictureError
+from formats.digit_pictures import FORMATS, PictureDamagedError, PictureError
 
 if TYPE_CHECKING:
     from chalice.app import Request
@@ -20,6 +27,10 @@ if TYPE_CHECKING:
 MAX_PICTURE_BYTES = 4_500_000
 MAX_BATCH_BYTES = 5_500_000
 MAX_BATCH = 1000
+
+FORM = "multipart/form-data"
+PICTURE_TYPES = [*FORMATS.values(), "image/jpg", "image/pjpeg", "image/x-png", FORM]
+"""What a picture may come as: by its name, by an old one of JPEG or PNG, or in a form."""
 
 
 def require_key(request: Request, settings: ApiSettings) -> None:
@@ -55,6 +66,48 @@ def body_of(request: Request, limit: int) -> bytes:
     return body
 
 
+def require_type(request: Request, types: list[str]) -> str:
+    """The body's media type, without parameters.
+
+    Raises:
+        MediaTypeError: It is none of these.
+    """
+    named = _content_type(request).get_content_type()
+    if "content-type" in request.headers and named in types:
+        return named
+    raise MediaTypeError(
+        f"The body is {named if 'content-type' in request.headers else 'of no type'}; what is read "
+        f"here is {', '.join(types)}: name one of them in the header Content-Type. Save a picture "
+        "of another kind, such as HEIC or GIF, as JPEG or PNG."
+    )
+
+
+def picture_of(request: Request) -> bytes:
+    """The picture that a request is, or the first file of the form that it is.
+
+    Raises:
+        ApiError: It is of another type, too large, empty, or a form without a file.
+    """
+    named = require_type(request, PICTURE_TYPES)
+    body = body_of(request, MAX_PICTURE_BYTES)
+    if named != FORM:
+        return body
+    boundary = _content_type(request).get_boundary("").encode("utf-8", "replace")
+    parts = (b"\r\n" + body).split(b"\r\n--" + boundary) if boundary else []
+    for part in parts[1:]:
+        head, _, content = part.partition(b"\r\n\r\n")
+        if b"filename" in head.lower():
+            return content
+    raise BadRequestError("The form holds no file: send the picture as a file of it.")
+
+
+def _content_type(request: Request) -> email.message.Message:
+    """The header, as something that knows its parameters."""
+    message = email.message.Message()
+    message["content-type"] = " ".join(request.headers.get("content-type", "").split())
+    return message
+
+
 def batch_of(body: bytes) -> list[bytes | PictureError]:
     """The pictures of a batch in their order; an error stands for one that is no base64.
 
@@ -78,7 +131,10 @@ def batch_of(body: bytes) -> list[bytes | PictureError]:
 def _picture(image: object) -> bytes | PictureError:
     if not isinstance(image, str):
         return PictureDamagedError("A picture in a batch is text: the base64 of its bytes.")
+    # As browsers give it: a data URL; as mail and command lines do: in lines, or safe for URLs.
+    text = image.partition(",")[2] if image.startswith("data:") else image
+    text = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(image, validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         return PictureDamagedError("This is not base64 of a picture.")

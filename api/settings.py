@@ -36,6 +36,12 @@ class ApiSettings(BaseSettings):
     # API Gateway gives up after 29 seconds; two attempts of ten end before that.
     api_attempts: int = Field(default=2, ge=1, le=3, description="Attempts at one request to AWS.")
 
+    aws_lambda_function_name: str | None = Field(
+        default=None,
+        validation_alias="AWS_LAMBDA_FUNCTION_NAME",
+        description="Lambda names itself here: what waits for an answer is then API Gateway.",
+    )
+
     @property
     def key_digest(self) -> bytes | None:
         """SHA-256 of the API key that requests name; None where they need none."""

@@ -29,6 +29,7 @@ FORMATS = (
     "digit_ink.py",
     "digit_parts.py",
     "digit_pictures.py",
+    "digit_rims.py",
     "ndarray_file.py",
     "recordio.py",
     "recordio_message.py",

@@ -32,6 +32,11 @@ _PHOTOGRAPH_FROM: Final = 96
 # of its size.
 _LEAST_PART: Final = 0.04
 _FARTHEST_PART: Final = 0.25
+# Another digit beside the main part: at least of such a share of its ink, of their height in
+# common, and so far away as a share of its height; the two strokes of an open 4 are nearer.
+_LIKE_MASS: Final = 0.3
+_LIKE_HEIGHT: Final = 0.7
+_APART: Final = 0.2
 # What a digit's outline can be; a disc, a box, a rule, a page of text or noise is beyond these.
 _LEAST_SIDE: Final = 5
 _LEAST_SHARE_OF_PICTURE: Final = 0.04
@@ -43,6 +48,16 @@ _LEAST_OF_INK: Final = 0.25
 # How much of what lies around a digit's strokes has to be paper: a shadow fades, a piece of
 # something larger goes on.
 _LEAST_AROUND: Final = 0.6
+# A pen that is lifted leaves less ink: what reaches this share of the threshold between ink and
+# ground belongs to a stroke, too, and half of that again is ground that the ink has soaked.
+# Measured on scikit-learn's digits at 56 pixels: 1 and 1/4 read .88 rightly, these .89.
+_OF_OTSU: Final = 0.85
+_SOAKED: Final = 0.5
+# What a photograph's ink has of crispness. Measured on photographs, scans and MNIST's digits at
+# 400 pixels: 0.58 at least; a gradient has 0.46 to 0.57 along the border, a vignette 0.33.
+_SOFTEST: Final = 0.4
+_SOFTEST_ALONG_BORDER: Final = 0.62
+_ALONG_BORDER: Final = 0.1
 # Ink that stands apart so clearly is not looked for by another measure.
 _CLEAR: Final = 0.8
 # A sheet with a digit on it has "strokes" of a third of its side.
@@ -63,6 +78,7 @@ class Ink:
         stroke: Mean width of its strokes in pixels.
         box: Where in the picture it was: left, top, right, bottom; the last two exclusive.
         touches_edge: Whether it reaches to an edge of the picture.
+        beside: How many others of about its size stand beside it, apart, on one line.
         clarity: How clearly it stands apart, from 0 to 1.
         likelihood: How much speaks for its being the digit; only good for comparing.
     """
@@ -71,6 +87,7 @@ class Ink:
     stroke: float
     box: tuple[int, int, int, int]
     touches_edge: bool
+    beside: int = 0
     clarity: float = 0.0
     likelihood: float = 0.0
 
@@ -140,7 +157,7 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
     ink = np.maximum(ink - np.median(ink), 0)
     if float(ink.max()) < _FAINTEST:
         return None
-    threshold = max(_otsu(ink), _FAINTEST / 2)
+    threshold = max(_OF_OTSU * _otsu(ink), _FAINTEST / 2)
     parts = connected_parts(ink > threshold)
     if parts is None:
         return None
@@ -155,11 +172,34 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
     around = _around(paper, closed, mask)
     if of_border > _MOST_OF_BORDER or of_ink < _LEAST_OF_INK or around < _LEAST_AROUND:
         return None
+    crispest = _SOFTEST if of_border < _ALONG_BORDER else _SOFTEST_ALONG_BORDER
+    if _is_photograph(paper) and _crispness(paper, closed, mask) < crispest:
+        return None
     # The rim of a picture is ground: what is as light as the rim is a hole in a digit, not ink.
     against_rim = max(0.0, float(np.median(paper[rim]) - paper[mask].mean()))
     clarity = of_ink * (1 - of_border) * around**2
     cut = _cut_out(ink, mask, threshold)
-    return cut and replace(cut, clarity=clarity, likelihood=clarity * (against_rim + _FAINTEST))
+    likelihood = clarity * (against_rim + _FAINTEST)
+    beside = _count_beside(parts, ink)
+    return cut and replace(cut, beside=beside, clarity=clarity, likelihood=likelihood)
+
+
+def _count_beside(parts: Parts, ink: Grey) -> int:
+    """How many parts are like the largest and stand on one line with it, clearly apart."""
+    mass = np.bincount(parts.labels.ravel(), weights=ink.ravel(), minlength=parts.count + 1)[1:]
+    top, left, bottom, right = parts.boxes.T
+    inner = (top > 0) & (left > 0) & (bottom < ink.shape[0]) & (right < ink.shape[1])
+    main = int(np.argmax(mass * inner))
+    height = bottom - top
+    shared = np.minimum(bottom, bottom[main]) - np.maximum(top, top[main])
+    gap = np.maximum(left - right[main], left[main] - right)
+    beside = (
+        inner
+        & (mass >= mass[main] * _LIKE_MASS)
+        & (shared >= np.maximum(height, height[main]) * _LIKE_HEIGHT)
+        & (gap >= height[main] * _APART)
+    )
+    return int(beside.sum())
 
 
 def _around(paper: Grey, closed: Grey, mask: Mask) -> float:
@@ -170,6 +210,16 @@ def _around(paper: Grey, closed: Grey, mask: Mask) -> float:
         return 0.0
     middle = float(paper[mask].mean() + closed[mask].mean()) / 2
     return float((paper[ring] > middle).mean())
+
+
+def _crispness(paper: Grey, closed: Grey, mask: Mask) -> float:
+    """How much of the difference between ink and paper happens within five pixels of its outline:
+    shading spreads over many more."""
+    outline = _grown(mask) & ~mask
+    if not outline.any():
+        return 0.0
+    nearby = running_maximum(paper, 5) + running_maximum(-paper, 5)
+    return float(np.median(nearby[outline])) / max(float((closed - paper)[mask].mean()), 1e-6)
 
 
 def _choose(parts: Parts, ink: Grey) -> tuple[Mask, Mask]:
@@ -211,7 +261,8 @@ def _cut_out(ink: Grey, mask: Mask, threshold: float) -> Ink | None:
     # A stroke's soft edge lies just outside its mask.
     soft = np.where(_grown(mask), ink, 0)
     full = float(np.percentile(ink[mask], 60))
-    values = np.clip((soft - threshold / 4) / max(full - threshold / 4, 1e-6), 0, 1)
+    ground = threshold * _SOAKED
+    values = np.clip((soft - ground) / max(full - ground, 1e-6), 0, 1)
     rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     cut = values[top:bottom, left:right].astype(np.float32)
@@ -237,9 +288,15 @@ def _close(grey: Grey, window: int) -> Grey:
     """Morphological closing with a square: dark marks narrower than the window disappear.
 
     Beyond its edges a photograph is mirrored: what gets darker towards them is mostly a shadow.
+    A small picture may be a digit that was cut out closely: beyond its edges is ground, without
+    which strokes along them would be taken for twice as wide.
     """
-    beyond = window // 2 if _is_photograph(grey) else 0
-    padded = np.pad(grey, beyond, mode="symmetric")
+    beyond = window // 2
+    if _is_photograph(grey):
+        padded = np.pad(grey, beyond, mode="symmetric")
+    else:
+        ground = float(np.median(grey[_rim(grey.shape)]))
+        padded = np.pad(grey, beyond, constant_values=ground)
     closed = -running_maximum(-running_maximum(padded, window), window)
     height, width = grey.shape
     return closed[beyond : beyond + height, beyond : beyond + width]

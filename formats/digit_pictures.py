@@ -7,7 +7,7 @@ the digit is digit_ink's concern; what the model is then shown, digit_images'.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 from formats.digit_images import PIXELS, SIDE
 from formats.digit_ink import Ink, find_ink, find_paper
 from formats.digit_parts import running_maximum
+from formats.digit_rims import without_rim
 
 FORMATS: Final = {
     "JPEG": "image/jpeg",
@@ -36,6 +37,8 @@ _DETAILED_SIDE: Final = 640
 _MARGIN: Final = 0.5
 # A colour in which ink stands out more than this many times as much as in grey is taken instead.
 _STANDS_OUT: Final = 1.3
+# Ink that stands out on white by less than this share of what it does on black vanishes there.
+_VANISHES: Final = 0.5
 # MNIST's pen: the share of a digit's longer side that a stroke's width is, at its thinnest.
 _THINNEST_PEN: Final = 0.1
 # Each row costs some eighty bytes, however short it is.
@@ -71,6 +74,10 @@ class NoDigitError(PictureError):
     """A picture without ink that looks like a digit's."""
 
 
+class SeveralDigitsError(NoDigitError):
+    """A picture with more than one digit."""
+
+
 @dataclass(frozen=True)
 class PictureLimits:
     """What a picture may be.
@@ -87,10 +94,11 @@ class PictureLimits:
 def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np.float32]:
     """The digit in a picture, brought to MNIST's form.
 
-    The picture is turned as its EXIF orientation says, laid on white where it is transparent, and
-    made grey; its ink is found whichever of ink and ground is the darker, freed of shadow and
-    noise, cropped, scaled to fit 20 × 20 and centred by mass in 28 × 28. A picture that has
-    MNIST's form already keeps its pixels.
+    The picture is turned as its EXIF orientation says, laid on white where it is transparent (on
+    black where its ink is white), freed of a rim around it, and made grey; its ink is found
+    whichever of ink and ground is the darker, freed of shadow and noise, cropped, scaled to fit
+    20 × 20 and centred by mass in 28 × 28. A picture that has MNIST's form already keeps its
+    pixels.
 
     Args:
         data: A JPEG, PNG, WebP or BMP file.
@@ -104,17 +112,23 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
         PictureFormatError: It is not a picture in one of the formats, or in a form of one that
             costs far more than its pixels do.
         PictureDamagedError: It is, but does not decode.
+        SeveralDigitsError: Several stand side by side.
         NoDigitError: Nothing in it looks like a digit's ink.
     """
     picture = _decode(data, limits or PictureLimits())
     kept = _as_mnist(_values(picture.convert("L")))
     if kept is not None:
         return kept.reshape(PIXELS)
-    ink = _find(_contrasting(picture))
+    ink = _find_inside(picture)
     if ink is None:
         raise NoDigitError(
             "No ink that looks like a digit was found in the picture; "
             "send one digit, written clearly, with some ground around it."
+        )
+    if ink.beside:
+        raise SeveralDigitsError(
+            f"Several digits stand side by side in the picture, {ink.beside + 1} as it looks; "
+            "cut it up and send each of them, many at once to /batch."
         )
     return _place(ink).reshape(PIXELS)
 
@@ -175,16 +189,28 @@ def _flat(picture: Image.Image) -> Image.Image:
         picture.draft(None, detailed)
     if picture.mode.startswith("I"):
         deep = np.asarray(picture, dtype=np.float32)
-        flat = Image.fromarray((deep / 257).clip(0, 255).astype(np.uint8))
+        # By what is there: some programs keep values of eight bits in sixteen.
+        deep -= deep.min()
+        flat = Image.fromarray((deep * (255 / max(float(deep.max()), 1))).astype(np.uint8))
     elif picture.has_transparency_data:
         flat = picture.convert("RGBA")
     else:
         flat = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
     flat.thumbnail(detailed, Image.Resampling.BILINEAR, reducing_gap=2)
     if flat.mode == "RGBA":
-        flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("RGB")
+        flat = _opaque(flat)
     orientation = picture.getexif().get(0x0112)
     return flat.transpose(_TURNS[orientation]) if orientation in _TURNS else flat
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """A transparent picture on white paper, or on black where its ink would vanish on white."""
+    on_white, on_black = (
+        Image.alpha_composite(Image.new("RGBA", picture.size, paper), picture).convert("RGB")
+        for paper in ("white", "black")
+    )
+    spread = [float(_values(each.convert("L")).std()) for each in (on_white, on_black)]
+    return on_black if spread[0] < _VANISHES * spread[1] else on_white
 
 
 def _values(grey: Image.Image) -> NDArray[np.float32]:
@@ -223,6 +249,19 @@ def _contrast(channel: Image.Image) -> float:
     return float(np.partition(differences, -most)[-most:].mean())
 
 
+def _find_inside(picture: Image.Image) -> Ink | None:
+    """The ink in a picture, within its rim where it has one."""
+    inner = without_rim(picture)
+    within = _find(_contrasting(inner)) if inner else None
+    if within is not None and not within.touches_edge:
+        return within
+    # There is nothing in it, or it goes on beyond: what looked like a rim may be a stroke.
+    ink = _find(_contrasting(picture))
+    if within is None or (ink is not None and ink.likelihood > within.likelihood):
+        return ink
+    return within
+
+
 def _find(picture: Image.Image) -> Ink | None:
     """The ink in a grey picture: on its sheet of paper, and from close by where it is small."""
     whole = (0, 0, *picture.size)
@@ -244,7 +283,7 @@ def _find(picture: Image.Image) -> Ink | None:
     around = (left - margin, top - margin, right + margin, bottom + margin)
     paper = picture.crop(whole)
     closer, _ = _find_within(paper, _within(paper, around, scale))
-    return closer or ink
+    return replace(closer, beside=max(closer.beside, ink.beside)) if closer else ink
 
 
 def _find_within(picture: Image.Image, box: Box) -> tuple[Ink | None, float]:

@@ -76,6 +76,34 @@ def snapped(digit: Pixels, rng: random.Random, where: str) -> bytes:
     return encoded(lit.clip(0, 255).astype(np.uint8), "JPEG", quality=80)
 
 
+def rimmed(picture: Image.Image, look: str, sides: str, share: float, rng: random.Random) -> bytes:
+    """A picture with a rim of a share of its side, left, right, top or bottom, as a JPEG.
+
+    The rim is `black`, `grey` or the grain of `wood`; `turned` is black around a picture that is
+    turned by a few degrees; `white around dark` is white, around the picture's negative.
+    """
+    inner = picture.convert("RGB")
+    if look == "white around dark":
+        inner = Image.eval(inner, lambda value: 255 - value)
+    rim = round(max(inner.size) * share)
+    mask = Image.new("L", inner.size, 255)
+    if look == "turned":
+        angle = rng.uniform(-4, 4)
+        inner = inner.rotate(angle, Image.Resampling.BICUBIC, True)
+        mask = mask.rotate(angle, Image.Resampling.BICUBIC, True)
+    left, right, top, bottom = (rim if side in sides else 0 for side in "lrtb")
+    width, height = inner.width + left + right, inner.height + top + bottom
+    colour = {"black": 0, "turned": 0, "grey": 95, "wood": 90, "white around dark": 255}[look]
+    ground = np.full((height, width, 3), colour, np.float64)
+    if look == "wood":
+        noise = np.random.default_rng(rng.randrange(2**31))
+        ground *= [1.2, 0.8, 0.5]
+        ground += noise.normal(0, 9, (height, 1, 1)) + noise.normal(0, 9, (height, width, 1))
+    whole = Image.fromarray(ground.clip(0, 255).astype(np.uint8))
+    whole.paste(inner, (left, top), mask)
+    return encoded(whole, "JPEG", quality=85)
+
+
 def drawn(digit: int, rng: random.Random) -> bytes:
     """A digit as somebody would draw it with a mouse or a thick pen, slanted, lit and noisy."""
     side = rng.choice([200, 280, 400])

@@ -1,5 +1,6 @@
 """HTTP as the API speaks it: statuses, limits, headers, and bodies that mean harm."""
 
+import base64
 import json
 import socket
 import threading
@@ -78,6 +79,54 @@ def test_what_cannot_be_answered_is_told_by_status_and_sentence(
     assert told.status_code == status, told.text
     assert set(told.json()) == {"Code", "Message"}
     assert "Traceback" not in told.text
+
+
+@pytest.mark.parametrize("path", ["/", "/batch"])
+@pytest.mark.parametrize("named", ["image/gif", "image/heic", "nonsense", "", None])
+def test_a_type_that_is_not_read_is_told_which_are(
+    api: httpx.Client, path: str, named: str | None
+) -> None:
+    headers = {} if named is None else {"content-type": named}
+    told = api.post(path, content=b"x", headers=headers)
+    assert told.status_code == 415
+    read = ["application/json"] if path == "/batch" else ["image/jpeg", "image/png", "form-data"]
+    assert all(each in told.json()["Message"] for each in read)
+
+
+@pytest.mark.parametrize("named", ["image/jpg", "image/pjpeg", "IMAGE/JPEG; charset=binary"])
+def test_a_jpeg_is_read_by_any_of_its_names(
+    api: httpx.Client, digits: dict[str, Split], named: str
+) -> None:
+    body = encoded(digits["test"].pixels[0], "JPEG")
+    told = api.post("/", content=body, headers={"content-type": named})
+    assert told.json()["digit"] == digits["test"].labels[0]
+
+
+def test_a_form_is_read_by_its_first_file(api: httpx.Client, picture: bytes) -> None:
+    plain = api.post("/", content=picture, headers=PNG).json()
+    files = {"picture": ("a.png", picture, "image/png"), "another": ("b.png", BLANK)}
+    assert api.post("/", data={"note": "x"}, files=files).json() == plain
+    without = api.post("/", files={"note": (None, b"x")})
+    assert without.status_code == 400
+    assert "holds no file" in without.json()["Message"]
+    nameless = api.post("/", content=b"x", headers={"content-type": "multipart/form-data"})
+    assert nameless.status_code == 400
+
+
+def test_base64_of_every_dress_is_read_in_a_batch(api: httpx.Client) -> None:
+    picture = encoded(Image.effect_noise((40, 40), 90))
+    plain, safe = base64.b64encode(picture).decode(), base64.urlsafe_b64encode(picture).decode()
+    assert set("-_") & set(safe)
+    dresses = [
+        plain,
+        safe,
+        safe.rstrip("="),
+        base64.encodebytes(picture).decode(),
+        f"data:image/png;base64,{plain}",
+    ]
+    told = api.post("/batch", json={"images": dresses}).json()["predictions"]
+    assert "No ink" in told[0]["error"]
+    assert told == [told[0]] * len(dresses)
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/model", "/openapi.json"])

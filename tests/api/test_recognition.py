@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from api import recognition
 from api.aws import Clients
 from api.live_model import LiveModels
+from api.settings import ApiSettings
 from formats import digit_confidence
 from formats.digit_features import picture as picture_of
 from platform_assets.mnist import centroids
@@ -217,6 +219,22 @@ def test_a_digit_without_clusters_is_never_answered_and_harms_none(
     assert np.isfinite(likelihoods).all()
     assert (likelihoods.argmax(axis=1) == 3).all()
     assert not np.delete(likelihoods, 3, axis=1).any()
+
+
+@pytest.mark.parametrize(
+    ("function", "said"), [(None, "No ink"), ("digits", "no time left")], ids=["here", "Lambda"]
+)
+def test_a_batch_is_given_up_by_a_clock_on_lambda_only(
+    monkeypatch: pytest.MonkeyPatch, function: str | None, said: str
+) -> None:
+    """There a gateway stops waiting; here a thousand pictures take as long as they take."""
+    if function:
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", function)
+    monkeypatch.setattr(recognition, "_BATCH_SECONDS", -1.0)
+    (told,) = recognition.Recogniser(ApiSettings()).recognise_all(
+        [encoded(Image.new("L", (50, 50), "white"))]
+    )
+    assert said in str(told)
 
 
 class Counted(Clients):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from sklearn.datasets import load_digits
 
 from embedded.seed_digits import real_digits
 from formats.digit_parts import connected_parts, running_maximum
@@ -23,6 +24,7 @@ from formats.digit_pictures import (
     PictureFormatError,
     PictureLimits,
     PictureTooLargeError,
+    SeveralDigitsError,
     read_picture,
 )
 from tests.digit_pictures import (
@@ -31,6 +33,7 @@ from tests.digit_pictures import (
     encoded,
     jpeg_of_scans,
     photographed,
+    rimmed,
     scaled,
 )
 
@@ -79,6 +82,23 @@ def test_a_digit_of_any_size_comes_back_to_its_size(digits: Pixels, side: int) -
     assert np.quantile(likenesses, 0.05) > 0.75
 
 
+@pytest.mark.parametrize("light", [True, False])
+def test_a_digit_that_was_cut_out_closely_keeps_its_strokes_along_the_edges(light: bool) -> None:
+    """Other hands' digits without any margin, their strokes a fifth of the picture wide."""
+    loaded: Any = load_digits()
+    for values in loaded.images[:300]:
+        wide = Image.fromarray((values / 16 * 255).astype(np.uint8))
+        close = np.asarray(wide.resize((56, 56), Image.Resampling.BICUBIC))
+        read = read_picture(encoded(close if light else 255 - close)).reshape(28, 28)
+        rows, columns = np.flatnonzero(read.max(1) > 0.5), np.flatnonzero(read.max(0) > 0.5)
+        cut = read[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        ink = close > 128
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        box = close[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        expected = np.asarray(Image.fromarray(box).resize(cut.shape[::-1], Image.Resampling.BOX))
+        assert np.corrcoef(cut.ravel(), expected.ravel())[0, 1] > 0.6
+
+
 def test_ink_is_told_from_paper_and_shadow(digits: Pixels) -> None:
     rng = random.Random(2)
     likenesses = []
@@ -90,6 +110,43 @@ def test_ink_is_told_from_paper_and_shadow(digits: Pixels) -> None:
             read[0] = 1
         likenesses.append(likeness(read, digit.ravel().astype(np.float32)))
     assert np.quantile(likenesses, 0.15) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("look", "sides", "share"),
+    [
+        ("black", "lrtb", 0.01),
+        ("black", "lrtb", 0.05),
+        ("black", "lrtb", 0.15),
+        ("black", "lr", 0.15),
+        ("grey", "lrtb", 0.02),
+        ("wood", "lrtb", 0.08),
+        ("wood", "lt", 0.1),
+        ("wood", "b", 0.15),
+        ("turned", "lrtb", 0.04),
+        ("white around dark", "lrtb", 0.02),
+        ("white around dark", "lrtb", 0.12),
+    ],
+)
+def test_a_rim_around_a_photograph_changes_nothing(
+    digits: Pixels, look: str, sides: str, share: float
+) -> None:
+    rng = random.Random(4)
+    likenesses: list[float] = []
+    for digit in digits[:12]:
+        photograph = Image.open(io.BytesIO(photographed(digit, rng))).convert("RGB")
+        bare = read_picture(encoded(photograph))
+        read = read_picture(rimmed(photograph, look, sides, share, rng))
+        likenesses.append(likeness(read, bare))
+    assert np.quantile(likenesses, 0.1) > 0.9
+
+
+@pytest.mark.parametrize("side", [60, 400])
+def test_a_scanners_border_changes_nothing(digits: Pixels, side: int) -> None:
+    for digit in digits[:20]:
+        scan = scaled(255 - digit, side)
+        read = read_picture(rimmed(scan, "black", "lrtb", 0.05, random.Random(1)))
+        assert likeness(read, read_picture(encoded(scan))) > 0.9
 
 
 def test_exif_orientation_is_honoured() -> None:
@@ -127,6 +184,21 @@ def test_what_is_transparent_is_white_paper() -> None:
     )
 
 
+@pytest.mark.parametrize("ink", ["white", "yellow", (200, 230, 255)])
+def test_light_ink_on_a_transparent_ground_is_laid_on_black(ink: Any) -> None:
+    drawing, dark = Image.new("RGBA", (100, 100), (255, 255, 255, 0)), Image.new("L", (100, 100))
+    ImageDraw.Draw(drawing).line([(30, 20), (70, 20), (45, 85)], fill=ink, width=9)
+    ImageDraw.Draw(dark).line([(30, 20), (70, 20), (45, 85)], fill="white", width=9)
+    assert likeness(read_picture(encoded(drawing)), read_picture(encoded(dark))) > 0.98
+
+
+@pytest.mark.parametrize("most", [100, 255, 4095, 65535])
+def test_sixteen_bits_are_read_by_the_range_that_is_there(digits: Pixels, most: int) -> None:
+    large = np.asarray(scaled(digits[0], 120))
+    deep = Image.fromarray((large / 255 * most).astype(np.uint16))
+    assert likeness(read_picture(encoded(deep)), read_picture(encoded(large))) > 0.98
+
+
 def test_specks_and_what_reaches_in_from_the_edge_are_left_out() -> None:
     clean = Image.new("L", (200, 200), 230)
     ImageDraw.Draw(clean).line([(70, 50), (130, 50), (95, 150)], fill=20, width=14)
@@ -139,6 +211,16 @@ def test_specks_and_what_reaches_in_from_the_edge_are_left_out() -> None:
 
 def _noise(*shape: int) -> Pixels:
     return np.random.default_rng(3).integers(0, 256, shape).astype(np.uint8)
+
+
+def _shading(across: float, down: float) -> Pixels:
+    y, x = np.mgrid[0:200, 0:300] / [[[200]], [[300]]]
+    return ((across * x + down * y) * 255).astype(np.uint8)
+
+
+def _vignette(depth: float) -> Pixels:
+    y, x = np.mgrid[0:240, 0:320] / 320
+    return ((0.9 - depth * ((x - 0.5) ** 2 + (y - 0.37) ** 2)).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _figure(kind: str, *box: int, width: int = 0) -> Pixels:
@@ -160,6 +242,11 @@ def _figure(kind: str, *box: int, width: int = 0) -> Pixels:
         pytest.param(_noise(300, 300), id="noise"),
         pytest.param((_noise(200, 200) // 16 + 200).astype(np.uint8), id="grainy paper"),
         pytest.param(np.repeat([[0, 255]], 100, 1).repeat(200, 0).astype(np.uint8), id="an edge"),
+        pytest.param(_shading(1, 0), id="a gradient from left to right"),
+        pytest.param(_shading(0, 1), id="a gradient from top to bottom"),
+        pytest.param(_shading(0.5, 0.5), id="a gradient from corner to corner"),
+        pytest.param(_vignette(1), id="a vignette"),
+        pytest.param(_vignette(2), id="a deep vignette"),
         pytest.param(_figure("ellipse", 100, 100, 200, 200), id="a disc"),
         pytest.param(_figure("rectangle", 130, 130, 170, 170), id="a square"),
         pytest.param(_figure("line", 20, 150, 280, 150, width=6), id="a rule"),
@@ -171,6 +258,38 @@ def _figure(kind: str, *box: int, width: int = 0) -> Pixels:
 def test_a_picture_without_a_digits_ink_is_refused(picture: Pixels) -> None:
     with pytest.raises(NoDigitError, match="No ink that looks like a digit"):
         read_picture(encoded(picture))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+def test_several_digits_side_by_side_get_no_answer(digits: Pixels, count: int) -> None:
+    for start in range(0, 40, 10):
+        row = np.concatenate([np.pad(each, (20, 2)) for each in digits[start : start + count]], 1)
+        height, width = row.shape
+        large = Image.fromarray(255 - row).resize((width * 4, height * 4))
+        with pytest.raises(NoDigitError) as refused:
+            read_picture(encoded(large))
+        if count == 2:
+            assert isinstance(refused.value, SeveralDigitsError)
+            assert "2 as it looks" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "strokes",
+    [
+        pytest.param(
+            [[(60, 30), (40, 110), (80, 110)], [(110, 40), (105, 170)]], id="a 4 of two strokes"
+        ),
+        pytest.param(
+            [[(60, 55), (60, 90), (110, 110), (100, 160), (50, 160)], [(60, 35), (120, 32)]],
+            id="a 5 with its bar apart",
+        ),
+    ],
+)
+def test_a_digit_of_several_strokes_is_one_digit(strokes: list[list[tuple[int, int]]]) -> None:
+    picture = Image.new("L", (200, 200), 255)
+    for stroke in strokes:
+        ImageDraw.Draw(picture).line(stroke, fill=0, width=11)
+    assert read_picture(encoded(picture)).any()
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "ICO", "PPM"])

@@ -1,0 +1,131 @@
+"""What a picture has around it: a scanner's border, a letterbox, the table beside a sheet.
+
+A straight edge that runs along a side from end to end is looked for at each of the four; what lies
+beyond it is taken away. What is left of it where it is slanted is overwritten with what is inside.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Values = NDArray[np.float32]
+
+# In a smaller picture a digit's own strokes are as long and as straight as an edge, so that only
+# a rim that is even and crisp and on all sides is one; in one that is smaller still, none is.
+_PHOTOGRAPH_FROM: Final = 96
+_LEAST_SIDE: Final = 40
+# How much of a picture's height or width may lie beyond one side's edge.
+_DEEPEST: Final = 0.3
+# A slant of up to 7 degrees.
+_SLANTS: Final = tuple(math.tan(math.radians(degrees)) for degrees in range(-7, 8))
+# An edge is a difference of at least so much, along so much of its length.
+_LEAST_STEP: Final = 0.05
+_CRISP_STEP: Final = 0.2
+_LEAST_LENGTH: Final = 0.92
+# An edge is soft, and hardly ever slanted by whole degrees: it spreads over so many pixels.
+_SOFT: Final = 3
+# Where neighbouring sides have rims, too, an edge ends in corners: only its middle is looked at.
+_CORNER: Final = 0.15
+# Every third pixel along an edge tells enough of it.
+_EVERY: Final = 3
+# A rim around a rim: a letterbox around a sheet on a table, or the grain of its wood.
+_MOST_RIMS: Final = 3
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Where one side's rim ends.
+
+    Attributes:
+        start: At the side's one end, counted from the side: a share of the picture's height at the
+            top and bottom, of its width at the left and right.
+        stop: The same at its other end.
+    """
+
+    start: float
+    stop: float
+
+
+def without_rim(picture: Image.Image) -> Image.Image | None:
+    """The part of an L or RGB picture within its rims; None where it has none."""
+    inner: Image.Image | None = None
+    for _ in range(_MOST_RIMS):
+        edges = _edges(picture)
+        if not any(edges):
+            break
+        inner = picture = _cut(picture, edges)
+    return inner
+
+
+def _edges(picture: Image.Image) -> list[Edge | None]:
+    """The edges along top, left, bottom and right."""
+    small = picture.convert("L")
+    small.thumbnail((192, 192), Image.Resampling.BILINEAR, reducing_gap=2)
+    if min(small.size) < _LEAST_SIDE:
+        return [None] * 4
+    grey = np.asarray(small, dtype=np.float32) / np.float32(255)
+    edges = [_edge(np.rot90(grey, -turn)) for turn in range(4)]
+    if max(small.size) < _PHOTOGRAPH_FROM and not all(edges):
+        return [None] * 4
+    return edges
+
+
+def _edge(grey: Values) -> Edge | None:
+    """The most distinct edge along the top."""
+    height, width = grey.shape
+    is_photograph = max(grey.shape) >= _PHOTOGRAPH_FROM
+    if not is_photograph and np.ptp(grey[0]) > _LEAST_STEP:
+        return None
+    least = _LEAST_STEP if is_photograph else _CRISP_STEP
+    deepest = int(height * _DEEPEST)
+    # Over some pixels: no soft edge is missed, nor one that is a little more slanted.
+    step = grey[_SOFT : deepest + _SOFT] - grey[:deepest]
+    sign = (step > least).astype(np.int8) - (step < -least)
+    column: NDArray[np.int64] = np.arange(
+        round(width * _CORNER), round(width * (1 - _CORNER)), _EVERY, dtype=np.int64
+    )
+    best, distinct = None, 0.0
+    for slant in _SLANTS if is_photograph else (0.0,):
+        fall: NDArray[np.int64] = np.rint((column - width / 2) * slant).astype(np.int64)
+        first, last = max(0, -int(fall.min())), deepest - max(0, int(fall.max()))
+        if first >= last:
+            continue
+        rows = np.arange(first, last)[:, None] + fall
+        length = np.abs(sign[rows, column].mean(axis=1))
+        for at in np.flatnonzero(length >= _LEAST_LENGTH):
+            strength = abs(float(np.median(step[rows[at], column])))
+            if strength > distinct:
+                distinct, middle = strength, first + int(at) + _SOFT + 1
+                lower = slant * width / 2
+                best = Edge((middle - lower) / height, (middle + lower) / height)
+    return best
+
+
+def _cut(picture: Image.Image, edges: list[Edge | None]) -> Image.Image:
+    """What is within the edges; where an edge is slanted, its outside is made like its inside."""
+    values = np.asarray(picture)
+    for turn, edge in enumerate(edges):
+        if edge is not None:
+            values = np.rot90(_cut_top(np.rot90(values, -turn), edge), turn)
+    return Image.fromarray(np.ascontiguousarray(values))
+
+
+def _cut_top(values: NDArray[np.uint8], edge: Edge) -> NDArray[np.uint8]:
+    """`_cut` for one edge, along the top."""
+    height, width = values.shape[:2]
+    cut = np.ceil(np.linspace(edge.start, edge.stop, width) * height).astype(np.int64)
+    cut = cut.clip(0, height - 2)
+    first, last = int(cut.min()), int(cut.max())
+    if first == last:
+        return values[first:]
+    inside = values[cut, np.arange(width)]
+    outside = np.arange(first, last)[:, None] < cut
+    if values.ndim == 3:
+        outside = outside[..., None]
+    return np.concatenate([np.where(outside, inside, values[first:last]), values[last:]])
