@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from urllib.parse import urlsplit
 
 from embedded import leftovers, postgres, supervision
 from embedded import plan as planning
@@ -21,6 +20,7 @@ from embedded.home import Credentials, Home
 from embedded.plan import Plan
 from embedded.programs import SERVICES, NotReadyForeverError, Part, api_part, page_url, services
 from embedded.supervision import Control, State
+from formats import postgres_dsn
 
 _READY_SECONDS = 120.0
 _LOG_LINES = 15
@@ -52,9 +52,15 @@ class Running:
         shown = {"Dagster's UI": ui_url(self.plan), "Digit page": page_url(self.plan)}
         shown["S3"] = self.env["AWS_ENDPOINT_URL_S3"]
         shown["SageMaker"] = self.env["AWS_ENDPOINT_URL_SAGEMAKER"]
-        postgres_at = urlsplit(self.env["PLATFORM_POSTGRES_DSN"])
-        place = postgres_at.netloc.rpartition("@")[2] + postgres_at.path
-        return shown | {"Postgres": f"{postgres_at.scheme}://{place}"}
+        return shown | {"Postgres": shown_dsn(self.env["PLATFORM_POSTGRES_DSN"])}
+
+
+def shown_dsn(dsn: str) -> str:
+    """Where a database is, without user and password."""
+    try:
+        return f"postgresql://{postgres_dsn.target(dsn)}"
+    except postgres_dsn.DsnError as error:
+        return f"PLATFORM_POSTGRES_DSN is wrong. {error}"
 
 
 def all_parts(plan: Plan) -> list[Part]:

@@ -3,7 +3,6 @@
 What is in the object is not looked at here: `dataset.py` reads it, `checks.py` verifies it.
 """
 
-
 import dagster as dg
 from pydantic import Field
 
