@@ -71,9 +71,18 @@ def find_reach(*, endpoint_url_s3: str, region: str, forward_credentials: bool) 
         environment=environment,
         private=proxy_variables(os.environ),
         ca_bundle=str(bundle or ""),
-        credentials=(lambda: _variables(found)) if found else dict,
+        credentials=(lambda: _variables(_as_now(found))) if found else dict,
         expires=isinstance(found, RefreshableCredentials),
     )
+
+
+def _as_now(credentials: Credentials) -> Credentials:
+    """The credentials, renewed where they should be."""
+    # Those of an EC2 instance botocore keeps for up to ten minutes past their end; a new session
+    # asks for them anew, which costs a request to this machine's metadata service.
+    if credentials.method == "iam-role":
+        return boto3.Session().get_credentials() or credentials
+    return credentials
 
 
 def _variables(credentials: Credentials) -> dict[str, str]:
