@@ -284,8 +284,18 @@ def _translate(error: Exception, bucket: str, place: str) -> Exception:
         return StoreError(f"The store refuses the request for {place} ({code or status}): {text}")
     return StoreUnavailableError(
         f"{place} could not be reached ({text}); check that the store runs and that its endpoint"
-        " is right, then run this again."
+        f" is right{_proxies()}, then run this again."
     )
+
+
+def _proxies() -> str:
+    """What else to look after where requests may go by a proxy; without its password."""
+    names = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    urls = [os.environ[name].rpartition("@")[2] for name in names if os.environ.get(name)]
+    if not urls:
+        return ""
+    shown = " and ".join(dict.fromkeys(url.removeprefix("http://") for url in urls))
+    return f", and that the proxy {shown} lets it through, or name its host in NO_PROXY"
 
 
 def _first(pattern: str, text: str) -> str:

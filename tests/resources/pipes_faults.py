@@ -61,6 +61,10 @@ def renewal(pipes: PipesContext) -> None:
     pipes.report_custom_message({"tokens": tokens})
 
 
+def trust(pipes: PipesContext) -> None:
+    pipes.report_custom_message({"bundle": Path(os.environ["AWS_CA_BUNDLE"]).read_text()})
+
+
 def walls(pipes: PipesContext) -> None:
     """What a container lets its module do."""
     try:
