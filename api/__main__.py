@@ -1,5 +1,10 @@
 """`python -m api`: the local server."""
 
-from api.local import main
+import os
 
+from api.local import main
+from formats.proxies import proxy_variables
+
+# The endpoint may be on this machine too.
+os.environ.update(proxy_variables(os.environ))
 main()

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 
 from api.endpoint import DIGITS, Clusters
-from formats import digit_confidence, ndarray_file
+from formats import digit_confidence, ndarray_file, s3_uri
 
 if TYPE_CHECKING:
     from api.aws import Clients
@@ -239,7 +238,7 @@ class LiveModels:
 
 
 def _location(uri: str) -> tuple[str, str]:
-    parts = urlsplit(uri)
-    if parts.scheme != "s3" or not parts.path.strip("/"):
+    bucket, key = s3_uri.parse(uri)
+    if not key:
         raise ValueError(f"{uri!r} is no object in S3")
-    return parts.netloc, parts.path.lstrip("/")
+    return bucket, key

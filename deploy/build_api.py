@@ -33,6 +33,7 @@ FORMATS = (
     "ndarray_file.py",
     "recordio.py",
     "recordio_message.py",
+    "s3_uri.py",
 )
 STAGE = "prod"
 SHORTEST_KEY = 16

@@ -15,9 +15,10 @@ import psycopg2
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from psycopg2 import sql
-from psycopg2.extensions import connection, parse_dsn
+from psycopg2.extensions import connection
 
 from embedded.errors import StackError
+from formats import postgres_dsn
 
 SCHEMA = pa.schema(
     [
@@ -66,32 +67,28 @@ def writing(dsn: str) -> Iterator[connection]:
     Raises:
         DatabaseError: Postgres does not answer or refuses. The message holds no password.
     """
+    # Not chained by `from error`: the driver's text could hold what is to stay secret.
     try:
-        parse_dsn(dsn)
-    except psycopg2.ProgrammingError:
-        # libpq's own words quote it.
-        raise DatabaseError(
-            "PLATFORM_POSTGRES_DSN is nothing that libpq connects to: write it as "
-            "postgresql://user:password@host:port/database, with %25 for a % in the password."
-        ) from None
-    try:
-        with closing(psycopg2.connect(dsn)) as opened, opened:
+        postgres_dsn.parse(dsn)
+        with closing(psycopg2.connect(postgres_dsn.libpq_dsn(dsn))) as opened, opened:
             with opened.cursor() as cursor:
                 # Two who begin at once would both find no table.
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext('listings'))")
                 cursor.execute(Path(__file__).with_name("listings_table.sql").read_text("utf-8"))
                 cursor.execute("LOCK TABLE listings IN SHARE ROW EXCLUSIVE MODE")
             yield opened
+    except postgres_dsn.DsnError as error:
+        raise DatabaseError(f"PLATFORM_POSTGRES_DSN is wrong. {error}") from None
     except psycopg2.OperationalError as error:
         raise DatabaseError(
-            f"Postgres does not answer or broke off: {_first_line(error)}. "
+            f"Postgres does not answer or broke off: {_first_line(error, dsn)}. "
             "Is it running (`make up`), and is PLATFORM_POSTGRES_DSN right?"
-        ) from error
+        ) from None
     except psycopg2.Error as error:
         raise DatabaseError(
-            f"Postgres does not take the listings: {_without_values(error)}. "
+            f"Postgres does not take the listings: {_without_values(error, dsn)}. "
             "The table must be as embedded/listings_table.sql says; nothing was changed."
-        ) from error
+        ) from None
 
 
 def copy(opened: connection, rows: pa.Table) -> None:
@@ -132,18 +129,18 @@ def to_day(date: str | dt.date) -> dt.date:
         raise ListingsError(f"{date!r} is no date: write it as YYYY-MM-DD.") from error
 
 
-def _without_values(error: psycopg2.Error) -> str:
+def _without_values(error: psycopg2.Error, dsn: str) -> str:
     """What Postgres says; of data that it does not take, only where and by which of its rules.
 
     Its own words about those quote the row.
     """
     if (error.pgcode or "")[:2] not in _ABOUT_DATA:
-        return _first_line(error)
+        return _first_line(error, dsn)
     place = error.diag.column_name or error.diag.constraint_name
     if not place and (line := _COPY_COLUMN.search(error.diag.context or "")):
         place = line[1]
     return f"{type(error).__name__}, SQLSTATE {error.pgcode}" + (f", at {place}" if place else "")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0].rstrip(".")
+def _first_line(error: Exception, dsn: str) -> str:
+    return postgres_dsn.redact(str(error).strip().split("\n", 1)[0].rstrip("."), dsn)

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-import psycopg2
-from psycopg2.extensions import parse_dsn
-
 from embedded import leftovers, postgres, supervision
 from embedded import plan as planning
 from embedded import ports as port_plan
@@ -23,6 +20,7 @@ from embedded.home import Credentials, Home
 from embedded.plan import Plan
 from embedded.programs import SERVICES, NotReadyForeverError, Part, api_part, services
 from embedded.supervision import Control, State
+from formats import postgres_dsn
 
 _READY_SECONDS = 120.0
 _LOG_LINES = 15
@@ -65,7 +63,7 @@ def urls(environment: Mapping[str, str]) -> dict[str, str]:
         "Digit page": environment["PLATFORM_PAGE_URL"],
         "S3": environment["AWS_ENDPOINT_URL_S3"],
         "SageMaker": environment["AWS_ENDPOINT_URL_SAGEMAKER"],
-        "Postgres": _without_password(environment["PLATFORM_POSTGRES_DSN"]),
+        "Postgres": shown_dsn(environment["PLATFORM_POSTGRES_DSN"]),
     }
 
 
@@ -180,19 +178,13 @@ def _settle_ports(plan: Plan, say: Callable[[str], None]) -> None:
     say(f"The ports of {plan.home.root} move: {moved}")
 
 
-def _without_password(dsn: str) -> str:
+def shown_dsn(dsn: str) -> str:
+    """Where a database is, without user and password."""
     try:
-        parts = parse_dsn(dsn)
-    except psycopg2.ProgrammingError:
-        return "where PLATFORM_POSTGRES_DSN says"
-    if "service" in parts:
-        return f"service {parts['service']}"
-    hosts = parts.get("host", parts.get("hostaddr", "localhost")).split(",")
-    ports = parts.get("port", "5432").split(",")
-    if len(ports) == 1:
-        ports *= len(hosts)
-    places = ",".join(f"{host}:{port or 5432}" for host, port in zip(hosts, ports, strict=True))
-    return f"postgresql://{places}/{parts.get('dbname', '')}"
+        place = postgres_dsn.target(dsn)
+    except postgres_dsn.DsnError as error:
+        return f"PLATFORM_POSTGRES_DSN is wrong. {error}"
+    return place if place.startswith("service ") else f"postgresql://{place}"
 
 
 def _prepare(plan: Plan, parts: Sequence[Part]) -> None:

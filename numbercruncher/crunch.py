@@ -34,13 +34,19 @@ FAILURES_IN_A_ROW = 3
 """Dates that fail one after the other for want of the store, before the rest is given up."""
 
 
-def crunch(store: Store, request: Request, report: Callable[[Report], None]) -> list[str]:
+def crunch(
+    store: Store,
+    request: Request,
+    report: Callable[[Report], None],
+    warn: Callable[[str], None],
+) -> list[str]:
     """Makes what is missing of the outputs asked for and reports every date, in order.
 
     Args:
         store: the bucket.
         request: what to make.
         report: told of each date: `date`, `status`, `rows`, `error`, `transient`, `outputs`.
+        warn: told of what is no date's business.
 
     Returns:
         Later dates whose price changes should be made again, since a snapshot before them changed.
@@ -59,9 +65,12 @@ def crunch(store: Store, request: Request, report: Callable[[Report], None]) -> 
         plan = make_plan(store, request, history)
         cruncher = _Cruncher(store, request, history, plan, readers, writers)
         _report_in_order(request.dates, cruncher.make, report)
-    if PRICE_CHANGES not in request.outputs or not cruncher.made_price_changes:
-        return []
-    return find_outdated(store, request, history)
+    outdated: list[str] = []
+    if PRICE_CHANGES in request.outputs and cruncher.made_price_changes:
+        outdated = find_outdated(store, request, history)
+    if history.foreign.count:
+        warn(history.foreign.sentence(store.bucket))
+    return outdated
 
 
 class _Pending:

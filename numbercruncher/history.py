@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from functools import cached_property
 
+from numbercruncher.dated import Foreign
 from numbercruncher.errors import (
     MissingObjectError,
     SnapshotChangedError,
@@ -35,21 +36,27 @@ class History:
 
     Which there are is found out once, by a listing; whoever uses one that was read before or
     after makes sure that it is the listed one (`confirm`).
+
+    Attributes:
+        foreign: what was seen in folders of the platform and is none of it.
     """
 
     def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
+        self.foreign = Foreign()
         self._ahead: Future[tuple[dict[str, Reference], dict[str, str]]] | None = None
         self._digests: dict[frozenset[str], dict[str, str]] = {}
 
     def list_ahead(self, pool: Executor) -> None:
         """Begins with the listing: of a long history it takes as long as to crunch a day."""
-        self._ahead = pool.submit(_find, self._store, self._prefix)
+        self._ahead = pool.submit(_find, self._store, self._prefix, self.foreign)
 
     @cached_property
     def _listed(self) -> tuple[dict[str, Reference], dict[str, str]]:
-        return self._ahead.result() if self._ahead else _find(self._store, self._prefix)
+        if self._ahead:
+            return self._ahead.result()
+        return _find(self._store, self._prefix, self.foreign)
 
     @property
     def references(self) -> Mapping[str, Reference]:
@@ -159,9 +166,11 @@ class History:
         return digests
 
 
-def _find(store: Store, prefix: str) -> tuple[dict[str, Reference], dict[str, str]]:
+def _find(
+    store: Store, prefix: str, foreign: Foreign
+) -> tuple[dict[str, Reference], dict[str, str]]:
     """All snapshots, and the MD5s of their manifests, by date."""
-    references = find_snapshots(store, prefix)
+    references = find_snapshots(store, prefix, foreign)
     etags = {date: reference.manifest_etag for date, reference in references.items()}
     if not etags:
         return references, etags

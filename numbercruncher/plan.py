@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
+from numbercruncher.dated import dated
 from numbercruncher.history import History
 from numbercruncher.manifests import MANIFEST, Manifest, ManifestError, decode
 from numbercruncher.outputs import PRICE_CHANGES, describe
@@ -39,7 +40,8 @@ def make_plan(store: Store, request: Request, history: History) -> dict[str, Day
     for output in request.outputs:
         prefix = f"{request.prefixes[output]}/date="
         entries = _entries(store, request.prefixes[output], request.dates[0], request.dates[-1])
-        sizes = {entry.key: entry.bytes for entry in entries}
+        ours = dated(entries, request.prefixes[output], history.foreign)
+        sizes = {entry.key: entry.bytes for _, _, entry in ours}
         keys = [f"{prefix}{date}/{MANIFEST}" for date in request.dates]
         stored = store.get_many([key for key in keys if key in sizes])
         for date, day in days.items():
@@ -62,7 +64,8 @@ def find_outdated(store: Store, request: Request, history: History) -> list[str]
     """
     folder = request.prefixes[PRICE_CHANGES]
     entries = store.entries(folder, after=f"{folder}/date={request.dates[-1]}0")
-    keys = [entry.key for entry in entries if entry.key.endswith(f"/{MANIFEST}")]
+    ours = dated(entries, folder, history.foreign)
+    keys = [entry.key for _, name, entry in ours if name == MANIFEST]
     manifests = [_decoded(data) for data in store.get_many(keys).values()]
     return sorted(
         manifest.partition

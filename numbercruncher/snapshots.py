@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from numbercruncher.dated import Foreign, dated
 from numbercruncher.errors import (
     MissingObjectError,
     SnapshotInvalidError,
@@ -59,15 +61,19 @@ class Snapshot:
     rows: pd.DataFrame
 
 
-def find_snapshots(store: Store, prefix: str) -> dict[str, Reference]:
-    """All snapshots that have a manifest, by date, in the order of dates."""
+def find_snapshots(store: Store, prefix: str, foreign: Foreign) -> dict[str, Reference]:
+    """All snapshots that have a manifest, by date, in the order of dates.
+
+    Args:
+        store: where they are.
+        prefix: their folder.
+        foreign: takes note of what else lies among them.
+    """
     start = f"{prefix}/date="
     objects: dict[str, list[str]] = {}
     manifests: dict[str, str] = {}
-    for entry in store.entries(prefix, after=start):
-        if not entry.key.startswith(start):
-            break
-        date, _, name = entry.key.removeprefix(start).partition("/")
+    entries = takewhile(lambda e: e.key.startswith(start), store.entries(prefix, after=start))
+    for date, name, entry in dated(entries, prefix, foreign):
         objects.setdefault(date, []).append(f"{name} {entry.etag} {entry.bytes}")
         if name == MANIFEST:
             manifests[date] = entry.etag

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import boto3
 import obstore
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import S3Store
@@ -25,6 +27,7 @@ from obstore.store import S3Store
 from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
     from obstore import BytesStream
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
@@ -113,10 +116,33 @@ class Store:
             after: key that they come after.
         """
         with self._speaking(f"{folder}/"):
-            for page in obstore.list(self._store, folder, offset=after or None):
-                for entry in page:
-                    etag = (entry["e_tag"] or "").strip('"')
-                    yield Entry(entry["path"], entry["size"], etag)
+            try:
+                for page in obstore.list(self._store, folder, offset=after or None):
+                    for entry in page:
+                        after = entry["path"]
+                        yield Entry(after, entry["size"], (entry["e_tag"] or "").strip('"'))
+            except BaseError as error:
+                if "invalid path" not in str(error):
+                    raise
+            else:
+                return
+            yield from self._entries_of_any_key(folder, after)
+
+    def _entries_of_any_key(self, folder: str, after: str) -> Iterator[Entry]:
+        """As `entries`, also where a key has an empty segment or a line break in it.
+
+        Such keys, which none of ours is, obstore refuses, and all of a page with them. boto3 lists
+        them, and takes as long to be made as all of a day's requests: so only here.
+        """
+        config = Config(s3={"addressing_style": "path"})
+        client: S3Client = boto3.Session().client("s3", config=config)
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=f"{folder}/", StartAfter=after
+        )
+        for page in pages:
+            for item in page.get("Contents", []):
+                etag = item.get("ETag", "").strip('"')
+                yield Entry(item.get("Key", ""), item.get("Size", 0), etag)
 
     def get(self, key: str) -> bytes:
         """An object's content.
@@ -172,7 +198,7 @@ class Store:
     def _speaking(self, key: str) -> Iterator[None]:
         try:
             yield
-        except (BaseError, OSError) as error:
+        except (BaseError, BotoCoreError, ClientError, OSError) as error:
             raise _translate(error, self.bucket, f"s3://{self.bucket}/{key}") from error
 
 
@@ -223,8 +249,12 @@ def _open(bucket: str) -> S3Store:
 def _translate(error: Exception, bucket: str, place: str) -> Exception:
     """The error in words; of the store's own answer, it has the text only."""
     text = str(error).partition("\n\nDebug source")[0]
-    code = _first(r"<Code>(\w+)</Code>", text)
-    status = int(_first(r"status code: (\d{3})", text) or 0)
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    else:
+        code = _first(r"<Code>(\w+)</Code>", text)
+        status = int(_first(r"status code: (\d{3})", text) or 0)
     if code == "NoSuchBucket":
         return StoreError(
             f"The bucket {bucket} does not exist; create it or correct PLATFORM_AIRBNB_BUCKET."
@@ -250,14 +280,22 @@ def _translate(error: Exception, bucket: str, place: str) -> Exception:
         return StoreUnavailableError(
             f"The store failed on {place} ({code or status}); run this again later."
         )
-    if "empty path segment" in text:
-        return StoreError(f"A key at {place} has two slashes in a row; rename it. {text}")
     if status:
         return StoreError(f"The store refuses the request for {place} ({code or status}): {text}")
     return StoreUnavailableError(
         f"{place} could not be reached ({text}); check that the store runs and that its endpoint"
-        " is right, then run this again."
+        f" is right{_proxies()}, then run this again."
     )
+
+
+def _proxies() -> str:
+    """What else to look after where requests may go by a proxy; without its password."""
+    names = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+    urls = [os.environ[name].rpartition("@")[2] for name in names if os.environ.get(name)]
+    if not urls:
+        return ""
+    shown = " and ".join(dict.fromkeys(url.removeprefix("http://") for url in urls))
+    return f", and that the proxy {shown} lets it through, or name its host in NO_PROXY"
 
 
 def _first(pattern: str, text: str) -> str:

@@ -27,6 +27,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     Args:
         resource_overrides: Resources by their keys, in the place of those of the environment.
     """
+    settings.keep_loopback_from_proxies()
     return dg.Definitions(
         assets=[
             public_mnist,

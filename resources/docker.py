@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-import boto3
 import dagster as dg
 import docker
 import docker.errors
@@ -20,6 +18,7 @@ import requests
 from docker.models.images import Image
 from pydantic import Field
 
+from resources.aws_reach import Reach, find_reach, off_this_host
 from resources.docker_container import (
     RUN_LABEL,
     ContainerOptions,
@@ -107,8 +106,8 @@ class DockerResource(dg.ConfigurableResource[Any]):
     )
     endpoint_url_s3: str = Field(
         default="",
-        description="S3 endpoint as seen from this machine; empty for AWS. In a container off the"
-        " host's network a loopback address is replaced by host.docker.internal.",
+        description="S3 endpoint as seen from this machine; empty for the one that boto3 finds. In"
+        " a container off the host's network loopback is replaced by host.docker.internal.",
     )
     region: str = Field(default="", description="AWS region of the module; empty for its default.")
     forward_credentials: bool = Field(
@@ -142,20 +141,27 @@ class DockerResource(dg.ConfigurableResource[Any]):
         """
         started = time.monotonic()
         client, image, reason = self._choose()
+        reach = find_reach(
+            endpoint_url_s3=self.endpoint_url_s3,
+            region=self.region,
+            forward_credentials=self.forward_credentials,
+        )
         if client is None or image is None:
             metadata: dict[str, str | int | float] = {"mode": "process", "mode_reason": reason}
             invocation = ProcessPipesClient().run(
                 context=context,
-                spec=self._spec(context, module, arguments, self.endpoint_url_s3),
+                spec=self._spec(context, module, arguments, reach),
                 extras=extras,
             )
         else:
             metadata = {"mode": "docker", **_image_metadata(self.image, image)}
+            if self.network != "host":
+                reach = off_this_host(reach)
             options = ContainerOptions(self.network, self.user, tuple(self.mounts), self.gpus)
             with closing(client):
                 invocation = ContainerPipesClient(client, image, options).run(
                     context=context,
-                    spec=self._spec(context, module, arguments, self._endpoint_in_container()),
+                    spec=self._spec(context, module, arguments, reach),
                     extras=extras,
                 )
         for key, value in invocation.metadata.items():
@@ -238,7 +244,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
         context: dg.OpExecutionContext | dg.AssetExecutionContext,
         module: str,
         arguments: Sequence[str],
-        endpoint_url_s3: str,
+        reach: Reach,
     ) -> ModuleSpec:
         environment = {
             # The module's work is small pieces: threads would cost memory and gain nothing.
@@ -247,29 +253,16 @@ class DockerResource(dg.ConfigurableResource[Any]):
             "PYTHONUNBUFFERED": "1",
             "TZ": "UTC",
         }
-        if endpoint_url_s3:
-            environment["AWS_ENDPOINT_URL_S3"] = endpoint_url_s3
-        # A profile's region does not reach the module by itself.
-        if region := self.region or boto3.Session().region_name:
-            environment["AWS_DEFAULT_REGION"] = region
         return ModuleSpec(
             module=module,
             arguments=tuple(arguments),
-            environment={**environment, **self.environment},
-            aws=aws_credentials() if self.forward_credentials else {},
+            environment={**environment, **reach.environment, **self.environment},
+            reach=reach,
             memory_mb=self.memory_mb,
             cpus=self.cpus,
             deadline_seconds=self.deadline_seconds,
             labels=_labels(context, module),
         )
-
-    def _endpoint_in_container(self) -> str:
-        """The S3 endpoint as a container sees it: its own loopback isn't this machine's."""
-        parts = urlsplit(self.endpoint_url_s3)
-        if self.network == "host" or parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-            return self.endpoint_url_s3
-        port = f":{parts.port}" if parts.port else ""
-        return parts._replace(netloc=f"host.docker.internal{port}").geturl()
 
 
 def connect() -> docker.DockerClient:
@@ -285,23 +278,6 @@ def connect() -> docker.DockerClient:
         raise _unavailable(error) from error
     client.api.timeout = _REQUEST_SECONDS
     return client
-
-
-def aws_credentials() -> dict[str, str]:
-    """The AWS credentials that this process finds, by their environment names; or none.
-
-    Found as every AWS client finds them: environment, profile, container or instance role.
-    """
-    found = boto3.Session().get_credentials()
-    if found is None:
-        return {}
-    frozen = found.get_frozen_credentials()
-    credentials = {
-        "AWS_ACCESS_KEY_ID": frozen.access_key,
-        "AWS_SECRET_ACCESS_KEY": frozen.secret_key,
-        "AWS_SESSION_TOKEN": frozen.token,
-    }
-    return {name: value for name, value in credentials.items() if value}
 
 
 def _labels(

@@ -2,8 +2,9 @@
 
 Started by `docker_process.py` as `python -m resources.docker_child SECONDS MODULE [ARGUMENT …]`;
 imports nothing but the standard library. The first line of standard input is a JSON object of
-environment variables: set from here, they are in no process list and on no disk. The end of
-standard input means that the parent is gone, however it went, and ends this process group too.
+environment variables: set from here, they are in no process list and on no disk. More lines may
+come, with credentials that botocore looks for again when those before expire. The end of standard
+input means that the parent is gone, however it went, and ends this process group too.
 """
 
 import faulthandler
@@ -26,8 +27,11 @@ def _read_line(descriptor: int) -> bytes:
 
 
 def _end_with_parent(lifeline: int) -> None:
-    while os.read(lifeline, 65536):
-        pass
+    line = b""
+    while piece := os.read(lifeline, 65536):
+        *lines, line = (line + piece).split(b"\n")
+        for each in lines:
+            os.environ.update(json.loads(each))
     os.killpg(0, signal.SIGKILL)
 
 

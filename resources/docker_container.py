@@ -3,11 +3,9 @@
 Which engine and which image is `docker.py`'s business, and what a module is `docker_modules.py`'s.
 """
 
-import io
 import json
 import logging
 import re
-import tarfile
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -25,6 +23,7 @@ from docker.models.containers import Container
 from docker.models.images import Image
 from docker.types import DeviceRequest, LogConfig, Mount
 
+from resources.aws_reach import as_process_output
 from resources.docker_errors import (
     ContainerRefusedError,
     EngineLostError,
@@ -33,12 +32,23 @@ from resources.docker_errors import (
     ModuleRunError,
     ModuleTimeoutError,
 )
-from resources.docker_modules import DeadlinePassedError, ModuleSpec, Output, StreamMessageReader
+from resources.docker_modules import (
+    DeadlinePassedError,
+    ModuleSpec,
+    Output,
+    StreamMessageReader,
+    renewing,
+)
+from resources.docker_private import (
+    CREDENTIALS,
+    PRIVATE_FOLDER,
+    file_variables,
+    reach_files,
+    setting_private,
+    tar,
+)
 
 RUN_LABEL = "data-platform.run-id"
-
-PRIVATE_FOLDER = "/run/data-platform"
-"""Where a container finds its context and its AWS files: a volume of its own, gone with it."""
 
 STOP_SECONDS = 3
 REMOVE_SECONDS = 10.0
@@ -115,7 +125,7 @@ class ContainerPipesClient(dg.PipesClient):
             extras=dict(extras or {}),
         ) as session:
             environment = {**spec.environment, **session.get_bootstrap_env_vars()}
-            files = {"context.json": injector.content, **_aws_files(spec.aws)}
+            files = {"context.json": injector.content, **reach_files(spec.reach)}
             try:
                 self._run_container(name, spec, environment, files, reader)
             except ModuleRunError as error:
@@ -141,8 +151,9 @@ class ContainerPipesClient(dg.PipesClient):
                 # One reader a stream: pieces of long lines of the two would else be mixed up.
                 other = {"stdout": stream == "stdout", "stderr": stream == "stderr"}
                 output.follow(stream, container.logs(stream=True, follow=True, **other))
-            output.pump(reader.consume, deadline=deadline)
-            container.wait(timeout=max(1.0, deadline - time.monotonic()))
+            with renewing(spec.reach, lambda credentials: self._renew(container, credentials)):
+                output.pump(reader.consume, deadline=deadline)
+                container.wait(timeout=max(1.0, deadline - time.monotonic()))
             state = _final_state(container)
         except (DeadlinePassedError, requests.exceptions.ReadTimeout):
             raise _timed_out(spec, reader.tail) from None
@@ -161,9 +172,7 @@ class ContainerPipesClient(dg.PipesClient):
     ) -> Container:
         try:
             container = self._create(name, spec, environment)
-            uid, _, gid = self._options.user.partition(":")
-            archive = _tar(files, int(uid), int(gid or uid))
-            container.put_archive(PRIVATE_FOLDER, archive)  # pyright: ignore[reportUnknownMemberType]
+            self._put(container, files)
             container.start()
         except docker.errors.APIError as error:
             reason = error.explanation or str(error)
@@ -176,6 +185,14 @@ class ContainerPipesClient(dg.PipesClient):
             raise _lost(name, spec, error, ()) from error
         return container
 
+    def _put(self, container: Container, files: Mapping[str, bytes]) -> None:
+        uid, _, gid = self._options.user.partition(":")
+        archive = tar(files, int(uid), int(gid or uid))
+        container.put_archive(PRIVATE_FOLDER, archive)  # pyright: ignore[reportUnknownMemberType]
+
+    def _renew(self, container: Container, credentials: Mapping[str, str]) -> None:
+        self._put(container, {CREDENTIALS: as_process_output(credentials)})
+
     def _create(self, name: str, spec: ModuleSpec, environment: Mapping[str, str]) -> Container:
         inside = spec.deadline_seconds + DEADLINE_INSIDE_EXTRA_SECONDS
         bytes_allowed = spec.memory_mb * 1024 * 1024
@@ -183,10 +200,10 @@ class ContainerPipesClient(dg.PipesClient):
         return self._client.containers.create(
             str(self._image.id),
             entrypoint=["timeout", f"--kill-after={STOP_SECONDS}", f"{inside:.0f}"],
-            command=["python", "-m", spec.module, *spec.arguments],
+            command=[*setting_private(spec.reach), "python", "-m", spec.module, *spec.arguments],
             name=name,
             labels=dict(spec.labels),
-            environment={**_aws_file_variables(spec.aws), **environment, "HOME": "/tmp"},  # noqa: S108
+            environment={**file_variables(spec.reach), **environment, "HOME": "/tmp"},  # noqa: S108
             network_mode=self._options.network,
             # The host as seen from a bridge network; the engine's own name on Docker Desktop.
             extra_hosts={"host.docker.internal": "host-gateway"}
@@ -308,35 +325,3 @@ def _lost(name: str, spec: ModuleSpec, error: Exception, tail: Sequence[str]) ->
         " run this again.",
         log_tail=tail,
     )
-
-
-def _aws_file_variables(aws: Mapping[str, str]) -> dict[str, str]:
-    """What tells an AWS client where its files are."""
-    if not aws:
-        return {}
-    return {
-        "AWS_SHARED_CREDENTIALS_FILE": f"{PRIVATE_FOLDER}/credentials",
-        "AWS_CONFIG_FILE": f"{PRIVATE_FOLDER}/config",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-
-def _aws_files(aws: Mapping[str, str]) -> dict[str, bytes]:
-    """AWS credentials as the shared credentials file that every AWS client reads."""
-    if not aws:
-        return {}
-    lines = [f"{name.lower()} = {value}" for name, value in aws.items()]
-    text = "\n".join(["[default]", *lines, ""])
-    return {"credentials": text.encode(), "config": b"[default]\n"}
-
-
-def _tar(files: Mapping[str, bytes], uid: int, gid: int) -> bytes:
-    """The files as an archive, readable for the container's user alone."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o400, uid, gid
-            entry.mtime = int(time.time())
-            archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()

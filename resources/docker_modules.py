@@ -18,11 +18,14 @@ from typing import Any, NamedTuple
 import dagster as dg
 from dagster_pipes import PIPES_PROTOCOL_VERSION_FIELD, PipesDefaultMessageWriter, PipesParams
 
+from resources.aws_reach import RENEW_SECONDS, Reach
+
 TAIL_LINES = 30
 TAIL_COLUMNS = 500
 QUEUED_LINES = 256
 CHECK_SECONDS = 0.2
 LAST_LINES_SECONDS = 1.0
+STOP_RENEWING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class ModuleSpec:
         module: importable name, started as `python -m <module>`.
         arguments: command-line arguments; visible to everybody on the machine.
         environment: variables that are no secrets; they show in `docker inspect`.
-        aws: AWS credentials by their environment names. They reach the module by a file or a pipe
+        reach: how it reaches AWS. What is secret of it gets to the module by a file or a pipe
             and never by the environment it is started with.
         memory_mb: upper bound of resident memory, in MiB.
         cpus: upper bound of processors, fractions allowed.
@@ -44,11 +47,40 @@ class ModuleSpec:
     module: str
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    aws: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    reach: Reach = field(default_factory=Reach)
     memory_mb: int = 1024
     cpus: float = 2.0
     deadline_seconds: float = 3600.0
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@contextmanager
+def renewing(reach: Reach, hand_over: Callable[[Mapping[str, str]], None]) -> Generator[None]:
+    """Hands credentials that expire over again and again while the block runs.
+
+    Args:
+        reach: whose credentials.
+        hand_over: gives them to the module; whatever it raises, the next time comes.
+    """
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(RENEW_SECONDS):
+            try:
+                hand_over(reach.credentials())
+            except Exception as error:
+                # The module still has those before; where they end, it says so itself.
+                sys.stderr.write(f"The AWS credentials were not renewed: {type(error).__name__}\n")
+
+    thread = threading.Thread(target=renew, name="renew-credentials", daemon=True)
+    if reach.expires:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if reach.expires:
+            thread.join(STOP_RENEWING_SECONDS)
 
 
 class DeadlinePassedError(Exception):

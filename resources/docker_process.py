@@ -22,7 +22,13 @@ from resources.docker_errors import (
     ModuleRunError,
     ModuleTimeoutError,
 )
-from resources.docker_modules import DeadlinePassedError, ModuleSpec, Output, StreamMessageReader
+from resources.docker_modules import (
+    DeadlinePassedError,
+    ModuleSpec,
+    Output,
+    StreamMessageReader,
+    renewing,
+)
 
 CHILD = "resources.docker_child"
 STOP_SECONDS = 3
@@ -34,8 +40,7 @@ DEADLINE_INSIDE_EXTRA_SECONDS = 30
 INHERITED = frozenset(
     {
         "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
-        "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE",
-        "NO_PROXY", "no_proxy",
+        "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
     }
 )  # fmt: skip
 
@@ -62,7 +67,10 @@ class ProcessPipesClient(dg.PipesClient):
             message_reader=reader,
             extras=dict(extras or {}),
         ) as session:
-            settings = {**spec.environment, **spec.aws, **session.get_bootstrap_env_vars()}
+            reach = spec.reach
+            settings = {**spec.environment, **reach.private, **reach.credentials()}
+            settings |= {"AWS_CA_BUNDLE": reach.ca_bundle} if reach.ca_bundle else {}
+            settings |= session.get_bootstrap_env_vars()
             try:
                 peak = _run_process(spec, settings, reader)
             except ModuleRunError as error:
@@ -130,8 +138,9 @@ def _run_process(spec: ModuleSpec, settings: Mapping[str, str], reader: StreamMe
         _tell(process, settings)
         output.follow("stdout", _chunks(process.stdout))
         output.follow("stderr", _chunks(process.stderr))
-        output.pump(reader.consume, deadline=deadline, check=check)
-        _await_end(check, deadline)
+        with renewing(spec.reach, lambda credentials: _tell(process, credentials)):
+            output.pump(reader.consume, deadline=deadline, check=check)
+            _await_end(check, deadline)
     except _MemoryExceededError:
         raise ModuleMemoryError(
             f"{spec.module} ran out of its {spec.memory_mb} MiB of memory in its process."
@@ -152,7 +161,7 @@ def _run_process(spec: ModuleSpec, settings: Mapping[str, str], reader: StreamMe
 
 
 def _tell(process: subprocess.Popen[bytes], settings: Mapping[str, str]) -> None:
-    """Hands over the settings; the pipe stays open as the child's sign that we are alive."""
+    """Hands over settings; the pipe stays open as the child's sign that we are alive."""
     with suppress(BrokenPipeError):
         if process.stdin is not None:
             process.stdin.write(json.dumps(dict(settings)).encode() + b"\n")

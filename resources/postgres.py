@@ -14,9 +14,10 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class named in lower case
-from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.extensions import make_dsn
 from pydantic import Field
 
+from formats import postgres_dsn
 from resources.columns import Column
 from resources.postgres_errors import (
     DatabaseRequestError,
@@ -80,8 +81,8 @@ class Session:
         found = self._fetch(sql.SQL(COLUMNS_OF_TABLE).format(table=sql.Literal(name)), table)
         if not found:
             raise TableMissingError(
-                f"Cannot read table {table} of {_target(self._dsn)}: there is no such table. "
-                "Create and load it, or correct the table's name."
+                f"Cannot read table {table} of {postgres_dsn.target(self._dsn)}: there is no such "
+                "table. Create and load it, or correct the table's name."
             )
         return tuple(Column(name=row[0], type=arrow_type(row[1])) for row in found)
 
@@ -185,8 +186,8 @@ class Session:
     def _errors(self, table: str) -> AbstractContextManager[None]:
         return database_errors(
             f"read table {table} of",
-            target=_target(self._dsn),
-            password=parse_dsn(self._dsn).get("password"),
+            target=postgres_dsn.target(self._dsn),
+            dsn=self._dsn,
         )
 
 
@@ -236,13 +237,9 @@ class PostgresResource(dg.ConfigurableResource[Any]):
 
     def _full_dsn(self) -> str:
         try:
-            given = parse_dsn(self.dsn)
-        except psycopg2.Error:
-            # The parser quotes what it does not understand, which may be the password.
-            raise DatabaseRequestError(
-                "The Postgres DSN cannot be parsed. Write it as "
-                "postgresql://user:password@host:port/database, special characters %-encoded."
-            ) from None
+            given = postgres_dsn.parse(self.dsn)
+        except postgres_dsn.DsnError as error:
+            raise DatabaseRequestError(str(error)) from None
         settings = {
             "default_transaction_isolation": r"repeatable\ read",
             "default_transaction_read_only": "on",
@@ -257,7 +254,7 @@ class PostgresResource(dg.ConfigurableResource[Any]):
         # A server that vanished without a word is noticed within a minute.
         keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
         return make_dsn(
-            self.dsn,
+            postgres_dsn.libpq_dsn(self.dsn),
             options=" ".join(options).strip(),
             connect_timeout=self.connect_timeout_seconds,
             application_name=self.application_name,
@@ -267,13 +264,5 @@ class PostgresResource(dg.ConfigurableResource[Any]):
 
 
 def _open(dsn: str) -> Connection:
-    password = parse_dsn(dsn).get("password")
-    with database_errors("connect to", target=_target(dsn), password=password):
+    with database_errors("connect to", target=postgres_dsn.target(dsn), dsn=dsn):
         return psycopg2.connect(dsn)
-
-
-def _target(dsn: str) -> str:
-    """A DSN's "host:port/database", without user and password."""
-    parts = parse_dsn(dsn)
-    host = parts.get("host", "localhost")
-    return f"{host}:{parts.get('port', '5432')}/{parts.get('dbname', parts.get('user', ''))}"

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import psycopg2
 
+from formats.postgres_dsn import redact
 from resources.errors import ResourceError
 
 
@@ -94,27 +95,27 @@ _UNREACHABLE: _Kind = (
 
 
 @contextmanager
-def database_errors(action: str, *, target: str, password: str | None) -> Generator[None]:
+def database_errors(action: str, *, target: str, dsn: str) -> Generator[None]:
     """Raises the driver's failures inside the block as one of this module's kinds.
 
     Args:
         action: what was being done ("connect to", "read table listings of").
         target: the database it was done to, "host:port/name".
-        password: never to appear in a message.
+        dsn: whose password is never to appear in a message.
     """
     try:
         yield
     except psycopg2.Error as error:
-        kind, message = explain(error, action, target=target, password=password)
+        kind, message = explain(error, action, target=target, dsn=dsn)
         # Not chained by `from error`: libpq's text could hold what is to stay secret.
         raise kind(message) from None
 
 
 def explain(
-    error: psycopg2.Error, action: str, *, target: str, password: str | None
+    error: psycopg2.Error, action: str, *, target: str, dsn: str
 ) -> tuple[type[DatabaseError], str]:
     """The kind and the sentence for a driver's exception."""
-    sentence = _sentence(error, password)
+    sentence = _sentence(error, dsn)
     kind, advice = _kind(error.pgcode or "", sentence)
     return kind, f"Cannot {action} {target}: {sentence}. {advice}"
 
@@ -129,13 +130,11 @@ def _kind(state: str, sentence: str) -> _Kind:
     return DatabaseRequestError, f"Postgres calls this {state}."
 
 
-def _sentence(error: psycopg2.Error, password: str | None) -> str:
+def _sentence(error: psycopg2.Error, dsn: str) -> str:
     """The server's primary message in one line, without the password."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:1]) if lines else type(error).__name__
     # Before these words the driver says what it was doing, which the action says already.
     for word in ("FATAL:", "ERROR:", "failed:"):
         text = text.rpartition(word)[2].strip() or text
-    if password:
-        text = text.replace(password, "***")
-    return text.rstrip(".")
+    return redact(text, dsn).rstrip(".")

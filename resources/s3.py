@@ -7,7 +7,7 @@ import hashlib
 import io
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -285,8 +285,12 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         with store_errors("delete", bucket=self.bucket, key=key):
             self.client.delete_object(Bucket=self.bucket, Key=key)
 
-    def delete_prefix(self, prefix: str) -> int:
+    def delete_prefix(self, prefix: str, *, ours: Callable[[str], bool] = lambda _key: True) -> int:
         """Removes all objects whose keys begin with `prefix` and returns how many there were.
+
+        Args:
+            prefix: what the keys begin with.
+            ours: told a key, says whether it may go.
 
         Raises:
             ValueError: `prefix` is empty, which would empty the bucket.
@@ -294,7 +298,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         """
         if not prefix:
             raise ValueError("An empty prefix would delete the whole bucket: name one.")
-        keys = [info.key for info in self.list(prefix)]
+        keys = [info.key for info in self.list(prefix) if ours(info.key)]
         for start in range(0, len(keys), _LARGEST_DELETE):
             batch = keys[start : start + _LARGEST_DELETE]
             with store_errors("delete", bucket=self.bucket, key=prefix):

@@ -111,6 +111,12 @@ def translate(error: Exception, action: str, *, bucket: str, key: str = "") -> S
         )
     if isinstance(error, S3CopyFailedError):
         return ObjectChangedError(f"Cannot {action} {target}: {error} Run again.")
+    if isinstance(error, boto.ProxyConnectionError):
+        # botocore's own text masks the proxy's user and password.
+        return StoreUnavailableError(
+            f"Cannot {action} {target}: {error}. Check that this proxy runs and lets us through, "
+            "or name the store's host in NO_PROXY; then run again."
+        )
     if isinstance(error, CONNECTION_FAULTS):
         return StoreUnavailableError(
             f"Cannot {action} {target}: the store cannot be reached or broke off "

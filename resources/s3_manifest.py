@@ -8,12 +8,14 @@ lies there. How files come to be published is in `s3_publication.py`.
 import hashlib
 import io
 import json
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from resources.columns import Column
-from resources.s3 import ObjectStore
+from resources.s3 import ObjectInfo, ObjectStore
 from resources.s3_errors import ObjectChangedError, ObjectMissingError, StoreError
 from resources.s3_streams import MIB
 
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MANIFEST_NAME = "manifest.json"
+DATE = r"\d{4}-\d\d-\d\d"
 _LARGEST_MANIFEST = 16 * MIB
+_FILES = r"(?:/[\w.-]+)+"
+_SHOWN = 5
 
 
 class ManifestInvalidError(StoreError):
@@ -134,6 +139,50 @@ def read_manifest(store: ObjectStore, prefix: str) -> Manifest | None:
     except ObjectMissingError:
         return None
     return Manifest.decode(data, store.uri(key))
+
+
+def list_published(
+    store: ObjectStore, beginning: str, name: str, *, warn: Callable[[str], None]
+) -> list[tuple[str, ObjectInfo]]:
+    """The prefixes that begin so and under which something is published, with their manifests.
+
+    Args:
+        store: the bucket.
+        beginning: what they begin with, "mnist/models/date=" for instance.
+        name: regular expression of what follows, up to a slash.
+        warn: told, in a sentence, of objects that lie there and are nobody's file, which count for
+            nothing: `date=x/manifest.json` for instance, or `date=2026-11-22//manifest.json`.
+
+    Raises:
+        StoreError: the store could not be asked.
+    """
+    published: list[tuple[str, ObjectInfo]] = []
+    foreign: list[str] = []
+    for info in store.list(beginning):
+        rest = info.key.removeprefix(beginning)
+        if not re.fullmatch(name + _FILES, rest, re.ASCII):
+            foreign.append(info.key)
+        elif rest.count("/") == 1 and rest.endswith(f"/{MANIFEST_NAME}"):
+            published.append((info.key.removesuffix(f"/{MANIFEST_NAME}"), info))
+    if foreign:
+        keys = ", ".join(map(repr, foreign[:_SHOWN])) + (", …" if len(foreign) > _SHOWN else "")
+        warn(
+            f"Objects in s3://{store.bucket}/ that are not the platform's were left alone"
+            f" ({len(foreign)}): {keys}. Move them out of its folders if nobody needs them there."
+        )
+    return published
+
+
+def remove_published(store: ObjectStore, prefix: str) -> None:
+    """Removes what is published under a prefix, and what was meant to be; foreign objects stay.
+
+    The manifest goes first, so that what is half removed is not there at all.
+    """
+    store.delete(file_key(prefix, MANIFEST_NAME))
+    store.delete_prefix(
+        file_key(prefix, ""),
+        ours=lambda key: bool(re.fullmatch(_FILES, key.removeprefix(prefix.rstrip("/")), re.ASCII)),
+    )
 
 
 def open_file(store: ObjectStore, prefix: str, file: ManifestFile) -> io.BufferedReader:

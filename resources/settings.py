@@ -4,6 +4,7 @@ What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read
 never shows in the UI, and a run without it fails with its name. The rest has defaults.
 """
 
+import os
 from datetime import date
 from typing import Literal
 
@@ -11,6 +12,7 @@ import dagster as dg
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from formats.proxies import proxy_variables
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
@@ -73,6 +75,11 @@ class Settings(BaseSettings):
     cruncher_deadline_seconds: float = Field(default=3600, gt=0, description="Its time limit.")
     aws_endpoint_url_s3: str = Field(default="", validation_alias="AWS_ENDPOINT_URL_S3")
     aws_region: str = Field(default="", validation_alias="AWS_DEFAULT_REGION")
+
+
+def keep_loopback_from_proxies() -> None:
+    """Has all clients of this process, and what it starts, reach this machine directly."""
+    os.environ.update(proxy_variables(os.environ))
 
 
 def object_store(bucket_variable: str) -> ObjectStore:

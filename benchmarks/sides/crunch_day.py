@@ -30,7 +30,7 @@ def crunch_here(days: list[str]) -> None:
     """Runs the number cruncher in this process."""
     extras = {"bucket": BUCKET, "dates": days, "code_version": "1", **prefixes}
     messages = []
-    crunch(Store(BUCKET), parse_request(extras), messages.append)
+    crunch(Store(BUCKET), parse_request(extras), messages.append, print)
     if any(message["status"] == "failed" for message in messages):
         raise RuntimeError(str(messages))
 

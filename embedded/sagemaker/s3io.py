@@ -11,13 +11,13 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
 from embedded.sagemaker.config import Config
+from formats import s3_uri
 
 _CHUNK = 1024 * 1024
 _MANIFEST_BYTES = 16 * 1024 * 1024
@@ -41,10 +41,10 @@ class Location:
         Raises:
             StorageError: It is no such URI.
         """
-        parts = urlsplit(uri)
-        if parts.scheme != "s3" or not parts.netloc:
-            raise StorageError(f"{uri} is not an S3 URI")
-        return cls(parts.netloc, parts.path.lstrip("/"))
+        try:
+            return cls(*s3_uri.parse(uri))
+        except ValueError:
+            raise StorageError(f"{uri} is not an S3 URI") from None
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.key}"

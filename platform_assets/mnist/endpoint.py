@@ -20,7 +20,7 @@ from platform_assets.partitions import ONE_RUN
 from platform_assets.upstream import UpstreamMissingError, require_manifest
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.s3_manifest import MANIFEST_NAME, read_manifest
+from resources.s3_manifest import DATE, list_published, read_manifest
 from resources.sagemaker import (
     EndpointSpec,
     Instances,
@@ -107,7 +107,9 @@ def reconcile(
     live = frozen.find_live(store, sagemaker, endpoint.name)
     rolled_back = {each.version for each in versions if each.rolled_back_at}
     candidates = (
-        each for each in approved(store) if endpoint.version(each.sha256) not in rolled_back
+        each
+        for each in approved(store, log=context.log)
+        if endpoint.version(each.sha256) not in rolled_back
     )
     wanted = choose(candidates, gate.Margin(store, live), live, log=context.log)
     if wanted is None:
@@ -154,17 +156,13 @@ def reconcile(
     return dg.MaterializeResult(metadata={**shown, **told}, data_version=dg.DataVersion(version))
 
 
-def approved(store: ObjectStore) -> Iterator[Judged]:
+def approved(store: ObjectStore, *, log: Log) -> Iterator[Judged]:
     """The classifiers that are above their gate's floor, newest date first."""
-    dates = [
-        each.key.removeprefix(_CLASSIFIERS).removesuffix(f"/{MANIFEST_NAME}")
-        for each in store.list(_CLASSIFIERS)
-        if each.key.endswith(f"/{MANIFEST_NAME}")
-    ]
-    for date in sorted(dates, reverse=True):
-        manifest = read_manifest(store, classifier.prefix(date))
+    published = list_published(store, _CLASSIFIERS, DATE, warn=log.warning)
+    for prefix, _ in sorted(published, reverse=True, key=lambda each: each[0]):
+        manifest = read_manifest(store, prefix)
         if manifest is not None and manifest.extra.get("passed"):
-            yield Judged(classifier.prefix(date), manifest)
+            yield Judged(prefix, manifest)
 
 
 def choose(

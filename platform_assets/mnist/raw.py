@@ -3,11 +3,10 @@
 What is in the object is not looked at here: `dataset.py` reads it, `checks.py` verifies it.
 """
 
-from urllib.parse import urlsplit
-
 import dagster as dg
 from pydantic import Field
 
+from formats import s3_uri
 from platform_assets.outcomes import Made, failure, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import already_made
@@ -30,13 +29,12 @@ class PublicMnist(dg.ConfigurableResource):
         """The bucket, as a sibling of `store`, and the key.
 
         Raises:
-            ValueError: The URI is not one of S3.
+            ValueError: The URI is not that of an object.
         """
-        parts = urlsplit(self.uri)
-        key = parts.path.lstrip("/")
-        if parts.scheme != "s3" or not parts.netloc or not key:
+        bucket, key = s3_uri.parse(self.uri)
+        if not key:
             raise ValueError(f"{self.uri} is not of the form s3://bucket/key: set it so.")
-        return store.sibling(parts.netloc), key
+        return store.sibling(bucket), key
 
     def head(self, store: ObjectStore) -> ObjectInfo:
         """Size and ETag of the public object."""

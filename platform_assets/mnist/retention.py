@@ -1,7 +1,7 @@
 """What is removed after a deploy: old versions, their classifiers, and models that no date has.
 
 Never what is live or could be rolled back to, and nothing at all where anything could not be read.
-A manifest goes first, so that what is half removed is not there at all.
+What lies among them and is nobody's file is left alone.
 """
 
 from collections.abc import Collection, Iterable
@@ -11,13 +11,14 @@ from typing import Any
 
 from platform_assets.mnist import frozen, model
 from resources.errors import ResourceError
-from resources.s3 import ObjectInfo, ObjectStore
-from resources.s3_manifest import MANIFEST_NAME, file_key, read_manifest
+from resources.s3 import ObjectStore
+from resources.s3_manifest import DATE, list_published, read_manifest, remove_published
 from resources.sagemaker import Log, SageMakerResource
 
 # S3 tells to the second when an object was written.
 _CLOCK = timedelta(seconds=1)
 _READERS = 8
+_DIGEST = r"[\w-]+"
 
 
 def clean_up(
@@ -33,9 +34,13 @@ def clean_up(
         shown |= pruned.metadata()
         if pruned.artifacts_in_use is not None and pruned.newest is not None:
             shown["removed_classifiers"] = remove_classifiers(
-                store, endpoint_name, in_use=pruned.artifacts_in_use, before=pruned.newest
+                store,
+                endpoint_name,
+                in_use=pruned.artifacts_in_use,
+                before=pruned.newest,
+                log=log,
             )
-        shown["removed_models"] = remove_models(store, keep=keep)
+        shown["removed_models"] = remove_models(store, keep=keep, log=log)
     except ResourceError as error:
         log.warning(f"Not everything old was removed; the next deploy tries again. {error}")
         shown["clean_up_failed"] = str(error)
@@ -43,7 +48,7 @@ def clean_up(
 
 
 def remove_classifiers(
-    store: ObjectStore, endpoint_name: str, *, in_use: Collection[str], before: datetime
+    store: ObjectStore, endpoint_name: str, *, in_use: Collection[str], before: datetime, log: Log
 ) -> int:
     """Remove an endpoint's classifiers that no version of it has.
 
@@ -52,20 +57,22 @@ def remove_classifiers(
         endpoint_name: Whose they are.
         in_use: S3 URIs of what SageMaker may still load.
         before: What is younger may be of a deploy that has just begun, and stays.
+        log: Told of what is foreign there.
 
     Returns:
         How many were removed.
     """
+    at_endpoint = f"{frozen.root(endpoint_name)}sha256="
     unused = [
         at
-        for at, manifest in _published(store, frozen.root(endpoint_name))
+        for at, manifest in list_published(store, at_endpoint, _DIGEST, warn=log.warning)
         if manifest.modified + _CLOCK < before
         and not any(uri.startswith(store.uri(f"{at}/")) for uri in in_use)
     ]
     return _remove(store, unused)
 
 
-def remove_models(store: ObjectStore, *, keep: int) -> int:
+def remove_models(store: ObjectStore, *, keep: int, log: Log) -> int:
     """Remove the models of trainings that no date has any more, but for the newest `keep`.
 
     A date that is made with an earlier configuration again finds the newest of them; of an older
@@ -75,11 +82,13 @@ def remove_models(store: ObjectStore, *, keep: int) -> int:
         How many were removed.
     """
     works = sorted(
-        _published(store, model.prefix_of_work("")), key=lambda work: work[1].modified, reverse=True
+        list_published(store, model.prefix_of_work(""), _DIGEST, warn=log.warning),
+        key=lambda work: work[1].modified,
+        reverse=True,
     )
     if len(works) <= keep:
         return 0
-    dates = [at for at, _ in _published(store, model.prefix(""))]
+    dates = [at for at, _ in list_published(store, model.prefix(""), DATE, warn=log.warning)]
     with ThreadPoolExecutor(_READERS) as pool:
         manifests = list(pool.map(lambda at: read_manifest(store, at), dates))
     had = {manifest.extra["artifact"] for manifest in manifests if manifest is not None}
@@ -87,19 +96,9 @@ def remove_models(store: ObjectStore, *, keep: int) -> int:
     return _remove(store, unused[keep:])
 
 
-def _published(store: ObjectStore, beginning: str) -> list[tuple[str, ObjectInfo]]:
-    """The prefixes that begin so and under which something is published, with their manifests."""
-    return [
-        (found.key.removesuffix(f"/{MANIFEST_NAME}"), found)
-        for found in store.list(beginning)
-        if found.key.endswith(f"/{MANIFEST_NAME}")
-    ]
-
-
 def _remove(store: ObjectStore, prefixes: Iterable[str]) -> int:
     count = 0
     for at in prefixes:
-        store.delete(file_key(at, MANIFEST_NAME))
-        store.delete_prefix(f"{at}/")
+        remove_published(store, at)
         count += 1
     return count

@@ -100,8 +100,12 @@ def test_killing_everything_loses_nothing_that_was_acknowledged(plan: Plan) -> N
         ("host=db password=secret dbname=mine", "postgresql://db:5432/mine"),
         ("postgresql://me:secret@a:1,b:2/mine", "postgresql://a:1,b:2/mine"),
         ("service=mine password=secret", "service mine"),
-        ("postgresql+psycopg2://me:secret@db/mine", "where PLATFORM_POSTGRES_DSN says"),
-        ("postgresql://me:se%zzcret@db/mine", "where PLATFORM_POSTGRES_DSN says"),
+        ("postgresql+psycopg2://me:secret@db/mine", "postgresql://db:5432/mine"),
+        (
+            "postgresql://me:se%zzcret@db/mine",
+            "PLATFORM_POSTGRES_DSN is wrong. The Postgres DSN cannot be parsed. Write it as "
+            "postgresql://user:password@host:port/database, special characters %-encoded.",
+        ),
     ],
 )
 def test_where_a_postgres_is_shows_no_password(plan: Plan, dsn: str, expected: str) -> None:

@@ -23,13 +23,19 @@ def client(s3_client: "S3Client") -> "S3Client":
 
 
 @pytest.fixture
-def run(environment: Mapping[str, str], bucket: str) -> Crunch:
+def warnings() -> list[str]:
+    """What the crunching of a test warned of."""
+    return []
+
+
+@pytest.fixture
+def run(environment: Mapping[str, str], bucket: str, warnings: list[str]) -> Crunch:
     """Crunches dates of the bucket in this process; returns the messages by date."""
 
     def crunch_dates(*dates: str, **extras: Any) -> dict[str, dict[str, Any]]:
         messages: list[dict[str, Any]] = []
         request = {"bucket": bucket, "dates": dates, "code_version": "1", **extras}
-        crunch(Store(bucket), parse_request(request), messages.append)
+        crunch(Store(bucket), parse_request(request), messages.append, warnings.append)
         assert [message["date"] for message in messages] == sorted(dates)
         json.dumps(messages)  # as Pipes will
         return {message["date"]: message for message in messages}

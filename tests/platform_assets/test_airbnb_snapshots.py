@@ -81,6 +81,35 @@ def test_a_database_with_another_password_fails_the_run_without_telling_it(
     assert "not-the-password" not in message
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:pl4nted@@127.0.0.1:x/db",
+        "postgresql://u:x/pl4nted@127.0.0.1:9/db",
+        "postgresql+psycopg2://u:pl4nted@127.0.0.1:9,127.0.0.1:10/db",
+        "host=127.0.0.1 port=9 user=u password='pl4nted",
+        "host=127.0.0.1 port=9 user=u password=pl4nted",
+        "service=no-such password=pl4nted",
+    ],
+)
+def test_no_record_of_a_failed_run_has_anything_of_the_password(
+    platform: Platform,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    dsn: str,
+) -> None:
+    monkeypatch.setenv("PLATFORM_POSTGRES_DSN", dsn)
+    result = platform.run("listings", FIRST)
+    assert "ostgres" in said(result) or "127.0.0.1:9" in said(result) or "service" in said(result)
+    events = platform.instance.all_logs(result.run_id)
+    records = [repr(each) + each.message + str(each.dagster_event) for each in events]
+    records += [
+        str(each.dagster_event and each.dagster_event.event_specific_data) for each in events
+    ]
+    shown = "".join(records) + "".join(capfd.readouterr())
+    assert "pl4nted" not in shown
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_an_interrupted_export_ends_at_once_and_publishes_nothing(
     platform: Platform, table: connection, interrupts: int, form: Any

@@ -142,6 +142,17 @@ def test_a_missing_bucket_fails_the_run_and_names_it(
     assert "no-such-bucket-here" in said(platform.run("digits", DATE, assets=[RAW, DATASET]))
 
 
+@pytest.mark.parametrize("odd", ["a#b.gz", "a?b=c", "a%41%2F", "a+b c", "größe~"])
+def test_the_public_object_is_the_one_whose_key_stands_in_its_address(
+    platform: Platform, odd: str
+) -> None:
+    platform.store.put_bytes(f"public/{odd}", odd.encode())
+    public = raw.PublicMnist(uri=platform.store.uri(f"public/{odd}"))
+    raw.copy_public(public, platform.store, DATE)
+    copied = platform.store.get_bytes(f"{raw.prefix(DATE)}/{raw.FILE}", max_bytes=100)
+    assert copied == odd.encode()
+
+
 def test_wrong_credentials_fail_the_run_without_telling_them(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """What a deploy removes of what is old, what a rollback finds, and what must never go."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,15 +16,18 @@ import pytest
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import classifier, frozen, model, retention
 from platform_assets.mnist.endpoint import mnist_endpoint
+from resources.s3 import ObjectStore
 from resources.s3_manifest import ManifestInvalidError
 from resources.s3_publication import Publication
 from resources.sagemaker import SageMakerResource
 from tests.conftest import CHECKOUT
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import live_config, put_classifier, put_digits
+from tests.s3_front import in_front_of, with_keys
 
 DATES = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
+LOG = logging.getLogger(__name__)
 
 
 def deploy(platform: Platform, date: str, *, keep: int = 2) -> dg.ExecuteInProcessResult:
@@ -177,10 +181,10 @@ def test_models_that_no_date_has_go_but_for_the_newest(platform: Platform) -> No
     # A training under way: its artifact is there, its manifest is not.
     platform.store.put_bytes(f"{model.prefix_of_work('begun')}/job/output/model.tar.gz", b"x")
 
-    assert retention.remove_models(platform.store, keep=3) == 0
-    assert retention.remove_models(platform.store, keep=1) == 2
+    assert retention.remove_models(platform.store, keep=3, log=LOG) == 0
+    assert retention.remove_models(platform.store, keep=1, log=LOG) == 2
     assert works(platform) == {"had", "left-3", "begun"}
-    assert retention.remove_models(platform.store, keep=1) == 0
+    assert retention.remove_models(platform.store, keep=1, log=LOG) == 0
 
 
 def wait_for_the_next_second() -> None:
@@ -194,7 +198,7 @@ def test_nothing_is_removed_where_a_date_cannot_be_read(platform: Platform) -> N
     put_work(platform, "left")
     platform.store.put_bytes(f"{model.prefix(DATES[1])}/manifest.json", b"{}")
     with pytest.raises(ManifestInvalidError):
-        retention.remove_models(platform.store, keep=1)
+        retention.remove_models(platform.store, keep=1, log=LOG)
     assert works(platform) == {"had", "left"}
 
 
@@ -206,7 +210,9 @@ def test_what_is_in_use_or_just_begun_stays(digits: Platform, endpoint: str) -> 
     began = min(each.modified for each in digits.store.list(first.prefix))
 
     def remove(in_use: set[str], before: datetime) -> int:
-        return retention.remove_classifiers(digits.store, endpoint, in_use=in_use, before=before)
+        return retention.remove_classifiers(
+            digits.store, endpoint, in_use=in_use, before=before, log=LOG
+        )
 
     uris = {frozen.artifact_uri(digits.store, each) for each in (first, second)}
     assert remove(uris, LATER) == 0
@@ -261,3 +267,39 @@ def served_by(client: Any, config: str) -> dict[str, Any]:
     (variant,) = client.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
     container = client.describe_model(ModelName=variant["ModelName"])["PrimaryContainer"]
     return {"Image": container["Image"], "ModelDataUrl": container["ModelDataUrl"]}
+
+
+def test_what_is_foreign_among_models_is_named_and_stays(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_work(platform, "had", DATES[0])
+    put_work(platform, "left")
+    foreign = [
+        model.prefix("x") + "/manifest.json",
+        model.prefix(DATES[0]) + "/",
+        model.prefix_of_work("left") + "/a note.txt",
+        model.prefix_of_work("left") + "/line\nbreak/manifest.json",
+    ]
+    for key in foreign:
+        platform.store.put_bytes(key, b"")
+    with caplog.at_level(logging.WARNING):
+        assert retention.remove_models(platform.store, keep=0, log=LOG) == 1
+    left = {each.key for each in platform.store.list(model.prefix_of_work("left"))}
+    assert left == set(foreign[2:])
+    assert all(caplog.text.count(repr(key)) == 1 for key in foreign)
+
+
+def test_a_second_slash_does_not_have_somebody_elses_model_removed(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The embedded S3 takes two slashes for one, so that a front of it has to show the key."""
+    put_work(platform, "had", DATES[0])
+    keys = [f"{model.prefix_of_work('had')}//manifest.json", model.prefix(f"{DATES[0]}//m.json")]
+    with in_front_of(platform.env["AWS_ENDPOINT_URL_S3"]) as front:
+        front.rewrite = with_keys(*keys)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", front.url)
+        store = ObjectStore(bucket=platform.store.bucket)
+        assert retention.remove_models(store, keep=0, log=LOG) == 0
+        assert {method for method, _ in front.requests} == {"GET"}
+    assert works(platform) == {"had"}
+    assert all(repr(key) in caplog.text for key in keys)

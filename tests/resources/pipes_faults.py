@@ -47,6 +47,24 @@ def environment(pipes: PipesContext) -> None:
     )
 
 
+def renewal(pipes: PipesContext) -> None:
+    """The session tokens that come by while the module lives on, until there are three."""
+    import boto3
+
+    credentials = boto3.Session().get_credentials()
+    tokens: list[str | None] = []
+    while len(tokens) < 3:
+        token = credentials.get_frozen_credentials().token if credentials else None
+        if token not in tokens:
+            tokens.append(token)
+        time.sleep(0.05)
+    pipes.report_custom_message({"tokens": tokens})
+
+
+def trust(pipes: PipesContext) -> None:
+    pipes.report_custom_message({"bundle": Path(os.environ["AWS_CA_BUNDLE"]).read_text()})
+
+
 def walls(pipes: PipesContext) -> None:
     """What a container lets its module do."""
     try:

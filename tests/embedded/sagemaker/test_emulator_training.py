@@ -312,3 +312,30 @@ def test_log_lines_can_be_followed_as_they_come(server: Server, trained: str) ->
     assert len(found) == 1
     groups = server.logs.describe_log_groups(logGroupNamePrefix="/aws/sage")["logGroups"]
     assert group in [each["logGroupName"] for each in groups]
+
+
+@pytest.mark.parametrize("odd", ["a#b?c=d", "a%41+b c größe~"])
+def test_addresses_name_the_objects_that_stand_there_whatever_is_in_their_keys(
+    server: Server, store: str, odd: str
+) -> None:
+    points, _ = blobs()
+    half = len(points) // 2
+    for name, part in (("x", points[:half]), (f"y {odd}", points[half:])):
+        server.s3.put_object(Bucket=store, Key=f"in {odd}/{name}", Body=as_recordio(part))
+    names = [{"prefix": f"s3://{store}/in {odd}/"}, "x", f"y {odd}"]
+    server.s3.put_object(Bucket=store, Key=f"list {odd}", Body=json.dumps(names))
+    made: list[bytes] = []
+    for kind, uri in (("S3Prefix", f"in {odd}/"), ("ManifestFile", f"list {odd}")):
+        name = unique("odd")
+        train = channel("train", f"s3://{store}/{uri}", kind)
+        output = {"S3OutputPath": f"s3://{store}/out {odd}"}
+        server.sagemaker.create_training_job(
+            **job(name, store, InputDataConfig=[train], OutputDataConfig=output)
+        )
+        found = server.finished(name)
+        assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
+        key = f"out {odd}/{name}/output/model.tar.gz"
+        assert found["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{store}/{key}"
+        made.append(server.s3.get_object(Bucket=store, Key=key)["Body"].read())
+    assert made[0] == made[1]
+    assert len(ndarray_file.unpack_model(made[0])) == CLUSTERS

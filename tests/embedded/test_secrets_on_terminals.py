@@ -1,0 +1,59 @@
+"""What the commands print of connection strings: where they lead, and never a password."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedded import ports
+from embedded.stack import shown_dsn
+from tests.conftest import CHECKOUT, clean_environ, temporary_home
+
+DSNS = {
+    "postgresql://u:pl4nted@@127.0.0.1:x/db": "cannot be parsed",
+    "postgresql://u:x/pl4nted@127.0.0.1:9/db": "cannot be parsed",
+    "postgresql+psycopg2://u:pl4nted@127.0.0.1:9,127.0.0.1:10/db": "does not answer",
+    "host=127.0.0.1 port=9 user=u password='pl4nted": "cannot be parsed",
+    "host=127.0.0.1 port=9 user=u password=pl4nted": "does not answer",
+    "service=no-such password=pl4nted": "no-such",
+}
+
+
+@pytest.mark.parametrize("dsn", DSNS)
+def test_loading_into_a_database_that_is_not_to_be_had_tells_no_password(
+    tmp_path: Path, dsn: str
+) -> None:
+    csv = tmp_path / "listings.csv"
+    csv.write_text(
+        "id,name,host_id,host_name,neighbourhood_group,neighbourhood,latitude,longitude,room_type,"
+        "price,minimum_nights,number_of_reviews,last_review,reviews_per_month,"
+        "calculated_host_listings_count,availability_365\n"
+        "1,a,2,b,,Oost,52.3,4.9,Private room,50,1,0,,,1,9\n"
+    )
+    with temporary_home() as root:
+        (root / "logs").mkdir()
+        quoted = dsn.replace("'", "'\\''")
+        (root / "env").write_text(f"PLATFORM_POSTGRES_DSN='{quoted}'\n")
+        done = run(root, "load-listings", str(csv), "2026-01-05")
+        kept = "".join(each.read_text() for each in (root / "logs").iterdir())
+    assert done.returncode == 1
+    assert DSNS[dsn] in done.stderr, done.stderr
+    assert "pl4nted" not in done.stdout + done.stderr + kept
+
+
+@pytest.mark.parametrize("dsn", DSNS)
+def test_up_shows_where_a_database_of_ones_own_is_and_no_password(dsn: str) -> None:
+    assert "pl4nted" not in shown_dsn(dsn)
+
+
+def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = clean_environ(PLATFORM_HOME=str(home), PLATFORM_PORT_BASE=str(ports.free_base()))
+    return subprocess.run(
+        [sys.executable, "-m", "embedded", *arguments],
+        env=environ,
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
