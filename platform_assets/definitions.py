@@ -66,6 +66,9 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
         "postgres": settings.postgres(env),
         "listings_table": ListingsTable(
             table=env.listings_table,
+            query=env.listings_query,
+            columns=env.listings_columns,
+            id_type=env.listings_id_type,
             date_column=env.listings_date_column,
             format=env.snapshot_format,
             connections=env.listings_connections,

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from resources import postgres_rights as rights
 from resources.columns import Column
-from resources.postgres_casts import TableColumn
+from resources.postgres_casts import SourceColumn
 from resources.postgres_errors import (
     DatabaseBusyError,
     DatabaseRequestError,
@@ -77,7 +77,7 @@ class Session:
         """The columns that may be read, as they leave if nothing is cast; see `describe`."""
         return tuple(each.column for each in self.describe(table) if each.readable)
 
-    def describe(self, table: Table) -> tuple[TableColumn, ...]:
+    def describe(self, table: Table) -> tuple[SourceColumn, ...]:
         """The table's columns in their order; of those that may not be read only the names.
 
         The table then keeps them, and its rows, until the session ends. Asked for first, they are
@@ -104,12 +104,12 @@ class Session:
         oids = [column.type_code for column in described]
         query = sql.SQL(rights.TYPES).format(oids=sql.Literal(oids or [0]))
         types = {oid: (name, category) for oid, name, category in self._fetch(query, table)}
-        columns = {name: TableColumn(name, "", readable=False) for name in names}
+        columns = {name: SourceColumn(name, "", readable=False) for name in names}
         for column in described:
             declared, category = types[column.type_code]
             if column.precision not in (None, _NO_PRECISION):
                 declared += f"({column.precision},{column.scale})"
-            columns[column.name] = TableColumn(column.name, declared, category)
+            columns[column.name] = SourceColumn(column.name, declared, category)
         return tuple(columns.values())
 
     def count(self, table: Table, where: Mapping[str, object] | None = None) -> int:

@@ -41,7 +41,7 @@ _DAY = r"^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 
 
 @dataclass(frozen=True)
-class TableColumn:
+class SourceColumn:
     """A column of a table, a view or a query.
 
     Attributes:
@@ -100,7 +100,7 @@ def arrow_type(postgres_type: str) -> str:
     return _ARROW_TYPES.get(postgres_type, "string")
 
 
-def can_cast(source: TableColumn, type_: str) -> bool:
+def can_cast(source: SourceColumn, type_: str) -> bool:
     """Whether there are values of the column that can be cast to a type, by Arrow's name."""
     if type_ in (source.type, "string"):
         return True
@@ -109,7 +109,7 @@ def can_cast(source: TableColumn, type_: str) -> bool:
     return type_ == "date32" and (source.declared in _TIMESTAMPS or source.is_text)
 
 
-def cast(source: TableColumn, type_: str) -> Cast:
+def cast(source: SourceColumn, type_: str) -> Cast:
     """The cast of a column (of the table `t`) to a type for which `can_cast` holds.
 
     - int64: of whole numbers within its range, floats only up to 2**53.
@@ -160,7 +160,7 @@ def _number(value: sql.Composable, declared: str, type_: str) -> Cast:
     return Cast(made, sql.SQL(form).format(value=value, largest=_LARGEST_EXACT))
 
 
-def _date(source: TableColumn, value: sql.Composable) -> tuple[sql.Composable, sql.Composable]:
+def _date(source: SourceColumn, value: sql.Composable) -> tuple[sql.Composable, sql.Composable]:
     if source.is_text:
         text = sql.SQL("{}::text").format(value)
         # The month's last day, since a cast of one after it would fail.
@@ -176,5 +176,5 @@ def _date(source: TableColumn, value: sql.Composable) -> tuple[sql.Composable, s
     return sql.SQL("{}::date").format(value), kept
 
 
-def _is_number(source: TableColumn) -> bool:
+def _is_number(source: SourceColumn) -> bool:
     return source.declared in _NUMBER_TYPES or source.declared.startswith("numeric")

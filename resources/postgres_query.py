@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from psycopg2 import sql
 
 from resources.columns import Column
-from resources.postgres_casts import PLAIN_TYPES, POSTGRES_TYPES, Cast, TableColumn, cast
+from resources.postgres_casts import PLAIN_TYPES, POSTGRES_TYPES, Cast, SourceColumn, cast
+from resources.postgres_errors import DatabaseRequestError
 
 # The key's two HMAC blocks reach the database as settings of the connection (see `key_settings`).
 _INNER_SETTING = "platform.pseudonym_inner"
@@ -34,7 +35,7 @@ class Query:
         """Refuses what cannot be one SELECT: it becomes a part of other statements."""
         statement = self.text.strip()
         if ";" in statement or not statement.lower().startswith(("select", "with")):
-            raise ValueError(
+            raise DatabaseRequestError(
                 "The query of the listings has to be one SELECT without a semicolon. Correct "
                 "PLATFORM_LISTINGS_QUERY, or make a view of it and name that as the table."
             )
@@ -84,8 +85,8 @@ class Extract:
     order_by: tuple[str, ...]
     where: Mapping[str, object] = field(default_factory=dict[str, object])
     pseudonymised: frozenset[str] = frozenset()
-    sources: Mapping[str, TableColumn | Constant] = field(
-        default_factory=dict[str, TableColumn | Constant]
+    sources: Mapping[str, SourceColumn | Constant] = field(
+        default_factory=dict[str, SourceColumn | Constant]
     )
 
     def __post_init__(self) -> None:
@@ -163,7 +164,7 @@ def count_rows(table: Table, where: Mapping[str, object]) -> sql.Composed:
 def select_lost(extract: Extract, name: str) -> sql.Composed:
     """SELECT of one value of a column that its cast would change or cannot take."""
     source, kept = extract.sources[name], cast_of(extract, name).kept
-    if not isinstance(source, TableColumn) or kept is None:
+    if not isinstance(source, SourceColumn) or kept is None:
         raise ValueError(f"Nothing is lost of column {name}.")
     value = sql.Identifier("t", source.name)
     return sql.SQL(

@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date as Date  # noqa: N812 - dates are text everywhere else
 from datetime import timedelta
+from typing import ClassVar
 
 import dagster as dg
 from pydantic import ValidationError
 
 from platform_assets.airbnb import quality
-from platform_assets.airbnb.listings import ListingsTable, listings
+from platform_assets.airbnb.listings import IDS, ListingsTable, listings
 from platform_assets.outcomes import Made, Verdict
 from resources.columns import compare_columns
 from resources.errors import ResourceError
@@ -58,6 +59,12 @@ class DayVanishedError(Exception):
 
 class IncompleteExportError(Exception):
     """Not as many rows arrived as the table has."""
+
+
+class LoadUnderWayError(Exception):
+    """The day's rows became more or fewer while they were exported."""
+
+    transient: ClassVar[bool] = True
 
 
 class StoppedError(Exception):
@@ -213,14 +220,23 @@ class Exporter:
                 extract = self._table.extract(columns, date)
                 sink = publication.open(file)
                 exported, profile = self._export(session, extract, sink)
+                examples = {name: session.lost_value(extract, name) for name in profile.lost}
+                # Of a table without days the rows are of now, which is always another.
+                by_now = session.rows_by_now(extract, exported.rows) if self._table.day else None
             if exported.rows != profile.rows:
                 raise IncompleteExportError(
                     f"{exported.rows} rows arrived of {profile.rows} in the table: nothing was "
                     "published. Materialise the snapshot again."
                 )
+            if by_now not in (None, exported.rows):
+                raise LoadUnderWayError(
+                    f"The table {self._table.source} had {exported.rows} rows of {date} when they "
+                    f"were exported and has {by_now} by now: the day is being loaded. Nothing was "
+                    "published; materialise the snapshot when it is loaded."
+                )
             self._wait_for_those_before(date)
             trailing = self._trailing.before(date)
-            candidate = quality.Candidate(profile, differences, trailing)
+            candidate = quality.Candidate(profile, differences, trailing, examples)
             verdicts = quality.judge(candidate, self._table.limits)
             if any(verdict.stops for verdict in verdicts.values()):
                 return _refused(verdicts)
@@ -240,8 +256,10 @@ class Exporter:
             **_described(published.manifest),
             "dagster/uri": published.uri + file,
             "new_columns": [column.name for column in differences.new],
+            "null_columns": [column.name for column in differences.absent],
             "left_out": self._table.leave_out,
             "unchanged": not published.changed,
+            **_let_through(verdicts),
         }
         return Taken(Made(metadata, data_version=published.manifest.content_sha256), verdicts)
 
@@ -255,15 +273,17 @@ class Exporter:
         self, session: Session, extract: Extract, sink: ObjectWriter
     ) -> tuple[Exported, Profile]:
         """The rows to where they go, and their figures as the database has them."""
-        if not self._counted_meanwhile:
+        reading = session.examine(extract)
+        # Two sessions would see two states of another server.
+        if not self._counted_meanwhile or reading.foreign:
             exported = session.export(extract, sink, format=self._table.format)
-            return exported, session.profile(extract, "price")
+            return exported, session.profile(extract, "price", IDS)
         # By itself, a date is counted while it is exported; in a range, other dates are exported.
         with (
             self._held(session.twin(extract.table)) as twin,
             ThreadPoolExecutor(1, thread_name_prefix="profile") as thread,
         ):
-            profile = thread.submit(twin.profile, extract, "price")
+            profile = thread.submit(twin.profile, extract, "price", IDS)
             try:
                 exported = session.export(extract, sink, format=self._table.format)
             except BaseException:
@@ -290,7 +310,7 @@ class Exporter:
         there = read_manifest(self._store, prefix(date))
         if there is not None and there.rows:
             raise DayVanishedError(
-                f"The table {self._table.table} has no rows of {date} any more, of which "
+                f"The table {self._table.source} has no rows of {date} any more, of which "
                 f"{there.rows} are published: load the day again, or delete "
                 f"{self._store.uri(prefix(date))}/ if they are to be gone."
             )
@@ -319,6 +339,16 @@ def _refused(verdicts: dict[str, Verdict]) -> Taken:
     reasons = [f"{name}: {each.description}" for name, each in verdicts.items() if each.stops]
     said = f"The rows were not published; what was before, stays. {' '.join(reasons)}"
     return Taken(DayRefusedError(said), verdicts)
+
+
+def _let_through(verdicts: dict[str, Verdict]) -> dict[str, object]:
+    """What stands on a day that is published only since a limit is not the usual one."""
+    found = {
+        name: v.metadata["let_through"]
+        for name, v in verdicts.items()
+        if not v.stops and "let_through" in v.metadata
+    }
+    return {"let_through": found} if found else {}
 
 
 def _described(manifest: Manifest) -> dict[str, object]:
