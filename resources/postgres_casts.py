@@ -140,6 +140,7 @@ _TRUE = sql.SQL("true")
 
 
 def _guarded(value: sql.Composable, kept: sql.Composable) -> Cast:
+    kept = sql.SQL("({})").format(kept)
     return Cast(sql.SQL("case when {} then {} end").format(kept, value), kept)
 
 
