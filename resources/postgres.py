@@ -124,12 +124,9 @@ class Session:
             DatabaseError: any other failure.
         """
         reading = rights.examine(lambda query: self._fetch(query, extract.table), extract)
-        if reading.filtered_by:
+        if reading.hidden:
             raise FilteredRowsError(
-                f"Cannot read table {extract.table} of {_target(self._dsn)}: which rows it shows "
-                f"depends on who reads them ({', '.join(reading.filtered_by)} in a condition of "
-                "its definition), and a part is not published as the whole. Name a table or view "
-                "that shows everybody all rows."
+                f"Cannot read table {extract.table} of {_target(self._dsn)}: {reading.hidden}"
             )
         return reading
 
@@ -282,15 +279,8 @@ class Session:
                 cursor.execute(query)
                 return cursor.fetchall()
 
-            ((user,),) = fetch(sql.SQL("select current_user"))
-            named = rights.policies(fetch, message)
-        kind = "policies" if len(named) > 1 else "policy"
-        by = f"{kind} {', '.join(named)}" if named else "it is enabled, and no policy shows any"
-        return FilteredRowsError(
-            f"Cannot read table {table} of {_target(self._dsn)}: row-level security lets {user} "
-            f"see a part of the rows only ({by}), and a part is not published as the whole. Read "
-            f"as a role with BYPASSRLS or as the table's owner, or name a table without policies."
-        )
+            hidden = rights.hidden_by_policies(fetch, message)
+        return FilteredRowsError(f"Cannot read table {table} of {_target(self._dsn)}: {hidden}")
 
 
 class PostgresResource(dg.ConfigurableResource[Any]):

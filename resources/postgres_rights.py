@@ -28,6 +28,16 @@ REWRITTEN = """
     where l.locktype = 'relation' and l.pid = pg_backend_pid() and c.relkind in ('r', 'm')
       and c.relfilenode <> 0 and c.relfilenode <> pg_relation_filenode(c.oid)
 """
+# Other servers of Postgres, of which row-level security would silently keep rows back.
+_UNGUARDED_SERVERS = """
+    select distinct s.srvname from pg_locks l
+    join pg_foreign_table f on f.ftrelid = l.relation
+    join pg_foreign_server s on s.oid = f.ftserver
+    join pg_foreign_data_wrapper w on w.oid = s.srvfdw
+    where l.locktype = 'relation' and l.pid = pg_backend_pid() and w.fdwname = 'postgres_fdw'
+      and array_to_string(s.srvoptions, ' ') !~ 'row_security *= *off'
+    order by 1
+"""
 # The server's message names one table; its words depend on the server's language.
 _POLICIES = """
     select schemaname, tablename, policyname from pg_policies
@@ -57,13 +67,13 @@ class Reading:
     """How the rows of an extract are read.
 
     Attributes:
-        filtered_by: What of the reader decides over which rows it sees, such as CURRENT_USER;
-            empty where all see the same.
+        hidden: Why some of them may not be seen, in a sentence that says what to do; None where
+            all of them are.
         foreign: Whether some come from another server, whose state a second session of the same
             snapshot does not share.
     """
 
-    filtered_by: tuple[str, ...]
+    hidden: str | None
     foreign: bool
 
 
@@ -75,6 +85,7 @@ def examine(fetch: Fetch, extract: Extract) -> Reading:
     explain = sql.SQL("explain (verbose, costs off, format json) {}").format(select_rows(extract))
     ((plan,),) = fetch(explain)
     nodes = list(_nodes(plan[0]["Plan"], decides=False))
+    foreign = any(node["Node Type"] == "Foreign Scan" for node, _ in nodes)
     conditions = [text for node, decides in nodes for text in _conditions(node, decides)]
     words = {word for text in conditions for word in _words(text)}
     called = sorted({name for text in conditions for name in _CALLED.findall(text)})
@@ -83,14 +94,38 @@ def examine(fetch: Fetch, extract: Extract) -> Reading:
             names=sql.Literal(called), words=sql.Literal(rf"\m({_WORDS})\M")
         )
         words.update(f"{name}()" for (name,) in fetch(query))
-    foreign = any(node["Node Type"] == "Foreign Scan" for node, _ in nodes)
-    return Reading(tuple(sorted(words)), foreign)
+    if words:
+        return Reading(
+            f"which rows it shows depends on who reads them ({', '.join(sorted(words))} in a "
+            "condition of its definition), and a part is not published as the whole. Name a table "
+            "or view that shows everybody all rows.",
+            foreign,
+        )
+    unguarded = fetch(sql.SQL(_UNGUARDED_SERVERS)) if foreign else []
+    if unguarded:
+        ((server,), *_) = unguarded
+        return Reading(
+            f"its rows come from the server {server}, where policies may hide some of them without "
+            f"an error. Have them refused: ALTER SERVER {server} OPTIONS "
+            "(ADD options '-c row_security=off').",
+            foreign,
+        )
+    return Reading(None, foreign)
 
 
-def policies(fetch: Fetch, message: str) -> list[str]:
-    """Which policies of row-level security filter the table of a message, "name on table"."""
+def hidden_by_policies(fetch: Fetch, message: str) -> str:
+    """Which policies of row-level security hide rows of the table that a message names."""
+    ((user,),) = fetch(sql.SQL("select current_user"))
     found = fetch(sql.SQL(_POLICIES).format(message=sql.Literal(message)))
-    return [f"{name} on {schema}.{table}" for schema, table, name in found if table == found[0][1]]
+    # The longest name is the table's; shorter ones may be a part of it.
+    names = [f"{name} on {schema}.{table}" for schema, table, name in found if table == found[0][1]]
+    kind = "policies" if len(names) > 1 else "policy"
+    by = f"{kind} {', '.join(names)}" if names else "it is enabled, and no policy shows any"
+    return (
+        f"row-level security lets {user} see a part of the rows only ({by}), and a part is not "
+        "published as the whole. Read as a role with BYPASSRLS or as the table's owner, or name a "
+        "table without policies."
+    )
 
 
 def _nodes(node: dict[str, Any], *, decides: bool) -> Iterator[tuple[dict[str, Any], bool]]:

@@ -8,7 +8,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from platform_assets.airbnb.listings import NEEDED, Limits
+from platform_assets.airbnb.limits import Limits
+from platform_assets.airbnb.listings import NEEDED
 from platform_assets.outcomes import Verdict
 from resources.columns import ColumnDifferences
 from resources.postgres_profile import Profile
@@ -26,7 +27,7 @@ class Candidate:
     Attributes:
         profile: The rows in figures.
         differences: How the table's columns differ from the contract.
-        trailing: Profiles of days before it (`snapshots.Trailing`), none of them empty.
+        trailing: Profiles of days before it (`published.Trailing`), none of them empty.
         examples: Column → one of the values that have no place in its type.
     """
 

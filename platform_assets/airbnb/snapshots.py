@@ -8,15 +8,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import date as Date  # noqa: N812 - dates are text everywhere else
-from datetime import timedelta
 from typing import ClassVar
 
 import dagster as dg
-from pydantic import ValidationError
 
 from platform_assets.airbnb import quality
 from platform_assets.airbnb.listings import IDS, ListingsTable, listings
+from platform_assets.airbnb.published import Trailing, prefix, read_profile
 from platform_assets.outcomes import Made, Verdict
 from resources.columns import compare_columns
 from resources.errors import ResourceError
@@ -26,12 +24,11 @@ from resources.postgres_export import Exported
 from resources.postgres_profile import Profile
 from resources.postgres_query import Extract
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, ManifestInvalidError, read_manifest
+from resources.s3_manifest import Manifest, read_manifest
 from resources.s3_publication import Publication
 from resources.s3_streams import ObjectWriter
 
 CODE_VERSION = "3"
-PREFIX = "airbnb/listings"
 FAILURES_IN_A_ROW = 3
 
 SPEC = dg.AssetSpec(
@@ -86,57 +83,6 @@ class Taken:
     def __str__(self) -> str:
         """Why it was not made."""
         return str(self.outcome)
-
-
-def prefix(date: str) -> str:
-    """Where a date's snapshot stands."""
-    return f"{PREFIX}/date={date}"
-
-
-class Trailing:
-    """Profiles of the days before a day that are published, or are about to be by the same run.
-
-    Each manifest is read once.
-    """
-
-    def __init__(self, store: ObjectStore, days: int) -> None:
-        self._store = store
-        self._days = days
-        self._known: dict[str, Profile | None] = {}
-
-    def before(self, date: str) -> list[Profile]:
-        """Those that have rows, the latest first."""
-        day = Date.fromisoformat(date)
-        dates = [(day - timedelta(n)).isoformat() for n in range(1, self._days + 1)]
-        unknown = [each for each in dates if each not in self._known]
-        if unknown:
-            with ThreadPoolExecutor(min(8, len(unknown))) as pool:
-                self._known.update(zip(unknown, pool.map(self._read, unknown), strict=True))
-        found = [self._known[each] for each in dates]
-        return [profile for profile in found if profile is not None and profile.rows]
-
-    def add(self, date: str, profile: Profile) -> None:
-        """Take note of a day that is about to be published."""
-        self._known[date] = profile
-
-    def forget(self, dates: Sequence[str]) -> None:
-        """Days that are exported once more."""
-        for date in dates:
-            self._known.pop(date, None)
-
-    def _read(self, date: str) -> Profile | None:
-        published = read_profile(self._store, date)
-        return None if published is None else published[1]
-
-
-def read_profile(store: ObjectStore, date: str) -> tuple[Manifest, Profile] | None:
-    """A published snapshot's manifest and profile; None where there is none that can be read."""
-    try:
-        manifest = read_manifest(store, prefix(date))
-        found = manifest and Profile.model_validate(manifest.extra.get("profile"))
-    except (ManifestInvalidError, ValidationError):
-        return None
-    return (manifest, found) if manifest and found else None
 
 
 class Exporter:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from formats.long_ids import LongIds
-from platform_assets.airbnb.listings import Limits
+from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.quality import CHECKS, Candidate, judge
 from platform_assets.outcomes import Verdict
 from resources.columns import Column, ColumnDifferences, Retyped

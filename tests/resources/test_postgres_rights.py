@@ -10,6 +10,7 @@ import pytest
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from resources import postgres_rights as rights
 from resources.columns import Column
 from resources.postgres import PostgresResource, Session
 from resources.postgres_errors import (
@@ -193,7 +194,7 @@ def test_a_view_that_shows_everybody_the_same_rows_is_read(
     with reader.connect() as session:
         columns = tuple(c for c in session.table_columns("v") if c.name in ("id", "owner"))
         extract = Extract("v", columns, ("id",))
-        assert not session.examine(extract).filtered_by
+        assert session.examine(extract).hidden is None
         assert session.export(extract, Memory(), format="csv").rows == 100
 
 
@@ -322,3 +323,18 @@ def test_rows_are_counted_anew_where_somebody_has_written_since(
         run(table, "insert into t values (101, 'x')")
         assert session.count("t") == 100
         assert session.rows_by_now(extract, 100) == 101
+
+
+def test_rows_of_another_server_are_told_apart_wherever_they_are_in_the_plan() -> None:
+    """Its state is another one in a second session. The embedded Postgres has no wrapper for it."""
+
+    def fetch(_: sql.Composable) -> list[tuple[object, ...]]:
+        return asked.pop()
+
+    far = {"Node Type": "Foreign Scan", "Remote SQL": "select 1"}
+    plan = [{"Plan": {"Node Type": "Append", "Plans": [{"Node Type": "Seq Scan"}, far]}}]
+    asked: list[list[tuple[object, ...]]] = [[], [(plan,)]]
+    extract = Extract("t", (ID,), ("id",))
+    assert rights.examine(fetch, extract) == rights.Reading(None, foreign=True)
+    asked = [[("elsewhere",)], [(plan,)]]
+    assert "ALTER SERVER elsewhere OPTIONS" in (rights.examine(fetch, extract).hidden or "")
