@@ -144,9 +144,10 @@ class Session:
         found = self._fetch(select_profile(extract, column, ids), extract.table)[0]
         return read_profile(extract, ids, found)
 
-    def lost_value(self, extract: Extract, column: str) -> str:
+    def lost_value(self, extract: Extract, column: str) -> str | None:
         """One of the values that the column's cast would change; at most 60 characters of it."""
-        return str(self._fetch(select_lost(extract, column), extract.table)[0][0])[:60]
+        found = self._fetch(select_lost(extract, column), extract.table)
+        return found[0][0][:60] if found else None
 
     def rows_by_now(self, extract: Extract, rows: int) -> int:
         """How many rows an extract has by now; ends the state that the session sees.

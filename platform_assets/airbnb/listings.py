@@ -247,6 +247,14 @@ class ListingsTable(dg.ConfigurableResource):
             sources=sources,
         )
 
+    def days(self, columns: tuple[SourceColumn, ...]) -> Extract | None:
+        """The column of the day, of all rows, where it is a text; None where it is none."""
+        column = self._leaving(columns)[self.day] if self.day else None
+        if column is None or not column.is_text:
+            return None
+        day = Column(name=self.day, type="date32")
+        return Extract(self.source, (day,), (self.day,), sources={self.day: column})
+
     def _leaving(self, columns: tuple[SourceColumn, ...]) -> dict[str, SourceColumn]:
         """The columns that may leave, by the names with which they do."""
         own = [column.name for column in columns]

@@ -19,6 +19,7 @@ from platform_assets.outcomes import Made, Verdict
 from resources.columns import compare_columns
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
+from resources.postgres_casts import SourceColumn
 from resources.postgres_errors import UnwritableValueError
 from resources.postgres_export import Exported
 from resources.postgres_profile import Profile
@@ -166,7 +167,9 @@ class Exporter:
                 extract = self._table.extract(columns, date)
                 sink = publication.open(file)
                 exported, profile = self._export(session, extract, sink)
-                examples = {name: session.lost_value(extract, name) for name in profile.lost}
+                if not profile.rows:
+                    self._refuse_other_dates(session, columns, date)
+                examples = {name: session.lost_value(extract, name) or "" for name in profile.lost}
                 # Of a table without days the rows are of now, which is always another.
                 by_now = session.rows_by_now(extract, exported.rows) if self._table.day else None
             if exported.rows != profile.rows:
@@ -251,6 +254,19 @@ class Exporter:
     def _go_on(self) -> None:
         if self._stopped.is_set():
             raise StoppedError("The run was cancelled: nothing more is published.")
+
+    def _refuse_other_dates(
+        self, session: Session, columns: tuple[SourceColumn, ...], date: str
+    ) -> None:
+        """A day without rows may have some whose day is written in another way."""
+        days = self._table.days(columns)
+        odd = session.lost_value(days, self._table.day) if days else None
+        if odd is not None:
+            raise DayRefusedError(
+                f"The table {self._table.source} has no rows of {date}, but such whose "
+                f"{self._table.day} is {odd!r}: days as text have to be written like {date}. "
+                "Correct them, or cast them in a query (PLATFORM_LISTINGS_QUERY)."
+            )
 
     def _refuse_to_empty(self, date: str) -> None:
         there = read_manifest(self._store, prefix(date))

@@ -115,6 +115,18 @@ SMALL = f"""
 """
 
 
+def test_days_as_text_that_are_written_in_another_way_are_not_taken_for_no_rows(
+    platform: Platform, db: connection
+) -> None:
+    change(db, SMALL.replace("base", "listings"))
+    change(db, "alter table listings alter download_date type text using '26.11.2026'")
+    taken = take(platform)
+    assert isinstance(taken.outcome, snapshots.DayRefusedError)
+    assert "whose download_date is '26.11.2026'" in str(taken.outcome)
+    change(db, f"update listings set download_date = '{NEXT}'")
+    assert isinstance(take(platform).outcome, Made)  # a day without rows, as ever
+
+
 @pytest.mark.parametrize(
     ("statement", "settings"),
     [

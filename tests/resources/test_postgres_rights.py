@@ -198,6 +198,13 @@ def test_a_view_that_shows_everybody_the_same_rows_is_read(
         assert session.export(extract, Memory(), format="csv").rows == 100
 
 
+def test_pseudonyms_are_no_question_of_who_is_reading(table: Connection, database: str) -> None:
+    with PostgresResource(dsn=database, pseudonym_key="k").connect() as session:
+        columns = session.table_columns("t")
+        extract = Extract("t", columns, ("id",), pseudonymised=frozenset({"owner"}))
+        assert session.examine(extract).hidden is None
+
+
 def test_a_query_that_asks_who_is_reading_is_refused(
     table: Connection, reader: PostgresResource
 ) -> None:
