@@ -35,6 +35,7 @@ _STRINGS, _ENUMS = "S", "E"  # pg_type.typcategory
 _NUMBER_TYPES = frozenset({"smallint", "integer", "bigint", "real", "double precision", "money"})
 _TIMESTAMPS = frozenset({"timestamp without time zone", "timestamp with time zone"})
 _LARGEST_EXACT = sql.SQL("9007199254740992")  # 2**53: a double has all whole numbers up to it
+_LARGEST_EXACT_REAL = sql.SQL("16777216")  # 2**24
 _WHOLE = r"^\s*[-+]?[0-9]{1,200}(\.0{0,200})?\s*$"
 _NUMBER = r"^\s*[-+]?([0-9]{1,200}(\.[0-9]{0,200})?|\.[0-9]{1,200})([eE][-+]?[0-9]{1,2})?\s*$"
 _DAY = r"^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
@@ -112,7 +113,8 @@ def can_cast(source: SourceColumn, type_: str) -> bool:
 def cast(source: SourceColumn, type_: str) -> Cast:
     """The cast of a column (of the table `t`) to a type for which `can_cast` holds.
 
-    - int64: of whole numbers within its range, floats only up to 2**53.
+    - int64: of whole numbers within its range; of floats only as far as these have all of them,
+      up to 2**53, or 2**24 of a real.
     - double: of numbers whose whole digits it has, all up to 2**53. Of a fraction it has 15
       significant digits; those behind them are rounded to the nearest double.
     - date32: of timestamps at midnight (UTC), and of texts like 2026-11-26.
@@ -158,7 +160,9 @@ def _number(value: sql.Composable, declared: str, type_: str) -> Cast:
             "{value} between -9223372036854775808 and 9223372036854775807"
             " and {value} = trunc({value})"
         )
-    return Cast(made, sql.SQL(form).format(value=value, largest=_LARGEST_EXACT))
+    real = declared == "real" and type_ == "int64"
+    largest = _LARGEST_EXACT_REAL if real else _LARGEST_EXACT
+    return Cast(made, sql.SQL(form).format(value=value, largest=largest))
 
 
 def _date(source: SourceColumn, value: sql.Composable) -> tuple[sql.Composable, sql.Composable]:

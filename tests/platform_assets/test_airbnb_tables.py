@@ -76,7 +76,7 @@ def test_whole_prices_and_decimal_coordinates_leave_as_readers_rely_on(
     assert (first["price"], first["latitude"], first["longitude"]) == (
         51.0,
         52.3,
-        4.912345678901235,
+        float("4.9123456789012345"),
     )
     assert (first["reviews_per_month"], first["last_review"]) == (0.55, date(2026, 10, 1))
 

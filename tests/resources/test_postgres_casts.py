@@ -46,6 +46,7 @@ def exported(dsn: str, type_: str) -> tuple[list[object], Profile, dict[str, str
         ("double precision", "51.5", "int64", LOST),
         ("double precision", "9007199254740994", "int64", LOST),
         ("real", "3", "int64", 3),
+        ("real", "16777218", "int64", LOST),
         ("smallint", "-7", "int64", -7),
         ("money", "12.00", "int64", 12),
         ("money", "12.50", "int64", LOST),
