@@ -6,7 +6,6 @@ from typing import Any
 from psycopg2 import sql
 from pydantic import BaseModel, ConfigDict, Field
 
-from formats.long_ids import LARGEST_EXACT, LongIds
 from resources.columns import Column
 from resources.postgres_query import Extract, cast_of, key_of, relation, where_clause
 
@@ -49,7 +48,8 @@ class Profile(BaseModel):
             The largest is NaN if any is.
         negative: How many rows have less than 0 there.
         lost: Column → how many values its cast would have changed; they are null in what leaves.
-        long_ids: Column of ids → those beyond 2**53, and how many of them look rounded.
+        long_ids: Column of ids → how many are beyond 2**53, how many of these look rounded, and
+            the bits that they would have lost (as `formats.long_ids.LongIds`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +62,7 @@ class Profile(BaseModel):
     largest: float | None
     negative: int = 0
     lost: dict[str, int] = {}
-    long_ids: dict[str, LongIds] = {}
+    long_ids: dict[str, tuple[int, int, int]] = {}
 
 
 def select_profile(extract: Extract, column: str, ids: Collection[str] = ()) -> sql.Composed:
@@ -113,7 +113,7 @@ def read_profile(extract: Extract, ids: Collection[str], found: Sequence[Any]) -
         negative=negative,
         lost={name: count for name, count in lost.items() if count},
         long_ids={
-            column.name: LongIds(next(figures), *divmod(int(next(figures) or 0), _ROUNDED_UNIT))
+            column.name: (next(figures), *divmod(int(next(figures) or 0), _ROUNDED_UNIT))
             for column in _ids(extract, ids)
         },
     )
@@ -141,4 +141,4 @@ def _long_ids(extract: Extract, column: Column) -> sql.Composable:
         text = sql.SQL("{}::text").format(value)
         value = sql.SQL("({})").format(sql.SQL(_ID_OF_TEXT).format(value=text))
     # Of integers no more than 32 bits wide the negative bound has to be one of 64.
-    return sql.SQL(_LONG_IDS).format(id=value, exact=sql.SQL(f"{LARGEST_EXACT}::bigint"))
+    return sql.SQL(_LONG_IDS).format(id=value, exact=sql.SQL(f"{2**53}::bigint"))

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from formats.long_ids import LongIds
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import NEEDED
 from platform_assets.outcomes import Verdict
@@ -92,11 +93,8 @@ def judge_keys(profile: Profile) -> Verdict:
 def judge_ids(profile: Profile, limits: Limits) -> Verdict:
     """Long ids are as they were given: no spreadsheet and no float has rounded them."""
     # Some end in zeros by chance; so few that it may be chance are none.
-    shares = {
-        name: ids.share if ids.exceed(0) else 0.0
-        for name, ids in profile.long_ids.items()
-        if ids.ids
-    }
+    found = {name: LongIds(*figures) for name, figures in profile.long_ids.items()}
+    shares = {name: ids.share if ids.exceed(0) else 0.0 for name, ids in found.items() if ids.ids}
     if not shares:
         return Verdict(True, "No id is beyond 2**53.")
     name = max(shares, key=lambda each: shares[each])
@@ -104,7 +102,7 @@ def judge_ids(profile: Profile, limits: Limits) -> Verdict:
         shares[name],
         limits,
         "rounded_ids",
-        f"{shares[name]:.1%} of the {profile.long_ids[name].ids} long ids in column {name} look as "
+        f"{shares[name]:.1%} of the {found[name].ids} long ids in column {name} look as "
         "if a spreadsheet (15 digits) or a float (53 bits) had rounded them",
         {f"rounded_{each}": share for each, share in shares.items()},
         "Load the day again from the original file",

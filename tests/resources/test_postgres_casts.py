@@ -1,6 +1,7 @@
 """Columns of any type as the types that readers rely on: what is kept, and what is refused."""
 
 import io
+from dataclasses import astuple
 from datetime import date
 
 import pyarrow.parquet as pq
@@ -28,7 +29,7 @@ def exported(dsn: str, type_: str) -> tuple[list[object], Profile, dict[str, str
         sink = Memory()
         session.export(extract, sink, format="parquet")
         profile = session.profile(extract, "k")
-        lost = {name: session.lost_value(extract, name) for name in profile.lost}
+        lost = {name: session.lost_value(extract, name) or "" for name in profile.lost}
     return pq.read_table(io.BytesIO(sink.data))["v"].to_pylist(), profile, lost
 
 
@@ -226,7 +227,7 @@ def test_long_ids_are_counted_in_the_database_as_by_arithmetic(
         sources = {each.name: each for each in session.describe("t")}
         extract = Extract("t", (Column(name="id", type=type_),), ("id",), sources=sources)
         found = session.profile(extract, "id", ["id"]).long_ids["id"]
-    assert found == count_long_ids(ids)
+    assert found == astuple(count_long_ids(ids))
 
 
 def test_long_ids_of_every_size_are_counted_as_by_arithmetic(
@@ -247,8 +248,8 @@ def test_long_ids_of_every_size_are_counted_as_by_arithmetic(
         sink = Memory()
         session.export(extract, sink, format="csv")
     ids = [int(line) for line in bytes(sink.data).split()[1:]]
-    assert found == count_long_ids(ids)
-    assert found.rounded > 500
+    assert found == astuple(count_long_ids(ids))
+    assert found[1] > 500
 
 
 def test_a_text_id_as_a_spreadsheet_writes_it_is_rounded(database: str, writer: Connection) -> None:
@@ -258,8 +259,8 @@ def test_a_text_id_as_a_spreadsheet_writes_it_is_rounded(database: str, writer: 
     with PostgresResource(dsn=database).connect() as session:
         extract = Extract("t", session.table_columns("t"), ("id",))
         found = session.profile(extract, "id", ["id", "host"]).long_ids
-    assert (found["host"].ids, found["host"].rounded) == (3, 2)
-    assert found["id"].ids == 0
+    assert found["host"][:2] == (3, 2)
+    assert found["id"] == (0, 0, 0)
 
 
 def test_a_profile_without_casts_has_the_figures_of_the_rows(
