@@ -17,9 +17,9 @@ from platform_assets.airbnb import snapshots
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.outcomes import Made
 from platform_assets.partitions import DAILY
-from resources.columns import Column
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
+from resources.postgres_casts import SourceColumn
 from resources.postgres_query import Extract
 from resources.s3 import ObjectStore
 from resources.s3_errors import StoreUnavailableError
@@ -242,7 +242,7 @@ def test_a_day_waits_for_those_before_it_even_if_the_one_between_fails_first(
     begun = threading.Event()
 
     class Odd(ListingsTable):
-        def extract(self, columns: tuple[Column, ...], date: str) -> Extract:
+        def extract(self, columns: tuple[SourceColumn, ...], date: str) -> Extract:
             if date == slow:
                 assert begun.wait(30)
                 time.sleep(1)  # time to judge the last one, for whoever does not wait
