@@ -69,7 +69,7 @@ def make_price_changes(
         Manifest(
             partition=snapshot.date,
             rows=len(table),
-            columns=columns_of(price_changes.SCHEMA),
+            columns=columns_of(whole.schema),
             files=tuple(file_of(name, data) for name, data in files.items()),
             code_version=code_version,
             inputs=history.inputs(snapshot, left_out),

@@ -13,6 +13,7 @@ import pyarrow as pa
 NAMES = 5
 """How many rises and how many falls are named."""
 
+# Of ids that are whole numbers; they are texts where the snapshots' are.
 STATE_SCHEMA = pa.schema(
     [
         ("id", pa.int64()),
@@ -61,7 +62,9 @@ def fold(state: pd.DataFrame, date_: date, rows: pd.DataFrame) -> pd.DataFrame:
         last[before] = state[f"last_{name}"].to_numpy()
         last[today] = of_today
         values |= {f"first_{name}": first, f"last_{name}": last}
-    return pd.DataFrame(values, index=pd.Index(everybody, name="id"), columns=state.columns)
+    return pd.DataFrame(
+        values, index=pd.Index(everybody, name="id", dtype=everybody.dtype), columns=state.columns
+    )
 
 
 def _union(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
@@ -100,9 +103,11 @@ def _most_negative(table: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
 
 
 def to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    """A state or a table of changes as it is stored."""
+    """A state or a table of changes as it is stored; its ids are what those of the frame are."""
+    ids = pa.int64() if has_numbers(frame) else pa.string()
+    schema = schema.set(schema.get_field_index("id"), pa.field("id", ids))
     columns = {
-        "id": pa.array(frame.index.to_numpy(), pa.int64()),
+        "id": pa.array(frame.index.to_numpy(), ids),
         "first_date": _dates(frame["first_day"]),
         "first_price": pa.array(frame["first_price"].to_numpy(), pa.float64()),
         "last_date": _dates(frame["last_day"]),
@@ -112,6 +117,11 @@ def to_arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
         change = frame["price_change_per_day"].to_numpy()
         columns["price_change_per_day"] = pa.array(change, pa.float64())
     return pa.table(columns, schema=schema)
+
+
+def has_numbers(state: pd.DataFrame) -> bool:
+    """Whether the ids of a state, or of a table of changes, are whole numbers, and not texts."""
+    return state.index.dtype == "int64"
 
 
 def _dates(days: pd.Series) -> pa.Array:
@@ -127,5 +137,9 @@ def state_from_arrow(table: pa.Table) -> pd.DataFrame:
             "last_day": table["last_date"].cast(pa.int32()).to_numpy(),
             "last_price": table["last_price"].to_numpy(),
         },
-        index=pd.Index(table["id"].to_numpy(), name="id", dtype="int64"),
+        index=pd.Index(
+            table["id"].to_numpy(),
+            name="id",
+            dtype="int64" if table.schema.field("id").type == pa.int64() else "object",
+        ),
     )

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numbercruncher.errors import CruncherError, MissingObjectError, SnapshotInvalidError
 from numbercruncher.history import LEFT_OUT, History
 from numbercruncher.manifests import MANIFEST, Manifest, ManifestError, decode, file_of
-from numbercruncher.price_changes import empty_state, fold, state_from_arrow
+from numbercruncher.price_changes import empty_state, fold, has_numbers, state_from_arrow
 from numbercruncher.snapshots import Snapshot
 from numbercruncher.store import Store
 
@@ -106,6 +106,13 @@ class PriceHistory:
         ]
 
     def _fold(self, snapshot: Snapshot) -> None:
+        numbers = snapshot.rows["id"].dtype == "int64"
+        if len(self._state) and len(snapshot.rows) and has_numbers(self._state) != numbers:
+            kinds = ("numbers", "texts") if numbers else ("texts", "numbers")
+            raise SnapshotInvalidError(
+                f"The ids in the snapshot of {snapshot.date} are {kinds[0]}, those in snapshots "
+                f"before it {kinds[1]}. Materialise the snapshots of one kind again."
+            )
         self._state = fold(self._state, date.fromisoformat(snapshot.date), snapshot.rows)
         self._at = snapshot.date
         self.source = "the state before and the day's snapshot"

@@ -51,7 +51,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows of one day: `id` int64 unique, `price` float64 (NaN where there is none),
+    """The rows of one day: `id` unique, int64 or text, `price` float64 (NaN where there is none),
     `neighbourhood` and `room_type` as categories (missing where null)."""
 
     date: str
@@ -130,8 +130,8 @@ def read_snapshot(store: Store, date: str, manifest_key: str, data: bytes) -> Sn
     """
     manifest = decode_manifest(data, f"s3://{store.bucket}/{manifest_key}", date)
     folder = manifest_key.removesuffix(MANIFEST)
-    tables = [_read_file(store, folder, file, date) for file in manifest.files]
-    schema = pa.schema(list(COLUMNS.items()))
+    schema = _schema(manifest)
+    tables = [_read_file(store, folder, file, date, schema) for file in manifest.files]
     table = pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
     return Snapshot(
         date=date,
@@ -147,11 +147,18 @@ def md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _read_file(store: Store, folder: str, file: File, date: str) -> pa.Table:
+def _schema(manifest: Manifest) -> pa.Schema:
+    """The columns that are crunched; ids are texts where the manifest says so."""
+    texts = {column.name for column in manifest.columns if column.type == "string"}
+    ids = {"id": pa.string()} if "id" in texts else {}
+    return pa.schema(list({**COLUMNS, **ids}.items()))
+
+
+def _read_file(store: Store, folder: str, file: File, date: str, schema: pa.Schema) -> pa.Table:
     place = f"s3://{store.bucket}/{folder}{file.name}"
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _read_once(store, folder + file.name, file, place)
+            return _read_once(store, folder + file.name, file, place, schema)
         except MissingObjectError as error:
             raise SnapshotInvalidError(
                 f"{place} is missing though its manifest names it; materialise the snapshot of"
@@ -164,12 +171,12 @@ def _read_file(store: Store, folder: str, file: File, date: str) -> pa.Table:
     raise AssertionError("unreachable")
 
 
-def _read_once(store: Store, key: str, file: File, place: str) -> pa.Table:
+def _read_once(store: Store, key: str, file: File, place: str, schema: pa.Schema) -> pa.Table:
     failure: Exception | None = None
     table: pa.Table | None = None
     content = store.open(key)
     try:
-        table = _parse(content, file.name)
+        table = _parse(content, file.name, schema)
     except (pa.ArrowException, OSError) as error:
         failure = error
     digest = content.finish()
@@ -181,17 +188,17 @@ def _read_once(store: Store, key: str, file: File, place: str) -> pa.Table:
     if table is None:
         raise SnapshotInvalidError(
             f"{place} cannot be read: {failure}. Export the snapshot again with columns of the"
-            " types id int64, price double, neighbourhood and room_type string."
+            " types id int64 or string, price double, neighbourhood and room_type string."
         )
     return table
 
 
-def _parse(content: Content, name: str) -> pa.Table:
+def _parse(content: Content, name: str, schema: pa.Schema) -> pa.Table:
     if name.endswith(".parquet"):
-        names = [name for name, type_ in COLUMNS.items() if type_ == NAMES]
+        names = [field.name for field in schema if field.type == NAMES]
         file = pq.ParquetFile(pa.BufferReader(content.read()), read_dictionary=names)
-        table = file.read(columns=list(COLUMNS), use_threads=False)
-        return table.select(list(COLUMNS)).cast(pa.schema(list(COLUMNS.items())))
+        table = file.read(columns=schema.names, use_threads=False)
+        return table.select(schema.names).cast(schema)
     stream = pa.PythonFile(content, mode="r")
     if name.endswith(".gz"):
         stream = pa.CompressedInputStream(stream, "gzip")
@@ -200,8 +207,8 @@ def _parse(content: Content, name: str) -> pa.Table:
         read_options=csv.ReadOptions(block_size=1 << 20, use_threads=False),
         parse_options=csv.ParseOptions(newlines_in_values=True),
         convert_options=csv.ConvertOptions(
-            include_columns=list(COLUMNS),
-            column_types=COLUMNS,
+            include_columns=schema.names,
+            column_types=schema,
             # As COPY writes it: nothing is null, "" is an empty text, and Na is somebody's name.
             null_values=[""],
             strings_can_be_null=True,

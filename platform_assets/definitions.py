@@ -10,7 +10,8 @@ from jobs import housekeeping
 from jobs import mnist as mnist_jobs
 from platform_assets.airbnb import checks as airbnb_checks
 from platform_assets.airbnb.chain import airbnb_chain
-from platform_assets.airbnb.listings import Limits, ListingsTable, listings
+from platform_assets.airbnb.limits import Limits
+from platform_assets.airbnb.listings import ListingsTable, listings
 from platform_assets.interruptions import keep_interruptions
 from platform_assets.mnist import checks as mnist_checks
 from platform_assets.mnist.classifier import mnist_classifier
@@ -67,6 +68,9 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
         "postgres": settings.postgres(env),
         "listings_table": ListingsTable(
             table=env.listings_table,
+            query=env.listings_query,
+            columns=env.listings_columns,
+            id_type=env.listings_id_type,
             date_column=env.listings_date_column,
             format=env.snapshot_format,
             connections=env.listings_connections,

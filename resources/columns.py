@@ -35,15 +35,17 @@ class ColumnDifferences:
         missing: columns that were expected and are not there, with the type expected.
         retyped: columns that are there with another type.
         new: columns that are there and were not expected.
+        absent: columns that were expected and are not there, which readers get as nulls.
     """
 
     missing: tuple[Column, ...]
     retyped: tuple[Retyped, ...]
     new: tuple[Column, ...]
+    absent: tuple[Column, ...] = ()
 
     @property
     def breaking(self) -> bool:
-        """True if what was promised to readers is broken; a new column breaks nothing."""
+        """True if what was promised to readers is broken; what is new or null breaks nothing."""
         return bool(self.missing or self.retyped)
 
     def describe(self) -> str:
@@ -51,6 +53,7 @@ class ColumnDifferences:
         parts = [f"column {c.name} ({c.type}) is missing" for c in self.missing]
         parts += [f"column {r.name} is {r.actual} instead of {r.expected}" for r in self.retyped]
         parts += [f"column {c.name} ({c.type}) is new" for c in self.new]
+        parts += [f"column {c.name} ({c.type}) is not there, and null" for c in self.absent]
         return "; ".join(parts) or "as expected"
 
 

@@ -5,8 +5,8 @@ How an export becomes bytes is in `postgres_export.py`, which statements it runs
 """
 
 import io
-from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Collection, Generator, Mapping
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import dagster as dg
@@ -18,23 +18,28 @@ from psycopg2.extensions import make_dsn
 from pydantic import Field
 
 from formats import postgres_dsn
+from resources import postgres_rights as rights
 from resources.columns import Column
+from resources.postgres_casts import SourceColumn
 from resources.postgres_errors import (
+    DatabaseBusyError,
     DatabaseRequestError,
+    FilteredRowsError,
     TableMissingError,
     database_errors,
 )
 from resources.postgres_export import Exported, ExportFormat, write_csv
-from resources.postgres_profile import Profile, select_profile
+from resources.postgres_profile import Profile, read_profile, select_profile
 from resources.postgres_query import (
-    COLUMNS_OF_TABLE,
     Extract,
-    arrow_type,
+    Query,
+    Table,
     copy_as_csv,
     count_rows,
     key_settings,
+    relation,
+    select_lost,
     select_rows,
-    table_name,
 )
 
 # What makes the text of values the same whatever the server's or user's defaults are.
@@ -46,8 +51,11 @@ _TEXT_SETTINGS = {
     "timezone": "UTC",
 }
 _EXPORT_SNAPSHOT = sql.SQL("select pg_export_snapshot()")
-# What is not there, and materialised views and foreign tables.
+_CURRENT_STATE = sql.SQL("select txid_current_snapshot()::text")
+_NO_PRECISION = 65535  # of a numeric without
+# What is not there, materialised views and foreign tables, and what is granted by its columns.
 _NOT_TO_BE_HELD = (
+    psycopg2.errors.InsufficientPrivilege,
     psycopg2.errors.InvalidSchemaName,
     psycopg2.errors.UndefinedTable,
     psycopg2.errors.WrongObjectType,
@@ -66,48 +74,99 @@ class Session:
         self._dsn = dsn
         self._can_pseudonymise = can_pseudonymise
 
-    def table_columns(self, table: str) -> tuple[Column, ...]:
-        """The table's columns in their order, with Arrow's names for their types.
+    def table_columns(self, table: Table) -> tuple[Column, ...]:
+        """The columns that may be read, as they leave if nothing is cast; see `describe`."""
+        return tuple(each.column for each in self.describe(table) if each.readable)
+
+    def describe(self, table: Table) -> tuple[SourceColumn, ...]:
+        """The table's columns in their order; of those that may not be read only the names.
 
         The table then keeps them, and its rows, until the session ends. Asked for first, they are
         those of the state that the session sees.
 
         Raises:
             TableMissingError: there is no such table.
+            DatabaseAccessDeniedError: none of its columns may be read.
+            FilteredRowsError: row-level security would show a part of its rows only.
             DatabaseError: any other failure.
         """
-        self._hold(table)
-        name = table_name(table).as_string(self._connection)
-        found = self._fetch(sql.SQL(COLUMNS_OF_TABLE).format(table=sql.Literal(name)), table)
-        if not found:
-            raise TableMissingError(
-                f"Cannot read table {table} of {postgres_dsn.target(self._dsn)}: there is no such "
-                "table. Create and load it, or correct the table's name."
-            )
-        return tuple(Column(name=row[0], type=arrow_type(row[1])) for row in found)
+        held = not isinstance(table, Query) and self._hold(table)
+        names = {} if isinstance(table, Query) else self._names(table)
+        readable = [sql.Identifier("t", name) for name, granted in names.items() if granted]
+        nothing = sql.SQL("select {} from {} as t limit 0").format(
+            sql.SQL("*") if isinstance(table, Query) else sql.SQL(", ").join(readable),
+            relation(table),
+        )
+        with self._errors(table), self._connection.cursor() as cursor:
+            cursor.execute(nothing)
+            described = list(cursor.description or ())
+        if not held:
+            self._refuse_rewritten(table)
+        oids = [column.type_code for column in described]
+        query = sql.SQL(rights.TYPES).format(oids=sql.Literal(oids or [0]))
+        types = {oid: (name, category) for oid, name, category in self._fetch(query, table)}
+        columns = {name: SourceColumn(name, "", readable=False) for name in names}
+        for column in described:
+            declared, category = types[column.type_code]
+            if column.precision not in (None, _NO_PRECISION):
+                declared += f"({column.precision},{column.scale})"
+            columns[column.name] = SourceColumn(column.name, declared, category)
+        return tuple(columns.values())
 
-    def count(self, table: str, where: Mapping[str, object] | None = None) -> int:
+    @property
+    def _place(self) -> str:
+        return postgres_dsn.target(self._dsn)
+
+    def count(self, table: Table, where: Mapping[str, object] | None = None) -> int:
         """How many rows the table has whose columns have the values of `where`."""
         return int(self._fetch(count_rows(table, where or {}), table)[0][0])
 
-    def profile(self, extract: Extract, column: str) -> Profile:
-        """The rows that `export` writes, in figures; those of `column` are a number's.
+    def examine(self, extract: Extract) -> rights.Reading:
+        """How the rows of an extract are read; nothing is read for it.
+
+        Raises:
+            FilteredRowsError: which rows there are depends on who reads them.
+            DatabaseError: any other failure.
+        """
+        reading = rights.examine(lambda query: self._fetch(query, extract.table), extract)
+        if reading.hidden:
+            raise FilteredRowsError(
+                f"Cannot read table {extract.table} of {self._place}: {reading.hidden}"
+            )
+        return reading
+
+    def profile(self, extract: Extract, column: str, ids: Collection[str] = ()) -> Profile:
+        """The rows that `export` writes, in figures.
+
+        Args:
+            extract: which rows and columns.
+            column: one whose values are a number's.
+            ids: columns of ids, of which digits may have been lost.
 
         Raises:
             DatabaseError: the database failed.
         """
-        found = self._fetch(select_profile(extract, column), extract.table)[0]
-        rows, keys, least, median, largest, *counts = found
-        return Profile(
-            rows=rows,
-            distinct_keys=keys,
-            nulls={
-                each.name: rows - count for each, count in zip(extract.columns, counts, strict=True)
-            },
-            least=least,
-            median=median,
-            largest=largest,
-        )
+        found = self._fetch(select_profile(extract, column, ids), extract.table)[0]
+        return read_profile(extract, ids, found)
+
+    def lost_value(self, extract: Extract, column: str) -> str | None:
+        """One of the values that the column's cast would change; at most 60 characters of it."""
+        found = self._fetch(select_lost(extract, column), extract.table)
+        return found[0][0][:60] if found else None
+
+    def rows_by_now(self, extract: Extract, rows: int) -> int:
+        """How many rows an extract has by now; ends the state that the session sees.
+
+        Args:
+            extract: which rows.
+            rows: how many it had. They are not counted where nobody has written anything since.
+        """
+        before = self._fetch(_CURRENT_STATE, extract.table)
+        with self._errors(extract.table):
+            self._connection.rollback()
+        if self._fetch(_CURRENT_STATE, extract.table) == before:
+            return rows
+        return self.count(extract.table, extract.where)
 
     def export(self, extract: Extract, sink: io.RawIOBase, *, format: ExportFormat) -> Exported:  # noqa: A002 - the word everybody uses
         """Writes an extract into a raw binary stream, in bounded memory.
@@ -138,14 +197,14 @@ class Session:
                 from resources.postgres_parquet import write_parquet
 
                 rows = write_parquet(
-                    self._connection, copy, extract.exported_columns, sink, table=extract.table
+                    self._connection, copy, extract.exported_columns, sink, table=str(extract.table)
                 )
             else:
                 rows = write_csv(self._connection, copy, sink, compressed=format == "csv.gz")
         return Exported(rows, extract.exported_columns)
 
     @contextmanager
-    def twin(self, table: str) -> Generator["Session"]:
+    def twin(self, table: Table) -> Generator["Session"]:
         """Opens another session that sees the same state of the database, for another thread.
 
         Args:
@@ -165,30 +224,66 @@ class Session:
         with suppress(psycopg2.Error):  # it is closed, or its server is gone
             self._connection.cancel()
 
-    def _hold(self, table: str) -> None:
+    def _hold(self, table: str) -> bool:
         """Makes whoever would empty or alter the table wait, readers and writers not.
 
         To a session that has begun, a table that is truncated or rewritten afterwards shows no
-        rows at all; so this comes before the first query, with which a session begins.
+        rows at all; so this comes before the first query, with which a session begins. It is not
+        to be had for all that can be read.
         """
         lock = sql.SQL("savepoint hold; lock table {} in access share mode; release hold")
         with self._errors(table), self._connection.cursor() as cursor:
             try:
-                cursor.execute(lock.format(table_name(table)))
+                cursor.execute(lock.format(relation(table)))
             except _NOT_TO_BE_HELD:
                 cursor.execute("rollback to hold; release hold")
+                return False
+        return True
 
-    def _fetch(self, query: sql.Composable, table: str) -> list[tuple[Any, ...]]:
+    def _refuse_rewritten(self, table: Table) -> None:
+        """Of what a first query has locked, nothing may have been emptied just before."""
+        if rewritten := self._fetch(sql.SQL(rights.REWRITTEN), table):
+            raise DatabaseBusyError(
+                f"Cannot read table {table} of {self._place}: {rewritten[0][0]} was emptied "
+                "or rewritten at this moment. Run again."
+            )
+
+    def _names(self, table: str) -> dict[str, bool]:
+        """The table's columns, with whether they may be read."""
+        name = relation(table).as_string(self._connection)
+        query = sql.SQL(rights.COLUMNS_OF_TABLE).format(table=sql.Literal(name))
+        if found := self._fetch(query, table):
+            return dict(found)
+        raise TableMissingError(
+            f"Cannot read table {table} of {self._place}: there is no such table. "
+            "Create and load it, or correct the table's name."
+        )
+
+    def _fetch(self, query: sql.Composable, table: Table) -> list[tuple[Any, ...]]:
         with self._errors(table), self._connection.cursor() as cursor:
             cursor.execute(query)
             return cursor.fetchall()
 
-    def _errors(self, table: str) -> AbstractContextManager[None]:
-        return database_errors(
-            f"read table {table} of",
-            target=postgres_dsn.target(self._dsn),
-            dsn=self._dsn,
-        )
+    @contextmanager
+    def _errors(self, table: Table) -> Generator[None]:
+        with database_errors(f"read table {table} of", target=self._place, dsn=self._dsn):
+            try:
+                yield
+            except psycopg2.errors.InsufficientPrivilege as error:
+                if error.diag.source_function != "check_enable_rls":
+                    raise
+                raise self._filtered(error.diag.message_primary or "", table) from None
+
+    def _filtered(self, message: str, table: Table) -> FilteredRowsError:
+        # In a session of its own: this one's transaction is broken.
+        with closing(_open(self._dsn)) as connection, connection.cursor() as cursor:
+
+            def fetch(query: sql.Composable) -> list[tuple[Any, ...]]:
+                cursor.execute(query)
+                return cursor.fetchall()
+
+            hidden = rights.hidden_by_policies(fetch, message)
+        return FilteredRowsError(f"Cannot read table {table} of {self._place}: {hidden}")
 
 
 class PostgresResource(dg.ConfigurableResource[Any]):
@@ -245,6 +340,8 @@ class PostgresResource(dg.ConfigurableResource[Any]):
             "default_transaction_read_only": "on",
             "statement_timeout": f"{self.statement_timeout_seconds}s",
             "lock_timeout": f"{self.lock_timeout_seconds}s",
+            # A table of which policies would hide rows is refused, and not read in part.
+            "row_security": "off",
             "idle_in_transaction_session_timeout": f"{self.statement_timeout_seconds}s",
             **_TEXT_SETTINGS,
             **(key_settings(self.pseudonym_key) if self.pseudonym_key is not None else {}),

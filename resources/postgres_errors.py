@@ -29,6 +29,10 @@ class DatabaseAccessDeniedError(DatabaseError):
     """The user may not read this."""
 
 
+class FilteredRowsError(DatabaseAccessDeniedError):
+    """The user would see a part of the table's rows only."""
+
+
 class TableMissingError(DatabaseError):
     """There is no such table."""
 
@@ -69,7 +73,10 @@ _BY_STATE: dict[str, _Kind] = {
     "28": (DatabaseCredentialsError, "Check user, password and pg_hba.conf."),
     "3D": (DatabaseMissingError, "Create it, or correct the database's name in the DSN."),
     "40": (DatabaseBusyError, "Run again."),
-    "42501": (DatabaseAccessDeniedError, "Grant SELECT on the table to the DSN's user."),
+    "42501": (
+        DatabaseAccessDeniedError,
+        "Grant SELECT on the columns that are read, and USAGE on their schema, to the DSN's user.",
+    ),
     "42703": (ColumnMissingError, "Add the column, or adapt the expected columns."),
     "42P01": (TableMissingError, "Create and load it, or correct the table's name."),
     "53": (DatabaseBusyError, "Run again later, with fewer connections if this stays."),

@@ -1,9 +1,40 @@
 """What a table's rows look like in a few figures, computed where they are: inside the database."""
 
+from collections.abc import Collection, Sequence
+from typing import Any
+
 from psycopg2 import sql
 from pydantic import BaseModel, ConfigDict, Field
 
-from resources.postgres_query import Extract, table_name, where_clause
+from resources.columns import Column
+from resources.postgres_query import Extract, cast_of, key_of, relation, where_clause
+
+# An id's value as bigint: of a text that may be one beyond 2**53, also as a spreadsheet writes it.
+_ID_OF_TEXT = (
+    "case when length({value}) > 15 or strpos({value}, '+') > 0 then "
+    "case when {value} ~ '^-?([0-9]{{16,19}}(\\.0{{0,9}})?"
+    "|[0-9](\\.[0-9]{{0,18}})?[eE]\\+1[5-8])$' then "
+    "case when {value}::numeric between -9223372036854775807 and 9223372036854775807 "
+    "then {value}::numeric::bigint end end end"
+)
+_LONG = "{id} not between -{exact} and {exact}"
+# What is odd of a double fits into 53 bits; `id & -id` is its lowest bit. The other way to lose
+# digits is zeros after the 15th.
+_ROUNDED = (
+    "(abs({id} / ({id} & -{id})) <= {exact} or {id} % case when abs({id}) >= 1000000000000000000 "
+    "then 10000 when abs({id}) >= 100000000000000000 then 1000 when abs({id}) >= 10000000000000000 "
+    "then 100 else 10 end = 0)"
+)
+_POWERS = "{{" + ",".join(str(2**bits) for bits in range(53, 63)) + "}}"
+# How many are rounded, and the bits that they have lost, in one sum: an aggregate less to compute
+# for each row. What is rounded is even; the smallest of all ids has no positive counterpart.
+_ROUNDED_UNIT = 2**32
+_LONG_IDS = (
+    f"count(*) filter (where {_LONG}), "
+    f"sum(case when {_LONG} and {{id}} & 1 = 0 and {{id}} > -9223372036854775808 then "
+    f"case when {_ROUNDED} then {_ROUNDED_UNIT} + width_bucket(abs({{id}}), '{_POWERS}'::bigint[]) "
+    "end end)"
+)
 
 
 class Profile(BaseModel):
@@ -15,6 +46,10 @@ class Profile(BaseModel):
         nulls: Column → how many rows have no value there.
         least, median, largest: Of the column of interest, nulls apart; None where all are null.
             The largest is NaN if any is.
+        negative: How many rows have less than 0 there.
+        lost: Column → how many values its cast would have changed; they are null in what leaves.
+        long_ids: Column of ids → how many are beyond 2**53, how many of these look rounded, and
+            the bits that they would have lost (as `formats.long_ids.LongIds`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,22 +60,85 @@ class Profile(BaseModel):
     least: float | None
     median: float | None
     largest: float | None
+    negative: int = 0
+    lost: dict[str, int] = {}
+    long_ids: dict[str, tuple[int, int, int]] = {}
 
 
-def select_profile(extract: Extract, column: str) -> sql.Composed:
-    """SELECT of a profile as one row: the rows, the keys, three figures of `column`, the counts."""
-    key = sql.SQL(", ").join(sql.Identifier("t", name) for name in extract.order_by)
-    counts = [
-        sql.SQL("count({})").format(sql.Identifier("t", each.name)) for each in extract.columns
+def select_profile(extract: Extract, column: str, ids: Collection[str] = ()) -> sql.Composed:
+    """SELECT of a profile as one row, for `read_profile`.
+
+    Args:
+        extract: Of which rows.
+        column: The column of interest.
+        ids: Columns of ids, by the names with which they leave.
+    """
+    value = sql.SQL("{}::double precision").format(cast_of(extract, column).value)
+    counts = [sql.SQL("count({})").format(cast_of(extract, c.name).value) for c in extract.columns]
+    lost = [
+        sql.SQL("count({}) filter (where not {})").format(_raw(extract, name), kept)
+        for name, kept in _casts(extract)
     ]
-    return sql.SQL(
-        "select count(*), count(distinct ({key})), min({value}), "
-        "percentile_cont(0.5) within group (order by {value}), max({value}), {counts} "
-        "from {table} as t{where}"
-    ).format(
-        key=key,
-        value=sql.SQL("{}::double precision").format(sql.Identifier("t", column)),
-        counts=sql.SQL(", ").join(counts),
-        table=table_name(extract.table),
+    return sql.SQL("select {figures} from {table} as t{where}").format(
+        figures=sql.SQL(", ").join(
+            [
+                sql.SQL(
+                    "count(*), count(distinct ({key})), min({value}), percentile_cont(0.5) "
+                    "within group (order by {value}), max({value}), "
+                    "count(*) filter (where {value} < 0)"
+                ).format(key=sql.SQL(", ").join(key_of(extract)), value=value),
+                *counts,
+                *lost,
+                *(_long_ids(extract, column) for column in _ids(extract, ids)),
+            ]
+        ),
+        table=relation(extract.table),
         where=where_clause(extract.where),
     )
+
+
+def read_profile(extract: Extract, ids: Collection[str], found: Sequence[Any]) -> Profile:
+    """The row of `select_profile` as a profile."""
+    rows, keys, least, median, largest, negative, *counts = found
+    figures = iter(counts)
+    nulls = {column.name: rows - next(figures) for column in extract.columns}
+    lost = {name: next(figures) for name, _ in _casts(extract)}
+    return Profile(
+        rows=rows,
+        distinct_keys=keys,
+        nulls=nulls,
+        least=least,
+        median=median,
+        largest=largest,
+        negative=negative,
+        lost={name: count for name, count in lost.items() if count},
+        long_ids={
+            column.name: (next(figures), *divmod(int(next(figures) or 0), _ROUNDED_UNIT))
+            for column in _ids(extract, ids)
+        },
+    )
+
+
+def _casts(extract: Extract) -> list[tuple[str, sql.Composable]]:
+    """The columns whose cast may lose something, with the condition that it does not."""
+    found = [(column.name, cast_of(extract, column.name).kept) for column in extract.columns]
+    return [(name, kept) for name, kept in found if kept is not None]
+
+
+def _raw(extract: Extract, name: str) -> sql.Composable:
+    """A column as the table has it."""
+    source = extract.sources[name]
+    return sql.Identifier("t", getattr(source, "name", name))
+
+
+def _ids(extract: Extract, ids: Collection[str]) -> list[Column]:
+    return [column for column in extract.columns if column.name in ids]
+
+
+def _long_ids(extract: Extract, column: Column) -> sql.Composable:
+    value = cast_of(extract, column.name).value
+    if column.type != "int64":
+        text = sql.SQL("{}::text").format(value)
+        value = sql.SQL("({})").format(sql.SQL(_ID_OF_TEXT).format(value=text))
+    # Of integers no more than 32 bits wide the negative bound has to be one of 64.
+    return sql.SQL(_LONG_IDS).format(id=value, exact=sql.SQL(f"{2**53}::bigint"))

@@ -12,32 +12,55 @@ from dataclasses import dataclass, field
 from psycopg2 import sql
 
 from resources.columns import Column
+from resources.postgres_casts import PLAIN_TYPES, POSTGRES_TYPES, Cast, SourceColumn, cast
+from resources.postgres_errors import DatabaseRequestError
 
 # The key's two HMAC blocks reach the database as settings of the connection (see `key_settings`).
 _INNER_SETTING = "platform.pseudonym_inner"
 _OUTER_SETTING = "platform.pseudonym_outer"
 _SHA256_BLOCK = 64
 
-COLUMNS_OF_TABLE = """
-    select a.attname, format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid),
-                                  case when t.typbasetype = 0 then a.atttypmod else t.typtypmod end)
-    from pg_attribute a join pg_type t on t.oid = a.atttypid
-    where a.attrelid = to_regclass({table}) and a.attnum > 0 and not a.attisdropped
-    order by a.attnum
-"""
-_ARROW_TYPES = {
-    "smallint": "int64",
-    "integer": "int64",
-    "bigint": "int64",
-    "real": "double",
-    "double precision": "double",
-    "date": "date32",
-    "boolean": "bool",
-    "timestamp without time zone": "timestamp[us]",
-    "timestamp with time zone": "timestamp[us, tz=UTC]",
-}
-# Types that leave the database as they are; everything else leaves as its text.
-_PLAIN_TYPES = frozenset(_ARROW_TYPES.values())
+
+@dataclass(frozen=True)
+class Query:
+    """A SELECT in the place of a table, as whoever runs the platform has written it.
+
+    Attributes:
+        text: The SQL, one statement.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be one SELECT: it becomes a part of other statements."""
+        statement = self.text.strip()
+        if ";" in statement or not statement.lower().startswith(("select", "with")):
+            raise DatabaseRequestError(
+                "The query of the listings has to be one SELECT without a semicolon. Correct "
+                "PLATFORM_LISTINGS_QUERY, or make a view of it and name that as the table."
+            )
+
+    def __str__(self) -> str:
+        """As messages name it."""
+        return "(a query)"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """What stands in all rows of a column that the table does not have; None for nulls."""
+
+    value: object
+
+
+@dataclass(frozen=True)
+class HalfOpen:
+    """A range of a column's values, the upper bound excluded."""
+
+    low: object
+    high: object
+
+
+Table = str | Query
 
 
 @dataclass(frozen=True)
@@ -45,19 +68,26 @@ class Extract:
     """A part of a table.
 
     Attributes:
-        table: its name, "listings" or "schema.listings".
+        table: its name, "listings" or "schema.listings", or a query.
         columns: the columns that leave the database, in this order; leave out what is to stay.
-        order_by: names of the key's columns, so that the same rows come in the same order.
-        where: column → the value it must have; empty for all rows.
+        order_by: names of the key's columns as they leave, so that the same rows come in the same
+            order: that of numbers, or of the bytes of text.
+        where: column of the table → the value it must have, or a `HalfOpen` range; empty for all
+            rows.
         pseudonymised: names of columns of which only a keyed hash leaves the database:
             HMAC-SHA256 of the value's text in hexadecimal, null for null.
+        sources: what columns are made of that leave with another name or type than the table's.
+            The others are the columns of these names.
     """
 
-    table: str
+    table: Table
     columns: tuple[Column, ...]
     order_by: tuple[str, ...]
     where: Mapping[str, object] = field(default_factory=dict[str, object])
     pseudonymised: frozenset[str] = frozenset()
+    sources: Mapping[str, SourceColumn | Constant] = field(
+        default_factory=dict[str, SourceColumn | Constant]
+    )
 
     def __post_init__(self) -> None:
         """Refuses an extract that would be empty of columns, unordered, or not pseudonymised."""
@@ -79,27 +109,73 @@ class Extract:
         )
 
 
-def table_name(table: str) -> sql.Identifier:
-    """A table's name, with its schema if it has one, quoted."""
+def relation(table: Table) -> sql.Composable:
+    """What stands behind FROM: a name, with its schema if it has one, quoted; or a query."""
+    if isinstance(table, Query):
+        return sql.SQL("({}\n)").format(sql.SQL(table.text))
     return sql.Identifier(*table.split("."))
 
 
 def select_rows(extract: Extract) -> sql.Composed:
     """SELECT of an extract's rows, ordered by its key."""
-    # Qualified: an unqualified name in ORDER BY would mean the pseudonym, not the column.
-    order = sql.SQL(", ").join(sql.Identifier("t", name) for name in extract.order_by)
     return sql.SQL("select {columns} from {table} as t{where} order by {order}").format(
         columns=sql.SQL(", ").join(_expression(extract, column) for column in extract.columns),
-        table=table_name(extract.table),
+        table=relation(extract.table),
         where=where_clause(extract.where),
-        order=order,
+        order=sql.SQL(", ").join(key_of(extract)),
     )
 
 
-def count_rows(table: str, where: Mapping[str, object]) -> sql.Composed:
+def key_of(extract: Extract) -> list[sql.Composable]:
+    """The expressions that an extract is ordered by: numbers as such, all text by its bytes."""
+    types = {column.name: column.type for column in extract.exported_columns}
+    by_bytes = sql.SQL('{}::text collate "C"')
+    values = {name: cast_of(extract, name).value for name in extract.order_by}
+    return [
+        by_bytes.format(value) if types.get(name) == "string" else value
+        for name, value in values.items()
+    ]
+
+
+def cast_of(extract: Extract, name: str) -> Cast:
+    """What a column is made of, by the name and of the type with which it leaves.
+
+    Qualified: an unqualified name in ORDER BY would mean what is selected, not the table's column.
+    """
+    source = extract.sources.get(name)
+    if source is None:
+        return Cast(sql.Identifier("t", name))
+    (type_,) = (column.type for column in extract.columns if column.name == name)
+    if isinstance(source, Constant):
+        kind = sql.SQL(POSTGRES_TYPES[type_])
+        return Cast(sql.SQL("{}::{}").format(sql.Literal(source.value), kind))
+    if type_ == source.type or name in extract.pseudonymised:
+        return Cast(sql.Identifier("t", source.name))
+    return cast(source, type_)
+
+
+def count_rows(table: Table, where: Mapping[str, object]) -> sql.Composed:
     """SELECT of the number of rows."""
     return sql.SQL("select count(*) from {table} as t{where}").format(
-        table=table_name(table), where=where_clause(where)
+        table=relation(table), where=where_clause(where)
+    )
+
+
+def select_lost(extract: Extract, name: str) -> sql.Composed:
+    """SELECT of one value of a column that its cast would change or cannot take."""
+    source, kept = extract.sources[name], cast_of(extract, name).kept
+    if not isinstance(source, SourceColumn) or kept is None:
+        raise ValueError(f"Nothing is lost of column {name}.")
+    value = sql.Identifier("t", source.name)
+    return sql.SQL(
+        "select {value}::text from {table} as t{where} {and_} {value} is not null and not {kept} "
+        "limit 1"
+    ).format(
+        value=value,
+        table=relation(extract.table),
+        where=where_clause(extract.where),
+        and_=sql.SQL("and" if extract.where else "where"),
+        kept=kept,
     )
 
 
@@ -108,20 +184,6 @@ def copy_as_csv(select: sql.Composed, *, header: bool) -> sql.Composed:
     return sql.SQL("copy ({}) to stdout (format csv, header {}, encoding 'UTF8')").format(
         select, sql.Literal(header)
     )
-
-
-def arrow_type(postgres_type: str) -> str:
-    """Arrow's name for a type of Postgres.
-
-    All integers are int64 and all floats double: a column that is widened changes nothing for
-    readers. A real becomes the double of its text in every format: 0.1, not 0.10000000149011612.
-    numeric(p, s) is decimal128(p, s); what has no equal in a file is its text.
-    """
-    if postgres_type.startswith("numeric("):
-        precision, scale = postgres_type[len("numeric(") : -1].split(",")
-        if 0 <= int(scale) <= int(precision) <= 38:
-            return f"decimal128({precision}, {scale})"
-    return _ARROW_TYPES.get(postgres_type, "string")
 
 
 def key_settings(key: str) -> dict[str, str]:
@@ -141,7 +203,7 @@ def key_settings(key: str) -> dict[str, str]:
 
 
 def _expression(extract: Extract, column: Column) -> sql.Composed:
-    value = sql.Identifier("t", column.name)
+    value = cast_of(extract, column.name).value
     if column.name in extract.pseudonymised:
         # HMAC by its definition (RFC 2104). The subselects are evaluated once, not for each row.
         form = (
@@ -149,7 +211,7 @@ def _expression(extract: Extract, column: Column) -> sql.Composed:
             "sha256((select decode(current_setting({inner}), 'hex')) || "
             "convert_to({value}::text, 'UTF8'))), 'hex') as {name}"
         )
-    elif column.type in _PLAIN_TYPES:
+    elif column.type in PLAIN_TYPES or isinstance(extract.sources.get(column.name), Constant):
         form = "{value} as {name}"
     else:
         form = "{value}::text as {name}"
@@ -167,7 +229,13 @@ def where_clause(conditions: Mapping[str, object]) -> sql.Composable:
         return sql.SQL("")
     return sql.SQL(" where {}").format(
         sql.SQL(" and ").join(
-            sql.SQL("{} = {}").format(sql.Identifier("t", name), sql.Literal(value))
-            for name, value in conditions.items()
+            _condition(sql.Identifier("t", name), value) for name, value in conditions.items()
         )
     )
+
+
+def _condition(column: sql.Composable, value: object) -> sql.Composable:
+    if isinstance(value, HalfOpen):
+        bounds = (sql.Literal(value.low), sql.Literal(value.high))
+        return sql.SQL("{0} >= {1} and {0} < {2}").format(column, *bounds)
+    return sql.SQL("{} = {}").format(column, sql.Literal(value))

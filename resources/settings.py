@@ -45,6 +45,15 @@ class Settings(BaseSettings):
         "2015.",
     )
     listings_table: str = Field(default="listings", description="Table of the listings.")
+    listings_query: str = Field(
+        default="", description="A SELECT in the place of the table, without a semicolon."
+    )
+    listings_columns: dict[str, str] = Field(
+        default={}, description="The table's own names of columns → the platform's, as JSON."
+    )
+    listings_id_type: Literal["int64", "string"] = Field(
+        default="int64", description="What ids are: whole numbers, or texts and UUIDs."
+    )
     listings_date_column: str = Field(
         default="download_date", description="Its column with the day; empty if it has none."
     )

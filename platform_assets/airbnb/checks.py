@@ -38,7 +38,8 @@ def judge_snapshot(
 ) -> Verdict:
     """Read the ids out of the object itself, and count the table's rows anew where it has days.
 
-    The object must be what was exported. A table that has moved on since is only told of.
+    The object must be what was exported, and all of it. Of a table that has lost rows since is
+    only told.
     """
     manifest = require_manifest(store, snapshots.prefix(date), "airbnb/snapshot")
     rows, repeated = count_ids(store, date, manifest)
@@ -48,11 +49,16 @@ def judge_snapshot(
         return Verdict(False, f"{said}snapshot again.", found)
     if repeated:
         return Verdict(False, f"{repeated} rows do not follow the id before them.", found)
-    if not table.date_column:
+    if not table.day:
         return Verdict(True, "As exported; the table holds what is now, and no days.", found)
     with postgres.connect() as session:
-        in_table = session.count(table.table, table.where(date))
+        columns, _ = table.compare(session)
+        in_table = session.count(table.source, table.where(columns, date))
     found["rows_in_table"] = in_table
+    if in_table > rows:
+        said = f"The table has {in_table} rows of that day by now, the object {rows}: it was taken "
+        said += "while the day was being loaded. Materialise the snapshot again."
+        return Verdict(False, said, found)
     if rows != in_table:
         said = f"The table has {in_table} rows of that day by now, the object {rows}: materialise "
         return Verdict(False, f"{said}the snapshot again.", found, severity="warn")
@@ -65,7 +71,7 @@ def count_ids(store: ObjectStore, date: str, manifest: Manifest) -> tuple[int, i
     Rows are in the order of their ids, so that one pass in bounded memory finds repeated ones.
     """
     rows = wrong = 0
-    last: int | None = None
+    last: Any = None
     for batch in _id_batches(store, date, manifest):
         ids = batch.to_numpy(zero_copy_only=False)
         if not len(ids):
@@ -78,6 +84,7 @@ def count_ids(store: ObjectStore, date: str, manifest: Manifest) -> tuple[int, i
 
 def _id_batches(store: ObjectStore, date: str, manifest: Manifest) -> Iterator[pa.Array]:
     (file,) = manifest.files
+    (id_type,) = (column.type for column in manifest.columns if column.name == "id")
     with ExitStack() as stack:
         plain: Any = stack.enter_context(open_file(store, snapshots.prefix(date), file))
         if file.name.endswith(".parquet"):
@@ -93,7 +100,7 @@ def _id_batches(store: ObjectStore, date: str, manifest: Manifest) -> Iterator[p
                 read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
                 parse_options=pa_csv.ParseOptions(newlines_in_values=True),
                 convert_options=pa_csv.ConvertOptions(
-                    include_columns=["id"], column_types={"id": pa.int64()}
+                    include_columns=["id"], column_types={"id": pa.type_for_alias(id_type)}
                 ),
             )
         for batch in batches:
@@ -150,7 +157,7 @@ def _biggest(table: pa.Table, order: str) -> list[dict[str, Any]]:
     top = table.take(select(table, _MOST, keys))
     return [
         {
-            name: value if isinstance(value, int | float) else value.isoformat()
+            name: value if isinstance(value, int | float | str) else value.isoformat()
             for name, value in row.items()
         }
         for row in top.select(_FIELDS).to_pylist()

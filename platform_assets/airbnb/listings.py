@@ -1,14 +1,19 @@
 """The source table `listings`: what readers rely on, and what of it may leave the database."""
 
+from datetime import date as Date  # noqa: N812 - dates are text everywhere else
+from datetime import timedelta
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
+from platform_assets.airbnb.limits import Limits
 from platform_assets.partitions import DAILY
-from resources.columns import Column, ColumnDifferences, compare_columns
+from resources.columns import Column, ColumnDifferences, Retyped
 from resources.postgres import Session
-from resources.postgres_query import Extract
+from resources.postgres_casts import SourceColumn, can_cast
+from resources.postgres_errors import DatabaseAccessDeniedError
+from resources.postgres_query import Constant, Extract, HalfOpen, Query, Table
 
 DATE_COLUMN = "download_date"
 # The columns that Inside Airbnb's summary files have had since 2018, and the day of the download.
@@ -32,8 +37,11 @@ CONTRACT = (
     Column(name="availability_365", type="int64"),
     Column(name=DATE_COLUMN, type="date32"),
 )
-# What the results are made of: these cannot be left out or hashed.
+# What the results are made of: these cannot be left out or hashed, and a table has to have them
+# and the day. Others that it lacks are null in the snapshots.
 NEEDED = frozenset({"id", "neighbourhood", "room_type", "price"})
+IDS = frozenset({"id", "host_id", "host_profile_id"})
+_CONTRACT_IDS = frozenset({"id", "host_id"})
 
 
 class PastDayError(Exception):
@@ -41,42 +49,28 @@ class PastDayError(Exception):
 
 
 class ColumnNamesError(Exception):
-    """What is to be left out or pseudonymised is not in the table, or cannot be."""
-
-
-class Limits(dg.Config):
-    """From where on a day is odd (a warning), and from where on it is not published."""
-
-    null_prices_warn: float = Field(
-        default=0.5, ge=0, le=1, description="Share of rows without a price that is odd."
-    )
-    null_prices_block: float = Field(
-        default=0.9, ge=0, le=1, description="Share of rows without a price that stops the day."
-    )
-    price_warn: float = Field(default=200_000, gt=0, description="A price that is odd.")
-    price_block: float = Field(default=10_000_000, gt=0, description="A price that stops the day.")
-    drift_warn: float = Field(
-        default=3,
-        gt=0,
-        description="Robust standard deviations from the trailing days' median that are odd.",
-    )
-    drift_block: float = Field(
-        default=10,
-        gt=0,
-        description="Robust standard deviations from the trailing days' median that stop the day.",
-    )
-    drift_days: int = Field(
-        default=28, ge=1, description="How many days before the day it is compared with."
-    )
-    drift_least_days: int = Field(
-        default=7, ge=1, description="How many of these must have listings for a comparison."
-    )
+    """What is to be left out, pseudonymised or renamed is not in the table, or cannot be."""
 
 
 class ListingsTable(dg.ConfigurableResource):
     """Which table, and what of it leaves the database in which form."""
 
-    table: str = Field(default="listings", description="Name of the table, with or without schema.")
+    table: str = Field(
+        default="listings",
+        description="Name of the table, view or materialised view, with or without schema.",
+    )
+    query: str = Field(
+        default="",
+        description="A SELECT whose rows are taken in the place of a table's; without a semicolon.",
+    )
+    columns: dict[str, str] = Field(
+        default={},
+        description="Names of the table's columns → the names with which they leave.",
+    )
+    id_type: Literal["int64", "string"] = Field(
+        default="int64",
+        description="What ids of listings and hosts leave as; texts are ordered by their bytes.",
+    )
     date_column: str = Field(
         default=DATE_COLUMN,
         description=(
@@ -109,75 +103,187 @@ class ListingsTable(dg.ConfigurableResource):
     )
 
     @property
+    def source(self) -> Table:
+        """What rows are read from."""
+        return Query(self.query) if self.query else self.table
+
+    @property
+    def day(self) -> str:
+        """The name with which the column of the day leaves; empty where there is none."""
+        return self.columns.get(self.date_column, self.date_column)
+
+    @property
     def contract(self) -> tuple[Column, ...]:
         """What readers rely on, by this table's name for the day."""
-        plain = tuple(column for column in CONTRACT if column.name != DATE_COLUMN)
-        return (*plain, Column(name=self.date_column, type="date32")) if self.date_column else plain
+        plain = tuple(
+            Column(name=column.name, type=self.id_type) if column.name in _CONTRACT_IDS else column
+            for column in CONTRACT
+            if column.name != DATE_COLUMN
+        )
+        return (*plain, Column(name=self.day, type="date32")) if self.day else plain
 
     @property
     def exported_contract(self) -> tuple[Column, ...]:
         """What readers of a snapshot rely on: without what is left out, pseudonyms as text."""
         return tuple(
-            Column(name=column.name, type="string") if column.name in self.pseudonymise else column
+            Column(name=column.name, type="string") if column.name in self._hashed else column
             for column in self.contract
-            if column.name not in self.leave_out
+            if column.name not in self._left_out
         )
 
-    def compare(self, session: Session) -> tuple[tuple[Column, ...], ColumnDifferences]:
+    @property
+    def _left_out(self) -> set[str]:
+        """Names of columns that never leave, by whichever of its two names one is left out."""
+        return {*self.leave_out, *(self.columns.get(name, name) for name in self.leave_out)}
+
+    @property
+    def _hashed(self) -> set[str]:
+        """Likewise of those of which only a hash leaves."""
+        return {*self.pseudonymise, *(self.columns.get(name, name) for name in self.pseudonymise)}
+
+    def compare(self, session: Session) -> tuple[tuple[SourceColumn, ...], ColumnDifferences]:
         """The table's columns, and how they differ from the contract.
+
+        A column whose type can be cast to the contract's is as promised; whether its values can
+        be, only they tell. What is left out is not compared.
 
         Raises:
             resources.postgres_errors.TableMissingError: There is no such table.
+            ColumnNamesError: What is to be left out, pseudonymised or renamed cannot be.
         """
-        columns = session.table_columns(self.table)
-        return columns, compare_columns(self.contract, columns)
+        columns = session.describe(self.source)
+        there = self._leaving(columns)
+        promised = {c.name: c for c in self.contract if c.name not in self._left_out}
+        lacking = [column for name, column in promised.items() if name not in there]
+        needed = {*NEEDED, self.day}
+        return columns, ColumnDifferences(
+            missing=tuple(column for column in lacking if column.name in needed),
+            retyped=tuple(
+                Retyped(name, promised[name].type, column.declared)
+                for name, column in there.items()
+                if name in promised
+                and name not in self._hashed
+                and column.readable
+                and not can_cast(column, promised[name].type)
+            ),
+            new=tuple(
+                Column(name=name, type=column.type)
+                for name, column in there.items()
+                if name not in promised and column.readable
+            ),
+            absent=tuple(column for column in lacking if column.name not in needed),
+        )
 
-    def where(self, date: str) -> dict[str, object]:
-        """Which rows are a day's.
+    def where(self, columns: tuple[SourceColumn, ...], date: str) -> dict[str, object]:
+        """Which rows are a day's: from midnight to midnight in UTC, where there are times.
+
+        Args:
+            columns: The table's, as `compare` gives them.
+            date: The day.
 
         Raises:
             PastDayError: The table has no days, and this one is not the newest: today's rows
                 would be written into history.
         """
-        if self.date_column:
-            return {self.date_column: date}
+        if self.day:
+            column = self._leaving(columns)[self.day]
+            if column.type.startswith("timestamp"):
+                next_day = (Date.fromisoformat(date) + timedelta(1)).isoformat()
+                return {column.name: HalfOpen(date, next_day)}
+            return {column.name: date}
         newest = DAILY.get_last_partition_key()
         if date != newest:
             raise PastDayError(
-                f"The table {self.table} has no date column and holds what is now: only {newest}, "
+                f"The table {self.source} has no date column and holds what is now: only {newest}, "
                 f"the day that has just ended, can be snapshotted, and not {date}."
             )
         return {}
 
-    def extract(self, columns: tuple[Column, ...], date: str) -> Extract:
+    def extract(self, columns: tuple[SourceColumn, ...], date: str) -> Extract:
         """A day's rows with every column that may leave, in the order of their ids.
+
+        Columns of the contract leave with its types, those that the table lacks as nulls; further
+        ones as they are, if they may be read.
 
         Raises:
             PastDayError: As `where` does.
             ColumnNamesError: What is to stay in the database is not there, or cannot stay.
+            resources.postgres_errors.DatabaseAccessDeniedError: Columns of the contract may not
+                be read.
         """
-        names = [*self.leave_out, *self.pseudonymise]
-        if hidden := {*NEEDED, self.date_column}.intersection(names):
-            raise ColumnNamesError(
-                f"The results are made of {', '.join(sorted(hidden))}: these columns cannot be "
-                "left out or pseudonymised. Correct PLATFORM_LEAVE_OUT or PLATFORM_PSEUDONYMISE."
+        promised = {column.name: column for column in self.exported_contract}
+        there = self._leaving(columns)
+        if denied := sorted(
+            column.name
+            for name, column in there.items()
+            if name in promised and not column.readable
+        ):
+            raise DatabaseAccessDeniedError(
+                f"The DSN's user may not read all that is exported of {self.source}: GRANT SELECT "
+                f"({', '.join(denied)}) on it, or leave out what is private by PLATFORM_LEAVE_OUT."
             )
-        there = {column.name for column in columns}
-        if unknown := sorted(
-            {name for name in names if name not in there or names.count(name) > 1}
+        leaving: list[Column] = []
+        sources: dict[str, SourceColumn | Constant] = {}
+        for name, column in there.items():
+            if not column.readable:
+                continue
+            as_it_is = name not in promised or name in self._hashed
+            type_ = column.type if as_it_is else promised[name].type
+            leaving.append(Column(name=name, type=type_))
+            if name == self.day and type_ != column.type:
+                sources[name] = Constant(date)
+            elif (name, type_) != (column.name, column.type):
+                sources[name] = column
+        for name, column in promised.items():
+            if name not in there:
+                leaving.append(column)
+                sources[name] = Constant(None)
+        return Extract(
+            table=self.source,
+            columns=tuple(leaving),
+            order_by=("id",),
+            where=self.where(columns, date),
+            pseudonymised=frozenset(self._hashed.intersection(column.name for column in leaving)),
+            sources=sources,
+        )
+
+    def days(self, columns: tuple[SourceColumn, ...]) -> Extract | None:
+        """The column of the day, of all rows, where it is a text; None where it is none."""
+        column = self._leaving(columns)[self.day] if self.day else None
+        if column is None or not column.is_text:
+            return None
+        day = Column(name=self.day, type="date32")
+        return Extract(self.source, (day,), (self.day,), sources={self.day: column})
+
+    def _leaving(self, columns: tuple[SourceColumn, ...]) -> dict[str, SourceColumn]:
+        """The columns that may leave, by the names with which they do."""
+        own = [column.name for column in columns]
+        names = [self.columns.get(name, name) for name in own]
+        if odd := sorted(
+            {name for name in self.columns if name not in own}
+            | {name for name in names if names.count(name) > 1}
         ):
             raise ColumnNamesError(
-                f"{', '.join(unknown)} cannot be left out or pseudonymised: the table {self.table} "
-                "has no such column, or it is named twice. Correct PLATFORM_LEAVE_OUT or "
-                "PLATFORM_PSEUDONYMISE."
+                f"{', '.join(odd)} cannot be renamed: {self.source} has no such column, or another "
+                "one leaves with this name. Correct PLATFORM_LISTINGS_COLUMNS."
             )
-        return Extract(
-            table=self.table,
-            columns=tuple(column for column in columns if column.name not in self.leave_out),
-            order_by=("id",),
-            where=self.where(date),
-            pseudonymised=frozenset(self.pseudonymise),
-        )
+        hidden = [*self.leave_out, *self.pseudonymise]
+        kept = {*NEEDED, self.day}
+        if wrong := sorted(kept & (self._left_out | self._hashed)):
+            raise ColumnNamesError(
+                f"The results are made of {', '.join(wrong)}: these columns cannot be "
+                "left out or pseudonymised. Correct PLATFORM_LEAVE_OUT or PLATFORM_PSEUDONYMISE."
+            )
+        # One that readers know and this table never had cannot be misspelt.
+        known = {*own, *names, *(column.name for column in CONTRACT)}
+        if unknown := sorted({n for n in hidden if n not in known or hidden.count(n) > 1}):
+            raise ColumnNamesError(
+                f"{', '.join(unknown)} cannot be left out or pseudonymised: the table "
+                f"{self.source} has no such column, or it is named twice. Correct "
+                "PLATFORM_LEAVE_OUT or PLATFORM_PSEUDONYMISE."
+            )
+        leaving = zip(names, columns, strict=True)
+        return {name: column for name, column in leaving if name not in self._left_out}
 
 
 listings = dg.AssetSpec(

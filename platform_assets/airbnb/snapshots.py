@@ -8,29 +8,28 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import date as Date  # noqa: N812 - dates are text everywhere else
-from datetime import timedelta
+from typing import ClassVar
 
 import dagster as dg
-from pydantic import ValidationError
 
 from platform_assets.airbnb import quality
-from platform_assets.airbnb.listings import ListingsTable, listings
+from platform_assets.airbnb.listings import IDS, ListingsTable, listings
+from platform_assets.airbnb.published import Trailing, prefix, read_profile
 from platform_assets.outcomes import Made, Verdict
 from resources.columns import compare_columns
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
+from resources.postgres_casts import SourceColumn
 from resources.postgres_errors import UnwritableValueError
 from resources.postgres_export import Exported
 from resources.postgres_profile import Profile
 from resources.postgres_query import Extract
 from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, ManifestInvalidError, read_manifest
+from resources.s3_manifest import Manifest, read_manifest
 from resources.s3_publication import Publication
 from resources.s3_streams import ObjectWriter
 
 CODE_VERSION = "3"
-PREFIX = "airbnb/listings"
 FAILURES_IN_A_ROW = 3
 
 SPEC = dg.AssetSpec(
@@ -60,6 +59,12 @@ class IncompleteExportError(Exception):
     """Not as many rows arrived as the table has."""
 
 
+class LoadUnderWayError(Exception):
+    """The day's rows became more or fewer while they were exported."""
+
+    transient: ClassVar[bool] = True
+
+
 class StoppedError(Exception):
     """The run was cancelled before the day was published."""
 
@@ -79,57 +84,6 @@ class Taken:
     def __str__(self) -> str:
         """Why it was not made."""
         return str(self.outcome)
-
-
-def prefix(date: str) -> str:
-    """Where a date's snapshot stands."""
-    return f"{PREFIX}/date={date}"
-
-
-class Trailing:
-    """Profiles of the days before a day that are published, or are about to be by the same run.
-
-    Each manifest is read once.
-    """
-
-    def __init__(self, store: ObjectStore, days: int) -> None:
-        self._store = store
-        self._days = days
-        self._known: dict[str, Profile | None] = {}
-
-    def before(self, date: str) -> list[Profile]:
-        """Those that have rows, the latest first."""
-        day = Date.fromisoformat(date)
-        dates = [(day - timedelta(n)).isoformat() for n in range(1, self._days + 1)]
-        unknown = [each for each in dates if each not in self._known]
-        if unknown:
-            with ThreadPoolExecutor(min(8, len(unknown))) as pool:
-                self._known.update(zip(unknown, pool.map(self._read, unknown), strict=True))
-        found = [self._known[each] for each in dates]
-        return [profile for profile in found if profile is not None and profile.rows]
-
-    def add(self, date: str, profile: Profile) -> None:
-        """Take note of a day that is about to be published."""
-        self._known[date] = profile
-
-    def forget(self, dates: Sequence[str]) -> None:
-        """Days that are exported once more."""
-        for date in dates:
-            self._known.pop(date, None)
-
-    def _read(self, date: str) -> Profile | None:
-        published = read_profile(self._store, date)
-        return None if published is None else published[1]
-
-
-def read_profile(store: ObjectStore, date: str) -> tuple[Manifest, Profile] | None:
-    """A published snapshot's manifest and profile; None where there is none that can be read."""
-    try:
-        manifest = read_manifest(store, prefix(date))
-        found = manifest and Profile.model_validate(manifest.extra.get("profile"))
-    except (ManifestInvalidError, ValidationError):
-        return None
-    return (manifest, found) if manifest and found else None
 
 
 class Exporter:
@@ -213,14 +167,25 @@ class Exporter:
                 extract = self._table.extract(columns, date)
                 sink = publication.open(file)
                 exported, profile = self._export(session, extract, sink)
+                if not profile.rows:
+                    self._refuse_other_dates(session, columns, date)
+                examples = {name: session.lost_value(extract, name) or "" for name in profile.lost}
+                # Of a table without days the rows are of now, which is always another.
+                by_now = session.rows_by_now(extract, exported.rows) if self._table.day else None
             if exported.rows != profile.rows:
                 raise IncompleteExportError(
                     f"{exported.rows} rows arrived of {profile.rows} in the table: nothing was "
                     "published. Materialise the snapshot again."
                 )
+            if by_now not in (None, exported.rows):
+                raise LoadUnderWayError(
+                    f"The table {self._table.source} had {exported.rows} rows of {date} when they "
+                    f"were exported and has {by_now} by now: the day is being loaded. Nothing was "
+                    "published; materialise the snapshot when it is loaded."
+                )
             self._wait_for_those_before(date)
             trailing = self._trailing.before(date)
-            candidate = quality.Candidate(profile, differences, trailing)
+            candidate = quality.Candidate(profile, differences, trailing, examples)
             verdicts = quality.judge(candidate, self._table.limits)
             if any(verdict.stops for verdict in verdicts.values()):
                 return _refused(verdicts)
@@ -240,8 +205,10 @@ class Exporter:
             **_described(published.manifest),
             "dagster/uri": published.uri + file,
             "new_columns": [column.name for column in differences.new],
+            "null_columns": [column.name for column in differences.absent],
             "left_out": self._table.leave_out,
             "unchanged": not published.changed,
+            **_let_through(verdicts),
         }
         return Taken(Made(metadata, data_version=published.manifest.content_sha256), verdicts)
 
@@ -255,15 +222,17 @@ class Exporter:
         self, session: Session, extract: Extract, sink: ObjectWriter
     ) -> tuple[Exported, Profile]:
         """The rows to where they go, and their figures as the database has them."""
-        if not self._counted_meanwhile:
+        reading = session.examine(extract)
+        # Two sessions would see two states of another server.
+        if not self._counted_meanwhile or reading.foreign:
             exported = session.export(extract, sink, format=self._table.format)
-            return exported, session.profile(extract, "price")
+            return exported, session.profile(extract, "price", IDS)
         # By itself, a date is counted while it is exported; in a range, other dates are exported.
         with (
             self._held(session.twin(extract.table)) as twin,
             ThreadPoolExecutor(1, thread_name_prefix="profile") as thread,
         ):
-            profile = thread.submit(twin.profile, extract, "price")
+            profile = thread.submit(twin.profile, extract, "price", IDS)
             try:
                 exported = session.export(extract, sink, format=self._table.format)
             except BaseException:
@@ -286,11 +255,24 @@ class Exporter:
         if self._stopped.is_set():
             raise StoppedError("The run was cancelled: nothing more is published.")
 
+    def _refuse_other_dates(
+        self, session: Session, columns: tuple[SourceColumn, ...], date: str
+    ) -> None:
+        """A day without rows may have some whose day is written in another way."""
+        days = self._table.days(columns)
+        odd = session.lost_value(days, self._table.day) if days else None
+        if odd is not None:
+            raise DayRefusedError(
+                f"The table {self._table.source} has no rows of {date}, but such whose "
+                f"{self._table.day} is {odd!r}: days as text have to be written like {date}. "
+                "Correct them, or cast them in a query (PLATFORM_LISTINGS_QUERY)."
+            )
+
     def _refuse_to_empty(self, date: str) -> None:
         there = read_manifest(self._store, prefix(date))
         if there is not None and there.rows:
             raise DayVanishedError(
-                f"The table {self._table.table} has no rows of {date} any more, of which "
+                f"The table {self._table.source} has no rows of {date} any more, of which "
                 f"{there.rows} are published: load the day again, or delete "
                 f"{self._store.uri(prefix(date))}/ if they are to be gone."
             )
@@ -319,6 +301,16 @@ def _refused(verdicts: dict[str, Verdict]) -> Taken:
     reasons = [f"{name}: {each.description}" for name, each in verdicts.items() if each.stops]
     said = f"The rows were not published; what was before, stays. {' '.join(reasons)}"
     return Taken(DayRefusedError(said), verdicts)
+
+
+def _let_through(verdicts: dict[str, Verdict]) -> dict[str, object]:
+    """What stands on a day that is published only since a limit is not the usual one."""
+    found = {
+        name: v.metadata["let_through"]
+        for name, v in verdicts.items()
+        if not v.stops and "let_through" in v.metadata
+    }
+    return {"let_through": found} if found else {}
 
 
 def _described(manifest: Manifest) -> dict[str, object]:

@@ -17,9 +17,9 @@ from platform_assets.airbnb import snapshots
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.outcomes import Made
 from platform_assets.partitions import DAILY
-from resources.columns import Column
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource, Session
+from resources.postgres_casts import SourceColumn
 from resources.postgres_query import Extract
 from resources.s3 import ObjectStore
 from resources.s3_errors import StoreUnavailableError
@@ -49,8 +49,8 @@ def test_host_names_do_not_leave_the_database(platform: Platform, table: connect
     [
         ("alter table listings drop column price", "column price (double) is missing"),
         (
-            "alter table listings alter column id type text using id::text",
-            "column id is string instead of int64",
+            "alter table listings alter column id type uuid using gen_random_uuid()",
+            "column id is uuid instead of int64",
         ),
         ("drop table listings", "there is no such table"),
     ],
@@ -274,7 +274,7 @@ def test_a_day_waits_for_those_before_it_even_if_the_one_between_fails_first(
     begun = threading.Event()
 
     class Odd(ListingsTable):
-        def extract(self, columns: tuple[Column, ...], date: str) -> Extract:
+        def extract(self, columns: tuple[SourceColumn, ...], date: str) -> Extract:
             if date == slow:
                 assert begun.wait(120)
                 time.sleep(1)  # time to judge the last one, for whoever does not wait

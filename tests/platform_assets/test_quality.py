@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from platform_assets.airbnb.listings import Limits
-from platform_assets.airbnb.quality import Candidate, judge
+from platform_assets.airbnb.limits import Limits
+from platform_assets.airbnb.quality import CHECKS, Candidate, judge
+from platform_assets.outcomes import Verdict
 from resources.columns import Column, ColumnDifferences, Retyped
 from resources.postgres_profile import Profile
 
@@ -31,9 +32,18 @@ def nulls(**counts: int) -> dict[str, int]:
     return {**profile().nulls, **counts}
 
 
+def ids(*found: int) -> Profile:
+    """A day whose hosts have such ids."""
+    return profile(long_ids={"id": (0, 0, 0), "host_id": found})
+
+
 def days(count: int, **changed: Any) -> list[Profile]:
     """Usual days before it, which differ a little."""
     return [profile(rows=1000 + n % 3, **changed) for n in range(count)]
+
+
+def verdict(check: str, today: Profile, **limits: Any) -> Verdict:
+    return judge(Candidate(today, AS_EXPECTED, days(14)), Limits(**limits))[check]
 
 
 def outcome(
@@ -61,8 +71,32 @@ def outcome(
             "null_rates", profile(nulls=nulls(price=901)), "error", id="nearly all without a price"
         ),
         pytest.param(
-            "null_rates", profile(nulls=nulls(room_type=1)), "error", id="a row without a room type"
+            "null_rates", profile(nulls=nulls(room_type=1)), "warn", id="a row without a room type"
         ),
+        pytest.param(
+            "null_rates", profile(nulls=nulls(neighbourhood=50)), "warn", id="a twentieth of them"
+        ),
+        pytest.param(
+            "null_rates", profile(nulls=nulls(neighbourhood=51)), "error", id="more than that"
+        ),
+        pytest.param(
+            "null_rates",
+            profile(nulls=nulls(neighbourhood=1, price=901)),
+            "error",
+            id="an odd row does not hide that prices are missing",
+        ),
+        pytest.param(
+            "unique_ids",
+            profile(nulls=nulls(id=1), distinct_keys=999),
+            "error",
+            id="a row without an id",
+        ),
+        pytest.param("values_fit", profile(lost={"price": 1}), "error", id="a value without place"),
+        pytest.param("ids_are_exact", profile(), "passed", id="short ids"),
+        pytest.param("ids_are_exact", ids(900, 7, 35), "passed", id="1 in 128 ends like that"),
+        pytest.param("ids_are_exact", ids(900, 54, 300), "warn", id="6 % are rounded"),
+        pytest.param("ids_are_exact", ids(900, 900, 5000), "error", id="all are rounded"),
+        pytest.param("ids_are_exact", ids(3, 2, 10), "passed", id="few, so by chance"),
         pytest.param(
             "null_rates", profile(nulls=nulls(last_review=1000)), "passed", id="never reviewed"
         ),
@@ -119,10 +153,11 @@ def test_a_market_that_moves_a_lot_may_move_on() -> None:
     [
         (AS_EXPECTED, "passed"),
         (ColumnDifferences((), (), (PRICE,)), "passed"),
+        (ColumnDifferences((), (), (), (PRICE,)), "passed"),
         (ColumnDifferences((PRICE,), (), ()), "error"),
         (ColumnDifferences((), (Retyped("price", "double", "string"),), ()), "error"),
     ],
-    ids=["as expected", "a new column", "a missing column", "another type"],
+    ids=["as expected", "a new column", "one as nulls", "a missing column", "another type"],
 )
 def test_only_what_breaks_readers_breaks_the_schema(
     differences: ColumnDifferences, expected: str
@@ -133,3 +168,61 @@ def test_only_what_breaks_readers_breaks_the_schema(
 def test_a_run_with_other_limits_lets_a_day_through() -> None:
     assert outcome("volume_drift", profile(rows=400)) == "error"
     assert outcome("volume_drift", profile(rows=400), drift_block=50) == "warn"
+
+
+# What stops a day, with the limit that lets it through.
+STOPPED: dict[str, tuple[str, Profile, dict[str, float]]] = {
+    "null_keys": ("null_rates", profile(nulls=nulls(room_type=1000)), {"null_keys_block": 1}),
+    "null_prices": ("null_rates", profile(nulls=nulls(price=1000)), {"null_prices_block": 1}),
+    "negative_prices": (
+        "price_range",
+        profile(least=-3.0, negative=1000),
+        {"negative_prices_block": 1},
+    ),
+    "price": ("price_range", profile(largest=1e300), {"price_block": 1e301}),
+    "lost_values": ("values_fit", profile(lost={"host_id": 1000}), {"lost_values_block": 1}),
+    "rounded_ids": ("ids_are_exact", ids(900, 900, 5000), {"rounded_ids_block": 1}),
+    "drift": ("volume_drift", profile(rows=10**9), {"drift_block": 1e12}),
+}
+
+
+@pytest.mark.parametrize("kind", STOPPED)
+def test_every_limit_can_let_a_day_through_and_the_verdict_says_so(kind: str) -> None:
+    check, today, limits = STOPPED[kind]
+    stopped = verdict(check, today)
+    assert stopped.stops
+    assert f"another {kind}_block" in stopped.description
+    assert "let_through" not in stopped.metadata
+    let = verdict(check, today, **limits)
+    assert (let.passed, let.severity) == (False, "warn")
+    assert f"{kind}_block is" in let.metadata["let_through"]
+
+
+def test_there_is_no_limit_that_cannot_let_a_day_through() -> None:
+    limits = {name.removesuffix("_block") for name in Limits.model_fields if "_block" in name}
+    assert limits == set(STOPPED)
+
+
+def test_a_limit_that_was_raised_is_not_told_of_where_it_let_nothing_through() -> None:
+    found = judge(Candidate(profile(), AS_EXPECTED, days(14)), Limits(null_keys_block=1))
+    assert not any("let_through" in each.metadata for each in found.values())
+    assert set(found) == set(CHECKS)
+
+
+def test_ids_without_which_there_are_no_results_have_no_limit() -> None:
+    assert outcome("unique_ids", profile(distinct_keys=999), null_keys_block=1) == "error"
+    assert outcome("price_range", profile(largest=math.nan), price_block=1e300) == "error"
+
+
+def test_the_value_that_has_no_place_is_named_and_nothing_else_of_its_row() -> None:
+    today = Candidate(profile(lost={"price": 2}), AS_EXPECTED, days(14), {"price": "abc"})
+    said = judge(today, Limits())["values_fit"].description
+    assert "2 values of column price, such as 'abc'," in said
+
+
+def test_a_profile_of_before_these_figures_can_still_be_read() -> None:
+    new = {"negative", "lost", "long_ids"}
+    old = {name: value for name, value in profile().model_dump().items() if name not in new}
+    assert Profile.model_validate(old) == profile()
+    today = ids(900, 7, 35)
+    assert Profile.model_validate_json(today.model_dump_json()) == today
