@@ -34,9 +34,11 @@ _LEAST_PART: Final = 0.04
 _FARTHEST_PART: Final = 0.25
 # Another digit beside the main part: at least of such a share of its ink, of their height in
 # common, and so far away as a share of its height; the two strokes of an open 4 are nearer.
-_LIKE_MASS: Final = 0.3
+_LIKE_MASS: Final = 0.2
 _LIKE_HEIGHT: Final = 0.7
 _APART: Final = 0.2
+# So many parts of about one size, wherever they stand, are a page of writing.
+_WRITING: Final = 6
 # What a digit's outline can be; a disc, a box, a rule, a page of text or noise is beyond these.
 _LEAST_SIDE: Final = 5
 _LEAST_SHARE_OF_PICTURE: Final = 0.04
@@ -185,7 +187,8 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
 
 
 def _count_beside(parts: Parts, ink: Grey) -> int:
-    """How many parts are like the largest and stand on one line with it, clearly apart."""
+    """How many parts are like the largest and stand on one line with it, clearly apart; or, where
+    very many are like it, how many they are."""
     mass = np.bincount(parts.labels.ravel(), weights=ink.ravel(), minlength=parts.count + 1)[1:]
     top, left, bottom, right = parts.boxes.T
     inner = (top > 0) & (left > 0) & (bottom < ink.shape[0]) & (right < ink.shape[1])
@@ -199,7 +202,9 @@ def _count_beside(parts: Parts, ink: Grey) -> int:
         & (shared >= np.maximum(height, height[main]) * _LIKE_HEIGHT)
         & (gap >= height[main] * _APART)
     )
-    return int(beside.sum())
+    alike = inner & (mass >= mass[main] * _LIKE_MASS) & (2 * height >= height[main])
+    on_page = int(alike.sum()) - 1
+    return on_page if on_page >= _WRITING else int(beside.sum())
 
 
 def _around(paper: Grey, closed: Grey, mask: Mask) -> float:
