@@ -29,8 +29,15 @@ MAX_BATCH_BYTES = 5_500_000
 MAX_BATCH = 1000
 
 FORM = "multipart/form-data"
-PICTURE_TYPES = [*FORMATS.values(), "image/jpg", "image/pjpeg", "image/x-png", FORM]
-"""What a picture may come as: by its name, by an old one of JPEG or PNG, or in a form."""
+PICTURE_TYPES = [
+    *FORMATS.values(),
+    "image/heif",
+    "image/jpg",
+    "image/pjpeg",
+    "image/x-png",
+    FORM,
+]
+"""What a picture may come as: by its name, by another one that is in use, or in a form."""
 
 
 def require_key(request: Request, settings: ApiSettings) -> None:
@@ -78,7 +85,7 @@ def require_type(request: Request, types: list[str]) -> str:
     raise MediaTypeError(
         f"The body is {named if 'content-type' in request.headers else 'of no type'}; what is read "
         f"here is {', '.join(types)}: name one of them in the header Content-Type. Save a picture "
-        "of another kind, such as HEIC or GIF, as JPEG or PNG."
+        "of another kind, such as GIF or TIFF, as JPEG or PNG."
     )
 
 

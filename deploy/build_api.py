@@ -23,18 +23,6 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "deploy" / "api"
 # The local server and what it needs stay at home.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "local.py", "__main__.py")
-FORMATS = (
-    "__init__.py",
-    "digit_images.py",
-    "digit_ink.py",
-    "digit_parts.py",
-    "digit_pictures.py",
-    "digit_rims.py",
-    "ndarray_file.py",
-    "recordio.py",
-    "recordio_message.py",
-    "s3_uri.py",
-)
 STAGE = "prod"
 SHORTEST_KEY = 16
 
@@ -45,9 +33,7 @@ def build(
     """Write the project into a folder, anew."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(CHECKOUT / "api", folder / "vendor" / "api", ignore=LEFT_OUT)
-    (folder / "vendor" / "formats").mkdir()
-    for name in FORMATS:
-        shutil.copy(CHECKOUT / "formats" / name, folder / "vendor" / "formats")
+    shutil.copytree(CHECKOUT / "formats", folder / "vendor" / "formats", ignore=LEFT_OUT)
     (folder / "app.py").write_text(
         '"""What the Lambda runs."""\n\nfrom api.app import app as app\n'
     )

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from pillow_heif import register_heif_opener  # pyright: ignore[reportUnknownVariableType]
 
 from formats.digit_images import PIXELS, SIDE
 from formats.digit_ink import Ink, find_ink, find_paper
@@ -24,8 +25,12 @@ FORMATS: Final = {
     "PNG": "image/png",
     "WEBP": "image/webp",
     "BMP": "image/bmp",
+    "HEIF": "image/heic",
 }
 """The formats that are read, with their media types."""
+
+# What iPhones save. libheif turns such pictures upright itself, and keeps limits of its own.
+register_heif_opener()
 
 # MNIST's digits fit a box of 20 × 20 and are centred by mass (http://yann.lecun.com/exdb/mnist/).
 _BOX: Final = 20
@@ -101,7 +106,7 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
     pixels.
 
     Args:
-        data: A JPEG, PNG, WebP or BMP file.
+        data: A JPEG, PNG, WebP, BMP or HEIC file.
         limits: Checked before any pixel is decoded; by default 5 MB and 25 megapixels.
 
     Returns:
