@@ -32,13 +32,13 @@ _PHOTOGRAPH_FROM: Final = 96
 # of its size.
 _LEAST_PART: Final = 0.04
 _FARTHEST_PART: Final = 0.25
-# Another digit beside the main part: at least of such a share of its ink, of their height in
-# common, and so far away as a share of its height; the two strokes of an open 4 are nearer.
-_LIKE_MASS: Final = 0.2
-_LIKE_HEIGHT: Final = 0.7
+# Another digit, rather than a part of this one or a blot: farther away than a part is, and of such
+# a share of the main part's ink and height at least; or else nearly as high, on one line with it,
+# and so far to its side as a share of its height: the two strokes of an open 4 are nearer.
+_LIKE_MASS: Final = 0.1
+_LIKE_HEIGHT: Final = 0.35
+_ON_ONE_LINE: Final = 0.7
 _APART: Final = 0.2
-# So many parts of about one size, wherever they stand, are a page of writing.
-_WRITING: Final = 6
 # What a digit's outline can be; a disc, a box, a rule, a page of text or noise is beyond these.
 _LEAST_SIDE: Final = 5
 _LEAST_SHARE_OF_PICTURE: Final = 0.04
@@ -80,7 +80,7 @@ class Ink:
         stroke: Mean width of its strokes in pixels.
         box: Where in the picture it was: left, top, right, bottom; the last two exclusive.
         touches_edge: Whether it reaches to an edge of the picture.
-        beside: How many others of about its size stand beside it, apart, on one line.
+        beside: How many others in the picture look like digits themselves.
         clarity: How clearly it stands apart, from 0 to 1.
         likelihood: How much speaks for its being the digit; only good for comparing.
     """
@@ -163,7 +163,7 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
     parts = connected_parts(ink > threshold)
     if parts is None:
         return None
-    mask, others = _choose(parts, ink)
+    mask, others, beside = _choose(parts, ink)
     inside = ink[mask]
     noise = float(ink[~mask].std()) if not mask.all() else 0.0
     if float(inside.mean()) < max(_FAINTEST, 3 * noise):
@@ -182,29 +182,7 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
     clarity = of_ink * (1 - of_border) * around**2
     cut = _cut_out(ink, mask, threshold)
     likelihood = clarity * (against_rim + _FAINTEST)
-    beside = _count_beside(parts, ink)
     return cut and replace(cut, beside=beside, clarity=clarity, likelihood=likelihood)
-
-
-def _count_beside(parts: Parts, ink: Grey) -> int:
-    """How many parts are like the largest and stand on one line with it, clearly apart; or, where
-    very many are like it, how many they are."""
-    mass = np.bincount(parts.labels.ravel(), weights=ink.ravel(), minlength=parts.count + 1)[1:]
-    top, left, bottom, right = parts.boxes.T
-    inner = (top > 0) & (left > 0) & (bottom < ink.shape[0]) & (right < ink.shape[1])
-    main = int(np.argmax(mass * inner))
-    height = bottom - top
-    shared = np.minimum(bottom, bottom[main]) - np.maximum(top, top[main])
-    gap = np.maximum(left - right[main], left[main] - right)
-    beside = (
-        inner
-        & (mass >= mass[main] * _LIKE_MASS)
-        & (shared >= np.maximum(height, height[main]) * _LIKE_HEIGHT)
-        & (gap >= height[main] * _APART)
-    )
-    alike = inner & (mass >= mass[main] * _LIKE_MASS) & (2 * height >= height[main])
-    on_page = int(alike.sum()) - 1
-    return on_page if on_page >= _WRITING else int(beside.sum())
 
 
 def _around(paper: Grey, closed: Grey, mask: Mask) -> float:
@@ -227,26 +205,33 @@ def _crispness(paper: Grey, closed: Grey, mask: Mask) -> float:
     return float(np.median(nearby[outline])) / max(float((closed - paper)[mask].mean()), 1e-6)
 
 
-def _choose(parts: Parts, ink: Grey) -> tuple[Mask, Mask]:
-    """The main part and those that belong to it (a broken stroke, the bar of a five), and the
-    others, without those that reach in from the edge where the main part does not."""
+def _choose(parts: Parts, ink: Grey) -> tuple[Mask, Mask, int]:
+    """The main part and those that belong to it (a broken stroke, the bar of a five); the others,
+    without those that reach in from the edge where the main part does not; and how many of these
+    look like digits themselves."""
     mass = np.bincount(parts.labels.ravel(), weights=ink.ravel(), minlength=parts.count + 1)[1:]
     height, width = ink.shape
     top, left, bottom, right = parts.boxes.T
+    tall = bottom - top
     inner = (top > 0) & (left > 0) & (bottom < height) & (right < width)
     main = int(np.argmax(mass * np.where(inner, 1.0, 0.15)))
-    size = max(bottom[main] - top[main], right[main] - left[main])
+    size = max(tall[main], right[main] - left[main])
     gap_y = np.maximum(np.maximum(top - bottom[main], top[main] - bottom), 0)
     gap_x = np.maximum(np.maximum(left - right[main], left[main] - right), 0)
-    belongs = (mass >= mass[main] * _LEAST_PART) & (
-        np.maximum(gap_y, gap_x) <= size * _FARTHEST_PART
+    near = np.maximum(gap_y, gap_x) <= size * _FARTHEST_PART
+    shared = np.minimum(bottom, bottom[main]) - np.maximum(top, top[main])
+    on_one_line = (shared >= np.maximum(tall, tall[main]) * _ON_ONE_LINE) & (
+        gap_x >= tall[main] * _APART
     )
+    alike = inner & (mass >= mass[main] * _LIKE_MASS) & (tall >= tall[main] * _LIKE_HEIGHT)
+    digits = alike & (on_one_line | ~near)
+    belongs = near & (mass >= mass[main] * _LEAST_PART)
     others = ~belongs
     if inner[main]:
         belongs &= inner
         others = inner & ~belongs
     chosen, left_out = (np.append(False, each)[parts.labels] for each in (belongs, others))
-    return chosen, left_out
+    return chosen, left_out, int(digits.sum())
 
 
 def _cut_out(ink: Grey, mask: Mask, threshold: float) -> Ink | None:

@@ -132,8 +132,8 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
         )
     if ink.beside:
         raise SeveralDigitsError(
-            f"Several digits stand side by side in the picture, {ink.beside + 1} as it looks; "
-            "cut it up and send each of them, many at once to /batch."
+            f"Several digits stand in the picture, {ink.beside + 1} as it looks; cut it up and "
+            "send each of them, many at once to /batch."
         )
     return _place(ink).reshape(PIXELS)
 

@@ -277,6 +277,25 @@ def test_several_digits_side_by_side_get_no_answer(digits: Pixels, count: int) -
 
 
 @pytest.mark.parametrize(
+    ("size", "left", "top"),
+    [
+        pytest.param(90, 260, 120, id="a smaller one beside it"),
+        pytest.param(140, 120, 250, id="one below it"),
+        pytest.param(140, 260, 240, id="one across from it"),
+    ],
+)
+def test_two_digits_get_no_answer_wherever_the_second_stands(
+    digits: Pixels, size: int, left: int, top: int
+) -> None:
+    for first, second in zip(digits[:12], digits[12:24], strict=True):
+        sheet = Image.new("L", (420, 420), 0)
+        sheet.paste(scaled(first, 140), (120 if left == 120 else 60, 60))
+        sheet.paste(scaled(second, size), (left, top))
+        with pytest.raises(SeveralDigitsError):
+            read_picture(encoded(255 - np.asarray(sheet)))
+
+
+@pytest.mark.parametrize(
     "strokes",
     [
         pytest.param(
