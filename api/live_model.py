@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 
 from api.endpoint import DIGITS, Clusters
-from formats import digit_confidence, ndarray_file, s3_uri
+from formats import digit_confidence, digit_features, ndarray_file, s3_uri
 
 if TYPE_CHECKING:
     from api.aws import Clients
@@ -58,6 +58,11 @@ class Model:
         distances = np.linalg.norm(features - chosen, axis=1)
         near = np.abs(distances - clusters.distances) <= _SAME_DISTANCE * (1 + clusters.distances)
         return known & near
+
+    @property
+    def reads_other_features(self) -> bool:
+        """Whether it was trained on other features than are sent here, as far as that is known."""
+        return bool(self.evaluation) and self.evaluation.get("features") != digit_features.VERSION
 
     def likelihoods(self, features: NDArray[np.float32]) -> NDArray[np.float64] | None:
         """(n, 10): how likely each digit is; None where nobody measured how sure it may be."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from api.aws import Clients
 from api.endpoint import DigitEndpoint
+from api.errors import NotInServiceError
 from api.live_model import LiveModels
 from formats.digit_features import picture
 from formats.digit_images import prepare
@@ -121,6 +122,12 @@ class Recogniser:
         features = prepare(np.stack(digits))
         clusters = self.endpoint.closest(features)
         explained = self.models.explain(features, clusters)
+        if any(explanation and explanation[0].reads_other_features for explanation in explained):
+            raise NotInServiceError(
+                f"The endpoint {self.endpoint.name} serves a model that was trained on other "
+                "features of digits than this version of the API sends. Run the job digits, which "
+                "trains and deploys one that fits, or deploy the API of the model's version."
+            )
         return [
             Answer(
                 digit=int(digit),

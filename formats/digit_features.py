@@ -27,6 +27,10 @@ _INK_LENGTH: Final = 0.5
 FEATURES: Final = _DIRECTIONS * _PLACES**2 + _INK**2
 """Numbers that a digit is described by: 784."""
 
+VERSION: Final = 2
+"""Of what the features mean, preparation included: a model that was trained on others reads these
+wrongly, though it takes them. Raise it with whatever changes them."""
+
 
 def _gathering(places: int, reach: float) -> NDArray[np.float32]:
     """(28, places): how much each pixel along an axis counts at each of evenly spread places."""

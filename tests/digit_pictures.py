@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from pillow_heif import register_heif_opener
+
+register_heif_opener()
 
 Pixels = NDArray[np.uint8]
 Point = tuple[float, float]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from formats import digit_confidence, ndarray_file, recordio
+from formats import digit_confidence, digit_features, ndarray_file, recordio
 from platform_assets.mnist import centroids, dataset, model
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
@@ -177,6 +177,7 @@ def evaluate(
     predicted = centroids.digits_of(images, ndarray_file.unpack_model(artifact))
     accuracy = float(np.mean(predicted == labels))
     return {
+        "features": digit_features.VERSION,
         "accuracy": accuracy,
         "test_digits": len(labels),
         "confusion": centroids.confusion(labels, predicted).tolist(),

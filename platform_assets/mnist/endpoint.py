@@ -20,7 +20,7 @@ from platform_assets.partitions import ONE_RUN
 from platform_assets.upstream import UpstreamMissingError, require_manifest
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.s3_manifest import DATE, list_published, read_manifest
+from resources.s3_manifest import DATE, Manifest, list_published, read_manifest
 from resources.sagemaker import (
     EndpointSpec,
     Instances,
@@ -157,12 +157,17 @@ def reconcile(
 
 
 def approved(store: ObjectStore, *, log: Log) -> Iterator[Judged]:
-    """The classifiers that are above their gate's floor, newest date first."""
+    """The classifiers of today's features that are above their gate's floor, newest date first."""
     published = list_published(store, _CLASSIFIERS, DATE, warn=log.warning)
     for prefix, _ in sorted(published, reverse=True, key=lambda each: each[0]):
         manifest = read_manifest(store, prefix)
-        if manifest is not None and manifest.extra.get("passed"):
+        if manifest is not None and manifest.extra.get("passed") and is_current(manifest):
             yield Judged(prefix, manifest)
+
+
+def is_current(manifest: Manifest) -> bool:
+    """Whether a classifier reads the features that are sent today: its code version tells."""
+    return manifest.code_version == classifier.CODE_VERSION
 
 
 def choose(
@@ -228,7 +233,14 @@ class Proof:
 
         Raises:
             UpstreamMissingError: The date has no digits any more.
+            WrongAnswersError: It was made for other features than are sent today.
         """
+        if not is_current(served.manifest):
+            raise WrongAnswersError(
+                f"The classifier of {served.date} was made by an earlier version of the code, for "
+                "other features of digits than the API sends: materialise this date anew, or roll "
+                "back to a later version."
+            )
         channels = require_manifest(store, dataset.prefix(served.date), "mnist/dataset")
         images, _ = classifier.read_channel(store, served.date, channels, "test")
         images = images[:_SMOKE_DIGITS]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from embedded import s3
 from formats import digit_confidence, ndarray_file, recordio
+from formats.digit_features import VERSION
 from formats.digit_images import prepare
 from platform_assets.mnist import centroids
 from tests.conftest import CHECKOUT, clean_environ
@@ -71,12 +72,18 @@ class Deployment:
 
     @classmethod
     @contextmanager
-    def made(cls, env: Mapping[str, str], trained: Centroids, validation: Split) -> Iterator[Self]:
+    def made(
+        cls,
+        env: Mapping[str, str],
+        trained: Centroids,
+        validation: Split,
+        features: int = VERSION,
+    ) -> Iterator[Self]:
         """Renumber, put into service; all is gone afterwards."""
         name = f"digits-{secrets.token_hex(4)}"
         with _bucket(env) as bucket:
             made = cls(env, bucket, name, trained, trained, validation)
-            made.centroids = made.put(name)
+            made.centroids = made.put(name, features=features)
             made.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=name)
             try:
                 made.wait()
@@ -84,7 +91,7 @@ class Deployment:
             finally:
                 made.sagemaker().delete_endpoint(EndpointName=name)
 
-    def put(self, config: str, *, turn: int = 0) -> Centroids:
+    def put(self, config: str, *, turn: int = 0, features: int = VERSION) -> Centroids:
         """An endpoint configuration for the trained centroids, renumbered.
 
         `turn` moves the order of each digit's centroids on, so that the numbers of two
@@ -93,7 +100,9 @@ class Deployment:
         numbered = centroids.renumber(*centroids.unmarked(np.roll(self.trained, turn, 0)))
         prefix = f"classifiers/{config}"
         reach = digit_confidence.reach(self.validation.prepared(), self.validation.labels, numbered)
-        evaluation = json.dumps({"accuracy": 0.97, "test_digits": 500, "reach": reach.tolist()})
+        evaluation = json.dumps(
+            {"features": features, "accuracy": 0.97, "test_digits": 500, "reach": reach.tolist()}
+        )
         store = s3.client(self.env)
         packed = ndarray_file.pack_model(numbered)
         store.put_object(Bucket=self.bucket, Key=f"{prefix}/model.tar.gz", Body=packed)

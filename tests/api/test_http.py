@@ -20,6 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from formats.digit_features import VERSION
 from tests.api.hostile import Hostile
 from tests.api.rig import Deployment, Served, Split, client, serve
 from tests.conftest import Services
@@ -373,3 +374,18 @@ def test_an_update_under_load_fails_no_answer_and_mixes_no_numbering(
     assert any(len(each) > 1 for each in clusters.values()), "both versions answered"
     explained = [answer["confidence"] is not None for _, _, answer in told]
     assert np.mean(explained) > 0.9
+
+
+def test_a_model_of_other_features_gives_no_answer_rather_than_a_wrong_one(
+    deployment: Deployment, services: Services, tmp_path: Path, picture: bytes
+) -> None:
+    """It would take the features, being as many, and read nine of ten digits wrongly."""
+    other = Deployment.made(
+        services.env, deployment.trained, deployment.validation, features=VERSION - 1
+    )
+    with other as made:
+        env = {**services.env, "PLATFORM_ENDPOINT_NAME": made.endpoint}
+        with serve(env, tmp_path) as served, served.client() as api:
+            answer = api.post("/", content=picture, headers=PNG)
+    assert answer.status_code == 503
+    assert "trained on other features" in answer.json()["Message"]

@@ -7,6 +7,7 @@ import boto3
 import pytest
 
 from platform_assets.mnist import checks, classifier, frozen, gate
+from platform_assets.mnist.endpoint import Proof, WrongAnswersError
 from resources.sagemaker import (
     EndpointSpec,
     ModelContainer,
@@ -170,3 +171,22 @@ def test_an_endpoint_that_serves_nothing_has_only_the_floor(
     put_classifier(digits, DATE, 30, classifier.Gate(min_accuracy=0.99))
     assert not checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
     assert not boto3.client("sagemaker").list_endpoints(NameContains=endpoint)["Endpoints"]
+
+
+def test_a_classifier_of_earlier_features_is_neither_deployed_nor_proved(
+    digits: Platform, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes today's features, being as many, and reads nine of ten digits wrongly."""
+    put_digits(digits, BEFORE, DATE)
+    put_classifier(digits, BEFORE, 500)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(classifier, "CODE_VERSION", "1")
+        outdated = put_classifier(digits, DATE, 1000)
+
+    assert digits.run("digits", DATE, assets=[ENDPOINT]).success
+
+    live = frozen.find_live(digits.store, resource(digits), endpoint)
+    assert live is not None
+    assert live.date == BEFORE
+    with pytest.raises(WrongAnswersError, match="earlier version of the code"):
+        Proof.read(digits.store, outdated)
