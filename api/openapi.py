@@ -179,8 +179,7 @@ def _schemas() -> dict[str, Any]:
             "minimum": 0,
             "maximum": 1,
             "description": "How sure the answer is: the digit's likelihood by the distances of all "
-            "digits' centroids, low for what is far from all of them. Of answers at 0.9 or more, "
-            "99 % were right on hands that training had not seen. Null where the model that "
+            "digits' centroids, low for what is far from all of them. Null where the model that "
             "answered is not to be had.",
         },
         "cluster": {

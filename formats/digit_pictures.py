@@ -51,6 +51,7 @@ _LONGEST_SIDE: Final = 20_000
 # A progressive JPEG has some ten scans. Each costs a pass over all pixels, and 40 bytes.
 _MOST_SCANS: Final = 100
 _JPEG: Final = b"\xff\xd8"
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
 _START_OF_SCAN: Final = b"\xff\xda"
 # RLE8 and RLE4, by the numbers of a BMP's header.
 _RUN_LENGTHS: Final = (1, 2)
@@ -128,7 +129,7 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
     if ink is None:
         raise NoDigitError(
             "No ink that looks like a digit was found in the picture; "
-            "send one digit, written clearly, with some ground around it."
+            f"send one digit, written clearly, with some ground around it.{_deep_colour(data)}"
         )
     if ink.beside:
         raise SeveralDigitsError(
@@ -168,6 +169,14 @@ def _decode(data: bytes, limits: PictureLimits) -> Image.Image:
     except Exception as error:
         # A damaged file shows itself in Pillow by whatever its decoders trip over.
         raise _damaged(error) from error
+
+
+def _deep_colour(data: bytes) -> str:
+    """What to add about a PNG of 16-bit colours, of which Pillow reads the upper 8 bits alone."""
+    depth, colour = data[24:26] if data.startswith(_PNG) and len(data) > 26 else (8, 0)
+    if depth != 16 or colour == 0:
+        return ""
+    return " Of its 16-bit colours the upper 8 bits are read: save it with 8 bits a colour."
 
 
 def _require_cheap(picture: Image.Image, data: bytes) -> None:

@@ -181,6 +181,8 @@ def judge_confidence(store: ObjectStore, date: str) -> Verdict:
     at = classifier.prefix(date)
     judged = classifier.Judged(at, require_manifest(store, at, "mnist/classifier"))
     evaluation = judged.read_evaluation(store)
+    if "mean_confidence" not in evaluation:
+        return Verdict(False, "It was made before confidence was measured: materialise it again.")
     confidence, accuracy = evaluation["mean_confidence"], evaluation["validation_accuracy"]
     return Verdict(
         passed=confidence <= accuracy + MOST_OVERCONFIDENCE,

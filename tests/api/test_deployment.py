@@ -24,9 +24,9 @@ LAMBDA = """
 import base64, json, sys
 sys.path = [path for path in sys.path if "site-packages" not in path and path]
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-import PIL, numpy, app
-assert PIL.__file__.startswith(sys.argv[1]), PIL.__file__
-assert numpy.__file__.startswith(sys.argv[1]), numpy.__file__
+import PIL, numpy, pillow_heif, formats.digit_features, app
+for module in (PIL, numpy, pillow_heif, formats.digit_features):
+    assert module.__file__.startswith(sys.argv[1]), module.__file__
 told = [app.app(event, None) for event in json.load(sys.stdin)]
 json.dump(told, sys.stdout)
 """
@@ -113,10 +113,11 @@ def test_the_packaged_app_answers_from_the_package_alone(
         (runtime / name).symlink_to(Path(boto3.__file__).parent.parent / name)
     project = package.parent.parent / "project"
     variables = configured(project)["environment_variables"]
-    picture = encoded(digits["test"].pixels[0], "WEBP", quality=95)
+    picture = encoded(digits["test"].pixels[0], "HEIF", quality=95)
     wrong = event("POST", "/", picture, key="another-key-of-letters")
     ran = subprocess.run(
-        [sys.executable, "-c", LAMBDA, str(tmp_path / "lambda"), str(runtime)],
+        # -S: no site-packages, nor the finder by which the checkout is installed.
+        [sys.executable, "-S", "-c", LAMBDA, str(tmp_path / "lambda"), str(runtime)],
         input=json.dumps([event("GET", "/openapi.json"), event("POST", "/", picture), wrong]),
         env=clean_environ(
             **{**services.env, **variables, "PLATFORM_ENDPOINT_NAME": deployment.endpoint},

@@ -322,14 +322,28 @@ def test_other_formats_are_refused_whatever_pillow_could_read(kind: str) -> None
 
 def _png_header(width: int, height: int) -> bytes:
     """A PNG that claims to be of a size; the pixels are not there."""
+    return _png(width, height, 8, bytes(1000))
+
+
+def _png(width: int, height: int, depth: int, content: bytes) -> bytes:
+    """A PNG of colours, of its parts."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         crc = struct.pack(">I", zlib.crc32(name + content))
         return struct.pack(">I", len(content)) + name + content + crc
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    head = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(content))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b"")
+
+
+def test_sixteen_bit_colours_that_hold_eight_are_told_as_such() -> None:
+    """Pillow reads the upper byte of each."""
+    pixels = np.full((60, 60, 3), 200, ">u2")
+    pixels[10:50, 28:34] = 10
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    with pytest.raises(NoDigitError, match="save it with 8 bits a colour"):
+        read_picture(_png(60, 60, 16, rows))
 
 
 @pytest.mark.parametrize(("width", "height"), [(6000, 6000), (20_000, 20_000), (2**31 - 1, 2)])
