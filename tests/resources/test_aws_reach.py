@@ -157,6 +157,17 @@ def test_what_is_on_this_machine_is_found_from_a_container(monkeypatch: pytest.M
     assert "pw" not in repr(moved)
 
 
+@pytest.mark.parametrize("names", ["[::1]", "[::1],example.com", "localhost"])
+def test_names_that_need_no_proxy_are_no_addresses_of_proxies(
+    monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.9:3128")
+    monkeypatch.setenv("NO_PROXY", names)
+    reach = find_reach(endpoint_url_s3="http://192.0.2.7", region="", forward_credentials=False)
+    expected = dict.fromkeys([*names.split(","), "127.0.0.1", "localhost", "::1"])
+    assert off_this_host(reach).private["NO_PROXY"] == ",".join(expected)
+
+
 def test_a_bundle_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such.pem")
     reach = find_reach(endpoint_url_s3="http://x", region="", forward_credentials=False)
