@@ -20,7 +20,7 @@ from rich.table import Table
 from embedded import stack
 from embedded.dagster_parts import ui_url
 from embedded.errors import StackError
-from embedded.plan import home_from, make_plan, read_env_file
+from embedded.plan import FIRST_PARTITION, home_from, make_plan, read_env_file
 
 app = typer.Typer(
     help="The platform on one machine.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -98,7 +98,7 @@ def load_listings(
             environment["PLATFORM_POSTGRES_DSN"],
             csv,
             date,
-            first=environment["PLATFORM_FIRST_PARTITION"],
+            first=environment.get("PLATFORM_FIRST_PARTITION", FIRST_PARTITION),
             allow_rounded_ids=allow_rounded_ids,
             say=_console.print,
         )

@@ -22,6 +22,7 @@ import pyarrow as pa
 from embedded import listings_csv
 from embedded.listings import SCHEMA
 from embedded.listings_csv import AS_PUBLISHED, ListingsFileError
+from embedded.listings_detailed import DETAILED_ONLY
 from formats.long_ids import count_long_ids
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ def read(
     """
     raw = listings_csv.content(path)
     header = listings_csv.header(path, raw)
-    source = _columns(path, header)
+    source = _columns(path, header, say)
     index = header[0] if _is_index(header[0]) else None
     texts = listings_csv.texts(path, raw, [*source.values(), *([] if index is None else [index])])
     if not texts.num_rows:
@@ -88,7 +89,7 @@ def read(
     return rows
 
 
-def _columns(path: Path, header: list[str]) -> dict[str, str]:
+def _columns(path: Path, header: list[str], say: Callable[[str], None]) -> dict[str, str]:
     """The file's column for each of the table's that it has."""
     detailed = _DETAILED["neighbourhood"] in header
     names: list[str] = [field.name for field in SCHEMA if field.name != _DATE_COLUMN]
@@ -116,16 +117,27 @@ def _columns(path: Path, header: list[str]) -> dict[str, str]:
         raise ListingsFileError(
             f"{path} has the column {_listed(twice)} more than once. {AS_PUBLISHED}"
         )
-    unknown = [name for name in header[_is_index(header[0]) :] if name not in names]
-    if unknown and not detailed:
+    if not detailed:
+        _leave_out_unknown(path, header[_is_index(header[0]) :], names, say)
+    return present
+
+
+def _leave_out_unknown(
+    path: Path, header: list[str], names: list[str], say: Callable[[str], None]
+) -> None:
+    """Say which columns of a summary file are left out; refuse those of a detailed one."""
+    unknown = list(dict.fromkeys(name for name in header if name not in names))
+    foreign = [name for name in unknown if name in DETAILED_ONLY]
+    if foreign:
         # Without them it would pass for a summary file, with a host's words as neighbourhoods.
         raise ListingsFileError(
-            f"{path} has {_listed(unknown)}, which no summary file has, and lacks "
+            f"{path} has {_listed(foreign)}, which no summary file has, and lacks "
             f"{_DETAILED['neighbourhood']}, which every detailed file has. To take columns out or "
             "to rename them does not help, since the two files mean different things by "
             "`neighbourhood`: give one of them, as published."
         )
-    return present
+    if unknown:
+        say(f"What the table has no column for is left out: {_listed(unknown)}.")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -174,9 +174,11 @@ def _own_file(home: Home) -> Path:
 
 def _own_values(home: Home) -> dict[str, list[str]]:
     try:
-        return json.loads(_own_file(home).read_text())
+        own: dict[str, list[str] | str] = json.loads(_own_file(home).read_text())
     except (OSError, ValueError):
         return {}
+    # An earlier release kept one value of each, as text.
+    return {name: [kept] if isinstance(kept, str) else kept for name, kept in own.items()}
 
 
 def _not_our_own(environ: Mapping[str, str], home: Home) -> dict[str, str]:

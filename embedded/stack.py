@@ -56,15 +56,17 @@ def urls(environment: Mapping[str, str]) -> dict[str, str]:
     """What answers where, by title; passwords left out.
 
     Args:
-        environment: As in the env file.
+        environment: As in the env file, which may be an earlier release's and lack some.
     """
-    return {
-        "Dagster's UI": environment["PLATFORM_UI_URL"],
-        "Digit page": environment["PLATFORM_PAGE_URL"],
-        "S3": environment["AWS_ENDPOINT_URL_S3"],
-        "SageMaker": environment["AWS_ENDPOINT_URL_SAGEMAKER"],
-        "Postgres": shown_dsn(environment["PLATFORM_POSTGRES_DSN"]),
+    places = {
+        "Dagster's UI": environment.get("PLATFORM_UI_URL"),
+        "Digit page": environment.get("PLATFORM_PAGE_URL"),
+        "S3": environment.get("AWS_ENDPOINT_URL_S3"),
+        "SageMaker": environment.get("AWS_ENDPOINT_URL_SAGEMAKER"),
     }
+    if dsn := environment.get("PLATFORM_POSTGRES_DSN"):
+        places["Postgres"] = shown_dsn(dsn)
+    return {title: url for title, url in places.items() if url}
 
 
 def all_parts(plan: Plan) -> list[Part]:

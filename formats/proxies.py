@@ -26,5 +26,6 @@ def proxy_variables(environ: Mapping[str, str], *direct: str) -> dict[str, str]:
     # Clients differ in which of the two they read.
     given = f"{environ.get('no_proxy', '')},{environ.get('NO_PROXY', '')}".split(",")
     names = [name.strip() for name in (*given, *LOOPBACK, *direct)]
-    left_out = ",".join(dict.fromkeys(name for name in names if name))
+    # Everything is left out by a `*` that stands alone: beside others it is taken for a name.
+    left_out = "*" if "*" in names else ",".join(dict.fromkeys(name for name in names if name))
     return proxies | {"NO_PROXY": left_out, "no_proxy": left_out}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import date
 from functools import lru_cache
+from threading import Lock
 
 from numbercruncher.store import Entry
 
@@ -17,17 +18,22 @@ _NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class Foreign:
-    """The objects in folders of ours that are not ours: how many, and the keys of the first."""
+    """The objects in folders of ours that are not ours: how many, and the keys of the first.
+
+    Safe to add to from threads.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.keys: list[str] = []
+        self._adding = Lock()
 
     def add(self, key: str) -> None:
         """Counts one."""
-        self.count += 1
-        if len(self.keys) < SHOWN:
-            self.keys.append(key)
+        with self._adding:
+            self.count += 1
+            if len(self.keys) < SHOWN:
+                self.keys.append(key)
 
     def sentence(self, bucket: str) -> str:
         """What is there and what became of it."""

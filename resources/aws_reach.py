@@ -130,7 +130,9 @@ def off_this_host(reach: Reach) -> Reach:
     environment, private = dict(reach.environment), dict(reach.private)
     endpoint = environment.get("AWS_ENDPOINT_URL_S3", "")
     environment["AWS_ENDPOINT_URL_S3"] = moved = _moved(endpoint)
-    private = {name: _moved(value) for name, value in private.items()}
+    # What NO_PROXY holds are names, not addresses.
+    proxies = {name: url for name, url in private.items() if name.lower() != "no_proxy"}
+    private |= {name: _moved(url) for name, url in proxies.items()}
     if moved != endpoint:
         private = proxy_variables(private, HOST)
     return Reach(environment, private, reach.ca_bundle, reach.credentials, reach.expires)

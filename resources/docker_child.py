@@ -3,8 +3,8 @@
 Started by `docker_process.py` as `python -m resources.docker_child SECONDS MODULE [ARGUMENT …]`;
 imports nothing but the standard library. The first line of standard input is a JSON object of
 environment variables: set from here, they are in no process list and on no disk. More lines may
-come, with credentials that botocore looks for again when those before expire. The end of standard
-input means that the parent is gone, however it went, and ends this process group too.
+come, with variables that change. The end of standard input means that the parent is gone, however
+it went, and ends this process group too.
 """
 
 import faulthandler
@@ -14,35 +14,32 @@ import runpy
 import signal
 import sys
 import threading
+from typing import BinaryIO
 
 
-def _read_line(descriptor: int) -> bytes:
-    pieces: list[bytes] = []
-    while not pieces or not pieces[-1].endswith(b"\n"):
-        piece = os.read(descriptor, 65536)
-        if not piece:
-            sys.exit("The parent process ended before it had said what to run.")
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _end_with_parent(lifeline: int) -> None:
-    line = b""
-    while piece := os.read(lifeline, 65536):
-        *lines, line = (line + piece).split(b"\n")
-        for each in lines:
-            os.environ.update(json.loads(each))
+def _end_with_parent(lifeline: BinaryIO) -> None:
+    # Buffered lines: several may be in the pipe at once, the first ones before this began.
+    for line in lifeline:
+        try:
+            os.environ.update(json.loads(line))
+        except (TypeError, ValueError) as error:
+            # The module still has the variables before; the lifeline holds. Nothing of the line is
+            # shown: it holds secrets.
+            sys.stderr.write(f"A line of settings was not understood: {type(error).__name__}\n")
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
     """Runs the module named on the command line as `__main__`."""
     seconds, module, *arguments = sys.argv[1:]
-    lifeline = os.dup(0)
+    lifeline = os.fdopen(os.dup(0), "rb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    os.environ.update(json.loads(_read_line(lifeline)))
+    line = lifeline.readline()
+    if not line.endswith(b"\n"):
+        sys.exit("The parent process ended before it had said what to run.")
+    os.environ.update(json.loads(line))
     # A clock that needs no interpreter lock: it also ends a module that is stuck in native code.
     faulthandler.dump_traceback_later(float(seconds), exit=True)
     threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()

@@ -8,14 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any
 
 import dagster as dg
 import psutil
 
+from resources.aws_reach import Reach, as_process_output
 from resources.docker_errors import (
     ModuleFailedError,
     ModuleMemoryError,
@@ -31,6 +34,7 @@ from resources.docker_modules import (
 )
 
 CHILD = "resources.docker_child"
+CREDENTIALS = "DATA_PLATFORM_CREDENTIALS"
 STOP_SECONDS = 3
 FAMILY_SECONDS = 1.0
 # The clock inside only matters where nobody outside is left to look at one.
@@ -68,11 +72,12 @@ class ProcessPipesClient(dg.PipesClient):
             extras=dict(extras or {}),
         ) as session:
             reach = spec.reach
-            settings = {**spec.environment, **reach.private, **reach.credentials()}
+            settings = {**spec.environment, **reach.private}
             settings |= {"AWS_CA_BUNDLE": reach.ca_bundle} if reach.ca_bundle else {}
             settings |= session.get_bootstrap_env_vars()
             try:
-                peak = _run_process(spec, settings, reader)
+                with _credential_variables(reach) as credentials:
+                    peak = _run_process(spec, settings | credentials, reader)
             except ModuleRunError as error:
                 error.messages = tuple(session.get_custom_messages())
                 raise
@@ -138,7 +143,7 @@ def _run_process(spec: ModuleSpec, settings: Mapping[str, str], reader: StreamMe
         _tell(process, settings)
         output.follow("stdout", _chunks(process.stdout))
         output.follow("stderr", _chunks(process.stderr))
-        with renewing(spec.reach, lambda credentials: _tell(process, credentials)):
+        with renewing(spec.reach, lambda credentials: _tell(process, _renewed(credentials))):
             output.pump(reader.consume, deadline=deadline, check=check)
             _await_end(check, deadline)
     except _MemoryExceededError:
@@ -158,6 +163,28 @@ def _run_process(spec: ModuleSpec, settings: Mapping[str, str], reader: StreamMe
         _end(process)
     _judge(process.returncode, spec, reader.tail)
     return memory.peak
+
+
+@contextmanager
+def _credential_variables(reach: Reach) -> Generator[dict[str, str]]:
+    """The variables by which the child finds its credentials."""
+    if not reach.expires:
+        yield reach.credentials()
+        return
+    # Credentials that change have to change in one variable: key and secret in two would for a
+    # moment be of different ones. AWS clients ask a command for it, which a file has to name.
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config"
+        config.write_text(f"[default]\ncredential_process = printenv {CREDENTIALS}\n")
+        yield _renewed(reach.credentials()) | {
+            "AWS_CONFIG_FILE": str(config),
+            "AWS_SHARED_CREDENTIALS_FILE": str(config.with_name("none")),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+def _renewed(credentials: Mapping[str, str]) -> dict[str, str]:
+    return {CREDENTIALS: as_process_output(credentials).decode()}
 
 
 def _tell(process: subprocess.Popen[bytes], settings: Mapping[str, str]) -> None:

@@ -92,8 +92,9 @@ def read_csv(body: bytes, first: int = 1) -> Points:
             raise PayloadError(
                 f"row {number} has {line.count(b',') + 1} values and row {first} has {width}"
             )
-    # One list of all fields: NumPy parses it faster than row by row, and as strictly as float().
-    fields = b",".join(lines).split(b",")
+    # One list of all fields: NumPy parses it faster than row by row, and as strictly as float(),
+    # but for underscores: that takes 1_0 as 10, as Python writes numbers. With a `?` it is none.
+    fields = b",".join(lines).replace(b"_", b"?").split(b",")
     try:
         return np.array([float(field) for field in fields], np.float32).reshape(len(lines), width)
     except ValueError:

@@ -114,6 +114,31 @@ def test_a_form_is_read_by_its_first_file(api: httpx.Client, picture: bytes) -> 
     assert nameless.status_code == 400
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        b'name="a"; filename=""\r\nContent-Type: application/octet-stream\r\n\r\n',
+        b'name="a"; filename="empty.png"\r\n\r\n',
+        b'name="filename"\r\n\r\nx',
+        b'name="a"\r\nContent-Type: text/plain; name="filename"\r\n\r\nx',
+    ],
+    ids=["no file chosen", "an empty file", "a text called filename", "a text of a named type"],
+)
+@pytest.mark.parametrize("name", ['filename="a.png"', 'FileName="zwölf;.png"', "filename=a.png"])
+def test_what_of_a_form_is_no_file_with_content_is_passed_over(
+    api: httpx.Client, picture: bytes, before: bytes, name: str
+) -> None:
+    start = b"--limit\r\nContent-Disposition: form-data; "
+    chosen = start + f'name="picture"; {name}\r\n\r\n'.encode() + picture + b"\r\n"
+    other, end = start + before + b"\r\n", b"--limit--\r\n"
+    form = {"content-type": "multipart/form-data; boundary=limit"}
+    plain = api.post("/", content=picture, headers=PNG).json()
+    assert api.post("/", content=other + chosen + end, headers=form).json() == plain
+    without = api.post("/", content=other + end, headers=form)
+    assert without.status_code == 400
+    assert "holds no file" in without.json()["Message"]
+
+
 def test_base64_of_every_dress_is_read_in_a_batch(api: httpx.Client) -> None:
     picture = encoded(Image.effect_noise((40, 40), 90))
     plain, safe = base64.b64encode(picture).decode(), base64.urlsafe_b64encode(picture).decode()

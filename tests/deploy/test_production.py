@@ -1,5 +1,6 @@
 """The production instance and what runs it: loads against real services, and keeps its secrets."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,7 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
+import pytest
 import yaml
+from botocore.utils import get_environ_proxies, should_bypass_proxies
 
 from embedded import s3
 from resources.settings import Settings
@@ -85,6 +89,35 @@ def test_a_run_gets_every_setting_that_there_is() -> None:
     }
     assert known <= set(launcher["env_vars"])
     assert set(launcher["env_vars"]) == environment_file().keys() - NOT_FOR_RUNS
+
+
+def test_runs_start_and_reach_aws_whatever_the_environment_file_leaves_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Dagster starts no run that is to get a variable which is not set."""
+    platform = read("docker-compose.yaml")["x-platform"]
+    assert platform["env_file"] == ["env.example", ".env"], "the later one wins"
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name, value in environment_file().items():
+        monkeypatch.setenv(name, value)
+    launcher = read("dagster.yaml")["run_launcher"]["config"]
+    reaching = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "AWS_CA_BUNDLE"}
+    assert reaching <= set(launcher["env_vars"]) <= os.environ.keys()
+    # boto3 refuses a bundle that is set to nothing.
+    client = boto3.client("s3", aws_access_key_id="x", aws_secret_access_key="x")
+    assert client.meta.endpoint_url.startswith("https://s3.")
+    assert not {"http", "https"} & get_environ_proxies(client.meta.endpoint_url).keys()
+
+
+def test_a_proxy_is_in_nobodys_way_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The roles' credentials of EC2 and ECS, and the webserver that is asked whether it works."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", environment_file()["NO_PROXY"])
+    for host in ("169.254.169.254", "169.254.170.2", "127.0.0.1:3000"):
+        assert should_bypass_proxies(f"http://{host}/")
+    assert not should_bypass_proxies("https://s3.eu-west-1.amazonaws.com/")
 
 
 def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> None:

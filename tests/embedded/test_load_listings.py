@@ -159,6 +159,19 @@ def test_a_file_of_2015_has_no_neighbourhood_groups(database: str, tmp_path: Pat
     assert column(database, "neighbourhood_group") == [None]
 
 
+def test_columns_of_later_years_are_left_out_and_said_so(database: str, tmp_path: Path) -> None:
+    """As are those without a name that a spreadsheet writes behind the others."""
+    header = [*TABLE[:4], "hosts_time", *TABLE[4:], "", ""]
+    path = write(tmp_path / "a.csv", {"name": "Flat", "hosts_time": "Secret"}, header=header)
+    lines: list[str] = []
+    assert load(database, path, "2024-02-01", say=lines.append) == 1
+    assert column(database, "name") == ["Flat"]
+    assert column(database, "host_name") == ["1"]
+    assert lines == [
+        "What the table has no column for is left out: hosts_time, a column without a name."
+    ]
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_a_detailed_file_is_read_by_its_own_columns(
     database: str, tmp_path: Path, pack: Callable[[bytes], bytes]

@@ -1,5 +1,6 @@
 """What the environment makes of the stack, before anything is started."""
 
+import json
 import shlex
 import stat
 from pathlib import Path
@@ -171,6 +172,22 @@ def test_a_shell_that_has_read_an_older_env_file_follows_the_stack_to_its_new_po
     assert later.embedded == first.embedded
     assert later.environment["AWS_ENDPOINT_URL_S3"] == f"http://127.0.0.1:{later.ports.s3}"
     assert later.environment["PLATFORM_UI_URL"] == "http://127.0.0.1:21000"
+
+
+def test_a_home_of_an_earlier_release_keeps_its_own_values_and_takes_the_users(
+    environ: dict[str, str],
+) -> None:
+    """It kept one text of each name; a user's setting may be a part of that text."""
+    home = make_plan(environ).home
+    kept = {"PLATFORM_BUCKET": "data-platform", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:20003"}
+    (home.root / "own.json").write_text(json.dumps(kept))
+
+    plan = make_plan(environ | kept | {"PLATFORM_BUCKET": "data"})
+    write_env_file(plan)
+
+    assert plan.environment["PLATFORM_BUCKET"] == "data"
+    assert "s3" in plan.embedded
+    assert make_plan(environ | kept).embedded == plan.embedded
 
 
 def test_ports_once_chosen_stay_chosen_for_their_home_alone(

@@ -47,8 +47,31 @@ def test_up_shows_where_a_database_of_ones_own_is_and_no_password(dsn: str) -> N
     assert "pl4nted" not in shown_dsn(dsn)
 
 
-def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = clean_environ(PLATFORM_HOME=str(home), PLATFORM_PORT_BASE=str(ports.free_base()))
+def test_no_command_tells_the_password_of_a_database_that_is_not_to_be_had() -> None:
+    """Neither where it prints, nor in the logs of all that it starts."""
+    settings = {
+        # What is before the @ may pass for a host, and what is after the slash for a name.
+        "PLATFORM_POSTGRES_DSN": "postgresql://u:x/pl4nted@127.0.0.1:9/db",
+        "PLATFORM_PORT_BASE": str(ports.free_base()),
+    }
+    with temporary_home() as root:
+        done = {name: run(root, name, **settings) for name in ("up", "status", "demo", "down")}
+        logs = {path.name: path.read_bytes() for path in (root / "logs").rglob("*.log*")}
+    assert {name: command.returncode for name, command in done.items()} == {
+        "up": 0, "status": 0, "demo": 1, "down": 0,
+    }  # fmt: skip
+    for name in ("up", "status"):
+        assert "PLATFORM_POSTGRES_DSN is wrong" in done[name].stdout
+    assert "PLATFORM_POSTGRES_DSN is wrong" in done["demo"].stderr
+    for name, command in done.items():
+        assert "pl4nted" not in command.stdout + command.stderr, name
+    assert {"code-server.log", "webserver.log", "daemon.log", "supervisord.log"} <= logs.keys()
+    for name, content in logs.items():
+        assert b"pl4nted" not in content, name
+
+
+def run(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environ = clean_environ(PLATFORM_HOME=str(home), **settings)
     return subprocess.run(
         [sys.executable, "-m", "embedded", *arguments],
         env=environ,

@@ -1,6 +1,7 @@
 """Objects in the platform's folders that are none of it: left alone, named, in nobody's way."""
 
 from collections.abc import Callable, Mapping
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +92,30 @@ def test_a_key_with_two_slashes_in_a_row_stops_nothing(
     assert messages["2026-01-02"]["outputs"]["price_changes"]["metadata"]["snapshots"] == 2
     assert [key for key in keys if repr(key) in warnings[0]] == keys
     assert not [target for target in written if "//" in target]
+
+
+def test_those_that_two_threads_see_at_once_are_all_counted() -> None:
+    """The first is held in the middle of its count until the second is done or has to wait."""
+    entered, go_on = Event(), Event()
+
+    class Held(int):
+        def __add__(self, other: int) -> int:
+            if not entered.is_set():
+                entered.set()
+                go_on.wait()
+            return int(self) + other
+
+    foreign = Foreign()
+    foreign.count = Held(0)
+    first, second = (Thread(target=foreign.add, args=(key,)) for key in "ab")
+    first.start()
+    entered.wait()
+    second.start()
+    second.join(0.5)
+    go_on.set()
+    first.join()
+    second.join()
+    assert foreign.count == 2
 
 
 def test_many_foreign_objects_are_counted_and_a_few_named() -> None:

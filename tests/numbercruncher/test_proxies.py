@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 import pytest
+from botocore.utils import should_bypass_proxies
 
 from formats.proxies import proxy_variables
 from numbercruncher.errors import StoreUnavailableError
@@ -64,5 +65,13 @@ def test_a_proxy_that_is_not_to_be_had_is_named_without_its_password(
 
 def test_without_a_proxy_nothing_is_set() -> None:
     assert proxy_variables({"NO_PROXY": "x", "HTTP_PROXY": ""}) == {}
-    proxied = proxy_variables({"http_proxy": "p", "no_proxy": "*"})
-    assert proxied["NO_PROXY"] == proxied["no_proxy"] == "*,127.0.0.1,localhost,::1"
+
+
+@pytest.mark.parametrize("names", ["*", "example.com, *"])
+def test_a_star_keeps_everything_from_the_proxy(
+    names: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in proxy_variables({"http_proxy": DEAD, "no_proxy": names}, "more").items():
+        monkeypatch.setenv(name, value)
+    for url in ("https://s3.eu-west-1.amazonaws.com", "http://127.0.0.1:9000"):
+        assert should_bypass_proxies(url)

@@ -48,17 +48,23 @@ def environment(pipes: PipesContext) -> None:
 
 
 def renewal(pipes: PipesContext) -> None:
-    """The session tokens that come by while the module lives on, until there are three."""
+    """The credentials that come by while the module lives on, until there are three.
+
+    And which variables have changed meanwhile.
+    """
     import boto3
 
+    before = dict(os.environ)
     credentials = boto3.Session().get_credentials()
-    tokens: list[str | None] = []
-    while len(tokens) < 3:
-        token = credentials.get_frozen_credentials().token if credentials else None
-        if token not in tokens:
-            tokens.append(token)
+    sets: list[list[str | None]] = []
+    while len(sets) < 3:
+        frozen = credentials.get_frozen_credentials() if credentials else None
+        current = [frozen.access_key, frozen.secret_key, frozen.token] if frozen else []
+        if current not in sets:
+            sets.append(current)
         time.sleep(0.05)
-    pipes.report_custom_message({"tokens": tokens})
+    changed = [name for name, value in os.environ.items() if before.get(name) != value]
+    pipes.report_custom_message({"sets": sets, "changed": changed})
 
 
 def trust(pipes: PipesContext) -> None:

@@ -55,6 +55,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "a header": (CSV, b"a," * 15 + b"secret\n" + as_csv(POINTS), "row 1, column 1 is no number"),
     "uneven rows": (CSV, as_csv(POINTS) + b"\n1,2\n", "row 21 has 2 values and row 1 has 16"),
     "no number": (CSV, as_csv(POINTS) + b"\n" + b"1," * 15 + b"secret", "row 21, column 16"),
+    "a number as Python writes it": (CSV, b"1," * 15 + b"1_0", "row 1, column 16 is no number"),
     "NaN": (RECORDIO, as_recordio(holding(np.nan)), "Found missing (NaN) values."),
     "NaN, sparse": (RECORDIO, as_sparse_recordio(holding(np.nan)), "Found missing (NaN) values."),
     "NaN, CSV": (CSV, as_csv(holding(np.nan)), "Found missing (NaN) values."),

@@ -216,6 +216,7 @@ def test_a_sparse_point_has_zeros_where_it_has_no_key(
         (RECORDIO, b"garbage!", 400, "magic number"),
         (RECORDIO, as_recordio(POINTS)[:-4], 400, "ends within"),
         ("text/csv", b"1,2\n3,secret", 400, "row 2, column 2 is no number"),
+        ("text/csv", b"1," * 15 + b"1_0", 400, "row 1, column 16 is no number"),
         ("application/json", point("[true]"), 400, "must be a list of numbers"),
         ("application/json", point('["1"]'), 400, "must be a list of numbers"),
         ("application/json", point(f"[{'1e999,' * 15}1]"), 400, "not finite"),
