@@ -165,10 +165,9 @@ class Exporter:
                 if differences.breaking:
                     return _refused({"schema": quality.judge_schema(differences)})
                 extract = self._table.extract(columns, date)
+                self._refuse_other_days(session, columns)
                 sink = publication.open(file)
                 exported, profile = self._export(session, extract, sink)
-                if not profile.rows:
-                    self._refuse_other_dates(session, columns, date)
                 examples = {name: session.lost_value(extract, name) or "" for name in profile.lost}
                 # Of a table without days the rows are of now, which is always another.
                 by_now = session.rows_by_now(extract, exported.rows) if self._table.day else None
@@ -255,17 +254,16 @@ class Exporter:
         if self._stopped.is_set():
             raise StoppedError("The run was cancelled: nothing more is published.")
 
-    def _refuse_other_dates(
-        self, session: Session, columns: tuple[SourceColumn, ...], date: str
-    ) -> None:
-        """A day without rows may have some whose day is written in another way."""
+    def _refuse_other_days(self, session: Session, columns: tuple[SourceColumn, ...]) -> None:
+        """Rows whose day is written in another way may be of any day, and would be missing."""
         days = self._table.days(columns)
         odd = session.lost_value(days, self._table.day) if days else None
         if odd is not None:
             raise DayRefusedError(
-                f"The table {self._table.source} has no rows of {date}, but such whose "
-                f"{self._table.day} is {odd!r}: days as text have to be written like {date}. "
-                "Correct them, or cast them in a query (PLATFORM_LISTINGS_QUERY)."
+                f"The table {self._table.source} has rows whose {self._table.day} is {odd!r}, and "
+                "no day can be published without knowing whether they are of it: days as text "
+                "have to be written like 2026-11-26. Correct them, or cast them in a query "
+                "(PLATFORM_LISTINGS_QUERY)."
             )
 
     def _refuse_to_empty(self, date: str) -> None:

@@ -127,6 +127,20 @@ def test_days_as_text_that_are_written_in_another_way_are_not_taken_for_no_rows(
     assert isinstance(take(platform).outcome, Made)  # a day without rows, as ever
 
 
+@pytest.mark.parametrize("odd", [f"{DAY} 08:00", "26.11.2026"])
+def test_a_day_as_text_is_not_published_without_its_rows_that_are_written_in_another_way(
+    platform: Platform, db: connection, odd: str
+) -> None:
+    change(db, SMALL.replace("base", "listings"))
+    change(db, "alter table listings alter download_date type text")
+    assert isinstance(take(platform).outcome, Made)
+    change(db, f"update listings set download_date = '{odd}' where id = 5")
+    taken = take(platform)
+    assert isinstance(taken.outcome, snapshots.DayRefusedError)
+    assert f"has rows whose download_date is '{odd}'" in str(taken.outcome)
+    assert rows(platform).num_rows == 5
+
+
 @pytest.mark.parametrize(
     ("statement", "settings"),
     [
