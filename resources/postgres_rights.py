@@ -5,7 +5,7 @@ policies, and what finds the filters of views that depend on who reads them.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,11 +44,20 @@ _POLICIES = """
     where strpos({message}, tablename) > 0 and cmd in ('ALL', 'SELECT')
     order by length(tablename) desc, 1, 2, 3
 """
-_USER_FUNCTIONS = """
-    select distinct proname from pg_proc
-    where proname = any({names}) and prokind = 'f'
-      and pronamespace <> 'pg_catalog'::regnamespace
-      and pg_get_functiondef(oid) ~* {words}
+# Functions, and those that they call, and so on; a name in capitals may be one without quotes.
+_USER_FUNCTIONS = r"""
+    with recursive called (name, oid, definition) as (
+        select proname::text, oid, pg_get_functiondef(oid) from pg_proc
+        where proname = any({names}) and prokind = 'f'
+          and pronamespace <> 'pg_catalog'::regnamespace
+        union
+        select c.name, p.oid, pg_get_functiondef(p.oid)
+        from called c
+        cross join lateral regexp_matches(c.definition, '(\w+)"?\s*\(', 'g') as m(groups)
+        join pg_proc p on p.proname in (m.groups[1], lower(m.groups[1]))
+        where p.prokind = 'f' and p.pronamespace <> 'pg_catalog'::regnamespace
+    )
+    select distinct name from called where definition ~* {words}
 """
 # SQL's names of who is asking, and what tells of it otherwise; as EXPLAIN prints them.
 _WORDS = "current_user|session_user|current_role|system_user|current_setting|pg_has_role"
@@ -86,9 +95,10 @@ def examine(fetch: Fetch, extract: Extract) -> Reading:
     plain = select_rows(replace(extract, pseudonymised=frozenset()))
     explain = sql.SQL("explain (verbose, costs off, format json) {}").format(plain)
     ((plan,),) = fetch(explain)
-    nodes = list(_nodes(plan[0]["Plan"], decides=False))
+    top = plan[0]["Plan"]
+    nodes = list(_nodes(top, _plain(top.get("Output", []))))
     foreign = any(node["Node Type"] == "Foreign Scan" for node, _ in nodes)
-    conditions = [text for node, decides in nodes for text in _conditions(node, decides)]
+    conditions = [text for node, passed in nodes for text in _conditions(node, passed)]
     words = {word for text in conditions for word in _words(text)}
     called = sorted({name for text in conditions for name in _CALLED.findall(text)})
     if called:
@@ -98,8 +108,8 @@ def examine(fetch: Fetch, extract: Extract) -> Reading:
         words.update(f"{name}()" for (name,) in fetch(query))
     if words:
         return Reading(
-            f"which rows it shows depends on who reads them ({', '.join(sorted(words))} in a "
-            "condition of its definition), and a part is not published as the whole. Name a table "
+            f"which rows it shows depends on who reads them ({', '.join(sorted(words))} in "
+            "its definition), and a part is not published as the whole. Name a table "
             "or view that shows everybody all rows.",
             foreign,
         )
@@ -130,25 +140,37 @@ def hidden_by_policies(fetch: Fetch, message: str) -> str:
     )
 
 
-def _nodes(node: dict[str, Any], *, decides: bool) -> Iterator[tuple[dict[str, Any], bool]]:
-    """A plan's nodes, each with whether its values decide over rows: those of subqueries do."""
-    subquery = node.get("Parent Relationship") in ("InitPlan", "SubPlan")
-    decides = decides or (subquery and not node.get("Subplan Name", "").startswith("CTE"))
-    yield node, decides
+def _nodes(node: dict[str, Any], passed: Set[str]) -> Iterator[tuple[dict[str, Any], Set[str]]]:
+    """A plan's nodes, each with those of its values that get to the reader as they are.
+
+    The others may decide over rows further up, where only their names are seen: those of
+    subqueries, and of what is planned by itself (`offset 0`, `materialized`).
+    """
+    if node.get("Parent Relationship") in ("InitPlan", "SubPlan", "Subquery"):
+        passed = frozenset()
+    passed = passed & _plain(node.get("Output", []))
+    yield node, passed
     for below in node.get("Plans", []):
-        yield from _nodes(below, decides=decides)
+        yield from _nodes(below, passed)
 
 
-def _conditions(node: dict[str, Any], decides: bool) -> list[str]:
+def _plain(outputs: Iterable[str]) -> Set[str]:
+    """Values without brackets: a node puts some around what it has from the one below."""
+    return {re.sub("[()]", "", text) for text in outputs}
+
+
+def _conditions(node: dict[str, Any], passed: Set[str]) -> list[str]:
     texts: list[str] = []
     for name, value in node.items():
-        if name.endswith(("Cond", "Filter")) or name == "Function Call":
+        if name.endswith(("Cond", "Condition", "Filter")) or name == "Function Call":
             texts.append(str(value))
         elif name == "Function Name":
             texts.append(f"{value}(")
-        elif name == "Output" and decides:
+        elif name.endswith("Key"):
+            texts.extend([value] if isinstance(value, str) else value)
+        elif name == "Output":
             outputs: Sequence[str] = value
-            texts.extend(outputs)
+            texts.extend(text for text in outputs if not _plain([text]) <= passed)
     return [_LITERAL.sub("''", text) for text in texts]
 
 
