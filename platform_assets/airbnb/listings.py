@@ -40,7 +40,6 @@ CONTRACT = (
 # What the results are made of: these cannot be left out or hashed, and a table has to have them
 # and the day. Others that it lacks are null in the snapshots.
 NEEDED = frozenset({"id", "neighbourhood", "room_type", "price"})
-IDS = frozenset({"id", "host_id", "host_profile_id"})
 _CONTRACT_IDS = frozenset({"id", "host_id"})
 
 
@@ -284,6 +283,21 @@ class ListingsTable(dg.ConfigurableResource):
             )
         leaving = zip(names, columns, strict=True)
         return {name: column for name, column in leaving if name not in self._left_out}
+
+
+def id_columns(extract: Extract) -> frozenset[str]:
+    """The columns with ids of anything, by the names with which they leave.
+
+    Whole numbers or texts that are called `id` or `…_id`, in the table or as they leave.
+    """
+    names = {
+        column.name: (column.name, getattr(extract.sources.get(column.name), "name", column.name))
+        for column in extract.columns
+        if column.type in ("int64", "string") or column.type.endswith(", 0)")
+    }
+    return frozenset(
+        leaving for leaving, both in names.items() if any(f"_{n}".endswith("_id") for n in both)
+    )
 
 
 listings = dg.AssetSpec(

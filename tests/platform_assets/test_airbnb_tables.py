@@ -1,7 +1,7 @@
 """Source tables as they are: of other types, names and kinds than the platform's own."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import date
 from typing import Any
@@ -18,6 +18,8 @@ from platform_assets.airbnb.listings import CONTRACT, ColumnNamesError, Listings
 from platform_assets.outcomes import Made
 from resources.postgres import PostgresResource, Session
 from resources.postgres_errors import DatabaseAccessDeniedError, DatabaseRequestError
+from resources.postgres_query import Extract, Table
+from resources.postgres_rights import Reading
 from tests.platform_assets.airbnb_rig import CHANGES, FIRST, SUMMARY, change, result
 from tests.platform_assets.conftest import Platform, failed_checks, said
 
@@ -251,6 +253,25 @@ def test_one_value_that_has_no_place_refuses_the_day_by_its_value_or_becomes_nul
     assert rows(platform)["price"].to_pylist() == [61, 62, None, 64, 65]
 
 
+@pytest.mark.parametrize("declared", ["bigint", "text", "numeric(20,0)"])
+@pytest.mark.parametrize("columns", [{}, {"scrape_id": "scrape"}, {"scrape_id": "host_id"}])
+def test_ids_of_anything_are_refused_if_they_lost_digits(
+    platform: Platform, db: connection, declared: str, columns: dict[str, str]
+) -> None:
+    change(db, SMALL.replace("base", "listings"))
+    change(db, f"alter table listings add scrape_id {declared}, add grid float default 6e17")
+    change(
+        db,
+        f"""insert into listings (id, neighbourhood, room_type, price, download_date, scrape_id)
+            select i, 'South', 'Room', 60, '{DAY}', 685148830257321000 + 1000 * i
+            from generate_series(6, 20) i""",
+    )
+    taken = take(platform, columns=columns)
+    assert isinstance(taken.outcome, snapshots.DayRefusedError)
+    name = columns.get("scrape_id", "scrape_id")
+    assert f"100.0% of the 15 long ids in column {name} look" in str(taken.outcome)
+
+
 def test_a_column_that_may_not_be_read_is_named_with_what_is_to_be_granted(
     platform: Platform, db: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +314,25 @@ def test_a_day_that_is_being_loaded_is_not_published_but_tried_again(
     assert "the day is being loaded" in str(taken.outcome)
     assert taken.transient
     assert not list(platform.store.list("airbnb/"))
+
+
+def test_a_day_that_is_being_loaded_on_another_server_is_not_published(
+    platform: Platform, db: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded Postgres has no wrapper for one: what is foreign is only called so here."""
+
+    def reading(_: Session, __: Extract) -> Reading:
+        return Reading(None, foreign=True)
+
+    def more(_: Session, table: Table, where: Mapping[str, object] | None = None) -> int:
+        return 6
+
+    change(db, SMALL.replace("base", "listings"))
+    monkeypatch.setattr(Session, "examine", reading)
+    monkeypatch.setattr(Session, "count", more)
+    taken = take(platform)
+    assert isinstance(taken.outcome, snapshots.LoadUnderWayError)
+    assert "had 5 rows" in str(taken.outcome)
 
 
 def test_rows_that_came_after_a_snapshot_stop_what_is_made_of_it(

@@ -383,7 +383,17 @@ def test_rows_are_counted_anew_where_somebody_has_written_since(
         assert session.count("t") == 100
         run(table, "insert into t values (101, 'x')")
         assert session.count("t") == 100
-        assert session.rows_by_now(extract, 100) == 101
+        assert session.rows_by_now(extract, 100, foreign=False) == 101
+
+
+@pytest.mark.parametrize(("foreign", "rows"), [(False, 99), (True, 100)])
+def test_rows_of_another_server_are_counted_anew_whoever_has_written_here(
+    table: Connection, database: str, foreign: bool, rows: int
+) -> None:
+    """Its loader moves nothing of this server's state."""
+    with PostgresResource(dsn=database).connect() as session:
+        extract = Extract("t", session.table_columns("t"), ("id",))
+        assert session.rows_by_now(extract, 99, foreign=foreign) == rows
 
 
 def test_rows_of_another_server_are_told_apart_wherever_they_are_in_the_plan() -> None:
