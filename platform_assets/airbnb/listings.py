@@ -12,7 +12,7 @@ from platform_assets.partitions import DAILY
 from resources.columns import Column, ColumnDifferences, Retyped
 from resources.postgres import Session
 from resources.postgres_casts import SourceColumn, can_cast
-from resources.postgres_errors import DatabaseAccessDeniedError
+from resources.postgres_errors import DatabaseAccessDeniedError, DatabaseRequestError
 from resources.postgres_query import Constant, Extract, HalfOpen, Query, Table
 
 DATE_COLUMN = "download_date"
@@ -103,8 +103,18 @@ class ListingsTable(dg.ConfigurableResource):
 
     @property
     def source(self) -> Table:
-        """What rows are read from."""
-        return Query(self.query) if self.query else self.table
+        """What rows are read from.
+
+        Raises:
+            resources.postgres_errors.DatabaseRequestError: The query cannot be one SELECT.
+        """
+        try:
+            return Query(self.query) if self.query else self.table
+        except DatabaseRequestError as error:
+            raise DatabaseRequestError(
+                f"{error} Correct PLATFORM_LISTINGS_QUERY, or make a view of it and name that by "
+                "PLATFORM_LISTINGS_TABLE."
+            ) from None
 
     @property
     def day(self) -> str:

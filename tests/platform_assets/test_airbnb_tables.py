@@ -233,6 +233,7 @@ def test_names_that_mean_nothing_are_refused(
 def test_a_query_of_two_statements_is_refused(platform: Platform, db: connection) -> None:
     taken = take(platform, query="select 1; select 2")
     assert isinstance(taken.outcome, DatabaseRequestError)
+    assert "Correct PLATFORM_LISTINGS_QUERY" in str(taken.outcome)
 
 
 def test_one_value_that_has_no_place_refuses_the_day_by_its_value_or_becomes_null_by_a_limit(

@@ -356,11 +356,41 @@ def test_advice_asks_for_no_more_than_what_is_read(
 
 @pytest.mark.parametrize(
     "text",
-    ["delete from t", "select 1; drop table t", "values (1)", "explain select 1", ""],
+    [
+        "delete from t",
+        "select 1; drop table t",
+        "values (1)",
+        "explain select 1",
+        "",
+        "-- select 1",
+        "/* select 1 */",
+        "/* */" * 100,
+        "selected",
+        "select string_agg(owner, ';') from t",
+    ],
 )
 def test_what_is_no_single_select_is_no_query(text: str) -> None:
-    with pytest.raises(DatabaseRequestError, match="one SELECT without a semicolon"):
+    with pytest.raises(DatabaseRequestError, match="one SELECT without a semicolon") as caught:
         Query(text)
+    assert "not even in a literal or a comment" in str(caught.value)
+    assert "listings" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-- all of them\nSELECT * FROM t",
+        "/* all of\n them */ /**/ select * from t -- yes",
+        "(select * from t where id < 50) union all (select * from t where id >= 50)",
+        "\n ( ( with s as (select * from t) select * from s ) )",
+    ],
+    ids=["a comment before", "one of two lines", "brackets", "nested"],
+)
+def test_a_query_may_begin_with_comments_and_brackets(
+    table: Connection, database: str, text: str
+) -> None:
+    with PostgresResource(dsn=database).connect() as session:
+        assert rows_of(session, Query(text)) == 100
 
 
 def test_a_query_cannot_write(table: Connection, database: str) -> None:
