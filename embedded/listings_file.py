@@ -37,7 +37,7 @@ _DETAILED = {
 }
 _HIGHLIGHTS = "Neighborhood highlights"
 _IDS = ("id", "host_id", "host_profile_id")
-# Of a column's long ids: untouched ones look rounded in 1 of 100 cases.
+# Of a column's long ids, where these are also more than chance would have.
 _ROUNDED_SHARE = 0.1
 _DATE_COLUMN = "download_date"
 _INTEGER = re.compile(r"-?[0-9]{1,20}")

@@ -6,6 +6,7 @@ known here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -16,9 +17,6 @@ LARGEST_EXACT: Final = 2**53
 KEPT_DIGITS: Final = 15
 """What spreadsheets keep of a number (Microsoft: "Excel specifications and limits")."""
 
-# Below this, rounded ids may be so by chance: 1 in 2**24, some 17 million.
-_LEAST_BITS: Final = 24
-
 
 @dataclass(frozen=True)
 class LongIds:
@@ -27,35 +25,47 @@ class LongIds:
     Attributes:
         ids: How many there are.
         rounded: How many of them are exactly a double, or have only zeros after 15 digits.
-        bits: How many bits these would have lost in a double: with so many coin throws, all
-            heads, untouched ids would look like that by chance.
+        expected: How many untouched ids of these sizes look like that by chance (`chance`).
     """
 
     ids: int
     rounded: int
-    bits: int
+    expected: float
 
     @property
     def share(self) -> float:
-        """Share of rounded ids among the long ones: 1 in 128 of untouched ones with 18 digits."""
+        """Share of rounded ids among the long ones: half of untouched ones with 54 bits."""
         return self.rounded / self.ids if self.ids else 0.0
 
     def exceed(self, limit: float) -> bool:
-        """Whether more than the share `limit` was rounded, and by more than chance."""
-        return self.bits >= _LEAST_BITS and self.share > limit
+        """Whether more than the share `limit` was rounded, and by more than chance.
+
+        Counts of chance vary by the root of what is expected: beyond four of them, and three ids
+        for where next to none are expected, it is none.
+        """
+        by_chance = self.expected + 4 * math.sqrt(self.expected) + 3
+        return self.share > limit and self.rounded > by_chance
 
 
 def count_long_ids(ids: Iterable[int]) -> LongIds:
     """Count the ids beyond 2**53, and those of them that look rounded."""
-    long = rounded = bits = 0
+    long = rounded = 0
+    expected = 0.0
     for number in map(abs, ids):
         if number <= LARGEST_EXACT:
             continue
         long += 1
-        if is_rounded(number):
-            rounded += 1
-            bits += number.bit_length() - 53
-    return LongIds(long, rounded, bits)
+        rounded += is_rounded(number)
+        expected += chance(number.bit_length(), len(str(number)))
+    return LongIds(long, rounded, expected)
+
+
+def chance(bits: int, digits: int) -> float:
+    """How likely an untouched id looks rounded, of so many bits (54 or more) and digits.
+
+    The bits after 53 are zeros, or the digits after 15. Both may be, so it is a little less.
+    """
+    return 2.0 ** (LARGEST_EXACT.bit_length() - 1 - bits) + 10.0 ** (KEPT_DIGITS - digits)
 
 
 def is_rounded(number: int) -> bool:

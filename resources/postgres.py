@@ -154,17 +154,19 @@ class Session:
         found = self._fetch(select_lost(extract, column), extract.table)
         return found[0][0][:60] if found else None
 
-    def rows_by_now(self, extract: Extract, rows: int) -> int:
+    def rows_by_now(self, extract: Extract, rows: int, *, foreign: bool) -> int:
         """How many rows an extract has by now; ends the state that the session sees.
 
         Args:
             extract: which rows.
             rows: how many it had. They are not counted where nobody has written anything since.
+            foreign: whether some come from another server (`Reading.foreign`), of which this one
+                does not know whether anybody has written: they are counted.
         """
         before = self._fetch(_CURRENT_STATE, extract.table)
         with self._errors(extract.table):
             self._connection.rollback()
-        if self._fetch(_CURRENT_STATE, extract.table) == before:
+        if not foreign and self._fetch(_CURRENT_STATE, extract.table) == before:
             return rows
         return self.count(extract.table, extract.where)
 

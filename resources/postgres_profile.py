@@ -6,6 +6,7 @@ from typing import Any
 from psycopg2 import sql
 from pydantic import BaseModel, ConfigDict, Field
 
+from formats.long_ids import LARGEST_EXACT, chance
 from resources.columns import Column
 from resources.postgres_query import Extract, cast_of, key_of, relation, where_clause
 
@@ -25,15 +26,18 @@ _ROUNDED = (
     "then 10000 when abs({id}) >= 100000000000000000 then 1000 when abs({id}) >= 10000000000000000 "
     "then 100 else 10 end = 0)"
 )
-_POWERS = "{{" + ",".join(str(2**bits) for bits in range(53, 63)) + "}}"
-# How many are rounded, and the bits that they have lost, in one sum: an aggregate less to compute
-# for each row. What is rounded is even; the smallest of all ids has no positive counterpart.
-_ROUNDED_UNIT = 2**32
+# Sizes from which on the chance to look rounded is another, and these chances in a unit of which
+# all are whole: a sum of floats would depend on the order in which rows are read.
+_SIZES = sorted({LARGEST_EXACT + 1, *(2**bits for bits in range(54, 63)), 10**16, 10**17, 10**18})
+_CHANCE_UNIT = 2**10 * 10**4
+_CHANCES = [round(chance(size.bit_length(), len(str(size))) * _CHANCE_UNIT) for size in _SIZES]
+# What is rounded is even; the smallest of all ids has no positive counterpart.
 _LONG_IDS = (
     f"count(*) filter (where {_LONG}), "
-    f"sum(case when {_LONG} and {{id}} & 1 = 0 and {{id}} > -9223372036854775808 then "
-    f"case when {_ROUNDED} then {_ROUNDED_UNIT} + width_bucket(abs({{id}}), '{_POWERS}'::bigint[]) "
-    "end end)"
+    f"count(*) filter (where case when {_LONG} and {{id}} & 1 = 0 "
+    f"and {{id}} > -9223372036854775808 then {_ROUNDED} end), "
+    f"sum(case when {_LONG} and {{id}} > -9223372036854775808 then "
+    "({chances}::int[])[width_bucket(abs({id}), {sizes}::bigint[])] end)"
 )
 
 
@@ -49,7 +53,8 @@ class Profile(BaseModel):
         negative: How many rows have less than 0 there.
         lost: Column → how many values its cast would have changed; they are null in what leaves.
         long_ids: Column of ids → how many are beyond 2**53, how many of these look rounded, and
-            the bits that they would have lost (as `formats.long_ids.LongIds`).
+            how many would by chance (as `formats.long_ids.LongIds`). Older profiles have the bits
+            that the rounded ones lost in the last place: at least one each, which passes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +67,7 @@ class Profile(BaseModel):
     largest: float | None
     negative: int = 0
     lost: dict[str, int] = {}
-    long_ids: dict[str, tuple[int, int, int]] = {}
+    long_ids: dict[str, tuple[int, int, float]] = {}
 
 
 def select_profile(extract: Extract, column: str, ids: Collection[str] = ()) -> sql.Composed:
@@ -113,7 +118,7 @@ def read_profile(extract: Extract, ids: Collection[str], found: Sequence[Any]) -
         negative=negative,
         lost={name: count for name, count in lost.items() if count},
         long_ids={
-            column.name: (next(figures), *divmod(int(next(figures) or 0), _ROUNDED_UNIT))
+            column.name: (next(figures), next(figures), (next(figures) or 0) / _CHANCE_UNIT)
             for column in _ids(extract, ids)
         },
     )
@@ -139,6 +144,11 @@ def _long_ids(extract: Extract, column: Column) -> sql.Composable:
     value = cast_of(extract, column.name).value
     if column.type != "int64":
         text = sql.SQL("{}::text").format(value)
-        value = sql.SQL("({})").format(sql.SQL(_ID_OF_TEXT).format(value=text))
-    # Of integers no more than 32 bits wide the negative bound has to be one of 64.
-    return sql.SQL(_LONG_IDS).format(id=value, exact=sql.SQL(f"{2**53}::bigint"))
+        value = sql.SQL(_ID_OF_TEXT).format(value=text)
+    # A narrower integer has no type in common with the bounds, to Postgres before 14.
+    return sql.SQL(_LONG_IDS).format(
+        id=sql.SQL("({})::bigint").format(value),
+        exact=sql.Literal(LARGEST_EXACT),
+        chances=sql.Literal(_CHANCES),
+        sizes=sql.Literal(_SIZES),
+    )

@@ -6,6 +6,7 @@ identifiers and values literals by `psycopg2.sql`, which is how psycopg2 binds p
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from resources.postgres_errors import DatabaseRequestError
 _INNER_SETTING = "platform.pseudonym_inner"
 _OUTER_SETTING = "platform.pseudonym_outer"
 _SHA256_BLOCK = 64
+# Behind comments and brackets.
+_SELECT = re.compile(r"(?>\s|--.*\n|/\*(?s:.*?)\*/|\()*(select|with)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,15 @@ class Query:
     text: str
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be one SELECT: it becomes a part of other statements."""
-        statement = self.text.strip()
-        if ";" in statement or not statement.lower().startswith(("select", "with")):
+        """Refuses what cannot be one SELECT: it becomes a part of other statements.
+
+        Raises:
+            DatabaseRequestError: it begins otherwise, or has a semicolon.
+        """
+        if ";" in self.text or not _SELECT.match(self.text):
             raise DatabaseRequestError(
-                "The query of the listings has to be one SELECT without a semicolon. Correct "
-                "PLATFORM_LISTINGS_QUERY, or make a view of it and name that as the table."
+                "A query in the place of a table has to be one SELECT without a semicolon, not "
+                "even in a literal or a comment (chr(59) gives one)."
             )
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from platform_assets.partitions import DAILY
 from resources.columns import Column, ColumnDifferences, Retyped
 from resources.postgres import Session
 from resources.postgres_casts import SourceColumn, can_cast
-from resources.postgres_errors import DatabaseAccessDeniedError
+from resources.postgres_errors import DatabaseAccessDeniedError, DatabaseRequestError
 from resources.postgres_query import Constant, Extract, HalfOpen, Query, Table
 
 DATE_COLUMN = "download_date"
@@ -40,7 +40,6 @@ CONTRACT = (
 # What the results are made of: these cannot be left out or hashed, and a table has to have them
 # and the day. Others that it lacks are null in the snapshots.
 NEEDED = frozenset({"id", "neighbourhood", "room_type", "price"})
-IDS = frozenset({"id", "host_id", "host_profile_id"})
 _CONTRACT_IDS = frozenset({"id", "host_id"})
 
 
@@ -104,8 +103,18 @@ class ListingsTable(dg.ConfigurableResource):
 
     @property
     def source(self) -> Table:
-        """What rows are read from."""
-        return Query(self.query) if self.query else self.table
+        """What rows are read from.
+
+        Raises:
+            resources.postgres_errors.DatabaseRequestError: The query cannot be one SELECT.
+        """
+        try:
+            return Query(self.query) if self.query else self.table
+        except DatabaseRequestError as error:
+            raise DatabaseRequestError(
+                f"{error} Correct PLATFORM_LISTINGS_QUERY, or make a view of it and name that by "
+                "PLATFORM_LISTINGS_TABLE."
+            ) from None
 
     @property
     def day(self) -> str:
@@ -284,6 +293,21 @@ class ListingsTable(dg.ConfigurableResource):
             )
         leaving = zip(names, columns, strict=True)
         return {name: column for name, column in leaving if name not in self._left_out}
+
+
+def id_columns(extract: Extract) -> frozenset[str]:
+    """The columns with ids of anything, by the names with which they leave.
+
+    Whole numbers or texts that are called `id` or `…_id`, in the table or as they leave.
+    """
+    names = {
+        column.name: (column.name, getattr(extract.sources.get(column.name), "name", column.name))
+        for column in extract.columns
+        if column.type in ("int64", "string") or column.type.endswith(", 0)")
+    }
+    return frozenset(
+        leaving for leaving, both in names.items() if any(f"_{n}".endswith("_id") for n in both)
+    )
 
 
 listings = dg.AssetSpec(

@@ -13,7 +13,7 @@ from typing import ClassVar
 import dagster as dg
 
 from platform_assets.airbnb import quality
-from platform_assets.airbnb.listings import IDS, ListingsTable, listings
+from platform_assets.airbnb.listings import ListingsTable, id_columns, listings
 from platform_assets.airbnb.published import Trailing, prefix, read_profile
 from platform_assets.outcomes import Made, Verdict
 from resources.columns import compare_columns
@@ -165,13 +165,15 @@ class Exporter:
                 if differences.breaking:
                     return _refused({"schema": quality.judge_schema(differences)})
                 extract = self._table.extract(columns, date)
+                foreign = session.examine(extract).foreign
+                self._refuse_other_days(session, columns)
                 sink = publication.open(file)
-                exported, profile = self._export(session, extract, sink)
-                if not profile.rows:
-                    self._refuse_other_dates(session, columns, date)
+                exported, profile = self._export(session, extract, sink, foreign=foreign)
                 examples = {name: session.lost_value(extract, name) or "" for name in profile.lost}
                 # Of a table without days the rows are of now, which is always another.
-                by_now = session.rows_by_now(extract, exported.rows) if self._table.day else None
+                by_now = None
+                if self._table.day:
+                    by_now = session.rows_by_now(extract, exported.rows, foreign=foreign)
             if exported.rows != profile.rows:
                 raise IncompleteExportError(
                     f"{exported.rows} rows arrived of {profile.rows} in the table: nothing was "
@@ -219,20 +221,20 @@ class Exporter:
                 judged.wait()
 
     def _export(
-        self, session: Session, extract: Extract, sink: ObjectWriter
+        self, session: Session, extract: Extract, sink: ObjectWriter, *, foreign: bool
     ) -> tuple[Exported, Profile]:
         """The rows to where they go, and their figures as the database has them."""
-        reading = session.examine(extract)
+        ids = id_columns(extract)
         # Two sessions would see two states of another server.
-        if not self._counted_meanwhile or reading.foreign:
+        if not self._counted_meanwhile or foreign:
             exported = session.export(extract, sink, format=self._table.format)
-            return exported, session.profile(extract, "price", IDS)
+            return exported, session.profile(extract, "price", ids)
         # By itself, a date is counted while it is exported; in a range, other dates are exported.
         with (
             self._held(session.twin(extract.table)) as twin,
             ThreadPoolExecutor(1, thread_name_prefix="profile") as thread,
         ):
-            profile = thread.submit(twin.profile, extract, "price", IDS)
+            profile = thread.submit(twin.profile, extract, "price", ids)
             try:
                 exported = session.export(extract, sink, format=self._table.format)
             except BaseException:
@@ -255,17 +257,16 @@ class Exporter:
         if self._stopped.is_set():
             raise StoppedError("The run was cancelled: nothing more is published.")
 
-    def _refuse_other_dates(
-        self, session: Session, columns: tuple[SourceColumn, ...], date: str
-    ) -> None:
-        """A day without rows may have some whose day is written in another way."""
+    def _refuse_other_days(self, session: Session, columns: tuple[SourceColumn, ...]) -> None:
+        """Rows whose day is written in another way may be of any day, and would be missing."""
         days = self._table.days(columns)
         odd = session.lost_value(days, self._table.day) if days else None
         if odd is not None:
             raise DayRefusedError(
-                f"The table {self._table.source} has no rows of {date}, but such whose "
-                f"{self._table.day} is {odd!r}: days as text have to be written like {date}. "
-                "Correct them, or cast them in a query (PLATFORM_LISTINGS_QUERY)."
+                f"The table {self._table.source} has rows whose {self._table.day} is {odd!r}, and "
+                "no day can be published without knowing whether they are of it: days as text "
+                "have to be written like 2026-11-26. Correct them, or cast them in a query "
+                "(PLATFORM_LISTINGS_QUERY)."
             )
 
     def _refuse_to_empty(self, date: str) -> None:

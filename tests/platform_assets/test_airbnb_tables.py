@@ -1,7 +1,7 @@
 """Source tables as they are: of other types, names and kinds than the platform's own."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import date
 from typing import Any
@@ -18,6 +18,8 @@ from platform_assets.airbnb.listings import CONTRACT, ColumnNamesError, Listings
 from platform_assets.outcomes import Made
 from resources.postgres import PostgresResource, Session
 from resources.postgres_errors import DatabaseAccessDeniedError, DatabaseRequestError
+from resources.postgres_query import Extract, Table
+from resources.postgres_rights import Reading
 from tests.platform_assets.airbnb_rig import CHANGES, FIRST, SUMMARY, change, result
 from tests.platform_assets.conftest import Platform, failed_checks, said
 
@@ -127,6 +129,20 @@ def test_days_as_text_that_are_written_in_another_way_are_not_taken_for_no_rows(
     assert isinstance(take(platform).outcome, Made)  # a day without rows, as ever
 
 
+@pytest.mark.parametrize("odd", [f"{DAY} 08:00", "26.11.2026"])
+def test_a_day_as_text_is_not_published_without_its_rows_that_are_written_in_another_way(
+    platform: Platform, db: connection, odd: str
+) -> None:
+    change(db, SMALL.replace("base", "listings"))
+    change(db, "alter table listings alter download_date type text")
+    assert isinstance(take(platform).outcome, Made)
+    change(db, f"update listings set download_date = '{odd}' where id = 5")
+    taken = take(platform)
+    assert isinstance(taken.outcome, snapshots.DayRefusedError)
+    assert f"has rows whose download_date is '{odd}'" in str(taken.outcome)
+    assert rows(platform).num_rows == 5
+
+
 @pytest.mark.parametrize(
     ("statement", "settings"),
     [
@@ -217,6 +233,7 @@ def test_names_that_mean_nothing_are_refused(
 def test_a_query_of_two_statements_is_refused(platform: Platform, db: connection) -> None:
     taken = take(platform, query="select 1; select 2")
     assert isinstance(taken.outcome, DatabaseRequestError)
+    assert "Correct PLATFORM_LISTINGS_QUERY" in str(taken.outcome)
 
 
 def test_one_value_that_has_no_place_refuses_the_day_by_its_value_or_becomes_null_by_a_limit(
@@ -235,6 +252,25 @@ def test_one_value_that_has_no_place_refuses_the_day_by_its_value_or_becomes_nul
         "values_fit": "lost_values_block is 0.5 instead of 0"
     }
     assert rows(platform)["price"].to_pylist() == [61, 62, None, 64, 65]
+
+
+@pytest.mark.parametrize("declared", ["bigint", "text", "numeric(20,0)"])
+@pytest.mark.parametrize("columns", [{}, {"scrape_id": "scrape"}, {"scrape_id": "host_id"}])
+def test_ids_of_anything_are_refused_if_they_lost_digits(
+    platform: Platform, db: connection, declared: str, columns: dict[str, str]
+) -> None:
+    change(db, SMALL.replace("base", "listings"))
+    change(db, f"alter table listings add scrape_id {declared}, add grid float default 6e17")
+    change(
+        db,
+        f"""insert into listings (id, neighbourhood, room_type, price, download_date, scrape_id)
+            select i, 'South', 'Room', 60, '{DAY}', 685148830257321000 + 1000 * i
+            from generate_series(6, 20) i""",
+    )
+    taken = take(platform, columns=columns)
+    assert isinstance(taken.outcome, snapshots.DayRefusedError)
+    name = columns.get("scrape_id", "scrape_id")
+    assert f"100.0% of the 15 long ids in column {name} look" in str(taken.outcome)
 
 
 def test_a_column_that_may_not_be_read_is_named_with_what_is_to_be_granted(
@@ -279,6 +315,25 @@ def test_a_day_that_is_being_loaded_is_not_published_but_tried_again(
     assert "the day is being loaded" in str(taken.outcome)
     assert taken.transient
     assert not list(platform.store.list("airbnb/"))
+
+
+def test_a_day_that_is_being_loaded_on_another_server_is_not_published(
+    platform: Platform, db: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded Postgres has no wrapper for one: what is foreign is only called so here."""
+
+    def reading(_: Session, __: Extract) -> Reading:
+        return Reading(None, foreign=True)
+
+    def more(_: Session, table: Table, where: Mapping[str, object] | None = None) -> int:
+        return 6
+
+    change(db, SMALL.replace("base", "listings"))
+    monkeypatch.setattr(Session, "examine", reading)
+    monkeypatch.setattr(Session, "count", more)
+    taken = take(platform)
+    assert isinstance(taken.outcome, snapshots.LoadUnderWayError)
+    assert "had 5 rows" in str(taken.outcome)
 
 
 def test_rows_that_came_after_a_snapshot_stop_what_is_made_of_it(

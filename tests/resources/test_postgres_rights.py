@@ -154,6 +154,7 @@ def test_a_policy_is_found_below_the_view_of_somebody_else(
         "owner = (select current_user)",
         "pg_has_role('pg_monitor', 'member')",
         "owner = who_asks()",
+        "owner = who_asks_who_asks()",
         "owner in (select rolname from pg_roles r where r.rolname = current_user)",
         "exists (select from t as o where o.id = t.id and o.owner = current_user)",
         "current_user <> 'somebody'",
@@ -166,6 +167,10 @@ def test_a_view_that_asks_who_is_reading_is_refused(
         table,
         f"""create function who_asks() returns text stable language plpgsql
                 as 'begin return current_user; end';
+            create function "Another"() returns text stable language plpgsql
+                as 'begin return WHO_ASKS (); end';
+            create function who_asks_who_asks() returns text stable language plpgsql
+                as 'begin return "Another"() || case when false then who_asks_who_asks() end; end';
             create view inner_view as select * from t where {condition};
             create view v as select id, owner from inner_view where id > 0;
             grant select on v to {role}""",
@@ -179,21 +184,70 @@ def test_a_view_that_asks_who_is_reading_is_refused(
 @pytest.mark.parametrize(
     "definition",
     [
+        "with me as materialized (select current_user as u) "
+        "select t.* from t join me on t.owner = me.u",
+        "with me as materialized (select current_user as u) "
+        "select t.*, current_user as read_by from t join me on t.owner = me.u",
+        "select * from (select *, owner = current_user as mine from t offset 0) s where mine",
+        "select * from (select *, who_asks() as me from t offset 0) s where owner = me",
+        "select * from t order by owner = current_user desc limit 10",
+        "select *, owner = current_user as read_by from t order by read_by desc limit 10",
+        "select distinct on (owner = current_user) * from t",
+        "select * from (select *, row_number() over (order by owner = current_user) as n from t) s "
+        "where n < 10",
+    ],
+    ids=[
+        "materialised",
+        "materialised, and put out as well",
+        "planned by itself",
+        "a function in what is planned by itself",
+        "first rows",
+        "first rows, and put out as well",
+        "one row of each kind",
+        "rank",
+    ],
+)
+def test_a_view_that_asks_who_is_reading_before_it_filters_is_refused(
+    table: Connection, reader: PostgresResource, role: str, definition: str
+) -> None:
+    run(
+        table,
+        f"""create function who_asks() returns text stable language plpgsql
+                as 'begin return current_user; end';
+            create view v as {definition};
+            grant select on v to {role}""",
+    )
+    with reader.connect() as session:
+        extract = Extract("v", session.table_columns("v"), ("id",))
+        with pytest.raises(FilteredRowsError, match="depends on who reads them"):
+            session.examine(extract)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
         "select * from t where owner <> 'current_user'",
         "select *, current_user as read_by from t",
+        "select t.*, current_user as read_by from t join (select 'else' as o offset 0) s "
+        "on o is not null",
         'select id, owner from (select id, owner, 1 as "CURRENT_USER" from t) as s '
         'where "CURRENT_USER" = 1',
         "select * from t where id < 1000 and owner <> lower('X')",
     ],
-    ids=["in a literal", "in a column", "as a name", "another function"],
+    ids=[
+        "in a literal",
+        "in a column",
+        "in a column of a join",
+        "as a name",
+        "another function",
+    ],
 )
 def test_a_view_that_shows_everybody_the_same_rows_is_read(
     table: Connection, reader: PostgresResource, role: str, definition: str
 ) -> None:
     run(table, f"create view v as {definition}; grant select on v to {role}")
     with reader.connect() as session:
-        columns = tuple(c for c in session.table_columns("v") if c.name in ("id", "owner"))
-        extract = Extract("v", columns, ("id",))
+        extract = Extract("v", session.table_columns("v"), ("id",))
         assert session.examine(extract).hidden is None
         assert session.export(extract, Memory(), format="csv").rows == 100
 
@@ -302,11 +356,41 @@ def test_advice_asks_for_no_more_than_what_is_read(
 
 @pytest.mark.parametrize(
     "text",
-    ["delete from t", "select 1; drop table t", "values (1)", "explain select 1", ""],
+    [
+        "delete from t",
+        "select 1; drop table t",
+        "values (1)",
+        "explain select 1",
+        "",
+        "-- select 1",
+        "/* select 1 */",
+        "/* */" * 100,
+        "selected",
+        "select string_agg(owner, ';') from t",
+    ],
 )
 def test_what_is_no_single_select_is_no_query(text: str) -> None:
-    with pytest.raises(DatabaseRequestError, match="one SELECT without a semicolon"):
+    with pytest.raises(DatabaseRequestError, match="one SELECT without a semicolon") as caught:
         Query(text)
+    assert "not even in a literal or a comment" in str(caught.value)
+    assert "listings" not in str(caught.value).lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-- all of them\nSELECT * FROM t",
+        "/* all of\n them */ /**/ select * from t -- yes",
+        "(select * from t where id < 50) union all (select * from t where id >= 50)",
+        "\n ( ( with s as (select * from t) select * from s ) )",
+    ],
+    ids=["a comment before", "one of two lines", "brackets", "nested"],
+)
+def test_a_query_may_begin_with_comments_and_brackets(
+    table: Connection, database: str, text: str
+) -> None:
+    with PostgresResource(dsn=database).connect() as session:
+        assert rows_of(session, Query(text)) == 100
 
 
 def test_a_query_cannot_write(table: Connection, database: str) -> None:
@@ -329,7 +413,17 @@ def test_rows_are_counted_anew_where_somebody_has_written_since(
         assert session.count("t") == 100
         run(table, "insert into t values (101, 'x')")
         assert session.count("t") == 100
-        assert session.rows_by_now(extract, 100) == 101
+        assert session.rows_by_now(extract, 100, foreign=False) == 101
+
+
+@pytest.mark.parametrize(("foreign", "rows"), [(False, 99), (True, 100)])
+def test_rows_of_another_server_are_counted_anew_whoever_has_written_here(
+    table: Connection, database: str, foreign: bool, rows: int
+) -> None:
+    """Its loader moves nothing of this server's state."""
+    with PostgresResource(dsn=database).connect() as session:
+        extract = Extract("t", session.table_columns("t"), ("id",))
+        assert session.rows_by_now(extract, 99, foreign=foreign) == rows
 
 
 def test_rows_of_another_server_are_told_apart_wherever_they_are_in_the_plan() -> None:
