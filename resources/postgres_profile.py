@@ -1,6 +1,7 @@
 """What a table's rows look like in a few figures, computed where they are: inside the database."""
 
 from collections.abc import Collection, Sequence
+from itertools import islice
 from typing import Any
 
 from psycopg2 import sql
@@ -37,7 +38,8 @@ _LONG_IDS = (
     f"count(*) filter (where case when {_LONG} and {{id}} & 1 = 0 "
     f"and {{id}} > -9223372036854775808 then {_ROUNDED} end), "
     f"sum(case when {_LONG} and {{id}} > -9223372036854775808 then "
-    "({chances}::int[])[width_bucket(abs({id}), {sizes}::bigint[])] end)"
+    "({chances}::int[])[width_bucket(abs({id}), {sizes}::bigint[])] end), "
+    "min({id}) < max({id})"
 )
 
 
@@ -118,10 +120,19 @@ def read_profile(extract: Extract, ids: Collection[str], found: Sequence[Any]) -
         negative=negative,
         lost={name: count for name, count in lost.items() if count},
         long_ids={
-            column.name: (next(figures), next(figures), (next(figures) or 0) / _CHANCE_UNIT)
-            for column in _ids(extract, ids)
+            column.name: _read_long_ids(*islice(figures, 4)) for column in _ids(extract, ids)
         },
     )
+
+
+def _read_long_ids(
+    ids: int, rounded: int, chances: int | None, varied: bool | None
+) -> tuple[int, int, float]:
+    """The figures of `_LONG_IDS`: one id in all rows (a scrape's) looks rounded once, or never."""
+    expected = (chances or 0) / _CHANCE_UNIT
+    if varied or not ids:
+        return ids, rounded, expected
+    return 1, min(rounded, 1), expected / ids
 
 
 def _casts(extract: Extract) -> list[tuple[str, sql.Composable]]:

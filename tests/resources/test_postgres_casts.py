@@ -274,6 +274,18 @@ def test_chance_is_that_of_every_size_of_ids(
         assert found == pytest.approx(astuple(count_long_ids([number])), rel=1e-9)
 
 
+def test_an_id_that_all_rows_share_is_one(database: str, writer: Connection) -> None:
+    """By chance a fourth of ids of 55 bits is a double: then not all rows count as rounded."""
+    shared = 2**54 + 8
+    run(writer, f"create table t (id bigint, scrape_id bigint default {shared}, nothing bigint)")
+    run(writer, "insert into t select generate_series(1, 100)")
+    with PostgresResource(dsn=database).connect() as session:
+        extract = Extract("t", session.table_columns("t"), ("id",))
+        found = session.profile(extract, "id", ["scrape_id", "nothing"]).long_ids
+    assert found["scrape_id"] == pytest.approx(astuple(count_long_ids([shared])), rel=1e-9)
+    assert found["nothing"] == (0, 0, 0)
+
+
 def test_ids_of_less_than_64_bits_are_compared_as_such_of_64(
     database: str, writer: Connection
 ) -> None:
