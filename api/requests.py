@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import email
 import email.message
+import email.utils
 import hmac
 import json
 from typing import TYPE_CHECKING
@@ -90,7 +92,7 @@ def require_type(request: Request, types: list[str]) -> str:
 
 
 def picture_of(request: Request) -> bytes:
-    """The picture that a request is, or the first file of the form that it is.
+    """The picture that a request is, or the first file with content of the form that it is.
 
     Raises:
         ApiError: It is of another type, too large, empty, or a form without a file.
@@ -103,9 +105,18 @@ def picture_of(request: Request) -> bytes:
     parts = (b"\r\n" + body).split(b"\r\n--" + boundary) if boundary else []
     for part in parts[1:]:
         head, _, content = part.partition(b"\r\n\r\n")
-        if b"filename" in head.lower():
+        # An input for a file that nobody chose comes as a file without name and content.
+        if content and _file_name(head):
             return content
-    raise BadRequestError("The form holds no file: send the picture as a file of it.")
+    raise BadRequestError("The form holds no file with content: send the picture as a file of it.")
+
+
+def _file_name(head: bytes) -> str:
+    """The name of a part that is a file, by its headers; empty of any other."""
+    # Before the first line break, the boundary's own line ends.
+    headers = email.message_from_bytes(head.partition(b"\r\n")[2])
+    name = headers.get_param("filename", "", "content-disposition")
+    return email.utils.collapse_rfc2231_value(name)
 
 
 def _content_type(request: Request) -> email.message.Message:
