@@ -118,7 +118,7 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
         PictureFormatError: It is not a picture in one of the formats, or in a form of one that
             costs far more than its pixels do.
         PictureDamagedError: It is, but does not decode.
-        SeveralDigitsError: Several stand side by side.
+        SeveralDigitsError: It holds several.
         NoDigitError: Nothing in it looks like a digit's ink.
     """
     picture = _decode(data, limits or PictureLimits())
