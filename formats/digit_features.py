@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 _SIDE: Final = 28
 # Measured with k-means (26 clusters a digit, 3,000 digits) on MNIST's 10,000 test digits and on the
-# 1,797 of 43 other writers that scikit-learn ships: 0.971 and 0.862 by the ink of 28 × 28 pixels alone,
-# 0.984 and 0.914 by this. From 8 to 16 directions, from 7 × 7 to 9 × 9 places, with and without
-# the ink, the latter figure moves by a point.
+# 1,797 of 43 other writers that scikit-learn ships: 0.971 and 0.862 by the ink of 28 × 28 pixels
+# alone, 0.984 and 0.914 by this. From 8 to 16 directions, from 7 × 7 to 9 × 9 places, with and
+# without the ink, the latter figure moves by a point.
 _DIRECTIONS: Final = 12
 _PLACES: Final = 7
 _INK: Final = 14
