@@ -1,7 +1,7 @@
 """Which port belongs to what, and who sits on one that should be free. All are on 127.0.0.1."""
 
-import random
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 import psutil
@@ -70,14 +70,17 @@ def choose(base: str | None) -> Ports:
         ) from None
 
 
-def free_base() -> int:
-    """A base, taken by chance, whose ports are all free now; below the ephemeral range."""
-    for _ in range(200):
-        base = random.randrange(11000, 22000, 20)  # noqa: S311 - not a secret
+def free_base(bases: Iterable[int]) -> int:
+    """The first of `bases` whose ports are all free now.
+
+    Raises:
+        PortInUseError: There is none.
+    """
+    for base in bases:
         ports = from_base(base)
         if not any(in_use(getattr(ports, field.name)) for field in fields(ports)):
             return base
-    raise PortInUseError("No block of free ports was found between 11000 and 22000.")
+    raise PortInUseError("No block of free ports was found.")
 
 
 def in_use(port: int) -> bool:

@@ -4,6 +4,7 @@ Started once a test run, on first use, in a temporary home and on free ports.
 """
 
 import os
+import random
 import secrets
 import shutil
 import subprocess
@@ -102,12 +103,28 @@ def clean_environ(**extra: str) -> dict[str, str]:
     return kept | extra
 
 
+def _port_bases() -> Iterator[int]:
+    """Each once, in any order, and none of another worker's: a stack that is down keeps its own."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    bases = range(11000, 22000, 20)[worker::workers]
+    yield from random.sample(bases, len(bases))
+
+
+_BASES = _port_bases()
+
+
+def free_port_base() -> str:
+    """A value of PLATFORM_PORT_BASE that no other stack of this test run has."""
+    return str(ports.free_base(_BASES))
+
+
 @pytest.fixture(scope="session")
 def services() -> Iterator[Services]:
     """S3, Postgres and SageMaker, started once."""
     with temporary_home() as root:
         plan = make_plan(
-            clean_environ(PLATFORM_HOME=str(root), PLATFORM_PORT_BASE=str(ports.free_base()))
+            clean_environ(PLATFORM_HOME=str(root), PLATFORM_PORT_BASE=free_port_base())
         )
         running = stack.up(plan, service_parts(plan))
         yield Services(plan.home, running.env, plan.admin_dsn)

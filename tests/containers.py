@@ -46,7 +46,10 @@ def image_with_module(client: docker.DockerClient, module: Path, tag: str) -> st
     """The number cruncher's image with one more module in it."""
     context = io.BytesIO()
     files = {
-        "Dockerfile": f"FROM {number_cruncher_image()}\nCOPY {module.name} /app/\n".encode(),
+        "Dockerfile": (
+            # The label makes it an image of its own, not the same one under another tag.
+            f"FROM {number_cruncher_image()}\nLABEL test={tag}\nCOPY {module.name} /app/\n"
+        ).encode(),
         module.name: module.read_bytes(),
     }
     with tarfile.open(fileobj=context, mode="w") as archive:

@@ -17,7 +17,7 @@ _FOREIGN = ("AWS_", "PLATFORM_", "DAGSTER_", "PG")
 def main() -> None:
     """Starts the services, prints their environment as one line, and waits."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    base = os.environ.get("PLATFORM_PORT_BASE") or str(ports.free_base())
+    base = os.environ.get("PLATFORM_PORT_BASE") or str(ports.free_base(range(11000, 22000, 20)))
     with tempfile.TemporaryDirectory(prefix="platform-bench-") as root:
         plan = make_plan({**kept, "PLATFORM_HOME": root, "PLATFORM_PORT_BASE": base})
         try:

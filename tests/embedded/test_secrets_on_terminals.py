@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from embedded import ports
 from embedded.stack import shown_dsn
-from tests.conftest import CHECKOUT, clean_environ, temporary_home
+from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
 
 DSNS = {
     "postgresql://u:pl4nted@@127.0.0.1:x/db": "cannot be parsed",
@@ -52,7 +51,7 @@ def test_no_command_tells_the_password_of_a_database_that_is_not_to_be_had() -> 
     settings = {
         # What is before the @ may pass for a host, and what is after the slash for a name.
         "PLATFORM_POSTGRES_DSN": "postgresql://u:x/pl4nted@127.0.0.1:9/db",
-        "PLATFORM_PORT_BASE": str(ports.free_base()),
+        "PLATFORM_PORT_BASE": free_port_base(),
     }
     with temporary_home() as root:
         done = {name: run(root, name, **settings) for name in ("up", "status", "demo", "down")}

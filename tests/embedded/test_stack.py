@@ -19,12 +19,12 @@ import psutil
 import psycopg2
 import pytest
 
-from embedded import leftovers, ports, s3, seed_digits, stack
+from embedded import leftovers, s3, seed_digits, stack
 from embedded.aws import aws_session
 from embedded.dagster_parts import ui_url
 from embedded.plan import Plan, make_plan, read_env_file
 from embedded.programs import page_url, postgres_data
-from tests.conftest import CHECKOUT, clean_environ, temporary_home
+from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Stack:
 @pytest.fixture(scope="module")
 def home() -> Iterator[Stack]:
     with temporary_home() as root:
-        environ = clean_environ(PLATFORM_HOME=str(root), PLATFORM_PORT_BASE=str(ports.free_base()))
+        environ = clean_environ(PLATFORM_HOME=str(root), PLATFORM_PORT_BASE=free_port_base())
         yield Stack(make_plan(environ), environ)
 
 

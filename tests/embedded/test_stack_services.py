@@ -22,13 +22,11 @@ from embedded import leftovers, ports, postgres, s3, stack
 from embedded.errors import NoSpaceError, PortInUseError, ServiceFailedError
 from embedded.plan import Plan, make_plan
 from embedded.programs import postgres_data, postgres_part, s3_part
-from tests.conftest import CHECKOUT, clean_environ, temporary_home
+from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
 
 
-def plan_at(home: Path, base: int | None = None) -> Plan:
-    return make_plan(
-        clean_environ(PLATFORM_HOME=str(home), PLATFORM_PORT_BASE=str(base or ports.free_base()))
-    )
+def plan_at(home: Path) -> Plan:
+    return make_plan(clean_environ(PLATFORM_HOME=str(home), PLATFORM_PORT_BASE=free_port_base()))
 
 
 @pytest.fixture(scope="module")
