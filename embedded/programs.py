@@ -110,7 +110,7 @@ def sagemaker_part(plan: Plan) -> Part:
         program=Program(
             name="sagemaker",
             command=[
-                *(sys.executable, "-m", "embedded.sagemaker"),
+                *(sys.executable, "-m", "sagemaker_local"),
                 *("--port", str(plan.ports.sagemaker), "--data-dir", data),
             ],
             priority=200,

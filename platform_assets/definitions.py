@@ -8,6 +8,7 @@ import dagster as dg
 from jobs import airbnb as airbnb_jobs
 from jobs import housekeeping
 from jobs import mnist as mnist_jobs
+from platform_assets import settings
 from platform_assets.airbnb import checks as airbnb_checks
 from platform_assets.airbnb.chain import airbnb_chain
 from platform_assets.airbnb.limits import Limits
@@ -19,7 +20,6 @@ from platform_assets.mnist.dataset import mnist_dataset
 from platform_assets.mnist.endpoint import Endpoint, mnist_endpoint
 from platform_assets.mnist.model import mnist_model
 from platform_assets.mnist.raw import PublicMnist, public_mnist, raw_mnist
-from resources import settings
 
 
 def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:

@@ -6,7 +6,7 @@ asset materialise in a backfill although a blocking check upstream has failed.
 
 import dagster as dg
 
-from resources.settings import Settings
+from platform_assets.settings import Settings
 
 # Days in UTC, half-open.
 DAILY = dg.DailyPartitionsDefinition(

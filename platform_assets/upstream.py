@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, read_manifest, verify
+from resources.s3 import Manifest, ObjectStore, read_manifest, verify
 
 
 class UpstreamMissingError(Exception):

@@ -1,4 +1,4 @@
-"""How the outside is reached: S3, Postgres, SageMaker and Docker, one module or folder a system.
+"""How the outside is reached: S3, Postgres, SageMaker and Docker, one folder a system.
 
-None knows of digits or listings, and none reads the environment but `settings.py`.
+None knows of digits or listings, and none reads the environment.
 """

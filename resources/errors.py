@@ -1,6 +1,6 @@
 """What every failure of an outside system has in common.
 
-The kinds themselves stand beside their systems (`s3_errors.py`, `postgres_errors.py`); what a run
+The kinds themselves stand beside their systems (`s3/errors.py`, …); what a run
 does about them (retry or not) is decided where runs are defined.
 """
 

@@ -19,7 +19,7 @@ import requests
 
 from numbercruncher import image as image_builder
 from resources.docker import DockerResource, ModuleRun
-from resources.docker_container import RUN_LABEL
+from resources.docker.container import RUN_LABEL
 
 IMAGE = "numbercruncher"
 ENGINE_SOCKET = "unix:///var/run/docker.sock"

@@ -2,8 +2,8 @@
 
 from kmeans_input import CLUSTERS, Matrix, compare
 
-from embedded.sagemaker import kmeans
-from embedded.sagemaker.hyperparameters import KMeansParameters
+from sagemaker_local import kmeans
+from sagemaker_local.hyperparameters import KMeansParameters
 
 
 def train(points: Matrix) -> Matrix:

@@ -14,8 +14,7 @@ from listings_snapshot import ours
 from embedded import seed_listings
 from platform_assets.airbnb.snapshots import prefix
 from resources.docker import DockerResource
-from resources.s3 import ObjectStore
-from resources.s3_manifest import read_manifest
+from resources.s3 import ObjectStore, read_manifest
 
 OUTPUTS = ("price_changes", "neighbourhood_summary")
 YEAR = 365

@@ -24,8 +24,7 @@ from platform_assets.outcomes import Verdict
 from platform_assets.partitions import DAILY
 from platform_assets.upstream import require_manifest
 from resources.postgres import PostgresResource
-from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, open_file, read_file, read_manifest
+from resources.s3 import Manifest, ObjectStore, open_file, read_file, read_manifest
 
 _MAX_RESULT_BYTES = 512 * 2**20
 _BLOCK_BYTES = 1 << 20

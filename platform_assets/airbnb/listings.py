@@ -7,13 +7,21 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.limits import Limits
 from platform_assets.partitions import DAILY
-from resources.columns import Column, ColumnDifferences, Retyped
-from resources.postgres import Session
-from resources.postgres_casts import SourceColumn, can_cast
-from resources.postgres_errors import DatabaseAccessDeniedError, DatabaseRequestError
-from resources.postgres_query import Constant, Extract, HalfOpen, Query, Table
+from resources.postgres import (
+    Constant,
+    DatabaseAccessDeniedError,
+    DatabaseRequestError,
+    Extract,
+    HalfOpen,
+    Query,
+    Session,
+    SourceColumn,
+    Table,
+    can_cast,
+)
 
 DATE_COLUMN = "download_date"
 # The columns that Inside Airbnb's summary files have had since 2018, and the day of the download.
@@ -106,7 +114,7 @@ class ListingsTable(dg.ConfigurableResource):
         """What rows are read from.
 
         Raises:
-            resources.postgres_errors.DatabaseRequestError: The query cannot be one SELECT.
+            resources.postgres.errors.DatabaseRequestError: The query cannot be one SELECT.
         """
         try:
             return Query(self.query) if self.query else self.table
@@ -157,7 +165,7 @@ class ListingsTable(dg.ConfigurableResource):
         be, only they tell. What is left out is not compared.
 
         Raises:
-            resources.postgres_errors.TableMissingError: There is no such table.
+            resources.postgres.errors.TableMissingError: There is no such table.
             ColumnNamesError: What is to be left out, pseudonymised or renamed cannot be.
         """
         columns = session.describe(self.source)
@@ -217,7 +225,7 @@ class ListingsTable(dg.ConfigurableResource):
         Raises:
             PastDayError: As `where` does.
             ColumnNamesError: What is to stay in the database is not there, or cannot stay.
-            resources.postgres_errors.DatabaseAccessDeniedError: Columns of the contract may not
+            resources.postgres.errors.DatabaseAccessDeniedError: Columns of the contract may not
                 be read.
         """
         promised = {column.name: column for column in self.exported_contract}

@@ -12,8 +12,7 @@ import dagster as dg
 
 from platform_assets.airbnb import snapshots
 from platform_assets.outcomes import Made
-from resources.docker import DockerResource
-from resources.docker_errors import ModuleRunError
+from resources.docker import DockerResource, ModuleRunError
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 

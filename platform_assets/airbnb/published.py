@@ -7,9 +7,8 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
-from resources.postgres_profile import Profile
-from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, ManifestInvalidError, read_manifest
+from resources.postgres import Profile
+from resources.s3 import Manifest, ManifestInvalidError, ObjectStore, read_manifest
 
 PREFIX = "airbnb/listings"
 

@@ -8,12 +8,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from formats.columns import ColumnDifferences
 from formats.long_ids import LongIds
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import NEEDED
 from platform_assets.outcomes import Verdict
-from resources.columns import ColumnDifferences
-from resources.postgres_profile import Profile
+from resources.postgres import Profile
 
 # Makes a median absolute deviation comparable with a standard deviation (of a normal law).
 _MAD_TO_SIGMA = 1.4826

@@ -12,22 +12,22 @@ from typing import ClassVar
 
 import dagster as dg
 
+from formats.columns import compare_columns
 from platform_assets.airbnb import quality
 from platform_assets.airbnb.listings import ListingsTable, id_columns, listings
 from platform_assets.airbnb.published import Trailing, prefix, read_profile
 from platform_assets.outcomes import Made, Verdict
-from resources.columns import compare_columns
 from resources.errors import ResourceError
-from resources.postgres import PostgresResource, Session
-from resources.postgres_casts import SourceColumn
-from resources.postgres_errors import UnwritableValueError
-from resources.postgres_export import Exported
-from resources.postgres_profile import Profile
-from resources.postgres_query import Extract
-from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, read_manifest
-from resources.s3_publication import Publication
-from resources.s3_streams import ObjectWriter
+from resources.postgres import (
+    Exported,
+    Extract,
+    PostgresResource,
+    Profile,
+    Session,
+    SourceColumn,
+    UnwritableValueError,
+)
+from resources.s3 import Manifest, ObjectStore, ObjectWriter, Publication, read_manifest
 
 CODE_VERSION = "3"
 FAILURES_IN_A_ROW = 3

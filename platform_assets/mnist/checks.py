@@ -14,8 +14,7 @@ from platform_assets.mnist.endpoint import Endpoint
 from platform_assets.outcomes import Verdict, check_each
 from platform_assets.partitions import DAILY
 from platform_assets.upstream import require_manifest
-from resources.s3 import ObjectStore
-from resources.s3_manifest import file_key, open_file, verify
+from resources.s3 import ObjectStore, file_key, open_file, verify
 from resources.sagemaker import SageMakerResource
 
 # In the public file each digit has between 9.0 % and 11.3 % of a split; in a tenth of it, chance

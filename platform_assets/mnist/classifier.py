@@ -20,9 +20,7 @@ from platform_assets.mnist import centroids, dataset, model
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import UpstreamMissingError, already_made, require_manifest
-from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, file_key, read_file
-from resources.s3_publication import Publication
+from resources.s3 import Manifest, ObjectStore, Publication, file_key, read_file
 
 ARTIFACT = "model.tar.gz"
 EVALUATION = "evaluation.json"

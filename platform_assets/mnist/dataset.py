@@ -11,16 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats import digit_images, mnist_pickle, recordio
+from formats.columns import Column
 from formats.digit_features import FEATURES
 from platform_assets.mnist import raw
 from platform_assets.mnist.centroids import marked
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import already_made, require_manifest
-from resources.columns import Column
-from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, file_key, read_file
-from resources.s3_publication import Publication
+from resources.s3 import Manifest, ObjectStore, Publication, file_key, read_file
 
 CHANNELS = ("train", "validation", "test")
 # The train digits once more, each marked with its digit: what the model is trained on.

@@ -19,8 +19,7 @@ from platform_assets.outcomes import failure, persistently
 from platform_assets.partitions import ONE_RUN
 from platform_assets.upstream import UpstreamMissingError, require_manifest
 from resources.errors import ResourceError
-from resources.s3 import ObjectStore
-from resources.s3_manifest import DATE, Manifest, list_published, read_manifest
+from resources.s3 import DATE, Manifest, ObjectStore, list_published, read_manifest
 from resources.sagemaker import (
     EndpointSpec,
     Instances,

@@ -6,9 +6,7 @@ any later restart, must not. Each endpoint has copies of its own, so that they c
 
 from platform_assets.mnist import classifier
 from platform_assets.mnist.classifier import Judged
-from resources.s3 import ObjectStore
-from resources.s3_manifest import file_key, read_file, read_manifest
-from resources.s3_publication import Publication
+from resources.s3 import ObjectStore, Publication, file_key, read_file, read_manifest
 from resources.sagemaker import NotFoundError, SageMakerResource
 
 _ADVICE = (

@@ -16,9 +16,7 @@ from platform_assets.mnist.centroids import DIGITS
 from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import already_made, require_manifest
-from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest
-from resources.s3_publication import Publication
+from resources.s3 import Manifest, ObjectStore, Publication
 from resources.sagemaker import (
     S3Channel,
     SageMakerResource,

@@ -11,9 +11,7 @@ from platform_assets.outcomes import Made, failure, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.upstream import already_made
 from resources.errors import ResourceError
-from resources.s3 import ObjectInfo, ObjectStore
-from resources.s3_manifest import file_key
-from resources.s3_publication import Publication
+from resources.s3 import ObjectInfo, ObjectStore, Publication, file_key
 
 FILE = "mnist.pkl.gz"
 CODE_VERSION = "1"

@@ -11,8 +11,7 @@ from typing import Any
 
 from platform_assets.mnist import frozen, model
 from resources.errors import ResourceError
-from resources.s3 import ObjectStore
-from resources.s3_manifest import DATE, list_published, read_manifest, remove_published
+from resources.s3 import DATE, ObjectStore, list_published, read_manifest, remove_published
 from resources.sagemaker import Log, SageMakerResource
 
 # S3 tells to the second when an object was written.

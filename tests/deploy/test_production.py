@@ -16,7 +16,7 @@ import yaml
 from botocore.utils import get_environ_proxies, should_bypass_proxies
 
 from embedded import s3
-from resources.settings import Settings
+from platform_assets.settings import Settings
 from tests.conftest import CHECKOUT, Services, clean_environ
 
 DEPLOY = CHECKOUT / "deploy"

@@ -3,7 +3,7 @@
 import pytest
 
 from numbercruncher.manifests import Column, File, Manifest, ManifestError, decode
-from resources.s3_manifest import Manifest as PlatformManifest
+from resources.s3.manifest import Manifest as PlatformManifest
 
 MANIFEST = Manifest(
     partition="2026-11-22",

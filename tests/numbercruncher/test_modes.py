@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from resources.docker import DockerResource
-from resources.docker_errors import ModuleFailedError
+from resources.docker import DockerResource, ModuleFailedError
 from tests.containers import number_cruncher_image, run_in_dagster
 from tests.numbercruncher.listings import days, market, put_snapshot
 

@@ -10,7 +10,7 @@ from formats.proxies import proxy_variables
 from numbercruncher.errors import StoreUnavailableError
 from numbercruncher.store import Store
 from resources.s3 import ObjectStore
-from resources.s3_errors import StoreUnavailableError as UnreachableError
+from resources.s3.errors import StoreUnavailableError as UnreachableError
 from tests.s3_front import in_front_of
 
 ELSEWHERE = "http://s3.test.invalid"

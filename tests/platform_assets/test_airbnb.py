@@ -12,7 +12,7 @@ from psycopg2.extensions import connection
 
 from embedded import seed_listings
 from platform_assets.airbnb import processed, snapshots
-from resources.s3_manifest import read_manifest
+from resources.s3 import read_manifest
 from tests.platform_assets.airbnb_rig import (
     CHANGES,
     CHANGES_SQL,

@@ -16,8 +16,7 @@ from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.definitions import build_defs
 from platform_assets.partitions import DAILY
 from resources.postgres import PostgresResource
-from resources.s3_manifest import read_manifest
-from resources.s3_publication import Publication
+from resources.s3 import Publication, read_manifest
 from tests.platform_assets.airbnb_rig import (
     CHANGES,
     DATES,

@@ -17,9 +17,8 @@ import pytest
 
 from embedded import s3, seed_listings
 from resources.docker import DockerResource
-from resources.docker_container import labelled_runs
-from resources.s3 import ObjectStore
-from resources.s3_manifest import MANIFEST_NAME, verify
+from resources.docker.container import labelled_runs
+from resources.s3 import MANIFEST_NAME, ObjectStore, verify
 from tests.containers import engine, number_cruncher_image
 from tests.platform_assets.conftest import Platform
 

@@ -18,12 +18,8 @@ from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.outcomes import Made
 from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
-from resources.postgres import PostgresResource, Session
-from resources.postgres_casts import SourceColumn
-from resources.postgres_query import Extract
-from resources.s3 import ObjectStore
-from resources.s3_errors import StoreUnavailableError
-from resources.s3_publication import Publication, Published
+from resources.postgres import Extract, PostgresResource, Session, SourceColumn
+from resources.s3 import ObjectStore, Publication, Published, StoreUnavailableError
 from tests.platform_assets.airbnb_rig import (
     DATES,
     FIRST,

@@ -16,10 +16,15 @@ from platform_assets.airbnb import checks, snapshots
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import CONTRACT, ColumnNamesError, ListingsTable
 from platform_assets.outcomes import Made
-from resources.postgres import PostgresResource, Session
-from resources.postgres_errors import DatabaseAccessDeniedError, DatabaseRequestError
-from resources.postgres_query import Extract, Table
-from resources.postgres_rights import Reading
+from resources.postgres import (
+    DatabaseAccessDeniedError,
+    DatabaseRequestError,
+    Extract,
+    PostgresResource,
+    Session,
+    Table,
+)
+from resources.postgres.rights import Reading
 from tests.platform_assets.airbnb_rig import CHANGES, FIRST, SUMMARY, change, result
 from tests.platform_assets.conftest import Platform, failed_checks, said
 

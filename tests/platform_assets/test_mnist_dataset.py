@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 
 from formats import digit_images, mnist_pickle, recordio
 from platform_assets.mnist import checks, dataset, raw
-from resources.s3 import ObjectStore
-from resources.s3_errors import StoreUnavailableError
-from resources.s3_manifest import read_manifest
-from resources.s3_publication import Publication
+from resources.s3 import ObjectStore, Publication, StoreUnavailableError, read_manifest
 from tests.platform_assets.conftest import Platform, failed_checks, said
 
 DATE, NEXT = "2026-01-05", "2026-01-06"

@@ -25,8 +25,8 @@ from platform_assets.mnist.endpoint import Endpoint, Proof
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 from tests.conftest import Services
-from tests.embedded.sagemaker.rig import Server, gone
 from tests.platform_assets.mnist_rig import real_digits
+from tests.sagemaker_local.rig import Server, gone
 
 KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("KILLS_SEED", "1"))
@@ -133,7 +133,7 @@ class Rig:
         return run.exitcode is None
 
     def trainers(self) -> list[psutil.Process]:
-        return [each for each in self.children() if "embedded.sagemaker.trainer" in command(each)]
+        return [each for each in self.children() if "sagemaker_local.trainer" in command(each)]
 
     def children(self) -> list[psutil.Process]:
         assert self.server.process is not None
@@ -247,7 +247,7 @@ def test_random_kills_cost_no_second_training_and_leave_the_right_version_live(
     assert gone(rig.left), "a child has outlived the process that it belonged to"
     assert rig.trainers() == []
     (serving,) = rig.children()
-    assert "embedded.sagemaker.trainer" not in command(serving)
+    assert "sagemaker_local.trainer" not in command(serving)
 
 
 def all_jobs(server: Server) -> dict[str, Any]:

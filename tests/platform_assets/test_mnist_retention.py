@@ -16,9 +16,7 @@ import pytest
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import classifier, frozen, model, retention
 from platform_assets.mnist.endpoint import mnist_endpoint
-from resources.s3 import ObjectStore
-from resources.s3_manifest import ManifestInvalidError
-from resources.s3_publication import Publication
+from resources.s3 import ManifestInvalidError, ObjectStore, Publication
 from resources.sagemaker import SageMakerResource
 from tests.conftest import CHECKOUT
 from tests.platform_assets.conftest import Platform

@@ -8,7 +8,7 @@ import pytest
 
 from embedded.plan import FIRST_PARTITION
 from platform_assets.partitions import DAILY
-from resources.settings import Settings
+from platform_assets.settings import Settings
 from tests.conftest import CHECKOUT, clean_environ
 
 SHOW = "from platform_assets.partitions import DAILY; print(DAILY.get_first_partition_key())"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.quality import CHECKS, Candidate, judge
 from platform_assets.outcomes import Verdict
-from resources.columns import Column, ColumnDifferences, Retyped
-from resources.postgres_profile import Profile
+from resources.postgres import Profile
 
 AS_EXPECTED = ColumnDifferences((), (), ())
 PRICE = Column(name="price", type="double")

@@ -24,8 +24,7 @@ from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.outcomes import Made
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
-from resources.s3 import ObjectStore
-from resources.s3_manifest import Manifest, read_manifest
+from resources.s3 import Manifest, ObjectStore, read_manifest
 from tests.containers import number_cruncher_image, run_in_dagster
 from tests.platform_assets.airbnb_rig import CHANGES_SQL, SUMMARY_SQL
 

@@ -1,0 +1,249 @@
+"""A Python module that runs outside Dagster's process and reports through Pipes.
+
+What the container and the child process have in common lives here: what is to be run, how its
+output becomes messages and log lines, and how long it may take. How each is started does not.
+"""
+
+import json
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import dagster as dg
+from dagster_pipes import PIPES_PROTOCOL_VERSION_FIELD, PipesDefaultMessageWriter, PipesParams
+
+from resources.docker.aws_reach import RENEW_SECONDS, Reach
+
+TAIL_LINES = 30
+TAIL_COLUMNS = 500
+QUEUED_LINES = 256
+CHECK_SECONDS = 0.2
+LAST_LINES_SECONDS = 1.0
+STOP_RENEWING_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """One module to run, and within what.
+
+    Attributes:
+        module: importable name, started as `python -m <module>`.
+        arguments: command-line arguments; visible to everybody on the machine.
+        environment: variables that are no secrets; they show in `docker inspect`.
+        reach: how it reaches AWS. What is secret of it gets to the module by a file or a pipe
+            and never by the environment it is started with.
+        memory_mb: upper bound of resident memory, in MiB.
+        cpus: upper bound of processors, fractions allowed.
+        deadline_seconds: time from start to end after which the module is stopped.
+        labels: what the container is labelled with.
+    """
+
+    module: str
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    reach: Reach = field(default_factory=Reach)
+    memory_mb: int = 1024
+    cpus: float = 2.0
+    deadline_seconds: float = 3600.0
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@contextmanager
+def renewing(reach: Reach, hand_over: Callable[[Mapping[str, str]], None]) -> Generator[None]:
+    """Hands credentials that expire over again and again while the block runs.
+
+    Args:
+        reach: whose credentials.
+        hand_over: gives them to the module; whatever it raises, the next time comes.
+    """
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(RENEW_SECONDS):
+            try:
+                hand_over(reach.credentials())
+            except Exception as error:
+                # The module still has those before; where they end, it says so itself.
+                sys.stderr.write(f"The AWS credentials were not renewed: {type(error).__name__}\n")
+
+    thread = threading.Thread(target=renew, name="renew-credentials", daemon=True)
+    if reach.expires:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if reach.expires:
+            thread.join(STOP_RENEWING_SECONDS)
+
+
+class DeadlinePassedError(Exception):
+    """The time a module was given is over; for use between the modules of this package."""
+
+
+class _Line(NamedTuple):
+    stream: str
+    text: bytes
+
+
+class _EndOfStream(NamedTuple):
+    stream: str
+    error: Exception | None
+
+
+def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cuts a stream of chunks into lines of any length, wherever the chunks were cut.
+
+    A Docker Engine hands out a long line in pieces of 16 KiB; a pipe in pieces of 64 KiB.
+    """
+    pieces: list[bytes] = []
+    for chunk in chunks:
+        first, *rest = chunk.split(b"\n")
+        pieces.append(first)
+        for piece in rest:
+            yield b"".join(pieces)
+            pieces = [piece]
+    if any(pieces):
+        yield b"".join(pieces)
+
+
+class Output:
+    """The lines of a module's streams, each read by a thread of its own."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[_Line | _EndOfStream] = queue.Queue(QUEUED_LINES)
+        self._open = 0
+        self._abandoned = threading.Event()
+
+    def follow(self, stream: str, chunks: Iterable[bytes]) -> None:
+        """Starts to read one stream; an error of the reader ends the stream."""
+        self._open += 1
+        name = f"read-{stream}"
+        threading.Thread(target=self._read, args=(stream, chunks), name=name, daemon=True).start()
+
+    def abandon(self) -> None:
+        """Lets the reading threads go, whatever they still have."""
+        self._abandoned.set()
+
+    def _read(self, stream: str, chunks: Iterable[bytes]) -> None:
+        error: Exception | None = None
+        try:
+            for line in split_lines(chunks):
+                self._put(_Line(stream, line))
+        except Exception as caught:
+            # Whatever it was, the stream has ended; how the module ended is asked for elsewhere.
+            error = caught
+        self._put(_EndOfStream(stream, error))
+
+    def _put(self, item: _Line | _EndOfStream) -> None:
+        while not self._abandoned.is_set():
+            try:
+                self._queue.put(item, timeout=1.0)
+            except queue.Full:
+                continue
+            return
+
+    def pump(
+        self,
+        consume: Callable[[str, bytes], None],
+        *,
+        deadline: float,
+        check: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Hands on every line as it comes, until all streams have ended.
+
+        Args:
+            consume: called in this thread with the stream's name and a line without its newline.
+            deadline: moment of `time.monotonic()` that ends the waiting.
+            check: called a few times a second; may raise, and returns False once the module has
+                ended, after which lines are awaited for a second more (something it left behind
+                may hold its streams open for ever).
+
+        Raises:
+            DeadlinePassedError: the deadline came first.
+        """
+        next_check = 0.0
+        ended_at: float | None = None
+        while self._open:
+            now = time.monotonic()
+            if ended_at is not None and now >= ended_at + LAST_LINES_SECONDS:
+                return
+            if now >= deadline:
+                raise DeadlinePassedError
+            if now >= next_check and ended_at is None:
+                next_check = now + CHECK_SECONDS
+                ended_at = None if check() else now
+            try:
+                item = self._queue.get(timeout=min(CHECK_SECONDS, deadline - now))
+            except queue.Empty:
+                continue
+            if isinstance(item, _Line):
+                consume(item.stream, item.text)
+            else:
+                self._open -= 1
+
+
+class StreamMessageReader(dg.PipesMessageReader):
+    """Takes the Pipes messages out of a module's output; all other lines are its log.
+
+    Messages travel as lines of standard error. The log goes to this process's own streams, where
+    Dagster captures it, and its last lines are kept for the error message.
+    """
+
+    def __init__(self) -> None:
+        self._handler: dg.PipesMessageHandler | None = None
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+
+    @property
+    def expected_writer_count(self) -> int:
+        """Dagster's hook: one process reports, so its `closed` is the end."""
+        return 1
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The last lines of the log so far."""
+        return tuple(self._tail)
+
+    @contextmanager
+    def read_messages(self, handler: dg.PipesMessageHandler) -> Generator[PipesParams]:
+        """Dagster's hook: messages read while the context is open go to its handler."""
+        self._handler = handler
+        try:
+            yield {PipesDefaultMessageWriter.STDIO_KEY: PipesDefaultMessageWriter.STDERR}
+        finally:
+            self._handler = None
+
+    def consume(self, stream: str, line: bytes) -> None:
+        """Handles one line of `stdout` or `stderr`."""
+        text = line.decode("utf-8", errors="replace")
+        message = _as_message(text)
+        if message is not None and self._handler is not None:
+            self._handler.handle_message(message)
+            return
+        target = sys.stderr if stream == "stderr" else sys.stdout
+        target.write(text + "\n")
+        target.flush()
+        if text.strip():
+            self._tail.append(text[:TAIL_COLUMNS])
+
+    def no_messages_debug_text(self) -> str:
+        """What Dagster tells where no message came."""
+        return "The messages were expected as lines of the module's standard error."
+
+
+def _as_message(text: str) -> Any:
+    """The Pipes message a line holds, or None for a line of the log."""
+    if not text.startswith("{") or PIPES_PROTOCOL_VERSION_FIELD not in text:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    known = ("method" in value, "params" in value, PIPES_PROTOCOL_VERSION_FIELD in value)
+    return value if all(known) else None

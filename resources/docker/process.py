@@ -1,0 +1,239 @@
+"""A module in a child process: for where no Docker Engine answers.
+
+The same clock, memory limit, messages, errors and secrecy as in a container, without its walls.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import dagster as dg
+import psutil
+
+from resources.docker.aws_reach import Reach, as_process_output
+from resources.docker.errors import (
+    ModuleFailedError,
+    ModuleMemoryError,
+    ModuleRunError,
+    ModuleTimeoutError,
+)
+from resources.docker.modules import (
+    DeadlinePassedError,
+    ModuleSpec,
+    Output,
+    StreamMessageReader,
+    renewing,
+)
+
+# By its path: importing this package, Dagster and all, would cost it a second and 100 MB.
+CHILD = (sys.executable, "-P", str(Path(__file__).with_name("child.py")))
+CREDENTIALS = "DATA_PLATFORM_CREDENTIALS"
+STOP_SECONDS = 3
+FAMILY_SECONDS = 1.0
+# The clock inside only matters where nobody outside is left to look at one.
+DEADLINE_INSIDE_EXTRA_SECONDS = 30
+
+# A child gets these of its parent's variables and no others: the parent's hold secrets.
+INHERITED = frozenset(
+    {
+        "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE",
+        "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
+    }
+)  # fmt: skip
+
+
+class ProcessPipesClient(dg.PipesClient):
+    """Runs modules in child processes of their own session, through Dagster Pipes."""
+
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride] - as Dagster's own clients do
+        self,
+        *,
+        context: dg.OpExecutionContext | dg.AssetExecutionContext,
+        spec: ModuleSpec,
+        extras: Mapping[str, Any] | None = None,
+    ) -> dg.PipesClientCompletedInvocation:
+        """Runs a module to its end; whatever happens, none of its processes stays behind.
+
+        Raises:
+            ModuleRunError: the module did not come to a good end.
+        """
+        reader = StreamMessageReader()
+        with dg.open_pipes_session(
+            context=context,
+            context_injector=dg.PipesEnvContextInjector(),
+            message_reader=reader,
+            extras=dict(extras or {}),
+        ) as session:
+            reach = spec.reach
+            settings = {**spec.environment, **reach.private}
+            settings |= {"AWS_CA_BUNDLE": reach.ca_bundle} if reach.ca_bundle else {}
+            settings |= session.get_bootstrap_env_vars()
+            try:
+                with _credential_variables(reach) as credentials:
+                    peak = _run_process(spec, settings | credentials, reader)
+            except ModuleRunError as error:
+                error.messages = tuple(session.get_custom_messages())
+                raise
+        return dg.PipesClientCompletedInvocation(
+            session, metadata={"peak_memory_mb": round(peak / 1024**2)}
+        )
+
+
+class _Memory:
+    """Watches the resident memory of a process and of all it started."""
+
+    def __init__(self, pid: int, limit_bytes: int) -> None:
+        self._pid = pid
+        self._limit = limit_bytes
+        self._family: list[psutil.Process] = []
+        self._look_again = 0.0
+        self.peak = 0
+
+    def within_limit(self) -> bool:
+        used = 0
+        for process in self._processes():
+            with suppress(psutil.Error):
+                used += process.memory_info().rss
+        self.peak = max(self.peak, used)
+        return used <= self._limit
+
+    def _processes(self) -> list[psutil.Process]:
+        """The family of a second ago at most: to find it takes a look at every process."""
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + FAMILY_SECONDS
+            with suppress(psutil.Error):
+                leader = psutil.Process(self._pid)
+                self._family = [leader, *leader.children(recursive=True)]
+        return self._family
+
+
+class _MemoryExceededError(Exception):
+    pass
+
+
+def _run_process(spec: ModuleSpec, settings: Mapping[str, str], reader: StreamMessageReader) -> int:
+    """Runs the module and returns the peak of its resident memory in bytes."""
+    deadline = time.monotonic() + spec.deadline_seconds
+    inside = spec.deadline_seconds + DEADLINE_INSIDE_EXTRA_SECONDS
+    process = subprocess.Popen(
+        [*CHILD, f"{inside:.0f}", spec.module, *spec.arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={name: value for name, value in os.environ.items() if name in INHERITED},
+        start_new_session=True,
+    )
+    memory = _Memory(process.pid, spec.memory_mb * 1024**2)
+    output = Output()
+
+    def check() -> bool:
+        if not memory.within_limit():
+            raise _MemoryExceededError
+        return process.poll() is None
+
+    try:
+        _tell(process, settings)
+        output.follow("stdout", _chunks(process.stdout))
+        output.follow("stderr", _chunks(process.stderr))
+        with renewing(spec.reach, lambda credentials: _tell(process, _renewed(credentials))):
+            output.pump(reader.consume, deadline=deadline, check=check)
+            _await_end(check, deadline)
+    except _MemoryExceededError:
+        raise ModuleMemoryError(
+            f"{spec.module} ran out of its {spec.memory_mb} MiB of memory in its process."
+            " Give it more (memory_mb), or fewer dates in one run.",
+            log_tail=reader.tail,
+        ) from None
+    except DeadlinePassedError:
+        raise ModuleTimeoutError(
+            f"{spec.module} was still running after {spec.deadline_seconds:g} s and was stopped."
+            " Give it more time (deadline_seconds), or fewer dates in one run.",
+            log_tail=reader.tail,
+        ) from None
+    finally:
+        output.abandon()
+        _end(process)
+    _judge(process.returncode, spec, reader.tail)
+    return memory.peak
+
+
+@contextmanager
+def _credential_variables(reach: Reach) -> Generator[dict[str, str]]:
+    """The variables by which the child finds its credentials."""
+    if not reach.expires:
+        yield reach.credentials()
+        return
+    # Credentials that change have to change in one variable: key and secret in two would for a
+    # moment be of different ones. AWS clients ask a command for it, which a file has to name.
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config"
+        config.write_text(f"[default]\ncredential_process = printenv {CREDENTIALS}\n")
+        yield _renewed(reach.credentials()) | {
+            "AWS_CONFIG_FILE": str(config),
+            "AWS_SHARED_CREDENTIALS_FILE": str(config.with_name("none")),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+def _renewed(credentials: Mapping[str, str]) -> dict[str, str]:
+    return {CREDENTIALS: as_process_output(credentials).decode()}
+
+
+def _tell(process: subprocess.Popen[bytes], settings: Mapping[str, str]) -> None:
+    """Hands over settings; the pipe stays open as the child's sign that we are alive."""
+    with suppress(BrokenPipeError):
+        if process.stdin is not None:
+            process.stdin.write(json.dumps(dict(settings)).encode() + b"\n")
+            process.stdin.flush()
+
+
+def _await_end(check: Callable[[], bool], deadline: float) -> None:
+    """Waits for a process whose streams have ended and which itself may not have."""
+    while check():
+        if time.monotonic() >= deadline:
+            raise DeadlinePassedError
+        time.sleep(0.02)
+
+
+def _chunks(pipe: IO[bytes] | None) -> Iterator[bytes]:
+    while pipe is not None and (chunk := os.read(pipe.fileno(), 65536)):
+        yield chunk
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the whole process group: politely, then surely."""
+    try:
+        if process.poll() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=STOP_SECONDS)
+    finally:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        with suppress(BrokenPipeError):
+            if process.stdin is not None:
+                process.stdin.close()
+
+
+def _judge(code: int, spec: ModuleSpec, tail: Sequence[str]) -> None:
+    if code == 0:
+        return
+    if code == -signal.SIGKILL:
+        raise ModuleFailedError(
+            f"{spec.module} was killed from outside in its process (signal 9), by somebody or by"
+            " the kernel for lack of memory on this machine.",
+            log_tail=tail,
+        )
+    how = f"exit code {code}" if code > 0 else f"signal {-code}"
+    raise ModuleFailedError(f"{spec.module} ended in its process with {how}.", log_tail=tail)

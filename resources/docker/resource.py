@@ -1,0 +1,317 @@
+"""Docker: Python modules in containers where an engine answers, as child processes where not.
+
+The resource decides where a module runs and within what; `container.py` and
+`process.py` do it. Which module, and what its messages mean, is the caller's business.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import dagster as dg
+import docker
+import docker.errors
+import requests
+from docker.models.images import Image
+from pydantic import Field
+
+from resources.docker.aws_reach import Reach, find_reach, off_this_host
+from resources.docker.container import (
+    RUN_LABEL,
+    ContainerOptions,
+    ContainerPipesClient,
+    labelled_runs,
+    remove_container,
+)
+from resources.docker.errors import EngineUnavailableError, ImageMissingError
+from resources.docker.modules import ModuleSpec
+from resources.docker.process import ProcessPipesClient
+
+JOB_LABEL = "data-platform.job"
+ASSET_LABEL = "data-platform.asset"
+MODULE_LABEL = "data-platform.module"
+
+_ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException)
+_PROBE_SECONDS = 5
+_REQUEST_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class ModuleRun:
+    """A module that came to a good end.
+
+    Attributes:
+        messages: its Pipes custom messages, in order.
+        metadata: how it was run: `mode`, `seconds`, and in a container its `image`,
+            `image_id`, `image_digest` and `container`; `mode_reason` where a process was chosen.
+    """
+
+    messages: tuple[Mapping[str, Any], ...]
+    metadata: Mapping[str, str | int | float]
+
+
+class DockerResource(dg.ConfigurableResource[Any]):
+    """Runs Python modules outside Dagster's process, in a container wherever that can be had.
+
+    The engine is the one that the Docker command would use: `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and
+    `DOCKER_CERT_PATH`, which reach remote engines by TLS, or the socket of this machine.
+    """
+
+    mode: Literal["auto", "docker", "process"] = Field(
+        default="auto",
+        description=(
+            "docker: in a container, or fail. process: as a child process. auto: in a container"
+            " where an engine answers and has the image, else as a child process."
+        ),
+    )
+    image: str = Field(
+        default="numbercruncher",
+        description="Image whose Python has the modules; name, name:tag or name@sha256:digest.",
+    )
+    pull: Literal["never", "missing", "always"] = Field(
+        default="never",
+        description="When the image is fetched from its registry. Local images: never.",
+    )
+    registry: str = Field(
+        default="", description="Registry to log in to before a pull; empty for no login."
+    )
+    registry_username: str = Field(default="", description="User name at the registry.")
+    registry_password: str = Field(
+        default="", repr=False, description="Password or token at the registry."
+    )
+    network: str = Field(
+        default="bridge",
+        description="bridge, host, none, or the name of a network of the engine.",
+    )
+    user: str = Field(
+        default="10001:10001", description="Numeric uid:gid of the process in the container."
+    )
+    mounts: list[str] = Field(
+        default_factory=list, description="Mounts of the container, source:target[:ro] each."
+    )
+    gpus: int = Field(default=0, ge=-1, description="GPUs of the container; -1 for all.")
+    memory_mb: int = Field(
+        default=1024, ge=32, description="Upper bound of the module's memory, in MiB."
+    )
+    cpus: float = Field(default=2.0, gt=0, description="Upper bound of its processors.")
+    deadline_seconds: float = Field(
+        default=3600.0, gt=0, description="Time after which it is stopped, in seconds."
+    )
+    environment: dict[str, str] = Field(
+        default_factory=dict,
+        description="Variables for the module that are no secrets: they show in docker inspect.",
+    )
+    endpoint_url_s3: str = Field(
+        default="",
+        description="S3 endpoint as seen from this machine; empty for the one that boto3 finds. In"
+        " a container off the host's network loopback is replaced by host.docker.internal.",
+    )
+    region: str = Field(default="", description="AWS region of the module; empty for its default.")
+    forward_credentials: bool = Field(
+        default=True,
+        description="Give the module the AWS credentials of this process, by a private file.",
+    )
+
+    def run(
+        self,
+        context: dg.OpExecutionContext | dg.AssetExecutionContext,
+        module: str,
+        *,
+        extras: Mapping[str, Any] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> ModuleRun:
+        """Runs `python -m module` to its end, its log and messages arriving live.
+
+        Args:
+            context: of the op or asset that runs it.
+            module: importable name, in the image and in this environment.
+            extras: JSON value that the module finds in its Pipes context, of any size.
+            arguments: command-line arguments; visible to everybody on the machine.
+
+        Returns:
+            The module's messages, and metadata that say how it was run.
+
+        Raises:
+            ModuleRunError: it failed, ran out of memory or time, or its engine was lost; holds
+                the messages that had arrived.
+            EngineUnavailableError, ImageMissingError, ContainerRefusedError: it never started.
+        """
+        started = time.monotonic()
+        client, image, reason = self._choose()
+        reach = find_reach(
+            endpoint_url_s3=self.endpoint_url_s3,
+            region=self.region,
+            forward_credentials=self.forward_credentials,
+        )
+        if client is None or image is None:
+            metadata: dict[str, str | int | float] = {"mode": "process", "mode_reason": reason}
+            invocation = ProcessPipesClient().run(
+                context=context,
+                spec=self._spec(context, module, arguments, reach),
+                extras=extras,
+            )
+        else:
+            metadata = {"mode": "docker", **_image_metadata(self.image, image)}
+            if self.network != "host":
+                reach = off_this_host(reach)
+            options = ContainerOptions(self.network, self.user, tuple(self.mounts), self.gpus)
+            with closing(client):
+                invocation = ContainerPipesClient(client, image, options).run(
+                    context=context,
+                    spec=self._spec(context, module, arguments, reach),
+                    extras=extras,
+                )
+        for key, value in invocation.metadata.items():
+            metadata[key] = value.value  # pyright: ignore[reportArgumentType]
+        metadata["seconds"] = round(time.monotonic() - started, 3)
+        return ModuleRun(
+            messages=tuple(invocation.get_custom_messages()),
+            metadata=metadata,
+        )
+
+    def sweep(self, is_gone: Callable[[str], bool]) -> list[str]:
+        """Removes the containers that a run left behind when it was killed.
+
+        Args:
+            is_gone: told the id of a Dagster run, says whether nobody runs it any more.
+
+        Returns:
+            Names of what was removed, container and volume of the same name alike; none where no
+            engine answers and a child process would have been used.
+
+        Raises:
+            EngineUnavailableError: no engine answers though `mode` is "docker".
+        """
+        if self.mode == "process":
+            return []
+        try:
+            client = connect()
+        except EngineUnavailableError:
+            if self.mode == "docker":
+                raise
+            return []
+        with closing(client):
+            runs = labelled_runs(client)
+            gone = [name for name, run_id in sorted(runs.items()) if is_gone(run_id)]
+            for name in gone:
+                remove_container(client, name)
+        return gone
+
+    def _choose(self) -> tuple[docker.DockerClient | None, Image | None, str]:
+        """The engine and the image to use, or why neither is used."""
+        if self.mode == "process":
+            return None, None, "a child process is asked for"
+        try:
+            client = connect()
+            return client, self._find_image(client), ""
+        except (EngineUnavailableError, ImageMissingError) as error:
+            if self.mode == "docker":
+                raise
+            return None, None, str(error)
+
+    def _find_image(self, client: docker.DockerClient) -> Image:
+        try:
+            if self.pull == "always":
+                return self._pull(client)
+            return client.images.get(self.image)
+        except docker.errors.ImageNotFound as error:
+            if self.pull == "missing":
+                return self._pull(client)
+            raise ImageMissingError(
+                f"The Docker Engine has no image {self.image}. Build it with 'make image', or"
+                " configure the Docker resource with a registry's image and pull=missing."
+            ) from error
+        except _ENGINE_ERRORS as error:
+            raise _unavailable(error) from error
+
+    def _pull(self, client: docker.DockerClient) -> Image:
+        try:
+            if self.registry:
+                client.login(self.registry_username, self.registry_password, registry=self.registry)
+            repository, tag = _split_image_name(self.image)
+            return client.images.pull(repository, tag=tag)
+        except _ENGINE_ERRORS as error:
+            raise ImageMissingError(
+                f"The image {self.image} could not be fetched from its registry ({error})."
+                " Check the name, the network and the registry's credentials."
+            ) from error
+
+    def _spec(
+        self,
+        context: dg.OpExecutionContext | dg.AssetExecutionContext,
+        module: str,
+        arguments: Sequence[str],
+        reach: Reach,
+    ) -> ModuleSpec:
+        environment = {
+            # The module's work is small pieces: threads would cost memory and gain nothing.
+            "OMP_NUM_THREADS": str(math.ceil(self.cpus)),
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+            "TZ": "UTC",
+        }
+        return ModuleSpec(
+            module=module,
+            arguments=tuple(arguments),
+            environment={**environment, **reach.environment, **self.environment},
+            reach=reach,
+            memory_mb=self.memory_mb,
+            cpus=self.cpus,
+            deadline_seconds=self.deadline_seconds,
+            labels=_labels(context, module),
+        )
+
+
+def connect() -> docker.DockerClient:
+    """A client of the engine that the environment names, once it has answered.
+
+    Raises:
+        EngineUnavailableError: it does not answer.
+    """
+    try:
+        client = docker.from_env(timeout=_PROBE_SECONDS)
+        client.ping()
+    except _ENGINE_ERRORS as error:
+        raise _unavailable(error) from error
+    client.api.timeout = _REQUEST_SECONDS
+    return client
+
+
+def _labels(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, module: str
+) -> dict[str, str]:
+    assets = ""
+    if context.has_assets_def:
+        assets = ",".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
+    return {
+        RUN_LABEL: context.run.run_id,
+        JOB_LABEL: context.job_name,
+        ASSET_LABEL: assets,
+        MODULE_LABEL: module,
+    }
+
+
+def _image_metadata(name: str, image: Image) -> dict[str, str | int | float]:
+    digests: list[str] = image.attrs.get("RepoDigests") or []
+    # A locally built image has no digest of a registry; its id is one of its content.
+    digest = digests[0].rpartition("@")[2] if digests else str(image.id)
+    return {"image": name, "image_id": str(image.id), "image_digest": digest}
+
+
+def _split_image_name(name: str) -> tuple[str, str | None]:
+    if "@" in name:
+        repository, _, digest = name.partition("@")
+        return repository, digest
+    head, slash, last = name.rpartition("/")
+    repository, colon, tag = last.partition(":")
+    return f"{head}{slash}{repository}", tag if colon else "latest"
+
+
+def _unavailable(error: Exception) -> EngineUnavailableError:
+    return EngineUnavailableError(
+        f"No Docker Engine answers ({type(error).__name__}: {error}). Start one, point DOCKER_HOST"
+        " at one, or run without containers (PLATFORM_CRUNCHER=process)."
+    )

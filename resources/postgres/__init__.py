@@ -1,0 +1,48 @@
+"""Postgres: a database as a resource; tables read in one snapshot, exported and profiled."""
+
+from resources.postgres.casts import SourceColumn, can_cast
+from resources.postgres.errors import (
+    ColumnMissingError,
+    DatabaseAccessDeniedError,
+    DatabaseBusyError,
+    DatabaseCredentialsError,
+    DatabaseError,
+    DatabaseMissingError,
+    DatabaseRequestError,
+    DatabaseTimeoutError,
+    DatabaseUnavailableError,
+    FilteredRowsError,
+    TableMissingError,
+    UnwritableValueError,
+)
+from resources.postgres.export import Exported, ExportFormat
+from resources.postgres.profile import Profile
+from resources.postgres.query import Constant, Extract, HalfOpen, Query, Table
+from resources.postgres.resource import PostgresResource, Session
+
+__all__ = [
+    "ColumnMissingError",
+    "Constant",
+    "DatabaseAccessDeniedError",
+    "DatabaseBusyError",
+    "DatabaseCredentialsError",
+    "DatabaseError",
+    "DatabaseMissingError",
+    "DatabaseRequestError",
+    "DatabaseTimeoutError",
+    "DatabaseUnavailableError",
+    "ExportFormat",
+    "Exported",
+    "Extract",
+    "FilteredRowsError",
+    "HalfOpen",
+    "PostgresResource",
+    "Profile",
+    "Query",
+    "Session",
+    "SourceColumn",
+    "Table",
+    "TableMissingError",
+    "UnwritableValueError",
+    "can_cast",
+]

@@ -1,0 +1,347 @@
+"""Publishing: files are uploaded unseen, then appear together with the manifest that names them.
+
+What readers may rely on (see `manifest.py` for how they read):
+
+- Files read by way of the manifest are those it names, to the byte, or the reader is told by an
+  `ObjectChangedError`. Nobody ever gets files of two publications mixed.
+- A commit of what is already there changes nothing, not even an ETag.
+- A commit of something else removes the manifest, lets the new files appear (they were uploaded
+  before, so this takes milliseconds) and writes the new manifest. Killed in between, the prefix is
+  simply not published until the run is repeated. A half-written file is never seen.
+- Of commits to one prefix at the same time the last one stands, or fails and says so; a manifest
+  does not stay beside files of another commit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from formats.columns import Column
+from resources.s3.errors import ObjectChangedError, ObjectMissingError, store_errors
+from resources.s3.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    ManifestFile,
+    ManifestInvalidError,
+    file_key,
+    read_manifest,
+)
+from resources.s3.store import ObjectStore, StoredObject
+from resources.s3.streams import ObjectWriter
+
+_COMMIT_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a commit did: the manifest, the prefix's URI, and whether anything was changed by it."""
+
+    manifest: Manifest
+    uri: str
+    changed: bool
+
+
+class _Staged(Protocol):
+    """A file that is ready to appear."""
+
+    etag: str
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    def in_place(self) -> bool:
+        """Whether just these bytes already lie where the file is to appear; sets `etag` if so."""
+        ...
+
+    def prepare(self) -> None:
+        """Does all that can fail or takes long, so that `complete` is one request."""
+        ...
+
+    def complete(self) -> None:
+        """Lets the file appear and sets `etag`."""
+        ...
+
+    def abort(self) -> None:
+        """Forgets the file, unless it has appeared."""
+        ...
+
+
+class _Written:
+    """A file that was uploaded from here."""
+
+    def __init__(self, store: ObjectStore, writer: ObjectWriter) -> None:
+        self._store = store
+        self._writer = writer
+        self.etag = ""
+
+    @property
+    def size(self) -> int:
+        return self._writer.size
+
+    @property
+    def sha256(self) -> str:
+        return self._writer.sha256
+
+    def in_place(self) -> bool:
+        # An ETag of a plain upload says as much as its bytes. Under KMS it does not, so there the
+        # file is written again, which does no harm.
+        self.etag = self._store.head(self._writer.key).etag
+        return self.etag == self._writer.expected_etag()
+
+    def prepare(self) -> None:
+        self._writer.finish()
+
+    def complete(self) -> None:
+        self.etag = self._writer.complete()
+
+    def abort(self) -> None:
+        self._writer.abort()
+
+
+@dataclass
+class _Copied:
+    """A file that the store copies by itself."""
+
+    store: ObjectStore
+    key: str
+    source: ObjectStore
+    original: StoredObject
+    etag: str = ""
+
+    @property
+    def size(self) -> int:
+        return self.original.size
+
+    @property
+    def sha256(self) -> str:
+        return self.original.sha256
+
+    def in_place(self) -> bool:
+        # A copy's ETag depends on how it was made: only the bytes tell.
+        found = self.store.fingerprint(self.key)
+        self.etag = found.etag
+        return found.sha256 == self.sha256
+
+    def prepare(self) -> None:
+        self.source.check_etag(self.original.key, self.original.etag)
+
+    def complete(self) -> None:
+        original = self.original
+        copied = self.store.copy_from(self.source, original.key, self.key, etag=original.etag)
+        self.etag = copied.etag
+
+    def abort(self) -> None:
+        """A copy that was not made leaves nothing."""
+
+
+@dataclass
+class _Adopted:
+    """A file that another system put in place."""
+
+    size: int
+    sha256: str
+    etag: str
+
+    def in_place(self) -> bool:
+        return True
+
+    def prepare(self) -> None:
+        """It is there."""
+
+    def complete(self) -> None:
+        """It is there."""
+
+    def abort(self) -> None:
+        """It is not ours to remove."""
+
+
+class Publication:
+    """Writes the files of one prefix and publishes them all at once.
+
+    Nothing is visible before `commit`; leaving the block without it aborts everything.
+
+    Example:
+        with Publication(store, "airbnb/listings/date=2026-11-22") as publication:
+            with io.BufferedWriter(publication.open("listings.csv")) as sink:
+                sink.write(b"id\\n1\\n")
+            published = publication.commit(partition="2026-11-22", rows=1, code_version="1")
+    """
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        """Asks nothing of the store yet."""
+        self._store = store
+        self._prefix = prefix
+        self._staged: dict[str, _Staged] = {}
+
+    def __enter__(self) -> Self:
+        """Begins."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Aborts what was not committed."""
+        for staged in self._staged.values():
+            staged.abort()
+
+    def open(self, name: str, *, content_type: str | None = None) -> ObjectWriter:
+        """A raw binary stream to write a file to; its `complete` and `abort` are left to this.
+
+        Wrap it in `io.BufferedWriter` where writes are small.
+        """
+        writer = self._store.writer(self._free_key(name), content_type=content_type)
+        self._staged[name] = _Written(self._store, writer)
+        return writer
+
+    def put(self, name: str, data: bytes, *, content_type: str | None = None) -> None:
+        """Adds a file that is in memory."""
+        self.open(name, content_type=content_type).write(data)
+
+    def copy(self, name: str, source: ObjectStore, source_key: str, *, etag: str) -> None:
+        """Adds a server-side copy of an object; reads it once for its sha256.
+
+        Raises:
+            ObjectChangedError: the source has another ETag, here or at the commit.
+            ObjectMissingError: there is no such source.
+        """
+        key = self._free_key(name)
+        original = source.fingerprint(source_key, etag=etag)
+        self._staged[name] = _Copied(self._store, key, source, original)
+
+    def adopt(self, name: str) -> None:
+        """Adds a file that another system already wrote under the prefix; reads it once."""
+        found = self._store.fingerprint(self._free_key(name))
+        self._staged[name] = _Adopted(found.size, found.sha256, found.etag)
+
+    def file(self, name: str) -> ManifestFile:
+        """Size and sha256 of a file added so far."""
+        staged = self._staged[name]
+        return ManifestFile(name=name, bytes=staged.size, sha256=staged.sha256)
+
+    def commit(
+        self,
+        *,
+        partition: str,
+        rows: int,
+        code_version: str,
+        columns: Sequence[Column] = (),
+        inputs: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Published:
+        """Publishes the files added so far; see `Manifest` for what the arguments mean.
+
+        Files of the previous publication that this one does not have are removed. So are multipart
+        uploads under the prefix that a killed process left.
+
+        Raises:
+            ObjectChangedError: another commit to this prefix was faster. Run again.
+            StoreError: the store failed. Nothing, or what was there before, is published.
+        """
+        manifest = Manifest(
+            partition=partition,
+            rows=rows,
+            columns=tuple(columns),
+            files=tuple(self.file(name) for name in sorted(self._staged)),
+            code_version=code_version,
+            inputs=dict(inputs or {}),
+            extra=dict(extra or {}),
+        )
+        previous = self._previous()
+        outdated = [s for name, s in self._staged.items() if not _in_place(s, name, previous)]
+        changed = bool(outdated) or previous != manifest
+        if changed:
+            self._replace(manifest, outdated)
+            self._remove_leftovers(previous)
+        for staged in self._staged.values():
+            staged.abort()
+        self._store.abort_uploads(file_key(self._prefix, ""))
+        return Published(manifest, self._store.uri(file_key(self._prefix, "")), changed)
+
+    def _previous(self) -> Manifest | None:
+        try:
+            return read_manifest(self._store, self._prefix)
+        except ManifestInvalidError:
+            return None
+
+    def _replace(self, manifest: Manifest, outdated: Sequence[_Staged]) -> None:
+        key = file_key(self._prefix, MANIFEST_NAME)
+        for staged in outdated:
+            staged.prepare()
+        self._store.delete(key)
+        for staged in outdated:
+            staged.complete()
+        for _ in range(_COMMIT_ATTEMPTS):
+            etag = self._put_new(key, manifest.encode())
+            if self._files_are_ours():
+                if etag is not None:
+                    return
+                # Somebody else's manifest stands beside our files: theirs were replaced by ours.
+                self._store.delete(key)
+                continue
+            if etag is not None:
+                self._withdraw(key, etag)
+            break
+        raise ObjectChangedError(
+            f"{self._store.uri(file_key(self._prefix, ''))} is being published by another run at "
+            "the same time. Run again when that has ended."
+        )
+
+    def _put_new(self, key: str, data: bytes) -> str | None:
+        """Writes the manifest where there is none; None where there is one."""
+        try:
+            with store_errors("publish", bucket=self._store.bucket, key=key):
+                return self._store.client.put_object(
+                    Bucket=self._store.bucket,
+                    Key=key,
+                    Body=data,
+                    IfNoneMatch="*",
+                    ContentType="application/json",
+                )["ETag"]
+        except ObjectChangedError:
+            return None
+
+    def _withdraw(self, key: str, etag: str) -> None:
+        try:
+            with store_errors("withdraw", bucket=self._store.bucket, key=key):
+                self._store.client.delete_object(Bucket=self._store.bucket, Key=key, IfMatch=etag)
+        except (ObjectChangedError, ObjectMissingError):
+            return  # Another run replaced or removed it.
+
+    def _files_are_ours(self) -> bool:
+        try:
+            return all(
+                self._store.head(file_key(self._prefix, name)).etag == staged.etag
+                for name, staged in self._staged.items()
+            )
+        except ObjectMissingError:
+            return False
+
+    def _remove_leftovers(self, previous: Manifest | None) -> None:
+        for file in previous.files if previous is not None else ():
+            if file.name not in self._staged:
+                self._store.delete(file_key(self._prefix, file.name))
+
+    def _free_key(self, name: str) -> str:
+        if name in self._staged or name == MANIFEST_NAME:
+            raise ValueError(f"A publication cannot have two files named {name}.")
+        return file_key(self._prefix, name)
+
+
+def _in_place(staged: _Staged, name: str, previous: Manifest | None) -> bool:
+    """Whether a file is published already, with these bytes."""
+    if isinstance(staged, _Adopted):
+        return True
+    known = {file.name: file.sha256 for file in previous.files} if previous is not None else {}
+    if known.get(name) != staged.sha256:
+        return False
+    try:
+        return staged.in_place()
+    except ObjectMissingError:
+        return False

@@ -1,0 +1,356 @@
+"""The S3 resource: single objects read, written, copied, listed and removed, with typed errors.
+
+What makes a set of objects a published one (the manifest) is in `manifest.py`.
+"""
+
+import hashlib
+import io
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import dagster as dg
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from pydantic import Field, PrivateAttr
+
+from resources.s3.errors import (
+    ObjectChangedError,
+    ObjectMissingError,
+    ObjectTooLargeError,
+    StoreError,
+    StoreRequestError,
+    store_errors,
+)
+from resources.s3.streams import MIB, ObjectReader, ObjectWriter
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+    from mypy_boto3_s3 import S3Client
+
+_LARGEST_DELETE = 1000
+_MAKING = threading.Lock()
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What the store says of an object.
+
+    Attributes:
+        key: its key.
+        size: in bytes.
+        etag: with quotes.
+        modified: when it was last written, to the second.
+    """
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object that was just written or read whole: key, size in bytes, ETag, sha256 (hex)."""
+
+    key: str
+    size: int
+    etag: str
+    sha256: str
+
+
+class ObjectStore(dg.ConfigurableResource[Any]):
+    """One bucket of an S3 store.
+
+    Endpoint, region and credentials come from boto3's standard environment variables and files, so
+    that the same configuration works on AWS and on a laptop. Requests are retried with backoff and
+    jitter by botocore; what still fails is raised as one of the kinds in `resources.s3.errors`.
+    """
+
+    bucket: str = Field(description="Name of the bucket.")
+    kms_key_id: str | None = Field(
+        default=None,
+        description="KMS key that encrypts what is written; the bucket's default where empty.",
+    )
+    connect_timeout_seconds: float = Field(
+        default=5, gt=0, description="How long to wait for a connection, each attempt."
+    )
+    read_timeout_seconds: float = Field(
+        default=60, gt=0, description="How long to wait for the next bytes, each attempt."
+    )
+    max_attempts: int = Field(
+        default=5, ge=1, description="How often a request is made before its failure counts."
+    )
+
+    _client: "S3Client | None" = PrivateAttr(default=None)
+
+    @property
+    def client(self) -> "S3Client":
+        """The boto3 client, for what this class does not offer; safe to share among threads."""
+        with _MAKING:
+            if self._client is None:
+                self._client = self._make_client()
+        return self._client
+
+    def _make_client(self) -> "S3Client":
+        config = Config(
+            connect_timeout=self.connect_timeout_seconds,
+            read_timeout=self.read_timeout_seconds,
+            retries={"mode": "standard", "total_max_attempts": self.max_attempts},
+            max_pool_connections=50,
+            user_agent_extra="dagster-data-platform",
+        )
+        # A session of its own: boto3's default session is not safe among threads.
+        session = boto3.session.Session()
+        with store_errors("reach", bucket=self.bucket):
+            # Each of its overloads for services whose stubs are not installed is unknown.
+            client = session.client("s3", config=config)  # pyright: ignore[reportUnknownMemberType]
+        for request in ("PutObject", "CreateMultipartUpload", "UploadPart"):
+            client.meta.events.register(f"before-sign.s3.{request}", _of_no_type)
+        return client
+
+    def sibling(self, bucket: str) -> "ObjectStore":
+        """The same store and settings with another bucket."""
+        return self.model_copy(update={"bucket": bucket})
+
+    def uri(self, key: str) -> str:
+        """The s3:// address of a key."""
+        return f"s3://{self.bucket}/{key}"
+
+    def check_bucket(self) -> None:
+        """Raises the fitting StoreError unless the bucket can be listed."""
+        with store_errors("use", bucket=self.bucket):
+            self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+
+    def head(self, key: str) -> ObjectInfo:
+        """Asks for size and ETag.
+
+        Raises:
+            ObjectMissingError: there is no such object.
+            StoreError: any other failure.
+        """
+        try:
+            with store_errors("read", bucket=self.bucket, key=key):
+                answer = self.client.head_object(Bucket=self.bucket, Key=key)
+        except StoreError:
+            # The answer to HEAD has no body, so its failure has no reason: ask again for one.
+            with self.open_raw(key) as reader:
+                return ObjectInfo(key, reader.size, reader.etag, reader.modified)
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
+
+    def check_etag(self, key: str, etag: str | None) -> ObjectInfo:
+        """As `head`, but raises ObjectChangedError if the object has another ETag than `etag`."""
+        found = self.head(key)
+        if etag is not None and found.etag != etag:
+            raise ObjectChangedError(
+                f"{self.uri(key)} was replaced: its ETag is {found.etag}, not {etag}. Run again to "
+                "take the new one."
+            )
+        return found
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object under the key."""
+        try:
+            self.head(key)
+        except ObjectMissingError:
+            return False
+        return True
+
+    def get_bytes(self, key: str, *, max_bytes: int, etag: str | None = None) -> bytes:
+        """Reads a whole object.
+
+        Args:
+            key: key of the object.
+            max_bytes: the most to take into memory.
+            etag: read this version or none.
+
+        Raises:
+            ObjectTooLargeError: the object is larger; nothing was read.
+            ObjectMissingError: there is no such object.
+            ObjectChangedError: the object has another ETag.
+            StoreError: any other failure.
+        """
+        with self.open_raw(key, etag=etag) as reader:
+            if reader.size > max_bytes:
+                raise ObjectTooLargeError(
+                    f"{self.uri(key)} has {reader.size:,} bytes and at most {max_bytes:,} are read "
+                    "into memory here. Check that it is the right object, or raise the limit."
+                )
+            return reader.readall()
+
+    def open(self, key: str, *, etag: str | None = None) -> io.BufferedReader:
+        """Opens an object for reading from beginning to end, in bounded memory.
+
+        Raises:
+            ObjectMissingError: there is no such object.
+            ObjectChangedError: the object has another ETag.
+            StoreError: any other failure; `read` raises the same kinds.
+        """
+        return io.BufferedReader(self.open_raw(key, etag=etag), buffer_size=MIB)
+
+    def fingerprint(self, key: str, *, etag: str | None = None) -> StoredObject:
+        """Reads an object, keeping nothing, for its sha256."""
+        with self.open_raw(key, etag=etag) as reader:
+            digest = hashlib.sha256()
+            block = bytearray(MIB)
+            while count := reader.readinto(block):
+                digest.update(memoryview(block)[:count])
+            return StoredObject(key, reader.size, reader.etag, digest.hexdigest())
+
+    def writer(self, key: str, *, content_type: str | None = None) -> ObjectWriter:
+        """A writer whose object appears, whole, with its `complete()`; `abort()` leaves nothing."""
+        options = self._encryption()
+        if content_type is not None:
+            options["ContentType"] = content_type
+        return ObjectWriter(self.client, self.bucket, key, options=options)
+
+    def put_bytes(self, key: str, data: bytes, *, content_type: str | None = None) -> StoredObject:
+        """Writes a whole object."""
+        return self.upload(key, io.BytesIO(data), content_type=content_type)
+
+    def upload(
+        self, key: str, source: "SupportsRead[bytes]", *, content_type: str | None = None
+    ) -> StoredObject:
+        """Writes what `source` yields, of any size, in bounded memory.
+
+        Nothing is visible until all of it is there. Whatever ends this before, an interruption
+        included, aborts the upload.
+        """
+        writer = self.writer(key, content_type=content_type)
+        try:
+            shutil.copyfileobj(source, writer, MIB)
+            etag = writer.complete()
+        except BaseException:
+            writer.abort()
+            raise
+        return StoredObject(key, writer.size, etag, writer.sha256)
+
+    def copy_from(
+        self, source: "ObjectStore", source_key: str, key: str, *, etag: str | None = None
+    ) -> ObjectInfo:
+        """Copies an object of any size within the store, without its bytes passing through here.
+
+        Args:
+            source: the bucket to copy from.
+            source_key: the object to copy.
+            key: where to.
+            etag: copy this version or none; where None, the one that is there now. Over 8 MiB the
+                copy is made in parts, each of them bound to the same version.
+
+        Returns:
+            The new object's size and ETag. The ETag differs from the source's where the copy was
+            made in parts.
+
+        Raises:
+            ObjectMissingError: the source does not exist.
+            ObjectChangedError: the source has another ETag.
+            StoreError: any other failure; nothing was written.
+        """
+        pinned = source.check_etag(source_key, etag)
+        action = f"copy {source.uri(source_key)} to"
+        with store_errors(action, bucket=self.bucket, key=key):
+            self.client.copy(
+                {"Bucket": source.bucket, "Key": source_key},
+                self.bucket,
+                key,
+                ExtraArgs={**self._encryption(), "CopySourceIfMatch": pinned.etag},
+                SourceClient=source.client,
+            )
+        return self.head(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """All objects whose keys begin with `prefix`, ordered by key."""
+        with store_errors("list", bucket=self.bucket, key=prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=prefix
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    # Every object S3 lists has these four; the type stubs leave it open.
+                    yield ObjectInfo(
+                        item.get("Key", ""),
+                        item.get("Size", 0),
+                        item.get("ETag", ""),
+                        item.get("LastModified", _NEVER),
+                    )
+
+    def delete(self, key: str) -> None:
+        """Removes an object; does nothing where there is none."""
+        with store_errors("delete", bucket=self.bucket, key=key):
+            self.client.delete_object(Bucket=self.bucket, Key=key)
+
+    def delete_prefix(self, prefix: str, *, ours: Callable[[str], bool] = lambda _key: True) -> int:
+        """Removes all objects whose keys begin with `prefix` and returns how many there were.
+
+        Args:
+            prefix: what the keys begin with.
+            ours: told a key, says whether it may go.
+
+        Raises:
+            ValueError: `prefix` is empty, which would empty the bucket.
+            StoreError: some could not be removed.
+        """
+        if not prefix:
+            raise ValueError("An empty prefix would delete the whole bucket: name one.")
+        keys = [info.key for info in self.list(prefix) if ours(info.key)]
+        for start in range(0, len(keys), _LARGEST_DELETE):
+            batch = keys[start : start + _LARGEST_DELETE]
+            with store_errors("delete", bucket=self.bucket, key=prefix):
+                answer = self.client.delete_objects(
+                    Bucket=self.bucket,
+                    Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
+                )
+            for problem in answer.get("Errors", []):
+                raise StoreRequestError(
+                    f"Cannot delete {self.uri(problem.get('Key', prefix))}: "
+                    f"{problem.get('Code', 'no reason given')}. Allow s3:DeleteObject on it."
+                )
+        return len(keys)
+
+    def abort_uploads(self, prefix: str) -> int:
+        """Ends the multipart uploads that are open under `prefix`; returns how many there were.
+
+        They are what a killed process leaves behind; S3 keeps, and charges for, their parts. An
+        upload that is alive fails with ObjectChangedError.
+        """
+        uploads = self.client.get_paginator("list_multipart_uploads")
+        count = 0
+        with store_errors("abort uploads to", bucket=self.bucket, key=prefix):
+            for page in uploads.paginate(Bucket=self.bucket, Prefix=prefix):
+                for upload in page.get("Uploads", []):
+                    count += self._abort_upload(upload.get("Key", ""), upload.get("UploadId", ""))
+        return count
+
+    def _abort_upload(self, key: str, upload_id: str) -> int:
+        try:
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "NoSuchUpload":
+                return 0
+            raise
+        return 1
+
+    def open_raw(self, key: str, *, etag: str | None = None) -> ObjectReader:
+        """As `open`, without a buffer; the reader knows the object's size and ETag."""
+        return ObjectReader(self.client, self.bucket, key, etag=etag)
+
+    def _encryption(self) -> dict[str, Any]:
+        if self.kms_key_id is None:
+            return {}
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id}
+
+
+def _of_no_type(request: AWSRequest, **_: object) -> None:
+    """Says of what has no type that it is just bytes, by the name that S3 itself has for it.
+
+    SeaweedFS would compress text that has none, or is called "application/octet-stream", which
+    costs it half to all of what storing it does once more.
+    """
+    if "Content-Type" not in request.headers:
+        request.headers["Content-Type"] = "binary/octet-stream"

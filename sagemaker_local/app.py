@@ -1,0 +1,293 @@
+"""The server's front: one port for the control plane, the runtime and CloudWatch Logs.
+
+Checks the signature, finds the operation, holds request and answer against the service model, and
+puts errors on the wire. What an operation does is elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from urllib.parse import unquote
+
+from botocore.model import StructureShape
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from sagemaker_local import faults, hosting, names, shapes, tags, training, validation
+from sagemaker_local.config import Config
+from sagemaker_local.context import Context
+from sagemaker_local.endpoints import Endpoints
+from sagemaker_local.errors import AwsError
+from sagemaker_local.faults import FaultPlan, FaultPlanError
+from sagemaker_local.jobs import JobRunner
+from sagemaker_local.logs import Logs
+from sagemaker_local.s3io import Storage
+from sagemaker_local.signing import SignedRequest, Verifier
+from sagemaker_local.store import Document, Store
+
+_log = logging.getLogger(__name__)
+_BODY_BYTES = 6_291_456
+_CONTROL_BYTES = 1024 * 1024
+_JSON = "application/x-amz-json-1.1"
+Operation = Callable[[Context, Document], Document]
+
+_CONTROL: dict[str, Operation] = {
+    "CreateTrainingJob": training.create,
+    "DescribeTrainingJob": training.describe,
+    "ListTrainingJobs": training.listed,
+    "StopTrainingJob": training.stop,
+    "CreateModel": hosting.create_model,
+    "DescribeModel": hosting.describe_model,
+    "ListModels": hosting.list_models,
+    "DeleteModel": hosting.delete_model,
+    "CreateEndpointConfig": hosting.create_config,
+    "DescribeEndpointConfig": hosting.describe_config,
+    "ListEndpointConfigs": hosting.list_configs,
+    "DeleteEndpointConfig": hosting.delete_config,
+    "CreateEndpoint": hosting.create_endpoint,
+    "DescribeEndpoint": hosting.describe_endpoint,
+    "ListEndpoints": hosting.list_endpoints,
+    "UpdateEndpoint": hosting.update_endpoint,
+    "UpdateEndpointWeightsAndCapacities": hosting.update_weights,
+    "DeleteEndpoint": hosting.delete_endpoint,
+    "AddTags": tags.add,
+    "ListTags": tags.listed,
+    "DeleteTags": tags.delete,
+}
+_LOGS: dict[str, Operation] = {
+    "DescribeLogGroups": lambda context, request: context.logs.describe_log_groups(request),
+    "DescribeLogStreams": lambda context, request: context.logs.describe_log_streams(request),
+    "GetLogEvents": lambda context, request: context.logs.get_log_events(request),
+    "FilterLogEvents": lambda context, request: context.logs.filter_log_events(request),
+}
+_TARGETS = {shapes.CONTROL_PREFIX: _CONTROL, shapes.LOGS_PREFIX: _LOGS}
+_SIGNING_NAMES = {shapes.CONTROL_PREFIX: "sagemaker", shapes.LOGS_PREFIX: "logs"}
+
+
+class Server:
+    """The parts of a running server and the two ways in."""
+
+    def __init__(self, config: Config) -> None:
+        """Opens the state; nothing runs yet.
+
+        Raises:
+            FaultPlanError: The plan of faults cannot be read.
+        """
+        plan = FaultPlan(config.faults)
+        config.data_dir.mkdir(parents=True, exist_ok=True)
+        store = Store(config.data_dir / "state.sqlite")
+        storage, logs = Storage(config), Logs(store, config)
+        self._config = config
+        self._store = store
+        self._jobs = JobRunner(config, store, storage, logs)
+        self._endpoints = Endpoints(config, store, storage, logs)
+        self._context = Context(
+            config=config,
+            store=store,
+            storage=storage,
+            logs=logs,
+            faults=plan,
+            start_job=self._jobs.start,
+            stop_job=self._jobs.stop,
+            wake_endpoint=self._endpoints.wake,
+        )
+        self._verifier = Verifier(
+            config.access_key, config.secret_key, config.region, ("sagemaker", "logs")
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Takes up where the last process ended, and ends every child at the end."""
+        self._jobs.recover()
+        self._endpoints.open()
+        # Loaded before the first request rather than in it.
+        shapes.service(shapes.CONTROL_PREFIX)
+        try:
+            yield
+        finally:
+            await self._endpoints.close()
+            await asyncio.to_thread(self._jobs.close)
+            self._store.close()
+
+    async def control(self, request: Request) -> Response:
+        """`POST /`: an operation of the control plane or of CloudWatch Logs."""
+        try:
+            answer = await self._control(request)
+            return Response(json.dumps(answer), media_type=_JSON, headers=_request_id())
+        except AwsError as error:
+            body = {"__type": error.code, "message": error.message, **error.extra}
+            return _error(error, body, _JSON)
+        except ClientDisconnect:
+            raise
+        except Exception:
+            _log.exception("request %s", request.headers.get("x-amz-target"))
+            error = AwsError("InternalFailure", "We encountered an internal error.", 500)
+            return _error(error, {"__type": error.code, "message": error.message}, _JSON)
+
+    async def invoke(self, request: Request) -> Response:
+        """`POST /endpoints/{name}/invocations`."""
+        try:
+            return await self._invoke(request)
+        except AwsError as error:
+            body = {"Message": error.message, **error.extra}
+            return _error(error, body, "application/json")
+        except ClientDisconnect:
+            raise
+        except Exception:
+            _log.exception("invocation of %s", request.url.path)
+            error = AwsError("InternalFailure", "An internal failure occurred.", 500)
+            return _error(error, {"Message": error.message}, "application/json")
+
+    async def _control(self, request: Request) -> Document:
+        body = await _body(request, _CONTROL_BYTES)
+        if body is None:
+            raise AwsError("RequestEntityTooLargeException", "The request is too large.", 413)
+        service = self._verify(request, body)
+        prefix, _, name = request.headers.get("x-amz-target", "").partition(".")
+        run = _TARGETS.get(prefix, {}).get(name)
+        if run is None:
+            raise AwsError(
+                "UnknownOperationException",
+                f"The operation {prefix}.{name} is not known here.",
+                404,
+            )
+        if service != _SIGNING_NAMES[prefix]:
+            raise AwsError(
+                "InvalidSignatureException",
+                f"Credential should be scoped to correct service: '{_SIGNING_NAMES[prefix]}'.",
+                403,
+            )
+        asked = self._faults(request, name)
+        try:
+            document = json.loads(body or b"{}")
+        except ValueError:
+            raise AwsError("SerializationException", "The body is not JSON.") from None
+        operation = shapes.operation(prefix, name)
+        shape = cast("StructureShape | None", operation.input_shape)
+        checked = validation.check(shape, document)
+        context = dataclasses.replace(self._context, request_faults=asked)
+        answer = await asyncio.to_thread(run, context, checked)
+        return shapes.through(operation.output_shape, answer) or {}
+
+    async def _invoke(self, request: Request) -> Response:
+        name = unquote(request.path_params["name"])
+        body = await _body(request, _BODY_BYTES)
+        if body is None:
+            raise AwsError(
+                "ValidationError",
+                "1 validation error detected: Value at 'body' failed to satisfy constraint: "
+                f"Member must have length less than or equal to {_BODY_BYTES}",
+            )
+        self._verify(request, body)
+        self._faults(request, "InvokeEndpoint")
+        headers = request.headers
+        variant, answer = await self._endpoints.invoke(
+            name,
+            headers.get("x-amzn-sagemaker-target-variant"),
+            body,
+            headers.get("content-type", "application/octet-stream"),
+            headers.get("accept", ""),
+        )
+        if answer.status != 200:
+            raise self._model_error(name, variant, answer.status, answer.body.decode())
+        more = {"x-Amzn-Invoked-Production-Variant": variant, **_request_id()}
+        custom = headers.get("x-amzn-sagemaker-custom-attributes")
+        if custom:
+            more["X-Amzn-SageMaker-Custom-Attributes"] = custom
+        return Response(answer.body, headers={"content-type": answer.content_type, **more})
+
+    def _model_error(self, name: str, variant: str, status: int, message: str) -> AwsError:
+        region, group = self._config.region, names.endpoint_logs(name)
+        side = "client" if status < 500 else "server"
+        return AwsError(
+            "ModelError",
+            f'Received {side} error ({status}) from primary with message "{message}". See '
+            f"https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}"
+            f"#logEventViewer:group={group} in account {self._config.account} for more "
+            "information.",
+            424,
+            {
+                "OriginalStatusCode": status,
+                "OriginalMessage": message,
+                "LogStreamArn": names.log_stream_arn(self._config, group, variant),
+            },
+        )
+
+    def _verify(self, request: Request, body: bytes) -> str:
+        scope = request.scope
+        joined: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            joined[name] = f"{joined[name]},{value}" if name in joined else value
+        return self._verifier.verify(
+            SignedRequest(
+                method=scope["method"],
+                path=scope["raw_path"].decode("latin-1"),
+                query=scope["query_string"].decode("latin-1"),
+                headers=joined,
+                body=body,
+            )
+        )
+
+    def _faults(self, request: Request, operation: str) -> FaultPlan:
+        """Meets the faults that are due, the server's and the request's own."""
+        self._context.faults.refuse(operation)
+        try:
+            asked = FaultPlan(request.headers.get(faults.HEADER, ""))
+        except FaultPlanError as error:
+            raise AwsError("ValidationException", str(error)) from error
+        asked.refuse(operation)
+        return asked
+
+
+def build(config: Config) -> Starlette:
+    """The ASGI application."""
+    server = Server(config)
+    return Starlette(
+        routes=[
+            Route("/", server.control, methods=["POST"]),
+            Route("/endpoints/{name}/invocations", server.invoke, methods=["POST"]),
+            Route("/healthz", _health, methods=["GET"]),
+        ],
+        lifespan=server.lifespan,
+    )
+
+
+async def _health(_: Request) -> Response:
+    return PlainTextResponse("ok\n")
+
+
+async def _body(request: Request, limit: int) -> bytes | None:
+    """The whole body, or None if it is longer than the limit."""
+    if int(request.headers.get("content-length", "0")) > limit:
+        # Read and dropped: a client that still sends would see a broken connection, not the answer.
+        async for _ in request.stream():
+            pass
+        return None
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            chunks.append(chunk)
+    return b"".join(chunks) if size <= limit else None
+
+
+def _request_id() -> dict[str, str]:
+    raw = secrets.token_hex(16)
+    parts = (raw[:8], raw[8:12], raw[12:16], raw[16:20], raw[20:])
+    return {"x-amzn-RequestId": "-".join(parts)}
+
+
+def _error(error: AwsError, body: dict[str, Any], media_type: str) -> Response:
+    headers = {"x-amzn-errortype": error.code, **_request_id()}
+    return Response(json.dumps(body), error.status, headers, media_type)

@@ -1,0 +1,40 @@
+"""What an operation works with: the configuration, the state, S3, the logs, and two engines.
+
+A plain bundle, made once in app.py; for each request it is copied with the request's own faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sagemaker_local.config import Config
+from sagemaker_local.faults import FaultPlan
+from sagemaker_local.logs import Logs
+from sagemaker_local.s3io import Storage
+from sagemaker_local.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parts that operations share.
+
+    Attributes:
+        start_job, stop_job: Hand a training job to the engine that runs it.
+        wake_endpoint: Tells the engine of endpoints that a document has changed.
+        request_faults: Faults that this one request asked for.
+    """
+
+    config: Config
+    store: Store
+    storage: Storage
+    logs: Logs
+    faults: FaultPlan
+    start_job: Callable[[str], None]
+    stop_job: Callable[[str], None]
+    wake_endpoint: Callable[[str], None]
+    request_faults: FaultPlan = field(default_factory=FaultPlan)
+
+    def lasting_faults(self, operation: str) -> dict[str, float]:
+        """The faults that what this request starts will meet."""
+        return self.faults.lasting(operation) | self.request_faults.lasting(operation)

@@ -1,0 +1,366 @@
+"""Brings endpoints to the state their documents ask for, and hands requests to their fleets.
+
+Each change is blue/green: the new fleet is up before the old one gets its last request, and if it
+does not come up the old one stays. What clients may ask for is in hosting.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sagemaker_local import faults, names
+from sagemaker_local.config import Config
+from sagemaker_local.errors import AwsError, JobFailure
+from sagemaker_local.fleet import Answer, ChildLostError, Fleet, unhealthy
+from sagemaker_local.logs import Logs
+from sagemaker_local.s3io import Location, Storage, StorageError
+from sagemaker_local.store import Document, Store
+
+_log = logging.getLogger(__name__)
+_KIND = names.ENDPOINT
+_INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
+
+
+@dataclass
+class _Live:
+    """What answers for an endpoint now.
+
+    Attributes:
+        weights: Variant to traffic weight.
+        green: The fleet that traffic is being shifted to, with its weights.
+        green_percent: Share of the requests that go there.
+    """
+
+    fleet: Fleet
+    weights: dict[str, float]
+    green: tuple[Fleet, dict[str, float]] | None = None
+    green_percent: float = 0.0
+
+
+@dataclass
+class _Worker:
+    """One endpoint's task, and whether there may be news for it."""
+
+    news: bool = True
+    task: asyncio.Task[None] | None = field(default=None)
+
+
+class Endpoints:
+    """All endpoints of the server. Everything but `wake` runs in the event loop."""
+
+    def __init__(self, config: Config, store: Store, storage: Storage, logs: Logs) -> None:
+        self._config = config
+        self._store = store
+        self._storage = storage
+        self._logs = logs
+        self._live: dict[str, _Live] = {}
+        self._workers: dict[str, _Worker] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self) -> None:
+        """After a start: brings every endpoint back that the store knows."""
+        self._loop = asyncio.get_running_loop()
+        known = {path.name for path in self._config.models_dir.glob("*")}
+        wanted: set[str] = set()
+        for name in self._store.names(_KIND):
+            document = self._store.get(_KIND, name) or {}
+            for snapshot in (document.get("_live"), document.get("_pending")):
+                if snapshot:
+                    wanted.add(snapshot["id"])
+            self._wake(name)
+        for stale in known - wanted:
+            shutil.rmtree(self._config.models_dir / stale, ignore_errors=True)
+
+    def wake(self, name: str) -> None:
+        """Says that an endpoint's document has changed; may be called from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake, name)
+
+    async def close(self) -> None:
+        """Ends all fleets."""
+        tasks = [worker.task for worker in self._workers.values() if worker.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        fleets = [live.fleet for live in self._live.values()]
+        fleets += [live.green[0] for live in self._live.values() if live.green]
+        self._live.clear()
+        await asyncio.gather(*(fleet.close() for fleet in fleets))
+
+    async def invoke(
+        self, name: str, variant: str | None, body: bytes, content_type: str, accept: str
+    ) -> tuple[str, Answer]:
+        """Lets a variant of an endpoint answer.
+
+        Returns:
+            The variant's name and its container's answer.
+
+        Raises:
+            AwsError: No such endpoint or variant, or nobody could answer.
+        """
+        # Once more for a child that died under the request: predictions have no side effects.
+        for attempt in (1, 2):
+            live = self._live.get(name)
+            if live is None:
+                await asyncio.to_thread(self._refuse, name)
+                continue
+            chosen, fleet = _choose(live, variant, name)
+            try:
+                return chosen, await fleet.child(chosen).invoke(body, content_type, accept)
+            except (ChildLostError, JobFailure) as error:
+                _log.warning("endpoint %s: %s (attempt %d)", name, error, attempt)
+        raise AwsError("ServiceUnavailable", "The service is currently unavailable.", 503)
+
+    def _refuse(self, name: str) -> None:
+        document = self._store.get(_KIND, name)
+        if document is None or "_live" not in document:
+            raise AwsError(
+                "ValidationError", f"Endpoint {name} of account {self._config.account} not found."
+            )
+        # It is known to serve, and its fleet is on its way after a restart.
+        raise AwsError(
+            "ModelNotReadyException", f"The model of endpoint {name} is not ready yet.", 429
+        )
+
+    def _wake(self, name: str) -> None:
+        worker = self._workers.setdefault(name, _Worker())
+        worker.news = True
+        if worker.task is None or worker.task.done():
+            worker.task = asyncio.get_running_loop().create_task(self._work(name, worker))
+
+    async def _work(self, name: str, worker: _Worker) -> None:
+        while worker.news:
+            worker.news = False
+            try:
+                await self._reconcile(name)
+            except Exception:
+                _log.exception("endpoint %s", name)
+                await self._settle(name, _INTERNAL)
+
+    async def _reconcile(self, name: str) -> None:
+        document = await asyncio.to_thread(self._store.get, _KIND, name)
+        if document is None:
+            return
+        if document["EndpointStatus"] == "Deleting":
+            await self._delete(name, document)
+            return
+        if document.get("_live") and name not in self._live:
+            await self._revive(name, document["_live"])
+            if name not in self._live:
+                return
+        if document.get("_pending"):
+            await self._deploy(name, document)
+        elif document["EndpointStatus"] in ("Updating", "RollingBack"):
+            await self._apply_weights(name, document["_live"])
+
+    async def _revive(self, name: str, snapshot: Document) -> None:
+        """Serves again what was served before the server ended; S3 may come up after us.
+
+        Gives up when there is news: an endpoint that cannot serve can still be deleted.
+        """
+        while name not in self._live and not self._workers[name].news:
+            try:
+                fleet = await self._raise_fleet(snapshot)
+                self._live[name] = _Live(fleet, _weights(snapshot, "Current"))
+            except JobFailure as failure:
+                _log.warning("endpoint %s cannot serve yet: %s", name, failure)
+                await asyncio.sleep(1.0)
+
+    async def _deploy(self, name: str, document: Document) -> None:
+        pending: Document = document["_pending"]
+        begun = time.monotonic()
+        asked: dict[str, float] = pending.get("faults", {})
+        fleet: Fleet | None = None
+        try:
+            _meet(asked, "capacity-error", faults.CAPACITY)
+            fleet = await self._raise_fleet(pending)
+            wait = self._config.endpoint_seconds + asked.get("slow-start", 0.0)
+            await asyncio.sleep(max(0.0, wait - (time.monotonic() - begun)))
+            variant = pending["variants"][0]["VariantName"]
+            _meet(asked, "endpoint-failure", unhealthy(variant, "failure on demand"))
+            await self._shift(name, fleet, pending, document.get("_deployment"))
+        except JobFailure as failure:
+            if fleet is not None:
+                await fleet.close()
+            await self._settle(name, str(failure))
+            await self._drop_models(pending)
+            return
+        except BaseException:
+            if fleet is not None:
+                await fleet.close()
+            raise
+        await self._promote(name, fleet, pending)
+
+    async def _shift(
+        self, name: str, fleet: Fleet, pending: Document, deployment: Document | None
+    ) -> None:
+        """Sends a growing share of the requests to the new fleet, as the policy says."""
+        live = self._live.get(name)
+        if live is None:
+            return
+        try:
+            for percent, seconds in _stages(deployment):
+                live.green = (fleet, _weights(pending, "Desired"))
+                live.green_percent = percent
+                await asyncio.sleep(seconds * self._config.wait_scale)
+        finally:
+            live.green, live.green_percent = None, 0.0
+
+    async def _promote(self, name: str, fleet: Fleet, pending: Document) -> None:
+        before = self._live.get(name)
+        old: Document | None = None
+
+        def change(document: Document) -> str:
+            nonlocal old
+            old = document.get("_live")
+            document["_live"] = pending
+            document["EndpointConfigName"] = pending["config"]["EndpointConfigName"]
+            document["EndpointStatus"] = "InService"
+            if document.get("_deployment"):
+                document["LastDeploymentConfig"] = document["_deployment"]
+            for member in ("_pending", "_deployment", "FailureReason"):
+                document.pop(member, None)
+            return "InService"
+
+        # Traffic first: once describe says InService, the new model answers.
+        self._live[name] = _Live(fleet, _weights(pending, "Desired"))
+        await asyncio.to_thread(self._store.update, _KIND, name, change)
+        await asyncio.to_thread(self._note, name, pending)
+        if before is not None:
+            await before.fleet.close()
+        if old is not None:
+            await self._drop_models(old)
+
+    async def _settle(self, name: str, reason: str) -> None:
+        """A change failed: what served before serves on, and describe says why."""
+
+        def change(document: Document) -> str:
+            status = "InService" if document.get("_live") else "Failed"
+            document["EndpointStatus"] = status
+            document["FailureReason"] = reason[:1024]
+            document.pop("_pending", None)
+            document.pop("_deployment", None)
+            return status
+
+        await asyncio.to_thread(self._store.update, _KIND, name, change)
+
+    async def _apply_weights(self, name: str, snapshot: Document) -> None:
+        await asyncio.sleep(self._config.endpoint_seconds)
+        try:
+            await self._live[name].fleet.scale(_instances(snapshot))
+        except JobFailure as failure:
+            await self._settle(name, str(failure))
+            return
+
+        def change(document: Document) -> str:
+            for variant in document["_live"]["variants"]:
+                variant["CurrentWeight"] = variant["DesiredWeight"]
+                if "DesiredInstanceCount" in variant:
+                    variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"]
+            document["EndpointStatus"] = "InService"
+            return "InService"
+
+        document = await asyncio.to_thread(self._store.update, _KIND, name, change)
+        if document is not None and name in self._live:
+            self._live[name].weights = _weights(document["_live"], "Current")
+
+    async def _delete(self, name: str, document: Document) -> None:
+        live = self._live.pop(name, None)
+        if live is not None:
+            await live.fleet.close()
+        await asyncio.sleep(self._config.endpoint_seconds)
+        for snapshot in (document.get("_live"), document.get("_pending")):
+            if snapshot:
+                await self._drop_models(snapshot)
+        await asyncio.to_thread(self._store.delete, _KIND, name, document["EndpointArn"])
+        self._workers.pop(name, None)
+
+    async def _raise_fleet(self, snapshot: Document) -> Fleet:
+        models = await asyncio.to_thread(self._fetch, snapshot)
+        fleet = Fleet(self._config, models)
+        await fleet.scale(_instances(snapshot))
+        return fleet
+
+    def _fetch(self, snapshot: Document) -> dict[str, Path]:
+        """Artifacts of all variants as local files; what is there already is not fetched again."""
+        models: dict[str, Path] = {}
+        for variant in snapshot["variants"]:
+            url: str = variant["_model"]["url"]
+            path = (
+                self._config.models_dir / snapshot["id"] / variant["VariantName"] / "model.tar.gz"
+            )
+            if not path.exists():
+                try:
+                    self._storage.fetch(Location.parse(url), path)
+                except StorageError as error:
+                    raise JobFailure(
+                        f'Failed to download model data for container "container_1" from URL: '
+                        f'"{url}". Please ensure that there is an object located at the URL and '
+                        "that the role passed to CreateModel has permissions to download the "
+                        f"object. ({error})"
+                    ) from error
+            models[variant["VariantName"]] = path
+        return models
+
+    async def _drop_models(self, snapshot: Document) -> None:
+        folder = self._config.models_dir / snapshot["id"]
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _note(self, name: str, snapshot: Document) -> None:
+        for variant in snapshot["variants"]:
+            stream = f"{variant['VariantName']}/i-{snapshot['id']}"
+            line = f"Serving model {variant['_model']['name']} from {variant['_model']['url']}"
+            self._logs.write(names.endpoint_logs(name), stream, [line])
+
+
+def _meet(asked: Mapping[str, float], fault: str, reason: str) -> None:
+    if fault in asked:
+        raise JobFailure(reason)
+
+
+def _weights(snapshot: Document, which: str) -> dict[str, float]:
+    return {each["VariantName"]: each[f"{which}Weight"] for each in snapshot["variants"]}
+
+
+def _instances(snapshot: Document) -> dict[str, int]:
+    """Variant to number of instances; a serverless variant has one process."""
+    variants: list[Document] = snapshot["variants"]
+    return {each["VariantName"]: each.get("DesiredInstanceCount", 1) for each in variants}
+
+
+def _choose(live: _Live, variant: str | None, name: str) -> tuple[str, Fleet]:
+    fleet, weights = live.fleet, live.weights
+    if live.green is not None and random.random() * 100 < live.green_percent:  # noqa: S311
+        fleet, weights = live.green
+    if variant is not None:
+        if variant not in weights:
+            raise AwsError("ValidationError", f"Variant {variant} not found for endpoint {name}.")
+        return variant, fleet
+    if len(weights) == 1:
+        return next(iter(weights)), fleet
+    shares = list(weights.values()) if any(weights.values()) else None
+    return random.choices(list(weights), shares)[0], fleet  # noqa: S311 - traffic, not secrets
+
+
+def _stages(deployment: Document | None) -> Iterator[tuple[float, float]]:
+    """Percent of the traffic for the new fleet, and for how many seconds, step by step."""
+    policy = (deployment or {}).get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration")
+    if policy is None or policy["Type"] == "ALL_AT_ONCE":
+        return
+    step = policy["CanarySize" if policy["Type"] == "CANARY" else "LinearStepSize"]
+    size = float(step["Value"])
+    # A fleet is one child here, so a number of instances shifts like a tenth each.
+    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(50.0, 10.0 * size)
+    yield percent, float(policy["WaitIntervalInSeconds"])
+    if policy["Type"] == "LINEAR":
+        reached = 2 * percent
+        while reached < 100:
+            yield reached, float(policy["WaitIntervalInSeconds"])
+            reached += percent

@@ -1,0 +1,107 @@
+"""Faults on demand: what AWS does on a bad day, when a test or a drill asks for it.
+
+A plan is a comma-separated list of `name[@Operation][=number|*count]`: `throttle=0.3` hits three
+requests in ten, `internal-error@DescribeTrainingJob*2` the first two of an operation, `job-failure`
+every job. It comes from EMBEDDED_SAGEMAKER_FAULTS, or from a header for the one request.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from dataclasses import dataclass
+
+from sagemaker_local.errors import AwsError
+
+HEADER = "x-embedded-sagemaker-faults"
+REQUEST_FAULTS = {
+    "throttle": ("ThrottlingException", "Rate exceeded", 400),
+    "internal-error": ("InternalFailure", "We encountered an internal error. Try again.", 500),
+    "unavailable": ("ServiceUnavailable", "The service is currently unavailable.", 503),
+}
+CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a "
+    "different ML instance type."
+)
+# Faults of what a request starts: they act later, when the job or the endpoint gets that far.
+LASTING_FAULTS = ("slow-start", "job-failure", "capacity-error", "endpoint-failure")
+_RULE = re.compile(
+    r"(?P<name>[a-z-]+)(@(?P<operation>\w+))?((=(?P<number>\d+(\.\d+)?))|(\*(?P<count>\d+)))?"
+)
+
+
+class FaultPlanError(ValueError):
+    """A plan of faults cannot be read; the message shows the part and the names there are."""
+
+
+@dataclass
+class _Rule:
+    name: str
+    operation: str | None
+    number: float | None
+    left: int | None
+
+
+class FaultPlan:
+    """The faults that are due, decided one by one as they are asked for."""
+
+    def __init__(self, text: str = "") -> None:
+        """Reads a plan.
+
+        Raises:
+            FaultPlanError: A part of it is not a fault.
+        """
+        self._lock = threading.Lock()
+        self._rules = [_rule(part.strip()) for part in text.split(",") if part.strip()]
+
+    def refuse(self, operation: str) -> None:
+        """Raises the fault that hits this request, if one does.
+
+        Raises:
+            AwsError: Throttling or a server's error.
+        """
+        for name, (code, message, status) in REQUEST_FAULTS.items():
+            if self._due(name, operation) is not None:
+                raise AwsError(code, message, status)
+
+    def lasting(self, operation: str) -> dict[str, float]:
+        """The faults for what this request starts: name to number (seconds of `slow-start`)."""
+        due = {name: self._due(name, operation) for name in LASTING_FAULTS}
+        return {name: number for name, number in due.items() if number is not None}
+
+    def _due(self, name: str, operation: str) -> float | None:
+        with self._lock:
+            for rule in self._rules:
+                if rule.name != name or rule.operation not in (None, operation):
+                    continue
+                if rule.left is not None:
+                    if rule.left == 0:
+                        continue
+                    rule.left -= 1
+                elif not _lucky(rule):
+                    continue
+                return 1.0 if rule.number is None else rule.number
+        return None
+
+
+def _lucky(rule: _Rule) -> bool:
+    """Whether chance picks this rule; the number of `slow-start` is seconds, not a chance."""
+    if rule.number is None or rule.name == "slow-start":
+        return True
+    return random.random() < rule.number  # noqa: S311 - not a secret
+
+
+def _rule(text: str) -> _Rule:
+    match = _RULE.fullmatch(text)
+    if match is None or match["name"] not in (*REQUEST_FAULTS, *LASTING_FAULTS):
+        known = ", ".join((*REQUEST_FAULTS, *LASTING_FAULTS))
+        raise FaultPlanError(
+            f"{text!r} is not a fault; write name[@Operation][=number|*count] with one of: {known}."
+        )
+    return _Rule(
+        name=match["name"],
+        operation=match["operation"],
+        number=float(match["number"]) if match["number"] else None,
+        left=int(match["count"]) if match["count"] else None,
+    )

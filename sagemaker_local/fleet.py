@@ -1,0 +1,213 @@
+"""The serving processes of one endpoint configuration: a child for each variant.
+
+Who gets a request is decided in endpoints.py; here a request is carried to a child and back, and a
+child that died or hangs is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagemaker_local import children
+from sagemaker_local.config import Config
+from sagemaker_local.errors import JobFailure
+
+_FRAME = struct.Struct("<II")
+_START_SECONDS = 60.0
+_BUFFER = 8 * 1024 * 1024
+
+
+class ChildLostError(Exception):
+    """The child ended or went silent in the middle of a request."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a container answered."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class ServingChild:
+    """One instance's process.
+
+    Attributes:
+        variant: The variant it serves.
+        requests: How many it has or are waiting for it.
+    """
+
+    def __init__(self, config: Config, variant: str, model: Path) -> None:
+        self.variant = variant
+        self.requests = 0
+        self._config = config
+        self._model = model
+        self._turn = asyncio.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Starts the process and waits until it has its model.
+
+        Raises:
+            JobFailure: It could not load the model or did not come up.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # Spawned from the event loop's thread: the kernel ends a child with the thread that
+            # started it.
+            self._process = children.spawn(
+                "sagemaker_local.serving",
+                [
+                    str(theirs.fileno()),
+                    str(self._model),
+                    str(os.getpid()),
+                    str(self._config.serving_memory_mb),
+                ],
+                threads=1,
+                pass_fds=[theirs.fileno()],
+            )
+        try:
+            connection = await asyncio.open_unix_connection(sock=ours, limit=_BUFFER)
+            self._reader, self._writer = connection
+            head, _ = await asyncio.wait_for(self._receive(), _START_SECONDS)
+        except (TimeoutError, ChildLostError):
+            await self._end()
+            raise JobFailure(unhealthy(self.variant, "the container did not start")) from None
+        except BaseException:
+            # Cut off: its first words would be taken for the answer to the next request.
+            await self._end()
+            raise
+        if "error" in head:
+            await self._end()
+            raise JobFailure(unhealthy(self.variant, str(head["error"])))
+
+    async def invoke(self, body: bytes, content_type: str, accept: str) -> Answer:
+        """Carries one request to the process; a process that is gone is replaced first.
+
+        Raises:
+            ChildLostError: The process died or went silent while it had the request.
+            JobFailure: It could not be replaced.
+        """
+        self.requests += 1
+        try:
+            async with self._turn:
+                return await self._in_turn(body, content_type, accept)
+        finally:
+            self.requests -= 1
+
+    async def close(self) -> None:
+        """Ends the process once the request it has is answered."""
+        async with self._turn:
+            self._closed = True
+            await self._end()
+
+    async def _in_turn(self, body: bytes, content_type: str, accept: str) -> Answer:
+        if self._closed:
+            raise ChildLostError(f"variant {self.variant} is being replaced")
+        if self._process is None or self._process.poll() is not None:
+            await self._end()
+            await self.start()
+        try:
+            return await asyncio.wait_for(
+                self._ask(body, content_type, accept), self._config.invoke_seconds
+            )
+        except (TimeoutError, ChildLostError, OSError) as error:
+            await self._end()
+            raise ChildLostError(f"variant {self.variant} did not answer") from error
+        except asyncio.CancelledError:
+            # The caller hung up: the answer that is under way belongs to nobody.
+            await self._end()
+            raise
+
+    async def _ask(self, body: bytes, content_type: str, accept: str) -> Answer:
+        assert self._writer is not None  # noqa: S101 - set by start()
+        head = json.dumps({"content_type": content_type, "accept": accept}).encode()
+        self._writer.write(_FRAME.pack(len(head), len(body)) + head)
+        self._writer.write(body)
+        await self._writer.drain()
+        answer, data = await self._receive()
+        return Answer(int(answer["status"]), str(answer["content_type"]), data)
+
+    async def _receive(self) -> tuple[dict[str, Any], bytes]:
+        assert self._reader is not None  # noqa: S101 - set by start()
+        try:
+            head, body = _FRAME.unpack(await self._reader.readexactly(_FRAME.size))
+            return (
+                json.loads(await self._reader.readexactly(head)),
+                await self._reader.readexactly(body),
+            )
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            raise ChildLostError(str(error)) from error
+
+    async def _end(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            with contextlib.suppress(OSError):
+                await self._writer.wait_closed()
+            self._writer = self._reader = None
+        if self._process is not None:
+            process, self._process = self._process, None
+            await asyncio.to_thread(children.end, process, kill=True)
+
+
+class Fleet:
+    """The children of one snapshot: one for each instance, as far as the machine has cores."""
+
+    def __init__(self, config: Config, models: Mapping[str, Path]) -> None:
+        self._config = config
+        self._models = models
+        self._children: dict[str, list[ServingChild]] = {variant: [] for variant in models}
+
+    async def scale(self, instances: Mapping[str, int]) -> None:
+        """Starts or ends children until each variant has as many as asked; all or none start.
+
+        Raises:
+            JobFailure: The first child that could not start.
+        """
+        new: list[ServingChild] = []
+        spare: list[ServingChild] = []
+        for variant, children_now in self._children.items():
+            wanted = max(1, min(instances.get(variant, 1), os.cpu_count() or 1))
+            spare += children_now[wanted:]
+            missing = range(len(children_now), wanted)
+            new += [ServingChild(self._config, variant, self._models[variant]) for _ in missing]
+        results = await asyncio.gather(*(child.start() for child in new), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                await asyncio.gather(*(child.close() for child in new))
+                raise result
+        for variant, children_now in self._children.items():
+            kept = [child for child in children_now if child not in spare]
+            self._children[variant] = kept + [child for child in new if child.variant == variant]
+        await asyncio.gather(*(child.close() for child in spare))
+
+    def child(self, variant: str) -> ServingChild:
+        """The child of a variant that has least to do."""
+        return min(self._children[variant], key=lambda child: child.requests)
+
+    async def close(self) -> None:
+        """Ends all children, each after the request it has."""
+        everyone = [child for of_variant in self._children.values() for child in of_variant]
+        await asyncio.gather(*(child.close() for child in everyone))
+
+
+def unhealthy(variant: str, detail: str) -> str:
+    """AWS's words for a container that does not come up, and what is wrong with it."""
+    return (
+        f"The primary container for production variant {variant} did not pass the ping health "
+        f"check. Please check CloudWatch logs for this endpoint. ({detail})"
+    )

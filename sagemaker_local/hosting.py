@@ -1,0 +1,357 @@
+"""Models, endpoint configurations and endpoints: what is refused, stored and shown.
+
+How an endpoint comes to life and changes is in endpoints.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sagemaker_local import names, tags
+from sagemaker_local.context import Context
+from sagemaker_local.errors import existing, not_found, validation
+from sagemaker_local.listing import list_resources
+from sagemaker_local.s3io import StorageError
+from sagemaker_local.snapshots import take_snapshot
+from sagemaker_local.store import Document
+
+_BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
+
+
+def create_model(context: Context, request: Document) -> Document:
+    """CreateModel."""
+    arn = names.arn(context.config, names.MODEL, request["ModelName"])
+    if context.store.get(names.MODEL, request["ModelName"]) is not None:
+        raise existing("model", arn)
+    if ("PrimaryContainer" in request) == ("Containers" in request):
+        raise validation(
+            "You must specify either PrimaryContainer or Containers to create the model, "
+            "and not both."
+        )
+    if "ExecutionRoleArn" not in request:
+        raise validation("ExecutionRoleArn is required to create the model.")
+    containers = request.get("Containers") or [request["PrimaryContainer"]]
+    if len(containers) > 1:
+        raise validation("The built-in algorithm kmeans does not support inference pipelines.")
+    for container in containers:
+        _check_container(context, container, request["ExecutionRoleArn"])
+    document = {
+        **_without_tags(request),
+        "ModelArn": arn,
+        "CreationTime": time.time(),
+        "EnableNetworkIsolation": request.get("EnableNetworkIsolation", False),
+    }
+    with context.store.transaction():
+        if not context.store.insert(names.MODEL, request["ModelName"], document):
+            raise existing("model", arn)
+        tags.put(context, arn, request.get("Tags", []))
+    return {"ModelArn": arn}
+
+
+def model_data_url(container: Mapping[str, Any]) -> str:
+    """Where a container's artifact lies; empty if it has none."""
+    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+    return container.get("ModelDataUrl") or source.get("S3Uri", "")
+
+
+def _check_container(context: Context, container: Document, role: str) -> None:
+    if "Image" not in container:
+        raise validation("Image is required in the container definition.")
+    names.check_image(context.config, container["Image"], role)
+    if "ModelDataUrl" in container and "ModelDataSource" in container:
+        raise validation("ModelDataUrl and ModelDataSource cannot both be specified.")
+    url = model_data_url(container)
+    if not url:
+        return
+    try:
+        there = context.storage.exists(url)
+    except StorageError:
+        there = False
+    if not there:
+        raise validation(f"Could not find model data at {url}.")
+
+
+def create_config(context: Context, request: Document) -> Document:
+    """CreateEndpointConfig."""
+    name = request["EndpointConfigName"]
+    arn = names.arn(context.config, names.ENDPOINT_CONFIG, name)
+    if context.store.get(names.ENDPOINT_CONFIG, name) is not None:
+        raise existing("endpoint configuration", arn)
+    seen: set[str] = set()
+    for variant in request["ProductionVariants"] + request.get("ShadowProductionVariants", []):
+        if variant["VariantName"] in seen:
+            raise validation(
+                f"Production variant names must be unique: {variant['VariantName']} occurs twice."
+            )
+        seen.add(variant["VariantName"])
+        _check_variant(context, variant)
+    variants = [
+        {"InitialVariantWeight": 1.0, **variant} for variant in request["ProductionVariants"]
+    ]
+    document = {
+        **_without_tags(request),
+        "ProductionVariants": variants,
+        "EndpointConfigArn": arn,
+        "CreationTime": time.time(),
+    }
+    with context.store.transaction():
+        if not context.store.insert(names.ENDPOINT_CONFIG, name, document):
+            raise existing("endpoint configuration", arn)
+        tags.put(context, arn, request.get("Tags", []))
+    return {"EndpointConfigArn": arn}
+
+
+def _check_variant(context: Context, variant: Document) -> None:
+    name = variant["VariantName"]
+    if "ModelName" not in variant:
+        raise validation(f"ModelName is required for production variant {name}.")
+    if context.store.get(names.MODEL, variant["ModelName"]) is None:
+        arn = names.arn(context.config, names.MODEL, variant["ModelName"])
+        raise not_found("model", arn)
+    if "ServerlessConfig" in variant:
+        if "InstanceType" in variant or "InitialInstanceCount" in variant:
+            raise validation(
+                f"Production variant {name} cannot have both ServerlessConfig and instances."
+            )
+        return
+    for member in ("InstanceType", "InitialInstanceCount"):
+        if member not in variant:
+            raise validation(f"{member} is required for production variant {name}.")
+
+
+def create_endpoint(context: Context, request: Document) -> Document:
+    """CreateEndpoint."""
+    name = request["EndpointName"]
+    arn = names.arn(context.config, names.ENDPOINT, name)
+    if context.store.get(names.ENDPOINT, name) is not None:
+        raise existing("endpoint", arn)
+    pending = take_snapshot(context, request["EndpointConfigName"])
+    pending["faults"] = context.lasting_faults("CreateEndpoint")
+    now = time.time()
+    document: Document = {
+        "EndpointName": name,
+        "EndpointArn": arn,
+        "EndpointConfigName": request["EndpointConfigName"],
+        "EndpointStatus": "Creating",
+        "CreationTime": now,
+        "LastModifiedTime": now,
+        "_pending": pending,
+        "_deployment": request.get("DeploymentConfig"),
+    }
+    with context.store.transaction():
+        if not context.store.insert(names.ENDPOINT, name, document, "Creating"):
+            raise existing("endpoint", arn)
+        tags.put(context, arn, request.get("Tags", []))
+    context.wake_endpoint(name)
+    return {"EndpointArn": arn}
+
+
+def update_endpoint(context: Context, request: Document) -> Document:
+    """UpdateEndpoint: acknowledged once the wanted configuration is stored."""
+    name = request["EndpointName"]
+    document = _endpoint(context, name)
+    _check_idle(document)
+    pending = take_snapshot(context, request["EndpointConfigName"])
+    pending["faults"] = context.lasting_faults("UpdateEndpoint")
+    if request.get("RetainAllVariantProperties"):
+        _retain(pending, document, request.get("ExcludeRetainedVariantProperties", []))
+    deployment = request.get("DeploymentConfig")
+    if deployment is None and request.get("RetainDeploymentConfig"):
+        deployment = document.get("LastDeploymentConfig")
+    _check_deployment(deployment, pending, document)
+
+    def change(document: Document) -> str:
+        _check_idle(document)
+        document["EndpointStatus"] = "Updating"
+        document["_pending"] = pending
+        document["_deployment"] = deployment
+        document.pop("FailureReason", None)
+        return "Updating"
+
+    _update(context, name, change)
+    context.wake_endpoint(name)
+    return {"EndpointArn": document["EndpointArn"]}
+
+
+def update_weights(context: Context, request: Document) -> Document:
+    """UpdateEndpointWeightsAndCapacities."""
+    name = request["EndpointName"]
+    wanted = {each["VariantName"]: each for each in request["DesiredWeightsAndCapacities"]}
+
+    def change(document: Document) -> str:
+        _check_idle(document)
+        variants = {each["VariantName"]: each for each in document["_live"]["variants"]}
+        for variant, desired in wanted.items():
+            if variant not in variants:
+                raise validation(
+                    f'Variant "{variant}" not found in endpoint "{document["EndpointArn"]}".'
+                )
+            if "DesiredWeight" in desired:
+                variants[variant]["DesiredWeight"] = desired["DesiredWeight"]
+            if "DesiredInstanceCount" in desired:
+                variants[variant]["DesiredInstanceCount"] = desired["DesiredInstanceCount"]
+        document["EndpointStatus"] = "Updating"
+        document.pop("FailureReason", None)
+        return "Updating"
+
+    document = _update(context, name, change)
+    context.wake_endpoint(name)
+    return {"EndpointArn": document["EndpointArn"]}
+
+
+def delete_endpoint(context: Context, request: Document) -> Document:
+    """DeleteEndpoint."""
+
+    def change(document: Document) -> str:
+        if document["EndpointStatus"] in _BUSY:
+            raise validation(f'Cannot update in-progress endpoint "{document["EndpointArn"]}".')
+        document["EndpointStatus"] = "Deleting"
+        return "Deleting"
+
+    _update(context, request["EndpointName"], change)
+    context.wake_endpoint(request["EndpointName"])
+    return {}
+
+
+def describe_endpoint(context: Context, request: Document) -> Document:
+    """DescribeEndpoint."""
+    document = _endpoint(context, request["EndpointName"])
+    live, pending = document.get("_live"), document.get("_pending")
+    answer = dict(document)
+    if live is not None:
+        answer["ProductionVariants"] = live["variants"]
+        answer["DataCaptureConfig"] = _capture(live)
+    if pending is not None and document["EndpointStatus"] in ("Creating", "Updating"):
+        answer["PendingDeploymentSummary"] = {
+            "EndpointConfigName": pending["config"]["EndpointConfigName"],
+            "ProductionVariants": pending["variants"],
+            "StartTime": document["LastModifiedTime"],
+        }
+    return answer
+
+
+def describe_model(context: Context, request: Document) -> Document:
+    """DescribeModel."""
+    return _described(context, names.MODEL, "model", request["ModelName"])
+
+
+def describe_config(context: Context, request: Document) -> Document:
+    """DescribeEndpointConfig."""
+    name = request["EndpointConfigName"]
+    return _described(context, names.ENDPOINT_CONFIG, "endpoint configuration", name)
+
+
+def delete_model(context: Context, request: Document) -> Document:
+    """DeleteModel; an endpoint that serves it goes on doing so."""
+    return _delete(context, names.MODEL, "model", request["ModelName"])
+
+
+def delete_config(context: Context, request: Document) -> Document:
+    """DeleteEndpointConfig; an endpoint that uses it goes on doing so."""
+    name = request["EndpointConfigName"]
+    return _delete(context, names.ENDPOINT_CONFIG, "endpoint configuration", name)
+
+
+def list_models(context: Context, request: Document) -> Document:
+    """ListModels."""
+    return list_resources(context.store, names.MODEL, request, "Models", dict)
+
+
+def list_configs(context: Context, request: Document) -> Document:
+    """ListEndpointConfigs."""
+    return list_resources(context.store, names.ENDPOINT_CONFIG, request, "EndpointConfigs", dict)
+
+
+def list_endpoints(context: Context, request: Document) -> Document:
+    """ListEndpoints."""
+    return list_resources(context.store, names.ENDPOINT, request, "Endpoints", dict)
+
+
+def _described(context: Context, kind: str, word: str, name: str) -> Document:
+    document = context.store.get(kind, name)
+    if document is None:
+        raise not_found(word, names.arn(context.config, kind, name))
+    return document
+
+
+def _delete(context: Context, kind: str, word: str, name: str) -> Document:
+    arn = names.arn(context.config, kind, name)
+    if not context.store.delete(kind, name, arn):
+        raise not_found(word, arn)
+    return {}
+
+
+def _endpoint(context: Context, name: str) -> Document:
+    return _described(context, names.ENDPOINT, "endpoint", name)
+
+
+def _update(context: Context, name: str, change: Any) -> Document:
+    document = context.store.update(names.ENDPOINT, name, change)
+    if document is None:
+        raise not_found("endpoint", names.arn(context.config, names.ENDPOINT, name))
+    return document
+
+
+def _check_idle(document: Document) -> None:
+    arn, status = document["EndpointArn"], document["EndpointStatus"]
+    if status in _BUSY:
+        raise validation(f'Cannot update in-progress endpoint "{arn}".')
+    if status != "InService":
+        raise validation(
+            f'Cannot update endpoint "{arn}" in status {status}. DeleteEndpoint is the only '
+            "operation that can be performed on a failed endpoint."
+        )
+
+
+def _retain(pending: Document, document: Document, excluded: list[Document]) -> None:
+    """Keeps weights and instance counts of variants that live on."""
+    left_out = {each["VariantPropertyType"] for each in excluded}
+    live = {each["VariantName"]: each for each in document["_live"]["variants"]}
+    for variant in pending["variants"]:
+        before = live.get(variant["VariantName"])
+        if before is None:
+            continue
+        for kind, member in (
+            ("DesiredWeight", "Weight"),
+            ("DesiredInstanceCount", "InstanceCount"),
+        ):
+            if kind not in left_out and f"Desired{member}" in before:
+                variant[f"Desired{member}"] = variant[f"Current{member}"] = before[kind]
+
+
+def _check_deployment(deployment: Document | None, pending: Document, document: Document) -> None:
+    policy = (deployment or {}).get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration")
+    if policy is None:
+        return
+    if policy["Type"] == "CANARY" and "CanarySize" not in policy:
+        raise validation("CanarySize is required for traffic routing type CANARY.")
+    if policy["Type"] == "LINEAR" and "LinearStepSize" not in policy:
+        raise validation("LinearStepSize is required for traffic routing type LINEAR.")
+    if policy["Type"] == "ALL_AT_ONCE":
+        return
+    before = {each["VariantName"] for each in document["_live"]["variants"]}
+    after = {each["VariantName"] for each in pending["variants"]}
+    if before != after:
+        raise validation(
+            "Traffic can be shifted between endpoint configurations only if their variants have "
+            f"the same names: {sorted(before)} and {sorted(after)}."
+        )
+
+
+def _capture(live: Document) -> Document | None:
+    capture = live["config"].get("DataCaptureConfig")
+    if capture is None:
+        return None
+    return {
+        "EnableCapture": capture.get("EnableCapture", False),
+        "CaptureStatus": "Started" if capture.get("EnableCapture") else "Stopped",
+        "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+        "DestinationS3Uri": capture["DestinationS3Uri"],
+        "KmsKeyId": capture.get("KmsKeyId", ""),
+    }
+
+
+def _without_tags(request: Document) -> Document:
+    return {key: value for key, value in request.items() if key != "Tags"}

@@ -1,0 +1,72 @@
+"""ARNs, images and the other names that AWS gives to things."""
+
+from __future__ import annotations
+
+import re
+
+from sagemaker_local.config import Config
+from sagemaker_local.errors import validation
+
+TRAINING_JOB = "training-job"
+MODEL = "model"
+ENDPOINT_CONFIG = "endpoint-config"
+ENDPOINT = "endpoint"
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+
+# Who owns the built-in algorithms' images; in a region not listed any account is taken.
+_ALGORITHM_ACCOUNTS = {
+    "eu-west-1": "438346466558",
+    "eu-west-2": "644912444149",
+    "eu-central-1": "664544806723",
+    "us-east-1": "382416733822",
+    "us-east-2": "404615174143",
+    "us-west-2": "174872318107",
+}
+_IMAGE = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/"
+    r"(?P<repository>[a-z0-9._/-]+?)(:(?P<tag>[\w.-]+))?(@sha256:[0-9a-f]{64})?"
+)
+
+
+def arn(config: Config, kind: str, name: str) -> str:
+    """A resource's ARN; SageMaker writes names in lower case there."""
+    return f"arn:aws:sagemaker:{config.region}:{config.account}:{kind}/{name.lower()}"
+
+
+def log_stream_arn(config: Config, group: str, stream: str = "") -> str:
+    """ARN of a log group, or of a stream in it."""
+    base = f"arn:aws:logs:{config.region}:{config.account}:log-group:{group}"
+    return f"{base}:log-stream:{stream}" if stream else f"{base}:*"
+
+
+def endpoint_logs(name: str) -> str:
+    """The log group of an endpoint."""
+    return f"/aws/sagemaker/Endpoints/{name}"
+
+
+def check_image(config: Config, image: str, role: str) -> None:
+    """Refuses an image that is not the region's k-means, the one algorithm that there is here.
+
+    Raises:
+        AwsError: In the words that AWS has for an image it cannot find.
+    """
+    match = _IMAGE.fullmatch(image)
+    if match is None:
+        raise validation(
+            f"Invalid image URI {image}. Please provide a valid Amazon Elastic Container Registry "
+            "path of the Docker image to run."
+        )
+    owner = _ALGORITHM_ACCOUNTS.get(match["region"], match["account"])
+    if (
+        match["region"] == config.region
+        and match["repository"] == "kmeans"
+        and match["account"] == owner
+        and match["tag"] in (None, "1", "latest")
+    ):
+        return
+    raise validation(
+        f"Cannot find repository: {match['repository']} in registry ID: {match['account']} Please "
+        f"check if your ECR repository exists and role {role} has proper pull permissions for "
+        "SageMaker: ecr:BatchCheckLayerAvailability, ecr:BatchGetImage, "
+        "ecr:GetDownloadUrlForLayer"
+    )

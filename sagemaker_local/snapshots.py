@@ -1,0 +1,64 @@
+"""What an endpoint serves, frozen: its configuration and models as they were when it was asked for.
+
+Deleting a model or a configuration later changes nothing for an endpoint that has its snapshot.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from sagemaker_local import names
+from sagemaker_local.context import Context
+from sagemaker_local.errors import not_found
+from sagemaker_local.store import Document
+
+
+def take_snapshot(context: Context, config_name: str) -> Document:
+    """Freezes an endpoint configuration.
+
+    Returns:
+        `id`, `config` (the whole document) and `variants`: a DescribeEndpoint summary each, with
+        `_model` (name and artifact) beside it.
+
+    Raises:
+        AwsError: The configuration or a model of it does not exist.
+    """
+    config = context.store.get(names.ENDPOINT_CONFIG, config_name)
+    if config is None:
+        arn = names.arn(context.config, names.ENDPOINT_CONFIG, config_name)
+        raise not_found("endpoint configuration", arn)
+    variants = [_variant(context, each) for each in config["ProductionVariants"]]
+    return {"id": secrets.token_hex(8), "config": config, "variants": variants}
+
+
+def _variant(context: Context, variant: Document) -> Document:
+    model = context.store.get(names.MODEL, variant["ModelName"])
+    if model is None:
+        raise not_found("model", names.arn(context.config, names.MODEL, variant["ModelName"]))
+    container = model.get("PrimaryContainer") or model["Containers"][0]
+    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+    weight = float(variant.get("InitialVariantWeight", 1.0))
+    image = container["Image"]
+    summary: Document = {
+        "VariantName": variant["VariantName"],
+        "DeployedImages": [
+            {
+                "SpecifiedImage": image,
+                "ResolvedImage": image,
+                "ResolutionTime": model["CreationTime"],
+            }
+        ],
+        "CurrentWeight": weight,
+        "DesiredWeight": weight,
+        "_model": {
+            "name": variant["ModelName"],
+            "url": container.get("ModelDataUrl") or source.get("S3Uri", ""),
+        },
+    }
+    if "ServerlessConfig" in variant:
+        summary["CurrentServerlessConfig"] = variant["ServerlessConfig"]
+        summary["DesiredServerlessConfig"] = variant["ServerlessConfig"]
+    else:
+        summary["CurrentInstanceCount"] = variant["InitialInstanceCount"]
+        summary["DesiredInstanceCount"] = variant["InitialInstanceCount"]
+    return summary

@@ -1,0 +1,91 @@
+"""Tags of resources: AddTags, ListTags, DeleteTags, and what Create* calls bring along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sagemaker_local import names
+from sagemaker_local.context import Context
+from sagemaker_local.errors import AwsError, validation
+from sagemaker_local.listing import decode_token, encode_token
+from sagemaker_local.store import Document
+
+_LIMIT = 50
+_KINDS = (names.TRAINING_JOB, names.MODEL, names.ENDPOINT_CONFIG, names.ENDPOINT)
+
+
+def put(context: Context, arn: str, tags: Sequence[Document]) -> None:
+    """Adds tags to a resource; a key that is there gets the new value.
+
+    Raises:
+        AwsError: Reserved keys, doubled keys or too many tags.
+    """
+    keys = [tag["Key"] for tag in tags]
+    if len(set(keys)) != len(keys):
+        raise validation(
+            "Duplicate tag keys found. Please note that tag keys are case insensitive."
+        )
+    for key in keys:
+        if key.lower().startswith("aws:"):
+            raise validation("aws: prefixed tag key names are not allowed for external use.")
+    with context.store.transaction():
+        held = {row["key"] for row in _rows(context, arn)}
+        if len(held | set(keys)) > _LIMIT:
+            raise AwsError(
+                "ResourceLimitExceeded", f"A resource cannot have more than {_LIMIT} tags."
+            )
+        context.store.execute_many(
+            "INSERT OR REPLACE INTO tag (arn, key, value) VALUES (?, ?, ?)",
+            [(arn, tag["Key"], tag["Value"]) for tag in tags],
+        )
+
+
+def add(context: Context, request: Document) -> Document:
+    """AddTags."""
+    arn = _known(context, request["ResourceArn"])
+    put(context, arn, request["Tags"])
+    return {"Tags": _tags(context, arn)}
+
+
+def listed(context: Context, request: Document) -> Document:
+    """ListTags."""
+    arn = _known(context, request["ResourceArn"])
+    token = request.get("NextToken")
+    start = int(decode_token(arn, token)[0]) if token else 0
+    end = start + request.get("MaxResults", _LIMIT)
+    tags = _tags(context, arn)
+    answer: Document = {"Tags": tags[start:end]}
+    if end < len(tags):
+        answer["NextToken"] = encode_token(arn, [end])
+    return answer
+
+
+def delete(context: Context, request: Document) -> Document:
+    """DeleteTags."""
+    arn = _known(context, request["ResourceArn"])
+    context.store.execute_many(
+        "DELETE FROM tag WHERE arn = ? AND key = ?", [(arn, key) for key in request["TagKeys"]]
+    )
+    return {}
+
+
+def _tags(context: Context, arn: str) -> list[Document]:
+    return [{"Key": row["key"], "Value": row["value"]} for row in _rows(context, arn)]
+
+
+def _rows(context: Context, arn: str) -> Sequence[Document]:
+    rows = context.store.execute("SELECT key, value FROM tag WHERE arn = ? ORDER BY key", (arn,))
+    return [dict(row) for row in rows]
+
+
+def _known(context: Context, arn: str) -> str:
+    """The ARN as stored, if its resource exists; SageMaker's ARNs do not mind case."""
+    prefix, _, rest = arn.partition(f":{context.config.account}:")
+    kind, _, name = rest.partition("/")
+    expected = f"arn:aws:sagemaker:{context.config.region}"
+    if prefix != expected or kind not in _KINDS:
+        raise validation(f"Invalid ARN: {arn}.")
+    for held in context.store.names(kind):
+        if held.lower() == name.lower():
+            return names.arn(context.config, kind, held)
+    raise validation(f"Could not find resource {arn}.")

@@ -1,0 +1,199 @@
+"""A module reaches AWS as its run does, however that is configured, and as long as it runs."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from resources.docker import DockerResource, TrustMissingError, modules
+from resources.docker.aws_reach import find_reach, off_this_host, read_bundle
+from tests.containers import engine, image_with_module, run_in_dagster
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither variables nor files of AWS's, and no proxy."""
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE",
+                 "REQUESTS_CA_BUNDLE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+                 "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "HTTP_PROXY", "HTTPS_PROXY",
+                 "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+                 "ALL_PROXY"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+
+
+@pytest.fixture(params=["ecs", "ec2"])
+def metadata(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A metadata service that hands out other credentials, of six minutes, each time."""
+    numbers = count(1)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.endswith("security-credentials/"):
+                self.reply(b"a-role")
+                return
+            number = next(numbers)
+            expires = datetime.now(UTC) + timedelta(minutes=6)
+            self.reply(
+                json.dumps(
+                    {
+                        "Code": "Success",
+                        "AccessKeyId": f"AKIA{number}",
+                        "SecretAccessKey": f"secret-{number}",
+                        "Token": f"token-{number}",
+                        "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                    }
+                ).encode()
+            )
+
+        def do_PUT(self) -> None:
+            self.reply(b"session")
+
+        def reply(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    if request.param == "ecs":
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/credentials")
+    else:
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
+        monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
+    yield url
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def image() -> Iterator[str]:
+    name = f"numbercruncher-test-reach:{uuid.uuid4().hex[:12]}"
+    client = engine()
+    yield image_with_module(client, HERE / "pipes_faults.py", name)
+    client.images.remove(name, force=True)
+
+
+@pytest.fixture(params=[pytest.param("docker", marks=pytest.mark.docker), "process"])
+def fields(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Where a module runs."""
+    if request.param == "process":
+        return {}
+    return {"mode": "docker", "image": request.getfixturevalue("image")}
+
+
+@pytest.mark.usefixtures("metadata")
+def test_credentials_that_expire_are_renewed_inside_a_module_that_lives_on(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(modules, "RENEW_SECONDS", 0.1)
+    (message,) = run("renewal", **fields).messages
+    numbers = [token.removeprefix("token-") for _, _, token in message["sets"]]
+    assert message["sets"] == [[f"AKIA{n}", f"secret-{n}", f"token-{n}"] for n in numbers]
+    assert len(set(numbers)) == 3
+    # Several could be read in the moment when only some of them are changed.
+    assert len(message["changed"]) <= 1
+
+
+def test_endpoint_region_and_trust_of_a_profile_reach_the_module(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text(
+        "[profile own]\nregion = ap-southeast-2\nca_bundle = /etc/own.pem\nservices = mine\n"
+        "[services mine]\ns3 =\n  endpoint_url = http://192.0.2.7:9000\n"
+    )
+    monkeypatch.setenv("AWS_PROFILE", "own")
+    seen = environment()
+    assert seen["AWS_ENDPOINT_URL_S3"] == "http://192.0.2.7:9000"
+    assert seen["AWS_DEFAULT_REGION"] == "ap-southeast-2"
+    assert seen["AWS_CA_BUNDLE"] == "/etc/own.pem"
+
+
+def test_the_endpoint_of_all_services_reaches_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://192.0.2.8:9000")
+    assert environment()["AWS_ENDPOINT_URL_S3"] == "http://192.0.2.8:9000"
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+def test_proxies_reach_the_module_and_loopback_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, name: str, fields: dict[str, Any]
+) -> None:
+    monkeypatch.setenv(name, "http://me:pl4nted@192.0.2.9:3128")
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+    (message,) = run("environment", forward_credentials=False, **fields).messages
+    assert message["environment"][name] == "http://me:pl4nted@192.0.2.9:3128"
+    for variable in ("NO_PROXY", "no_proxy"):
+        assert message["environment"][variable] == "10.0.0.0/8,127.0.0.1,localhost,::1"
+    # In a container nobody else sees what its processes were started with.
+    if not fields:
+        assert "pl4nted" not in str([message["initial"], message["command"]])
+
+
+def test_what_is_on_this_machine_is_found_from_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:pw@127.0.0.1:3128")
+    monkeypatch.setenv("HTTPS_PROXY", "localhost:3128")
+    reach = find_reach(
+        endpoint_url_s3="http://127.0.0.1:9000", region="", forward_credentials=False
+    )
+    moved = off_this_host(reach)
+    assert moved.environment["AWS_ENDPOINT_URL_S3"] == "http://host.docker.internal:9000"
+    assert moved.private["HTTP_PROXY"] == "http://me:pw@host.docker.internal:3128"
+    assert moved.private["HTTPS_PROXY"] == "http://host.docker.internal:3128"
+    assert moved.private["NO_PROXY"] == "127.0.0.1,localhost,::1,host.docker.internal"
+    assert "pw" not in repr(moved)
+
+
+@pytest.mark.parametrize("names", ["[::1]", "[::1],example.com", "localhost"])
+def test_names_that_need_no_proxy_are_no_addresses_of_proxies(
+    monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.9:3128")
+    monkeypatch.setenv("NO_PROXY", names)
+    reach = find_reach(endpoint_url_s3="http://192.0.2.7", region="", forward_credentials=False)
+    expected = dict.fromkeys([*names.split(","), "127.0.0.1", "localhost", "::1"])
+    assert off_this_host(reach).private["NO_PROXY"] == ",".join(expected)
+
+
+def test_a_bundle_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such.pem")
+    reach = find_reach(endpoint_url_s3="http://x", region="", forward_credentials=False)
+    with pytest.raises(TrustMissingError, match=r"/no/such\.pem cannot be read"):
+        read_bundle(reach)
+
+
+@pytest.mark.docker
+def test_a_bundle_of_certificates_is_handed_into_a_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: str
+) -> None:
+    (tmp_path / "own.pem").write_text("trusted")
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "own.pem"))
+    (message,) = run("trust", mode="docker", image=image, endpoint_url_s3="http://x").messages
+    assert message == {"bundle": "trusted"}
+
+
+def environment() -> dict[str, str]:
+    """What a module finds that gets no credentials."""
+    (message,) = run("environment", forward_credentials=False).messages
+    return message["environment"]
+
+
+def run(fault: str, **fields: Any) -> Any:
+    settings: dict[str, Any] = {"mode": "process", "memory_mb": 256, **fields}
+    resource = DockerResource(deadline_seconds=60, **settings)
+    return run_in_dagster(resource, "pipes_faults", arguments=[fault])

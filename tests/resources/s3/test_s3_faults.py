@@ -1,0 +1,92 @@
+"""A network that breaks between us and a real S3: a proxy cuts connections after some bytes."""
+
+import os
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from resources.s3 import (
+    ObjectChangedError,
+    ObjectStore,
+    Publication,
+    StoreUnavailableError,
+    read_manifest,
+    verify,
+)
+from resources.s3.streams import PART_BYTES
+from tests.faulty_network import Proxy, proxied
+from tests.resources.s3.s3_rig import open_uploads
+
+MIB = 1024 * 1024
+SIZE = 2 * PART_BYTES + 5
+
+
+@pytest.fixture
+def proxy(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    with proxied(environment, monkeypatch) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: Proxy, bucket: str) -> ObjectStore:
+    return ObjectStore(bucket=bucket, max_attempts=3, read_timeout_seconds=10)
+
+
+def test_reading_goes_on_where_the_connection_broke(store: ObjectStore, proxy: Proxy) -> None:
+    data = os.urandom(SIZE)
+    store.put_bytes("key", data)
+    proxy.cut_answers_after, proxy.cuts = 4 * MIB, 3
+    assert store.get_bytes("key", max_bytes=SIZE) == data
+    assert proxy.cuts == 0
+
+
+def test_reading_does_not_go_on_with_another_version(store: ObjectStore, proxy: Proxy) -> None:
+    store.put_bytes("key", bytes(SIZE))
+    with store.open("key") as stream:
+        stream.read(MIB)
+        store.put_bytes("key", b"x" * SIZE)
+        # What is on its way already is delivered; the rest is asked for again.
+        proxy.cut_answers_after, proxy.cuts = 1, 1
+        with pytest.raises(ObjectChangedError):
+            stream.read()
+
+
+def test_reading_gives_up_where_the_connection_keeps_breaking(
+    store: ObjectStore, proxy: Proxy
+) -> None:
+    store.put_bytes("key", bytes(SIZE))
+    proxy.cut_answers_after, proxy.cuts = 1, 1000
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.get_bytes("key", max_bytes=SIZE)
+    assert caught.value.transient
+
+
+def test_a_part_whose_connection_broke_is_sent_again(store: ObjectStore, proxy: Proxy) -> None:
+    data = os.urandom(SIZE)
+    proxy.cut_requests_after, proxy.cuts = 3 * MIB, 2
+    with Publication(store, "prefix") as publication:
+        publication.put("data", data)
+        publication.commit(partition="d", rows=1, code_version="1")
+    assert proxy.cuts == 0
+    assert verify(store, "prefix") == ()
+    assert store.get_bytes("prefix/data", max_bytes=SIZE) == data
+
+
+def test_an_upload_whose_connection_keeps_breaking_leaves_what_was_there(
+    store: ObjectStore, proxy: Proxy
+) -> None:
+    with Publication(store, "prefix") as publication:
+        publication.put("data", b"old")
+        published = publication.commit(partition="d", rows=1, code_version="1")
+    proxy.cut_requests_after, proxy.cuts = 3 * MIB, 1000
+
+    def replace() -> None:
+        with Publication(store, "prefix") as publication:
+            publication.put("data", bytes(SIZE))
+            publication.commit(partition="d", rows=1, code_version="1")
+
+    with pytest.raises(StoreUnavailableError, match="run again"):
+        replace()
+    assert read_manifest(store, "prefix") == published.manifest
+    assert verify(store, "prefix") == ()
+    assert open_uploads(store) == []

@@ -1,0 +1,86 @@
+"""A SageMaker of these tests' own beside the run's S3: they kill it, and give it faults."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from formats import ndarray_file
+from tests.conftest import Services
+from tests.sagemaker_local.rig import IMAGE, ROLE, Server, as_recordio, blobs, job, unique
+
+FAST = {
+    "EMBEDDED_SAGEMAKER_STARTING_SECONDS": "0.05",
+    "EMBEDDED_SAGEMAKER_STOPPING_SECONDS": "0.05",
+    "EMBEDDED_SAGEMAKER_ENDPOINT_SECONDS": "0.05",
+}
+
+
+@pytest.fixture(scope="session")
+def server(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that tests share and leave running."""
+    made = Server(tmp_path_factory.mktemp("sagemaker"), services.env, FAST)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def own_server(services: Services, tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own, not started yet."""
+    made = Server(tmp_path / "own", services.env, FAST)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def store(server: Server) -> str:
+    """A bucket with the blobs as training data."""
+    name = unique("blobs")
+    server.s3.create_bucket(Bucket=name)
+    points, _ = blobs()
+    server.s3.put_object(Bucket=name, Key="train/data.rec", Body=as_recordio(points))
+    return name
+
+
+@pytest.fixture(scope="session")
+def trained(server: Server, store: str) -> str:
+    """The artifact of a training job that really ran."""
+    name = unique("trained")
+    server.sagemaker.create_training_job(**job(name, store))
+    return server.finished(name)["ModelArtifacts"]["S3ModelArtifacts"]
+
+
+@pytest.fixture(scope="session")
+def model(server: Server, trained: str) -> str:
+    """A model that serves the trained artifact."""
+    name = unique("model")
+    container = {"Image": IMAGE, "ModelDataUrl": trained}
+    server.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    return name
+
+
+@pytest.fixture(scope="session")
+def flipped(server: Server, store: str) -> str:
+    """A model of two centroids that answers 1 near the origin, so that it can be told apart."""
+    name = unique("flipped")
+    centroids = np.array([[1000.0] * 16, [0.0] * 16], np.float32)
+    server.s3.put_object(
+        Bucket=store, Key="flipped/model.tar.gz", Body=ndarray_file.pack_model(centroids)
+    )
+    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{store}/flipped/model.tar.gz"}
+    server.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+    return name
+
+
+@pytest.fixture(scope="session")
+def endpoint(server: Server, model: str) -> str:
+    """An endpoint in service that tests only ask."""
+    return server.deploy(
+        unique("config"), {"VariantName": "AllTraffic", "ModelName": model, **_instance()}
+    )
+
+
+def _instance() -> dict[str, object]:
+    return {"InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}

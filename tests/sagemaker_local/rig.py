@@ -1,0 +1,321 @@
+"""A server process of the embedded SageMaker for tests, its clients, and data to train on."""
+
+import json
+import os
+import secrets
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import numpy as np
+import psutil
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.model import OperationModel
+from botocore.validate import ParamValidator
+from numpy.typing import NDArray
+
+from formats import recordio
+
+ROLE = "arn:aws:iam::123456789012:role/training"
+IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
+CHECKOUT = Path(__file__).resolve().parents[2]
+SIDE, CLUSTERS = 16, 5
+# What is waited for comes in a moment, and on a busy machine some time later.
+PATIENCE_SECONDS = 120
+URLS = (
+    "AWS_ENDPOINT_URL_SAGEMAKER",
+    "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
+    "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def blobs(count: int = 600, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Points of five well separated clusters in 16 dimensions, and which cluster each is of."""
+    rng = np.random.default_rng(7)
+    centres = rng.normal(0, 10, (CLUSTERS, SIDE))
+    rng = np.random.default_rng(seed)
+    cluster = rng.integers(0, CLUSTERS, count)
+    points = centres[cluster] + rng.normal(0, 0.5, (count, SIDE))
+    return points.astype(np.float32), cluster
+
+
+def as_recordio(points: NDArray[np.float32], labels: NDArray[np.float32] | None = None) -> bytes:
+    """RecordIO-protobuf bytes."""
+    return b"".join(recordio.encode(points, labels))
+
+
+def as_sparse_recordio(points: NDArray[np.float32]) -> bytes:
+    """RecordIO-protobuf bytes of sparse records, as AWS's SDK writes those of a SciPy matrix."""
+    records: list[bytes] = []
+    for row in points:
+        (keys,) = np.nonzero(row)
+        values, packed = row[keys].astype("<f4").tobytes(), b"".join(map(varint, keys.tolist()))
+        filled = nested(1, values) + nested(2, packed) if keys.size else b""
+        tensor = filled + nested(3, varint(len(row)))
+        record = nested(1, nested(1, b"values") + nested(2, nested(2, tensor)))
+        head = struct.pack("<II", recordio.MAGIC, len(record))
+        records.append(head + record + bytes(-len(record) % 4))
+    return b"".join(records)
+
+
+def nested(number: int, content: bytes) -> bytes:
+    """A protobuf field of bytes."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it."""
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+
+def as_csv(points: NDArray[np.float32]) -> bytes:
+    """CSV without header or label, every digit that float32 has."""
+    return "\n".join(",".join(repr(float(v)) for v in row) for row in points).encode()
+
+
+def job(name: str, bucket: str, **changes: Any) -> dict[str, Any]:
+    """A CreateTrainingJob request for the blobs in `bucket`; None removes a member."""
+    request: dict[str, Any] = {
+        "TrainingJobName": name,
+        "RoleArn": ROLE,
+        "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        "HyperParameters": {"k": str(CLUSTERS), "feature_dim": str(SIDE), "mini_batch_size": "200"},
+        "InputDataConfig": [channel("train", f"s3://{bucket}/train/")],
+        "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/models"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 5},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 300},
+    }
+    merged = request | changes
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def channel(name: str, uri: str, kind: str = "S3Prefix", **more: Any) -> dict[str, Any]:
+    """An input channel."""
+    source = {"S3DataType": kind, "S3Uri": uri, **more.pop("source", {})}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, **more}
+
+
+def variant(model: str, name: str = "AllTraffic", weight: float = 1.0) -> dict[str, Any]:
+    """A production variant."""
+    return {
+        "VariantName": name,
+        "ModelName": model,
+        "InitialInstanceCount": 1,
+        "InstanceType": "ml.m5.large",
+        "InitialVariantWeight": weight,
+    }
+
+
+def unique(prefix: str = "t") -> str:
+    """A name that no other test uses."""
+    return f"{prefix}-{secrets.token_hex(5)}"
+
+
+@dataclass
+class Server:
+    """One server process, which may be killed and started again on the same data."""
+
+    data_dir: Path
+    s3_env: Mapping[str, str]
+    extra: Mapping[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @cached_property
+    def env(self) -> dict[str, str]:
+        """What clients need."""
+        own = dict.fromkeys(URLS, self.url)
+        wanted = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+        kept = {name: self.s3_env[name] for name in (*wanted, "AWS_ENDPOINT_URL_S3")}
+        return kept | own
+
+    def start(self) -> None:
+        """Starts the process and waits until it answers."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        options = ["--port", str(self.port), "--data-dir", str(self.data_dir)]
+        with (self.data_dir / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sagemaker_local", *options],
+                env={**inherited, **self.env, **self.extra},
+                cwd=CHECKOUT,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                if httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.05)
+            assert self.process.poll() is None, (self.data_dir / "server.log").read_text()
+        raise AssertionError("the server does not answer")
+
+    def kill(self) -> list[psutil.Process]:
+        """Kills the process as `kill -9` does; returns the children it had."""
+        assert self.process is not None
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        self.process.wait()
+        return children
+
+    def stop(self) -> None:
+        """Ends the process politely."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(PATIENCE_SECONDS)
+
+    def client(self, service: str, **changes: Any) -> Any:
+        """A boto3 client of `sagemaker`, `sagemaker-runtime`, `logs` or `s3`."""
+        env = self.env | changes
+        url = env["AWS_ENDPOINT_URL_S3"] if service == "s3" else self.url
+        session: Any = boto3.session.Session(
+            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
+            region_name=env["AWS_DEFAULT_REGION"],
+        )
+        client = session.client(
+            service,
+            endpoint_url=url,
+            config=Config(
+                retries={"total_max_attempts": 1, "mode": "standard"}, parameter_validation=False
+            ),
+        )
+        client.meta.events.register("after-call.*.*", hold_against_the_model)
+        return client
+
+    @cached_property
+    def sagemaker(self) -> Any:
+        return self.client("sagemaker")
+
+    @cached_property
+    def runtime(self) -> Any:
+        return self.client("sagemaker-runtime")
+
+    @cached_property
+    def logs(self) -> Any:
+        return self.client("logs")
+
+    @cached_property
+    def s3(self) -> Any:
+        return self.client("s3")
+
+    def finished(self, name: str) -> dict[str, Any]:
+        """Waits for a training job, as boto3's own waiter does, and describes it."""
+        self.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
+            TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
+        )
+        return self.sagemaker.describe_training_job(TrainingJobName=name)
+
+    def until(self, name: str, *statuses: str) -> dict[str, Any]:
+        """Waits until a training job has a status or secondary status."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            found = self.sagemaker.describe_training_job(TrainingJobName=name)
+            if found["TrainingJobStatus"] in statuses or found["SecondaryStatus"] in statuses:
+                return found
+            assert time.monotonic() < deadline, found
+            time.sleep(0.03)
+
+    def in_service(self, name: str) -> dict[str, Any]:
+        """Waits for an endpoint, as boto3's own waiter does, and describes it."""
+        self.sagemaker.get_waiter("endpoint_in_service").wait(
+            EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
+        )
+        return self.sagemaker.describe_endpoint(EndpointName=name)
+
+    def deploy(self, config: str, *variants: dict[str, Any], endpoint: str | None = None) -> str:
+        """Makes a config and an endpoint of it, waits for it, and returns the endpoint's name."""
+        name = endpoint or unique("ep")
+        self.sagemaker.create_endpoint_config(
+            EndpointConfigName=config, ProductionVariants=list(variants)
+        )
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        self.in_service(name)
+        return name
+
+    def predict(self, endpoint: str, points: NDArray[np.float32], **more: Any) -> list[int]:
+        """Nearest clusters, by way of JSON."""
+        body = json.dumps({"instances": [{"features": row.tolist()} for row in points]})
+        answer = self.runtime.invoke_endpoint(
+            EndpointName=endpoint, ContentType="application/json", Body=body, **more
+        )
+        rows = json.loads(answer["Body"].read())["predictions"]
+        return [int(row["closest_cluster"]) for row in rows]
+
+
+# The model calls it required, but AWS leaves it out as long as there is none.
+_AS_AWS_DOES = {'Missing required parameter in input: "ModelArtifacts"'}
+
+
+def hold_against_the_model(
+    http_response: Any, parsed: dict[str, Any], model: OperationModel, **_: Any
+) -> None:
+    """Every answer that any test gets has what AWS's service model says it has, and no other."""
+    if http_response.status_code >= 300 or model.service_model.service_name == "s3":
+        return
+    answer = {key: value for key, value in parsed.items() if key != "ResponseMetadata"}
+    if model.output_shape is None:
+        assert not answer
+        return
+    report = ParamValidator().validate(answer, model.output_shape)
+    wrong = set(report.generate_report().splitlines()) - _AS_AWS_DOES
+    assert not wrong, f"{model.name}: {wrong}"
+    strange = list(beyond(model.output_shape, answer, model.name))
+    if model.service_model.protocol == "json":
+        # botocore drops what the model lacks; the bytes tell.
+        strange += beyond(model.output_shape, json.loads(http_response.content), model.name)
+    assert not strange, strange
+
+
+def beyond(shape: Any, value: Any, at: str) -> Iterator[str]:
+    """Where a value has members or words that its shape does not know."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if shape.type_name == "map":
+                yield from beyond(shape.value, each, f"{at}.{key}")
+            elif key in shape.members:
+                yield from beyond(shape.members[key], each, f"{at}.{key}")
+            else:
+                yield f"{at}.{key} is not in the model"
+    elif isinstance(value, list):
+        for each in value:
+            yield from beyond(shape.member, each, f"{at}[]")
+    elif getattr(shape, "enum", None) and value not in shape.enum:
+        yield f"{at} is {value!r}, not one of {shape.enum}"
+
+
+def refusal(call: Callable[[], object]) -> Any:
+    """The error answer that a call must get."""
+    with pytest.raises(ClientError) as caught:
+        call()
+    return caught.value.response
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of these processes end."""
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
+    return not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]

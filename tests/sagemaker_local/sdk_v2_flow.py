@@ -1,0 +1,50 @@
+"""What a user of the SageMaker SDK v2 writes for k-means; run by an interpreter that has the SDK.
+
+Usage: `python sdk_v2_flow.py BUCKET ROLE`, with the services' names in the environment. The last
+line printed is a JSON object. It imports nothing of the project.
+"""
+
+import json
+import sys
+
+import boto3
+import numpy as np
+import sagemaker  # pyright: ignore[reportMissingImports]
+from sagemaker import KMeans  # pyright: ignore[reportMissingImports]
+
+
+def main() -> None:
+    bucket, role = sys.argv[1:]
+    maker = sagemaker.Session  # pyright: ignore[reportAttributeAccessIssue]
+    session = maker(boto_session=boto3.session.Session(), default_bucket=bucket)
+    rng = np.random.default_rng(3)
+    cluster = rng.integers(0, 3, 300)
+    points = (10.0 * np.eye(3, 8)[cluster] + rng.normal(0, 0.1, (300, 8))).astype("float32")
+    estimator = KMeans(
+        role=role,
+        instance_count=1,
+        instance_type="ml.m5.large",
+        k=3,
+        output_path=f"s3://{bucket}/sdk",
+        data_location=f"s3://{bucket}/sdk-data/",
+        sagemaker_session=session,
+    )
+    records = estimator.record_set(points)
+    estimator.fit(records, mini_batch_size=100, logs=True)
+    predictor = estimator.deploy(initial_instance_count=1, instance_type="ml.m5.large")
+    answers = predictor.predict(points[:20])
+    found = [int(each.label["closest_cluster"].float32_tensor.values[0]) for each in answers]
+    distances = [each.label["distance_to_cluster"].float32_tensor.values[0] for each in answers]
+    predictor.delete_model()
+    predictor.delete_endpoint()
+    # The SDK ends its progress dots without a newline.
+    print()
+    print(
+        json.dumps(
+            {"found": found, "cluster": cluster[:20].tolist(), "farthest": float(max(distances))}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

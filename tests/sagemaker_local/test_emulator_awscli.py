@@ -1,0 +1,77 @@
+"""The whole way by AWS's own command line, unchanged: train, deploy, ask, read the log, delete."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sagemaker_local.rig import IMAGE, ROLE, Server, as_csv, blobs, job, unique, variant
+
+AWS = Path(sys.executable).with_name("aws")
+
+
+@pytest.fixture
+def aws(server: Server) -> Any:
+    """Runs `aws …` and returns what it printed, read as JSON."""
+    if not AWS.exists():
+        pytest.skip("awscli is not installed beside this Python")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+
+    def run(*arguments: str) -> Any:
+        done = subprocess.run(
+            [str(AWS), *arguments],
+            env={**kept, **server.env, "AWS_MAX_ATTEMPTS": "1", "AWS_PAGER": ""},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    return run
+
+
+def test_train_deploy_invoke_and_delete(
+    aws: Any, server: Server, store: str, tmp_path: Path
+) -> None:
+    name = unique("cli")
+    aws("sagemaker", "create-training-job", "--cli-input-json", json.dumps(job(name, store)))
+    server.finished(name)
+    aws("sagemaker", "wait", "training-job-completed-or-stopped", "--training-job-name", name)
+    done = aws("sagemaker", "describe-training-job", "--training-job-name", name)
+    artifact = done["ModelArtifacts"]["S3ModelArtifacts"]
+    logs = aws("logs", "filter-log-events", "--log-group-name", "/aws/sagemaker/TrainingJobs")
+    assert any("#quality_metric" in event["message"] for event in logs["events"])
+
+    container = json.dumps({"Image": IMAGE, "ModelDataUrl": artifact})
+    model = ("--model-name", name)
+    aws(
+        *("sagemaker", "create-model", *model, "--primary-container", container),
+        *("--execution-role-arn", ROLE),
+    )
+    config = ("--endpoint-config-name", name)
+    variants = json.dumps([variant(name)])
+    aws("sagemaker", "create-endpoint-config", *config, "--production-variants", variants)
+    endpoint = ("--endpoint-name", name)
+    aws("sagemaker", "create-endpoint", *endpoint, *config)
+    server.in_service(name)
+    points, cluster = blobs(30, seed=4)
+    body, answer = tmp_path / "points.csv", tmp_path / "answer.csv"
+    body.write_bytes(as_csv(points))
+    called = aws(
+        *("sagemaker-runtime", "invoke-endpoint", *endpoint, "--content-type", "text/csv"),
+        *("--accept", "text/csv", "--body", f"fileb://{body}", str(answer)),
+    )
+    assert called["InvokedProductionVariant"] == "AllTraffic"
+    found = [line.split(",")[0] for line in answer.read_text().splitlines()]
+    assert len(set(zip(found, cluster.tolist(), strict=True))) == len(set(cluster.tolist()))
+
+    aws("sagemaker", "delete-endpoint", *endpoint)
+    aws("sagemaker", "delete-endpoint-config", *config)
+    aws("sagemaker", "delete-model", *model)
+    models = aws("sagemaker", "list-models", "--name-contains", name)
+    assert models["Models"] == []

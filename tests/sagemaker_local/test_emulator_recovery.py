@@ -1,0 +1,193 @@
+"""`kill -9` of the server or of a child: what was acknowledged holds, and nothing is left over."""
+
+import random
+import shutil
+import time
+
+import psutil
+import pytest
+
+from tests.sagemaker_local.rig import (
+    IMAGE,
+    PATIENCE_SECONDS,
+    ROLE,
+    Server,
+    as_recordio,
+    blobs,
+    gone,
+    job,
+    unique,
+    variant,
+)
+
+
+def endless(name: str, store: str) -> dict[str, object]:
+    """A job that would run for minutes."""
+    parameters = job(name, store)["HyperParameters"] | {"epochs": "1000000"}
+    return job(name, store, HyperParameters=parameters)
+
+
+def trainer(server: Server) -> psutil.Process:
+    assert server.process is not None
+    (found,) = [
+        child
+        for child in psutil.Process(server.process.pid).children()
+        if "sagemaker_local.trainer" in child.cmdline()
+    ]
+    return found
+
+
+def test_a_killed_server_serves_again_and_fails_what_it_was_training(
+    own_server: Server, store: str, trained: str
+) -> None:
+    own_server.start()
+    client = own_server.sagemaker
+    client.create_model(
+        ModelName="m",
+        PrimaryContainer={"Image": IMAGE, "ModelDataUrl": trained},
+        ExecutionRoleArn=ROLE,
+    )
+    endpoint = own_server.deploy("c", variant("m"))
+    before = once_ready(own_server, endpoint)
+    client.create_training_job(**endless("running", store))
+    own_server.until("running", "Training")
+    client.create_training_job(**endless("stopping", store), Tags=[{"Key": "a", "Value": "b"}])
+    own_server.until("stopping", "Training", "Downloading", "Starting")
+
+    children = own_server.kill()
+    assert len(children) >= 2
+    assert gone(children), "children outlived the server"
+
+    own_server.start()
+    found = client.describe_training_job(TrainingJobName="running")
+    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Failed", "Failed")
+    assert "restarted" in found["FailureReason"]
+    assert found["TrainingEndTime"] >= found["TrainingStartTime"]
+    tags = client.list_tags(ResourceArn=found["TrainingJobArn"].replace("running", "stopping"))
+    assert tags["Tags"] == [{"Key": "a", "Value": "b"}]
+    after = once_ready(own_server, endpoint)
+    assert after == before
+    assert client.describe_endpoint(EndpointName=endpoint)["EndpointStatus"] == "InService"
+
+
+def test_a_killed_trainer_fails_its_job_alone(server: Server, store: str) -> None:
+    name = unique("killed")
+    server.sagemaker.create_training_job(**endless(name, store))
+    server.until(name, "Training")
+    trainer(server).kill()
+    found = server.until(name, "Failed")
+    assert found["FailureReason"] == "AlgorithmError: , exit code: 137"
+    assert found["TrainingJobStatus"] == "Failed"
+
+
+def once_ready(server: Server, endpoint: str) -> list[int]:
+    """Ten predictions; right after a restart an endpoint's model may not be loaded yet."""
+    points, _ = blobs(10)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return server.predict(endpoint, points)
+        except server.runtime.exceptions.ModelNotReadyException:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("restarted_with_s3", [True, False])
+def test_an_endpoint_that_was_being_made_is_finished_after_a_kill(
+    own_server: Server, trained: str, restarted_with_s3: bool
+) -> None:
+    """Creating goes on where it was; an endpoint in service needs no S3 to serve again."""
+    slow = "EMBEDDED_SAGEMAKER_ENDPOINT_SECONDS"
+    fast = own_server.extra
+    if restarted_with_s3:
+        own_server.extra = {**fast, slow: "600"}
+    own_server.start()
+    client = own_server.sagemaker
+    client.create_model(
+        ModelName="m",
+        PrimaryContainer={"Image": IMAGE, "ModelDataUrl": trained},
+        ExecutionRoleArn=ROLE,
+    )
+    client.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant("m")])
+    client.create_endpoint(EndpointName="e", EndpointConfigName="c")
+    if not restarted_with_s3:
+        own_server.in_service("e")
+    children = own_server.kill()
+    assert gone(children)
+    own_server.extra = fast
+    if not restarted_with_s3:
+        own_server.extra = {**fast, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+    own_server.start()
+    own_server.in_service("e")
+    assert len(once_ready(own_server, "e")) == 10
+
+
+def test_an_endpoint_whose_model_is_lost_says_so_and_can_be_deleted(
+    own_server: Server, trained: str
+) -> None:
+    """After a restart without its own copy it waits for S3, and does not bar its deletion."""
+    own_server.start()
+    own_server.sagemaker.create_model(
+        ModelName="m",
+        PrimaryContainer={"Image": IMAGE, "ModelDataUrl": trained},
+        ExecutionRoleArn=ROLE,
+    )
+    endpoint = own_server.deploy("c", variant("m"))
+    own_server.kill()
+    shutil.rmtree(own_server.data_dir / "endpoints")
+    own_server.extra = {**own_server.extra, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+    own_server.start()
+    with pytest.raises(own_server.runtime.exceptions.ModelNotReadyException):
+        own_server.predict(endpoint, blobs(1)[0])
+    own_server.sagemaker.delete_endpoint(EndpointName=endpoint)
+    own_server.sagemaker.get_waiter("endpoint_deleted").wait(
+        EndpointName=endpoint, WaiterConfig={"Delay": 0.2, "MaxAttempts": 5 * PATIENCE_SECONDS}
+    )
+
+
+def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, store: str) -> None:
+    """Six kills at random moments of a stream of changes; every answer of before still holds."""
+    chance = random.Random(1)
+    own_server.s3.put_object(Bucket=store, Key="small/a", Body=as_recordio(blobs(50)[0]))
+    kept: set[str] = set()
+    left: list[psutil.Process] = []
+    own_server.start()
+    for round_number in range(6):
+        until = time.monotonic() + chance.uniform(0.1, 0.6)
+        number = 0
+        while time.monotonic() < until:
+            name = f"job-{round_number}-{number}"
+            own_server.sagemaker.create_training_job(**endless(name, store))
+            kept.add(name)
+            number += 1
+            time.sleep(0.05)
+        left += own_server.kill()
+        own_server.start()
+    assert gone(left), "children outlived the server"
+    found = set()
+    for page in own_server.sagemaker.get_paginator("list_training_jobs").paginate(MaxResults=7):
+        for each in page["TrainingJobSummaries"]:
+            found.add(each["TrainingJobName"])
+            assert each["TrainingJobStatus"] == "Failed"
+    assert found == kept
+
+
+def test_a_polite_end_leaves_no_child(own_server: Server, store: str) -> None:
+    own_server.start()
+    own_server.sagemaker.create_training_job(**endless("j", store))
+    own_server.until("j", "Training")
+    assert own_server.process is not None
+    children = psutil.Process(own_server.process.pid).children(recursive=True)
+    own_server.stop()
+    assert children
+    assert gone(children)
+
+
+def test_a_trainer_stays_within_its_memory(own_server: Server, store: str) -> None:
+    """The limit ends the job with AWS's words, not the machine."""
+    own_server.extra = {**own_server.extra, "EMBEDDED_SAGEMAKER_TRAINING_MEMORY_MB": "64"}
+    own_server.start()
+    own_server.sagemaker.create_training_job(**job("fat", store))
+    found = own_server.until("fat", "Failed", "Completed")
+    assert found["TrainingJobStatus"] == "Failed"
+    assert "use an instance type with more memory" in found["FailureReason"]
