@@ -64,7 +64,8 @@ def build(image: str, base: str | None = None) -> None:
         ImageError: No engine answers, the base cannot be pulled, or a step of the build failed.
     """
     client = _connect()
-    sources = sorted({path for pattern in _SOURCES for path in ROOT.glob(pattern)})
+    matching = {path for pattern in _SOURCES for path in ROOT.glob(pattern)}
+    sources = sorted(matching - {Path(__file__)})
     content = _digest(sources)
     if _is_up_to_date(client, image, content, base):
         _print(f"The image {image} is up to date.")
