@@ -1,10 +1,11 @@
-"""How fast, and how large, compared with what users would do otherwise.
+"""How fast the platform is, and how much memory it takes, compared with the usual alternatives.
 
-A module here with a `BENCHMARK` is one benchmark; `make bench` runs all of them and `make bench
-NAME=…` one, each in several rounds, and prints one line of JSON for each: times in seconds, peaks
-in MB, and `ratio`, how many times faster we are than the reference, which the line names. What is
-timed stands in `sides/`, one script a side, since each side runs in a process, and where need be in
-an environment, of its own; the harness compares what the sides made, and a benchmark whose sides
-did not do the same work fails. `services/` starts S3, Postgres and SageMaker for those that need
-them. No figure is promised here and none is a test: run it where you want to know.
+One module a benchmark (or a family of them, as `export_csv` and `export_csv_psql`), with both its
+sides. `make bench` runs all, `make bench NAME=…` one. Each prints one line of JSON: times in
+seconds, peaks of memory in MB, `ratio` (how many times faster we are than the reference) and what
+the reference is. A benchmark fails if its two sides did not do the same work. No figure is
+promised here and none is a test.
+
+`harness` runs the sides, `services` starts S3, Postgres and SageMaker for those that need them,
+`digits` and `listings` make their input.
 """

@@ -1,34 +1,37 @@
-"""`python -m benchmarks [NAME …]`: runs the benchmarks named, or all that take no minutes."""
+"""`python -m benchmarks [NAME …]`: runs the named benchmarks, or all that do not take minutes."""
 
 import argparse
-import importlib
 import json
-import pkgutil
 import sys
 from contextlib import ExitStack
 
-import benchmarks
-from benchmarks import services
+from benchmarks import (
+    api,
+    cancel_training,
+    crunch,
+    export,
+    invoke,
+    kmeans_train,
+    recordio_encode,
+    services,
+)
 from benchmarks.harness import Benchmark, BenchmarkError, measure
+
+_MODULES = (api, cancel_training, crunch, export, invoke, kmeans_train, recordio_encode)
 
 
 def known() -> dict[str, Benchmark]:
     """All benchmarks by name."""
-    modules = [
-        importlib.import_module(f"benchmarks.{module.name}")
-        for module in pkgutil.iter_modules(benchmarks.__path__)
-        if not module.name.startswith("__") and not module.ispkg
-    ]
-    found = [module.BENCHMARK for module in modules if hasattr(module, "BENCHMARK")]
-    return {benchmark.name: benchmark for benchmark in found}
+    return {benchmark.name: benchmark for module in _MODULES for benchmark in module.BENCHMARKS}
 
 
 def main() -> int:
+    """Runs benchmarks and returns the exit status: 1 if one of them failed, 2 for a wrong name."""
     available = known()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(available))
-    usual = [name for name, benchmark in available.items() if benchmark.by_default]
-    names = parser.parse_args().names or usual
+    by_default = [name for name, benchmark in available.items() if benchmark.by_default]
+    names = parser.parse_args().names or by_default
     if unknown := [name for name in names if name not in available]:
         print(
             f"There is no benchmark {', '.join(unknown)}; there are {', '.join(available)}.",
@@ -43,8 +46,8 @@ def main() -> int:
             try:
                 if benchmark.services and environment is None:
                     environment = stack.enter_context(services.running())
-                told = measure(benchmark, (environment or {}) if benchmark.services else {})
-                print(json.dumps(told), flush=True)
+                line = measure(benchmark, (environment or {}) if benchmark.services else {})
+                print(json.dumps(line), flush=True)
             except BenchmarkError as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 failed = True

@@ -1,6 +1,6 @@
 """Dagster as part of the stack: its instance, one code server, the webserver and the daemon.
 
-What the services are stands in `programs`. What production runs stands in `deploy/`.
+The other programs are in `programs`; production's configuration is in `deploy/`.
 """
 
 import os
@@ -8,17 +8,15 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from embedded.errors import ServiceFailedError
+from embedded.graphql import Dagster
 from embedded.home import CHECKOUT, write_private
 from embedded.plan import Plan
 from embedded.ports import HOST, in_use
-from embedded.programs import NotReadyForeverError, Part
+from embedded.programs import NeverReadyError, Part
 from embedded.supervision import Program
 
 LOCATION = "data-platform"
@@ -93,11 +91,11 @@ def write_instance(plan: Plan) -> None:
     write_private(plan.home.dagster / "dagster.yaml", _INSTANCE)
     workspace = _WORKSPACE.format(host=HOST, port=plan.ports.code_server, location=LOCATION)
     write_private(_workspace_file(plan), workspace)
-    # Two processes that make the tables at the same time spoil them for good.
-    made = plan.home.dagster / ".made"
-    if not made.exists():
-        _tend_records(plan)
-        made.touch(mode=0o600)
+    # Two processes that create the tables at the same time damage them.
+    marker = plan.home.dagster / ".made"
+    if not marker.exists():
+        _run_dagster_records(plan)
+        marker.touch(mode=0o600)
 
 
 def ui_url(plan: Plan) -> str:
@@ -153,12 +151,12 @@ def _webserver(plan: Plan) -> Part:
 
 
 def _daemon(plan: Plan) -> Part:
-    begun = time.time()
+    started = time.time()
 
     def ready() -> None:
-        answer = _ask(plan, _DAEMON_QUERY)["instance"]["daemonHealth"]["daemonStatus"]
-        if not answer["healthy"] or (answer["lastHeartbeatTime"] or 0) < begun - 30:
-            raise ConnectionError("its heart does not beat yet")
+        answer = _dagster(plan).query(_DAEMON_QUERY)["instance"]["daemonHealth"]["daemonStatus"]
+        if not answer["healthy"] or (answer["lastHeartbeatTime"] or 0) < started - 30:
+            raise ConnectionError("it has sent no heartbeat yet")
 
     return Part(
         program=Program(
@@ -173,21 +171,21 @@ def _daemon(plan: Plan) -> Part:
         ports={},
         ready=ready,
         after=("webserver",),
-        settle=lambda: _end_lost_runs(plan, begun),
+        settle=lambda: _end_lost_runs(plan, started),
     )
 
 
-def _end_lost_runs(plan: Plan, begun: float) -> None:
-    """Runs that were in progress when everything was killed would hold the queue's places."""
-    found = _ask(plan, _RUNS_IN_PROGRESS)["runsOrError"]["results"]
-    lost = [run["runId"] for run in found if (run["updateTime"] or 0) < begun]
+def _end_lost_runs(plan: Plan, started: float) -> None:
+    """Mark runs as failed that were killed with the stack; they would block the queue."""
+    runs = _dagster(plan).query(_RUNS_IN_PROGRESS)["runsOrError"]["results"]
+    lost = [run["runId"] for run in runs if (run["updateTime"] or 0) < started]
     if lost:
-        _tend_records(plan, *lost)
+        _run_dagster_records(plan, *lost)
 
 
-def _tend_records(plan: Plan, *lost: str) -> None:
+def _run_dagster_records(plan: Plan, *lost: str) -> None:
     """Run `embedded.dagster_records`, since importing Dagster here takes longer than all else."""
-    tended = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "embedded.dagster_records", *lost],
         env=os.environ | dict(plan.environment),
         cwd=CHECKOUT,
@@ -195,8 +193,8 @@ def _tend_records(plan: Plan, *lost: str) -> None:
         capture_output=True,
         text=True,
     )
-    if tended.returncode:
-        words = tended.stderr.strip().splitlines() or ["it said nothing"]
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or ["it said nothing"]
         raise ServiceFailedError(
             f"Dagster's records in {plan.home.dagster} cannot be used: {words[-1]}"
         )
@@ -206,38 +204,31 @@ def _require_location(plan: Plan) -> None:
     """Whether the UI answers and shows the platform.
 
     Raises:
-        NotReadyForeverError: The platform's definitions do not load.
+        NeverReadyError: The platform's definitions do not load.
     """
     entry = _location_entry(plan)
     if entry["locationOrLoadError"]["__typename"] != "PythonError":
         return
     # The webserver may have asked before the code server was there.
-    _ask(plan, _RELOAD, name=LOCATION)
-    found = _location_entry(plan)["locationOrLoadError"]
-    if found["__typename"] == "PythonError":
-        words = found["message"].strip().splitlines() or [""]
-        raise NotReadyForeverError(
+    _dagster(plan).query(_RELOAD, name=LOCATION)
+    location = _location_entry(plan)["locationOrLoadError"]
+    if location["__typename"] == "PythonError":
+        words = location["message"].strip().splitlines() or [""]
+        raise NeverReadyError(
             f"the platform's definitions do not load: {words[-1]} "
             f"(all of it is in {plan.home.logs / 'code-server.log'})"
         )
 
 
 def _location_entry(plan: Plan) -> dict[str, Any]:
-    entries = _ask(plan, _LOCATION_QUERY)["workspaceOrError"]["locationEntries"]
+    entries = _dagster(plan).query(_LOCATION_QUERY)["workspaceOrError"]["locationEntries"]
     if not entries or entries[0]["loadStatus"] != "LOADED" or not entries[0]["locationOrLoadError"]:
         raise ConnectionError("the code location is still loading")
     return entries[0]
 
 
-def _ask(plan: Plan, query: str, **variables: object) -> Mapping[str, Any]:
-    answer = httpx.post(
-        f"{ui_url(plan)}/graphql",
-        json={"query": query, "variables": variables},
-        timeout=20,
-        trust_env=False,
-    )
-    answer.raise_for_status()
-    return answer.json()["data"]
+def _dagster(plan: Plan) -> Dagster:
+    return Dagster(ui_url(plan), LOCATION)
 
 
 def _workspace_file(plan: Plan) -> Path:

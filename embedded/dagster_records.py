@@ -1,4 +1,4 @@
-"""Tends Dagster's own records: `python -m embedded.dagster_records [<run id> …]`.
+"""Creates and repairs Dagster's own records: `python -m embedded.dagster_records [<run id> …]`.
 
 Makes the tables of the instance of DAGSTER_HOME where they are missing, and marks the given runs
 as failed: Dagster's code server notices when a run dies under it, but not when both are killed.

@@ -1,7 +1,7 @@
 """The demo: starts everything, seeds it, runs both pipelines as a user would, shows what came out.
 
-It drives the platform through Dagster's own interface and looks at the results with plain clients:
-what it prints is what anybody would find.
+It launches runs through Dagster's API and reads the results with plain boto3 clients, as any user
+could.
 """
 
 import json
@@ -29,10 +29,10 @@ DAYS = 14
 LEAST_ACCURACY = 0.90
 DIGITS_JOB, LISTINGS_JOB = "digits", "listings"
 RESULTS = (["airbnb", "price_changes"], ["airbnb", "neighbourhood_summary"])
-# The last asset of a chain tells how far it is; the endpoint is asked itself.
+# A chain is done when its last asset is materialised; the endpoint's state is asked of SageMaker.
 CLASSIFIER = ["mnist", "classifier"]
 SNAPSHOT = ["airbnb", "snapshot"]
-# The listings are made by one step, of which nobody can say how far it is.
+# Number of steps for the progress bar. The listings are made by one step of unknown length.
 _STEPS = {DIGITS_JOB: 10, LISTINGS_JOB: None}
 # What a request to an endpoint may hold is 6 MiB; a digit as CSV has up to 9 KB.
 _DIGITS_AT_ONCE = 500
@@ -44,7 +44,7 @@ class DemoError(StackError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out, as the last line of standard output says it."""
+    """The results, printed as JSON in the last line of standard output."""
 
     digit_accuracy: float | None
     endpoint: str
@@ -54,15 +54,15 @@ class Outcome:
     ui: str
 
     def problems(self) -> list[str]:
-        """What is not as it must be, a sentence each."""
-        found: list[str] = []
+        """A sentence for each result that is not as expected."""
+        problems: list[str] = []
         if self.endpoint_status != "InService":
-            found.append(f"The endpoint {self.endpoint} is {self.endpoint_status}.")
+            problems.append(f"The endpoint {self.endpoint} is {self.endpoint_status}.")
         if self.digit_accuracy is None or self.digit_accuracy < LEAST_ACCURACY:
-            found.append(f"The digits' accuracy is {self.digit_accuracy}, not {LEAST_ACCURACY}.")
+            problems.append(f"The digits' accuracy is {self.digit_accuracy}, not {LEAST_ACCURACY}.")
         if self.partitions != DAYS:
-            found.append(f"{self.partitions} of {DAYS} dates are materialised.")
-        return found
+            problems.append(f"{self.partitions} of {DAYS} dates are materialised.")
+        return problems
 
 
 def run(start: Callable[[], Running], ui: str, console: Console) -> Outcome:
@@ -77,7 +77,7 @@ def run(start: Callable[[], Running], ui: str, console: Console) -> Outcome:
         StackError: Something is in the way; the message says what.
         DemoError: A run failed, or not everything came out as it must.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     env = start().env
     today = datetime.now(UTC).date()
     dates = days((today - timedelta(DAYS)).isoformat(), (today - timedelta(1)).isoformat())
@@ -95,7 +95,7 @@ def run(start: Callable[[], Running], ui: str, console: Console) -> Outcome:
         endpoint=env["PLATFORM_ENDPOINT_NAME"],
         endpoint_status=endpoint_status(env),
         partitions=len(set(dates).intersection(*map(dagster.materialized_dates, RESULTS))),
-        seconds=round(time.monotonic() - begun, 1),
+        seconds=round(time.monotonic() - started, 1),
         ui=ui,
     )
     if problems := outcome.problems():
@@ -155,21 +155,21 @@ def follow(dagster: Dagster, launched: Mapping[str, str], console: Console) -> N
         ended: dict[str, Run] = {}
         while len(ended) < len(launched):
             for job in launched.keys() - ended.keys():
-                found = dagster.run(launched[job])
-                done = [step for step, status in found.steps.items() if status == "SUCCESS"]
-                active = [step for step, status in found.steps.items() if status == "IN_PROGRESS"]
-                now = ", ".join(active) or found.status.lower()
+                run = dagster.run(launched[job])
+                done = [step for step, status in run.steps.items() if status == "SUCCESS"]
+                active = [step for step, status in run.steps.items() if status == "IN_PROGRESS"]
+                now = ", ".join(active) or run.status.lower()
                 bars.update(tasks[job], completed=len(done), now=now)
-                if found.ended:
-                    ended[job] = found
-                    bars.update(tasks[job], total=max(len(done), 1), now=found.status.lower())
+                if run.ended:
+                    ended[job] = run
+                    bars.update(tasks[job], total=max(len(done), 1), now=run.status.lower())
             time.sleep(0.3)
-    for job, found in ended.items():
-        if found.status != "SUCCESS":
-            reasons = " ".join(found.failures)
-            log = f"Its log is at {dagster.url}/runs/{found.run_id}"
-            raise DemoError(f"The run of {job} ended in {found.status}. {reasons} {log}")
-        console.print(f"{job}: done, run {found.run_id}")
+    for job, run in ended.items():
+        if run.status != "SUCCESS":
+            reasons = " ".join(run.failures)
+            log = f"Its log is at {dagster.url}/runs/{run.run_id}"
+            raise DemoError(f"The run of {job} ended in {run.status}. {reasons} {log}")
+        console.print(f"{job}: done, run {run.run_id}")
 
 
 def show(dagster: Dagster, dates: Sequence[str], console: Console) -> None:
@@ -178,20 +178,22 @@ def show(dagster: Dagster, dates: Sequence[str], console: Console) -> None:
     table.add_column("asset")
     table.add_column("dates", justify="right")
     table.add_column("what")
-    for asset, keys in SHOWN.items():
+    for asset, keys in COLUMNS.items():
         partition = None if asset == "mnist/endpoint" else dates[-1]
-        found = dagster.latest_metadata(asset.split("/"), partition)
+        metadata = dagster.latest_metadata(asset.split("/"), partition)
         covered = (
             ""
             if partition is None
             else str(len(set(dates) & dagster.materialized_dates(asset.split("/"))))
         )
-        said = [f"{title} {_short(found[key])}" for key, title in keys.items() if key in found]
-        table.add_row(asset, covered, ", ".join(said))
+        values = [
+            f"{title} {_short(metadata[key])}" for key, title in keys.items() if key in metadata
+        ]
+        table.add_row(asset, covered, ", ".join(values))
     console.print(table)
 
 
-SHOWN: Mapping[str, Mapping[str, str]] = {
+COLUMNS: Mapping[str, Mapping[str, str]] = {
     "mnist/raw": {"bytes": "bytes", "source_etag": "ETag"},
     "mnist/dataset": {"dagster/partition_row_count": "digits"},
     "mnist/model": {"training_job": "job", "billable_seconds": "billable seconds"},
@@ -204,13 +206,9 @@ SHOWN: Mapping[str, Mapping[str, str]] = {
 
 
 def _short(value: Any) -> str:
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if type(value) is int
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def endpoint_status(env: Mapping[str, str]) -> str:
@@ -246,9 +244,8 @@ def accuracy(env: Mapping[str, str], date: str) -> float | None:
                     for image in images[start : start + _DIGITS_AT_ONCE].tolist()
                 ),
             )
-            answers += [
-                each["closest_cluster"] for each in json.loads(answer["Body"].read())["predictions"]
-            ]
+            predictions = json.loads(answer["Body"].read())["predictions"]
+            answers += [prediction["closest_cluster"] for prediction in predictions]
     except (BotoCoreError, ClientError) as error:
         raise DemoError(f"The endpoint could not be asked: {error}") from error
     return round(float(np.mean(np.array(answers).astype(int) % 10 == labels)), 4)

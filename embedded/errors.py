@@ -1,6 +1,6 @@
-"""What can go wrong with the embedded stack, one class a kind; each message says what to do.
+"""The errors of the embedded stack; each message says what to do.
 
-The command line prints the message and exits 1; nothing here knows how that is done.
+The command line prints the message and exits 1.
 """
 
 

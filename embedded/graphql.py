@@ -1,4 +1,4 @@
-"""A small client of Dagster's GraphQL API: what the demo asks of the platform, as a user would.
+"""A small client of Dagster's GraphQL API, for the demo and for `up`.
 
 It launches runs of jobs over a date or a range of dates, follows them, and reads which dates are
 materialised. It knows nothing of what the platform's assets are.
@@ -22,13 +22,13 @@ class DagsterError(StackError):
 
 @dataclass(frozen=True)
 class Run:
-    """A run as Dagster tells of it.
+    """A run, as Dagster reports it.
 
     Attributes:
         run_id: Dagster's id of it.
         status: Such as QUEUED, STARTED, SUCCESS, FAILURE.
         steps: The status of each step that has begun, by step key.
-        failures: What its failed steps said, a sentence each.
+        failures: The messages of its failed steps.
     """
 
     run_id: str
@@ -59,7 +59,7 @@ class Dagster:
                 "dagster/asset_partition_range_start": first,
                 "dagster/asset_partition_range_end": last,
             }
-        answer = self._ask(
+        answer = self.query(
             """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
                  __typename
                  ... on LaunchRunSuccess { run { runId } }
@@ -84,8 +84,8 @@ class Dagster:
         return answer["run"]["runId"]
 
     def run(self, run_id: str) -> Run:
-        """How a run stands."""
-        answer = self._ask(
+        """The state of a run."""
+        answer = self.query(
             """query($id: ID!) { runOrError(runId: $id) {
                  ... on Run { status stepStats { stepKey status } }
                  ... on RunNotFoundError { message }
@@ -99,19 +99,19 @@ class Dagster:
                  ... on RunFailureEvent { message error { message } } } } } }""",
             id=run_id,
         )
-        found = answer["runOrError"]
-        if "status" not in found:
-            raise DagsterError(found.get("message", f"Dagster does not know the run {run_id}."))
+        run = answer["runOrError"]
+        if "status" not in run:
+            raise DagsterError(run.get("message", f"Dagster does not know the run {run_id}."))
         return Run(
             run_id=run_id,
-            status=found["status"],
-            steps={step["stepKey"]: step["status"] for step in found["stepStats"]},
+            status=run["status"],
+            steps={step["stepKey"]: step["status"] for step in run["stepStats"]},
             failures=_failures(answer["logsForRun"].get("events", [])),
         )
 
     def materialized_dates(self, asset: Sequence[str]) -> set[str]:
         """The dates of a daily-partitioned asset that are materialised, as `YYYY-MM-DD`."""
-        answer = self._ask(
+        answer = self.query(
             """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
                  ... on AssetNode { assetPartitionStatuses {
                    ... on TimePartitionStatuses { ranges { status startKey endKey } } } }
@@ -129,7 +129,7 @@ class Dagster:
 
     def latest_metadata(self, asset: Sequence[str], partition: str | None = None) -> dict[str, Any]:
         """The metadata of the newest materialisation; empty where there is none."""
-        answer = self._ask(
+        answer = self.query(
             """query($key: AssetKeyInput!, $partitions: [String!]) {
                  assetOrError(assetKey: $key) { ... on Asset {
                    assetMaterializations(limit: 1, partitions: $partitions) { metadataEntries {
@@ -149,7 +149,12 @@ class Dagster:
             for entry in newest[0]["metadataEntries"]
         }
 
-    def _ask(self, query: str, **variables: Any) -> dict[str, Any]:
+    def query(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data that answer a query or a mutation.
+
+        Raises:
+            DagsterError: Dagster does not answer or refuses.
+        """
         try:
             response = self._http.post("/graphql", json={"query": query, "variables": variables})
             answer = response.json()
@@ -174,8 +179,8 @@ def _failures(events: Sequence[Mapping[str, Any]]) -> list[str]:
             asset = "/".join(checked["assetKey"]["path"])
             failures.append(f"{asset} {checked['checkName']}: {checked['description']}")
         if event["__typename"] == "ExecutionStepFailureEvent":
-            said = (event.get("failureMetadata") or {}).get("description")
-            message = said or (event.get("error") or {}).get("message") or "no reason given"
+            description = (event.get("failureMetadata") or {}).get("description")
+            message = description or (event.get("error") or {}).get("message") or "no reason given"
             failures.append(f"{event['stepKey']}: {message.strip()}")
         elif event["__typename"] == "RunFailureEvent" and not failures:
             error = event.get("error") or {}

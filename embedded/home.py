@@ -1,6 +1,6 @@
-"""PLATFORM_HOME: where state, logs and credentials of the stack lie, and who may read them.
+"""PLATFORM_HOME: the folders of the stack's state, logs and credentials, readable by their owner.
 
-What the credentials are used for stands in `plan`; what runs in `stack`.
+`plan` uses the credentials.
 """
 
 import errno
@@ -27,7 +27,7 @@ _SOCKET_PATH_LIMIT = 100
 
 @dataclass(frozen=True)
 class Credentials:
-    """Made once by chance and kept; `stack_id` marks every process of this home."""
+    """Random values, generated once and kept; `stack_id` marks every process of this home."""
 
     stack_id: str
     access_key_id: str
@@ -116,9 +116,9 @@ class Home:
         """
         path = self.root / "credentials.json"
         if not path.exists():
-            made = Credentials.generate()
-            write_private(path, json.dumps(asdict(made), indent=2) + "\n")
-            return made
+            generated = Credentials.generate()
+            write_private(path, json.dumps(asdict(generated), indent=2) + "\n")
+            return generated
         try:
             kept = json.loads(path.read_text())
             return Credentials(

@@ -1,4 +1,4 @@
-"""The table `listings` in Postgres: its columns, and putting whole days into it.
+"""The table `listings` in Postgres: its columns, and writing whole days into it.
 
 Lives here: what the generator (`seed_listings`) and the loader of real files (`load_listings`)
 share. Does not: reading it, which is the platform's.
@@ -104,7 +104,7 @@ def copy(opened: connection, rows: pa.Table) -> None:
         cursor.copy_expert(statement, content)
 
 
-def days_there(opened: connection, days: list[dt.date]) -> set[dt.date]:
+def days_with_rows(opened: connection, days: list[dt.date]) -> set[dt.date]:
     """Those of the days that have any row."""
     with opened.cursor() as cursor:
         cursor.execute(

@@ -1,31 +1,22 @@
-"""Reading Inside Airbnb's files of listings, published ones and those a spreadsheet has been at.
+"""Reading Inside Airbnb's files of listings, published ones and those saved by a spreadsheet.
 
-Lives here: texts to typed columns, and every reason to refuse what they hold. Does not: bytes to
-texts (`listings_csv`), and the database. A message names row and column, and what kind of thing
-stands there, but never shows it: it may be private.
-
-An empty field is NULL and a quoted empty one (`""`) is '' in columns of text, as in the published
-files, which have both, and as Postgres reads CSV. Copies from a spreadsheet have lost the quotes:
-there an empty name is NULL. Values are not trimmed, and no word (NA, nan, NULL) means null.
+Lives here: which columns a file has, and every reason to refuse a whole file. Does not: bytes to
+texts (`listings_csv`), texts to values (`listings_values`), and the database. A message never shows
+the content of a field: it may be private.
 """
 
 import datetime as dt
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
 
 import pyarrow as pa
 
 from embedded import listings_csv
 from embedded.listings import SCHEMA
 from embedded.listings_csv import AS_PUBLISHED, ListingsFileError
-from embedded.listings_detailed import DETAILED_ONLY
+from embedded.listings_values import DATE_COLUMN, IDS, INTEGER, Column, typed_column
 from formats.long_ids import count_long_ids
-
-T = TypeVar("T")
 
 # Not in every year's files: before 2016, from about 2021, and from late 2025.
 OPTIONAL = frozenset({"neighbourhood_group", "number_of_reviews_ltm", "license", "host_profile_id"})
@@ -35,19 +26,41 @@ _DETAILED = {
     "neighbourhood": "neighbourhood_cleansed",
     "neighbourhood_group": "neighbourhood_group_cleansed",
 }
+# Columns that the detailed file has, of any year, and the summary file never had. From its data
+# dictionary and the headers of published files, 2015 to 2026.
+_DETAILED_ONLY = frozenset(
+    {
+        "listing_url", "scrape_id", "last_scraped", "source", "summary", "space", "description",
+        "experiences_offered", "neighborhood_overview", "notes", "transit", "access", "interaction",
+        "house_rules", "thumbnail_url", "medium_url", "picture_url", "xl_picture_url", "host_url",
+        "host_profile_url", "host_since", "host_location", "host_about", "host_response_time",
+        "host_response_rate", "host_acceptance_rate", "host_is_superhost", "host_thumbnail_url",
+        "host_picture_url", "host_neighbourhood", "host_listings_count",
+        "host_total_listings_count", "host_verifications", "host_has_profile_pic",
+        "host_identity_verified", "hosts_time_as_user_years", "hosts_time_as_user_months",
+        "hosts_time_as_host_years", "hosts_time_as_host_months", "street", "neighbourhood_cleansed",
+        "neighbourhood_group_cleansed", "city", "state", "zipcode", "market", "smart_location",
+        "country_code", "country", "is_location_exact", "property_type", "accommodates",
+        "bathrooms", "bathrooms_text", "bedrooms", "beds", "bed_type", "amenities", "square_feet",
+        "weekly_price", "monthly_price", "security_deposit", "cleaning_fee", "guests_included",
+        "extra_people", "maximum_nights", "minimum_minimum_nights", "maximum_minimum_nights",
+        "minimum_maximum_nights", "maximum_maximum_nights", "minimum_nights_avg_ntm",
+        "maximum_nights_avg_ntm", "calendar_updated", "has_availability", "availability_30",
+        "availability_60", "availability_90", "availability_eoy", "calendar_last_scraped",
+        "number_of_reviews_l30d", "number_of_reviews_ly", "estimated_occupancy_l365d",
+        "estimated_revenue_l365d", "first_review", "review_scores_rating", "review_scores_accuracy",
+        "review_scores_cleanliness", "review_scores_checkin", "review_scores_communication",
+        "review_scores_location", "review_scores_value", "requires_license", "jurisdiction_names",
+        "instant_bookable", "is_business_travel_ready", "cancellation_policy",
+        "require_guest_profile_picture", "require_guest_phone_verification",
+        "calculated_host_listings_count_entire_homes",
+        "calculated_host_listings_count_private_rooms",
+        "calculated_host_listings_count_shared_rooms",
+    }
+)  # fmt: skip
 _HIGHLIGHTS = "Neighborhood highlights"
-_IDS = ("id", "host_id", "host_profile_id")
 # Of a column's long ids, where these are also more than chance would have.
 _ROUNDED_SHARE = 0.1
-_DATE_COLUMN = "download_date"
-_INTEGER = re.compile(r"-?[0-9]{1,20}")
-_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]+)?([eE]-[0-9]{1,3})?")
-_PRICE = re.compile(r"\$?([0-9]{1,20}|[0-9]{1,3}(,[0-9]{3}){1,6})(\.[0-9]+)?")
-_SCIENTIFIC = re.compile(r"-?[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+")
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_SLASHED = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
-# A scrape takes days or weeks, and the file bears the date of its first.
-_SCRAPE = dt.timedelta(days=45)
 
 
 def read(
@@ -76,14 +89,14 @@ def read(
         _require_row_numbers(path, texts[index].to_pylist())
         say("The first column, which has no name and numbers the rows, is left out.")
     columns = {
-        name: _Column(path, column, texts[column].to_pylist()) for name, column in source.items()
+        name: Column(path, column, texts[column].to_pylist()) for name, column in source.items()
     }
     _require_real_neighbourhoods(path, source, columns)
     rows = pa.table(
-        [_typed(field, columns, texts.num_rows, day) for field in SCHEMA], schema=SCHEMA
+        [typed_column(field, columns, texts.num_rows, day) for field in SCHEMA], schema=SCHEMA
     )
     if not allow_rounded_ids:
-        for name in _IDS:
+        for name in IDS:
             _require_exact_ids(path, name, rows[name].to_pylist())
     _require_each_once(path, rows["id"].to_pylist())
     return rows
@@ -92,7 +105,7 @@ def read(
 def _columns(path: Path, header: list[str], say: Callable[[str], None]) -> dict[str, str]:
     """The file's column for each of the table's that it has."""
     detailed = _DETAILED["neighbourhood"] in header
-    names: list[str] = [field.name for field in SCHEMA if field.name != _DATE_COLUMN]
+    names: list[str] = [field.name for field in SCHEMA if field.name != DATE_COLUMN]
     source = {name: _DETAILED.get(name, name) if detailed else name for name in names}
     needed = [column for name, column in source.items() if name not in OPTIONAL]
     missing = [column for column in needed if column not in header]
@@ -127,7 +140,7 @@ def _leave_out_unknown(
 ) -> None:
     """Say which columns of a summary file are left out; refuse those of a detailed one."""
     unknown = list(dict.fromkeys(name for name in header if name not in names))
-    foreign = [name for name in unknown if name in DETAILED_ONLY]
+    foreign = [name for name in unknown if name in _DETAILED_ONLY]
     if foreign:
         # Without them it would pass for a summary file, with a host's words as neighbourhoods.
         raise ListingsFileError(
@@ -141,8 +154,8 @@ def _leave_out_unknown(
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [name or "a column without a name" for name in names[:5]]
-    return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    printable = [name or "a column without a name" for name in names[:5]]
+    return ", ".join(printable) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _is_index(name: str) -> bool:
@@ -151,7 +164,7 @@ def _is_index(name: str) -> bool:
 
 
 def _require_row_numbers(path: Path, texts: Iterable[str | None]) -> None:
-    if not all(text and _INTEGER.fullmatch(text) for text in texts):
+    if not all(text and INTEGER.fullmatch(text) for text in texts):
         raise ListingsFileError(
             f"{path} has a first column without a name that does not number the rows. "
             f"{AS_PUBLISHED}"
@@ -159,7 +172,7 @@ def _require_row_numbers(path: Path, texts: Iterable[str | None]) -> None:
 
 
 def _require_real_neighbourhoods(
-    path: Path, source: dict[str, str], columns: dict[str, "_Column"]
+    path: Path, source: dict[str, str], columns: dict[str, Column]
 ) -> None:
     """Refuse a detailed file that was cut down to the columns of a summary file.
 
@@ -184,163 +197,9 @@ def _require_real_neighbourhoods(
         )
 
 
-def _typed(field: pa.Field, columns: dict[str, "_Column"], rows: int, day: dt.date) -> pa.Array:
-    if field.name == _DATE_COLUMN:
-        return pa.repeat(pa.scalar(day), rows)
-    if field.name not in columns:
-        return pa.nulls(rows, field.type)
-    column = columns[field.name]
-    if pa.types.is_string(field.type):
-        if field.name in _IDS:
-            return pa.array(column.values(_text_of_id, "an id, written out in full"), field.type)
-        return pa.array(column.values(_text, "text without zero bytes"), field.type)
-    # A quoted empty field is no number either.
-    column = _Column(column.path, column.name, [text or None for text in column.texts])
-    if pa.types.is_date(field.type):
-        return pa.array(_dates(column, day), field.type)
-    if pa.types.is_integer(field.type):
-        what = f"a whole number of {field.type.bit_width} bits, written out in full"
-        return pa.array(column.values(_integer(field.type.bit_width), what), field.type)
-    if field.name == "price":
-        return pa.array(column.values(_price, "a price such as 69 or $1,999.00"), field.type)
-    return pa.array(column.values(_decimal, "a number such as 4.9"), field.type)
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """The texts of one column; None where a field is empty."""
-
-    path: Path
-    name: str
-    texts: list[str | None]
-
-    def values(self, parse: Callable[[str], T], what: str) -> list[T | None]:
-        """The texts as values; the first one that `parse` refuses is named."""
-        values: list[T | None] = []
-        for row, text in enumerate(self.texts, start=2):
-            try:
-                values.append(None if text is None else parse(text))
-            except ValueError:
-                raise ListingsFileError(
-                    f"{self.path}, row {row}, column {self.name}: {_kind(text or '')} stands where "
-                    f"{what} is needed. {AS_PUBLISHED}"
-                ) from None
-        return values
-
-
-def _kind(text: str) -> str:
-    """What stands in a field, without showing it."""
-    kinds = {
-        "a number in scientific notation, whose last digits are lost,": _SCIENTIFIC,
-        "a number below zero": re.compile(r"-[0-9.,]+"),
-        "a whole number": _INTEGER,
-        "a number with decimals": re.compile(r"[0-9]+[.,][0-9]+"),
-        "a date": re.compile(r"[0-9]{1,4}([-/.])[0-9]{1,2}\1[0-9]{1,4}"),
-        "text with a zero byte": re.compile(r"[^\0]*\0.*", re.DOTALL),
-    }
-    matching = (kind for kind, pattern in kinds.items() if pattern.fullmatch(text))
-    return next(matching, f"text of {len(text)} characters")
-
-
-def _text(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("Postgres knows no text with a zero byte")
-    return text
-
-
-def _text_of_id(text: str) -> str:
-    if _SCIENTIFIC.fullmatch(text):
-        raise ValueError("rounded")
-    return _text(text)
-
-
-def _integer(bits: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        # Not int() alone: it takes 1_000 and spaces, too.
-        value = int(_matching(_INTEGER, text))
-        if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
-            raise ValueError("out of range")
-        return value
-
-    return parse
-
-
-def _decimal(text: str) -> float:
-    return float(_matching(_DECIMAL, text))
-
-
-def _price(text: str) -> float:
-    return float(_matching(_PRICE, text).replace("$", "").replace(",", ""))
-
-
-def _matching(pattern: re.Pattern[str], text: str) -> str:
-    if not pattern.fullmatch(text):
-        raise ValueError("another form")
-    return text
-
-
-def _dates(column: _Column, day: dt.date) -> list[dt.date | None]:
-    """ISO dates, and those of a spreadsheet in the order that the whole column shows."""
-    slashed = [_SLASHED.fullmatch(text) if text else None for text in column.texts]
-    parts = [_Parts(*map(int, match.groups())) if match else None for match in slashed]
-    day_first = _day_comes_first(column, parts, day)
-
-    def parse(text: str) -> dt.date:
-        if match := _SLASHED.fullmatch(text):
-            return _Parts(*map(int, match.groups())).date(day_first=day_first)
-        return dt.date.fromisoformat(_matching(_ISO, text))
-
-    return column.values(parse, "a date such as 2024-12-07, 12/7/2024 or 07/12/2024")
-
-
-class _Parts(NamedTuple):
-    """A date with slashes."""
-
-    first: int
-    second: int
-    year: int
-
-    def date(self, *, day_first: bool) -> dt.date:
-        day, month = (self.first, self.second) if day_first else (self.second, self.first)
-        return dt.date(self.year, month, day)
-
-
-def _day_comes_first(column: _Column, parts: list[_Parts | None], day: dt.date) -> bool:
-    """Whether 1/2/2024 is the first of February.
-
-    A number above 12 tells. Where none does, a review from long after the download tells that it
-    is read the wrong way; where that doesn't either and the orders differ, nobody can know.
-    """
-    by_day = next((at for at, part in enumerate(parts) if part and part.first > 12), None)
-    by_month = next((at for at, part in enumerate(parts) if part and part.second > 12), None)
-    if by_day is not None and by_month is not None:
-        raise ListingsFileError(
-            f"{column.path}, column {column.name}, contradicts itself: row {by_day + 2} "
-            f"has the day first, row {by_month + 2} the month. {AS_PUBLISHED}"
-        )
-    if by_day is not None or by_month is not None:
-        return by_day is not None
-    unclear = [part for part in parts if part and part.first != part.second]
-    possible = [order for order in (True, False) if _in_time(unclear, day, day_first=order)]
-    if unclear and len(possible) != 1:
-        raise ListingsFileError(
-            f"{column.path}, column {column.name}: nothing tells whether the day or the month "
-            f"comes first in dates such as that of row {parts.index(unclear[0]) + 2}. "
-            "Take the file as published, or write the dates as YYYY-MM-DD."
-        )
-    return bool(unclear) and possible[0]
-
-
-def _in_time(parts: list[_Parts], day: dt.date, *, day_first: bool) -> bool:
-    try:
-        return all(part.date(day_first=day_first) <= day + _SCRAPE for part in parts)
-    except ValueError:
-        return False
-
-
 def _require_exact_ids(path: Path, name: str, ids: Iterable[object]) -> None:
     """Refuse ids that lost digits: prices of one listing would no longer be one listing's."""
-    long = count_long_ids(int(str(each)) for each in ids if _INTEGER.fullmatch(str(each)))
+    long = count_long_ids(int(str(value)) for value in ids if INTEGER.fullmatch(str(value)))
     if long.exceed(_ROUNDED_SHARE):
         raise ListingsFileError(
             f"{path}, column {name}: {long.rounded} of {long.ids} ids of more than 15 digits are "

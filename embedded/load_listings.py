@@ -1,6 +1,6 @@
 """Real Inside Airbnb files, of either format and any year, into the table `listings`.
 
-Lives here: putting a file's rows in the place of a day's. Does not: understanding the file
+Lives here: replacing a day's rows by a file's. Does not: understanding the file
 (`listings_file`), and the table (`listings`).
 """
 

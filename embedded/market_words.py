@@ -110,5 +110,5 @@ def _name(first: float, second: float, area: int) -> str:
 
 
 def _choice(words: Iterable[str], dice: float) -> str:
-    found = tuple(words)
-    return found[int(dice * len(found))]
+    choices = tuple(words)
+    return choices[int(dice * len(choices))]

@@ -1,6 +1,6 @@
-"""What a stack is to be: its home, ports, credentials and the environment that clients get.
+"""The plan of a stack: its home, ports, credentials and the environment that clients get.
 
-The only place of `embedded` that reads the environment. Starting things is `stack`'s.
+The only place of `embedded` that reads the environment. `stack` starts what is planned here.
 """
 
 import datetime as dt
@@ -40,7 +40,7 @@ _DEFAULTS = {
     "PLATFORM_FIRST_PARTITION": FIRST_PARTITION,
 }
 _EMBEDDED_ROLE = "arn:aws:iam::000000000000:role/platform-sagemaker"
-# Said to the stack or by it, not to the platform.
+# Settings of the stack; the platform does not read them.
 _ABOUT_THE_STACK = {
     "PLATFORM_HOME",
     "PLATFORM_PORT_BASE",
@@ -53,7 +53,7 @@ _DATABASE = "platform"
 
 @dataclass(frozen=True)
 class Plan:
-    """A stack to be.
+    """A stack that can be started.
 
     Attributes:
         home: Where its state lies.
@@ -107,7 +107,7 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
     credentials = home.credentials()
     port_base = environ.get("PLATFORM_PORT_BASE") or kept_port_base(home) or ""
     ports = port_plan.choose(port_base)
-    given = _not_our_own(environ, home)
+    given = _without_own_values(environ, home)
     embedded = frozenset(name for name, variable in GIVEN_BY.items() if not given.get(variable))
     environment = {
         **_keys(given, credentials, embedded),
@@ -181,7 +181,7 @@ def _own_values(home: Home) -> dict[str, list[str]]:
     return {name: [kept] if isinstance(kept, str) else kept for name, kept in own.items()}
 
 
-def _not_our_own(environ: Mapping[str, str], home: Home) -> dict[str, str]:
+def _without_own_values(environ: Mapping[str, str], home: Home) -> dict[str, str]:
     """The environment without what an earlier `up` gave out: a shell may have read our env file."""
     own = _own_values(home)
     return {name: value for name, value in environ.items() if value not in own.get(name, [])}
@@ -251,7 +251,7 @@ def _settings_of_the_platform(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _embedded_settings(embedded: frozenset[str]) -> dict[str, str]:
-    """How the platform's patience and network fit services that are on this machine."""
+    """Settings of the platform that fit services on this machine."""
     settings: dict[str, str] = {}
     if "sagemaker" in embedded:
         settings["PLATFORM_SAGEMAKER_POLL_SECONDS"] = "0.5"

@@ -1,4 +1,4 @@
-"""Which port belongs to what, and who sits on one that should be free. All are on 127.0.0.1."""
+"""The ports of the stack, all on 127.0.0.1, and which program uses one that should be free."""
 
 import socket
 from collections.abc import Iterable

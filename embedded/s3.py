@@ -1,6 +1,6 @@
 """S3 by SeaweedFS: its command line, whether it answers, and the platform's buckets.
 
-How it is kept running stands in `supervision`.
+`supervision` keeps it running.
 """
 
 import sysconfig
@@ -17,8 +17,7 @@ from embedded.ports import HOST, Ports
 # Keeps Go's collector at work early. With 256 MiB it never rests during a large upload, which then
 # costs two and a half times the processor.
 ENVIRONMENT = {"GOMEMLIMIT": "384MiB", "GOGC": "50"}
-_IS_THERE = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
-_IS_THERE = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
+_BUCKET_EXISTS = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 _CHECK_KEY = ".health"
 
 
@@ -101,7 +100,7 @@ def ensure_bucket(s3: Any, name: str) -> None:
             CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name},
         )
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") not in _IS_THERE:
+        if error.response.get("Error", {}).get("Code") not in _BUCKET_EXISTS:
             raise
         return
     s3.put_bucket_lifecycle_configuration(

@@ -46,7 +46,7 @@ def dataset() -> MnistDataset:
     by_digit = [random.permutation(np.flatnonzero(digits == digit)) for digit in range(CLASSES)]
 
     def split(start: int, stop: int) -> Split:
-        chosen = random.permutation(np.concatenate([found[start:stop] for found in by_digit]))
+        chosen = random.permutation(np.concatenate([indices[start:stop] for indices in by_digit]))
         return Split(images[chosen], digits[chosen])
 
     return MnistDataset(

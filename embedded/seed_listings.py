@@ -44,11 +44,11 @@ def seed(dsn: str, dates: Sequence[str | dt.date], *, places: int = PLACES) -> i
     """
     days = [listings.to_day(date) for date in dates]
     with listings.writing(dsn) as opened:
-        there = listings.days_there(opened, days)
-        made = [market(day, places=places) for day in sorted(set(days) - there)]
-        for rows in made:
+        loaded = listings.days_with_rows(opened, days)
+        tables = [market(day, places=places) for day in sorted(set(days) - loaded)]
+        for rows in tables:
             listings.copy(opened, rows)
-    return sum(rows.num_rows for rows in made)
+    return sum(rows.num_rows for rows in tables)
 
 
 def market(day: dt.date, *, places: int = PLACES, seed: int = SEED) -> pa.Table:
@@ -124,9 +124,9 @@ def _tenants(dice: _Dice, now: int, places: int) -> tuple[Ints, Ints, Ints]:
     tenant, stay = since // term, since % term
     who = tenant * 100_003 + place
     # Between two listings a place stands empty for a while; now and then a scrape misses one.
-    there = (stay < term * 0.985) & (dice(who, 4, now) > 0.008)
+    present = (stay < term * 0.985) & (dice(who, 4, now) > 0.008)
     age = stay + (dice(who, 5) ** 3 * 2500).astype(np.int64)
-    return place[there], tenant[there], age[there]
+    return place[present], tenant[present], age[present]
 
 
 def _hosts(dice: _Dice, who: Ints, odd: Ints) -> Ints:

@@ -1,4 +1,4 @@
-"""The stack as a whole: up, down and how it is.
+"""The stack as a whole: up, down and status.
 
 Public: `up`, `down`, `status`, and the `Running` stack that `up` returns.
 """
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from embedded import leftovers, postgres, supervision
 from embedded import plan as planning
 from embedded import ports as port_plan
+from embedded import postgres, processes, supervision
 from embedded.dagster_parts import dagster_parts
 from embedded.errors import ConfigurationError, ServiceFailedError
 from embedded.home import Credentials, Home
 from embedded.plan import Plan
-from embedded.programs import SERVICES, NotReadyForeverError, Part, api_part, services
+from embedded.programs import SERVICES, NeverReadyError, Part, api_part, services
 from embedded.supervision import Control, State
 from formats import postgres_dsn
 
@@ -75,7 +75,7 @@ def all_parts(plan: Plan) -> list[Part]:
 
 
 def _silent(_line: str) -> None:
-    """Nobody wants to know."""
+    """Prints nothing."""
 
 
 def up(
@@ -96,7 +96,7 @@ def up(
     Raises:
         StackError: One sentence about what is in the way and what to do.
     """
-    begun = time.monotonic()
+    started_at = time.monotonic()
     parts = all_parts(plan) if parts is None else parts
     with plan.home.locked(say):
         started = not supervision.runs_as_planned(plan, [part.program for part in parts])
@@ -114,7 +114,7 @@ def up(
                 _stop(plan.home, plan.credentials)
             raise
         planning.write_env_file(plan)
-    return Running(plan, started, time.monotonic() - begun)
+    return Running(plan, started, time.monotonic() - started_at)
 
 
 def down(home: Home, *, say: Callable[[str], None] = _silent) -> int:
@@ -143,19 +143,19 @@ def status(home: Home) -> dict[str, tuple[State, int]]:
     if not home.made:
         return {}
     states = Control(home, home.credentials()).states()
-    return {name: (state, leftovers.memory(state.pid)) for name, state in states.items()}
+    return {name: (state, processes.memory(state.pid)) for name, state in states.items()}
 
 
 def _stop(home: Home, credentials: Credentials) -> int:
     data = home.data / "postgres"
-    alive = leftovers.of_stack(credentials.stack_id, data)
+    alive = processes.of_stack(credentials.stack_id, data)
     control = Control(home, credentials)
     if control.answers():
         # The services last: what ends in good order has something to say to them.
         control.stop([name for name in control.states() if name not in SERVICES])
         control.stop(SERVICES)
         control.shut_down()
-    leftovers.end_all(credentials.stack_id, data)
+    processes.end_all(credentials.stack_id, data)
     postgres.forget_stale_pid(data)
     supervision.forget(home, credentials)
     return len(alive)
@@ -203,7 +203,7 @@ def _bring_up(
     plan: Plan, parts: Sequence[Part], say: Callable[[str], None], ready_seconds: float
 ) -> None:
     """Start all parts and wait until each is ready."""
-    begun = time.monotonic()
+    started_at = time.monotonic()
     failed = Event()
     control = Control(plan.home, plan.credentials)
     for part in parts:
@@ -211,13 +211,13 @@ def _bring_up(
 
     def bring_up(part: Part, before: Sequence[Future[None]]) -> None:
         try:
-            for each in before:
-                each.result()
-            _await(plan, part, failed, ready_seconds)
+            for earlier in before:
+                earlier.result()
+            _wait_until_ready(plan, part, failed, ready_seconds)
         except BaseException:
             failed.set()
             raise
-        say(f"{part.title} is ready after {time.monotonic() - begun:.1f} s")
+        say(f"{part.title} is ready after {time.monotonic() - started_at:.1f} s")
 
     futures: dict[str, Future[None]] = {}
     try:
@@ -234,13 +234,13 @@ def _bring_up(
             raise error
 
 
-def _await(plan: Plan, part: Part, failed: Event, ready_seconds: float) -> None:
+def _wait_until_ready(plan: Plan, part: Part, failed: Event, ready_seconds: float) -> None:
     control = Control(plan.home, plan.credentials)
     deadline = time.monotonic() + ready_seconds
     while True:
         try:
             part.ready()
-        except NotReadyForeverError as error:
+        except NeverReadyError as error:
             raise ServiceFailedError(f"{part.title} is up, but {error}") from error
         except Exception as error:
             reason = error
@@ -250,11 +250,11 @@ def _await(plan: Plan, part: Part, failed: Event, ready_seconds: float) -> None:
             raise _GivenUpError
         state = control.states().get(part.name)
         if state is None or state.given_up or time.monotonic() > deadline:
-            raise ServiceFailedError(_obituary(plan, part, state, reason)) from reason
+            raise ServiceFailedError(_failure_message(plan, part, state, reason)) from reason
         time.sleep(0.1)
 
 
-def _obituary(plan: Plan, part: Part, state: State | None, reason: Exception) -> str:
+def _failure_message(plan: Plan, part: Part, state: State | None, reason: Exception) -> str:
     log = plan.home.logs / f"{part.name}.log"
     if plan.home.is_full():
         happened = f"the disk of {plan.home.root} is full, so free some space first"
@@ -276,4 +276,4 @@ def _tail(log: Path) -> str:
 
 
 class _GivenUpError(Exception):
-    """Another part has failed: no use in waiting any longer."""
+    """Waiting for this part ended, since another part has failed."""

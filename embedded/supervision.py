@@ -1,8 +1,8 @@
 """Keeping programs running by supervisord: its configuration, its start and its answers.
 
-supervisord was taken because it is one well-kept process of pure Python that restarts with
-backoff, rotates logs, stops whole process groups and answers over a private Unix socket. Which
-programs there are stands in `programs`, when they start in `stack`.
+supervisord is one maintained process of pure Python that restarts with backoff, rotates logs, stops
+whole process groups and answers over a private Unix socket. `programs` and `dagster_parts` define
+the programs, `stack` starts them.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from embedded.errors import ServiceFailedError
 from embedded.home import Credentials, Home, write_private
-from embedded.leftovers import MARK
 from embedded.plan import Plan
+from embedded.processes import MARK
 
 _LOG_BYTES = 10 << 20
 _LOG_COPIES = 2
@@ -149,10 +149,10 @@ class Control:
         """The state of each program; empty where no supervisor answers."""
         answer = cast("list[dict[str, Any]] | None", self._ask("getAllProcessInfo")) or []
         return {
-            str(each["name"]): State(
-                str(each["statename"]), int(each["pid"]), int(each["start"]), str(each["spawnerr"])
+            str(info["name"]): State(
+                str(info["statename"]), int(info["pid"]), int(info["start"]), str(info["spawnerr"])
             )
-            for each in answer
+            for info in answer
         }
 
     def start(self, name: str) -> None:

@@ -1,7 +1,8 @@
 """The server's front: one port for the control plane, the runtime and CloudWatch Logs.
 
-Checks the signature, finds the operation, holds request and answer against the service model, and
-puts errors on the wire. What an operation does is elsewhere.
+Checks the signature, finds the operation, checks the request against the service model, filters the
+answer by it, and writes errors as AWS does. What the operations do is in training, hosting, tags
+and logs.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sagemaker_local import faults, hosting, names, shapes, tags, training, validation
+from sagemaker_local import faults, hosting, names, service_model, tags, training
+from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
 from sagemaker_local.context import Context
 from sagemaker_local.endpoints import Endpoints
-from sagemaker_local.errors import AwsError
 from sagemaker_local.faults import FaultPlan, FaultPlanError
 from sagemaker_local.jobs import JobRunner
 from sagemaker_local.logs import Logs
-from sagemaker_local.s3io import Storage
+from sagemaker_local.s3 import Storage
 from sagemaker_local.signing import SignedRequest, Verifier
 from sagemaker_local.store import Document, Store
 
@@ -69,12 +70,12 @@ _LOGS: dict[str, Operation] = {
     "GetLogEvents": lambda context, request: context.logs.get_log_events(request),
     "FilterLogEvents": lambda context, request: context.logs.filter_log_events(request),
 }
-_TARGETS = {shapes.CONTROL_PREFIX: _CONTROL, shapes.LOGS_PREFIX: _LOGS}
-_SIGNING_NAMES = {shapes.CONTROL_PREFIX: "sagemaker", shapes.LOGS_PREFIX: "logs"}
+_TARGETS = {service_model.CONTROL_PREFIX: _CONTROL, service_model.LOGS_PREFIX: _LOGS}
+_SIGNING_NAMES = {service_model.CONTROL_PREFIX: "sagemaker", service_model.LOGS_PREFIX: "logs"}
 
 
 class Server:
-    """The parts of a running server and the two ways in."""
+    """A running server: its parts, and the handlers of its two routes."""
 
     def __init__(self, config: Config) -> None:
         """Opens the state; nothing runs yet.
@@ -106,11 +107,11 @@ class Server:
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Takes up where the last process ended, and ends every child at the end."""
+        """Continues from the state that the last process left; ends every child at the end."""
         self._jobs.recover()
         self._endpoints.open()
         # Loaded before the first request rather than in it.
-        shapes.service(shapes.CONTROL_PREFIX)
+        service_model.service(service_model.CONTROL_PREFIX)
         try:
             yield
         finally:
@@ -166,17 +167,17 @@ class Server:
                 f"Credential should be scoped to correct service: '{_SIGNING_NAMES[prefix]}'.",
                 403,
             )
-        asked = self._faults(request, name)
+        request_faults = self._faults(request, name)
         try:
             document = json.loads(body or b"{}")
         except ValueError:
             raise AwsError("SerializationException", "The body is not JSON.") from None
-        operation = shapes.operation(prefix, name)
+        operation = service_model.operation(prefix, name)
         shape = cast("StructureShape | None", operation.input_shape)
-        checked = validation.check(shape, document)
-        context = dataclasses.replace(self._context, request_faults=asked)
+        checked = service_model.check(shape, document)
+        context = dataclasses.replace(self._context, request_faults=request_faults)
         answer = await asyncio.to_thread(run, context, checked)
-        return shapes.through(operation.output_shape, answer) or {}
+        return service_model.filter_output(operation.output_shape, answer) or {}
 
     async def _invoke(self, request: Request) -> Response:
         name = unquote(request.path_params["name"])
@@ -239,14 +240,14 @@ class Server:
         )
 
     def _faults(self, request: Request, operation: str) -> FaultPlan:
-        """Meets the faults that are due, the server's and the request's own."""
+        """Raises the fault that is due, the server's or the request's own; returns the latter."""
         self._context.faults.refuse(operation)
         try:
-            asked = FaultPlan(request.headers.get(faults.HEADER, ""))
+            request_faults = FaultPlan(request.headers.get(faults.HEADER, ""))
         except FaultPlanError as error:
             raise AwsError("ValidationException", str(error)) from error
-        asked.refuse(operation)
-        return asked
+        request_faults.refuse(operation)
+        return request_faults
 
 
 def build(config: Config) -> Starlette:

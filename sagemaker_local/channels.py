@@ -1,7 +1,7 @@
 """Reads a training channel's files as mini-batches of a fixed size, with bounded memory.
 
-RecordIO-protobuf, dense or sparse, and CSV, plain or gzip. How the files got here is the server's
-business; what is wrong with one is said of the object that it was in S3.
+RecordIO-protobuf, dense or sparse, and CSV, plain or gzip. The server has
+downloaded the files before; an error names the S3 object that a file is a copy of.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def _csv_blocks(file: BinaryIO, label_size: int) -> Iterator[Points]:
 
 
 def _regroup(blocks: Iterable[Points], size: int) -> Iterator[Points]:
-    """Cuts blocks of any height into batches of one height."""
+    """Cuts blocks of any number of rows into batches of `size` rows."""
     held: list[Points] = []
     count = 0
     for block in blocks:

@@ -1,20 +1,25 @@
-"""Starts and ends child processes: each in a process group of its own, without credentials.
+"""Child processes: how the server starts and ends them, and how a child ends with the server.
 
-The child's side, which ties it to this process, is in lifeline.py.
+Each is in a process group of its own and gets no credentials.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import IO
 
 _GRACE_SECONDS = 2.0
+_PR_SET_PDEATHSIG = 1
+_POLL_SECONDS = 1.0
 
 
 def spawn(
@@ -83,3 +88,36 @@ def _environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
         # Two heaps do; one for each thread costs memory that is never used.
         "MALLOC_ARENA_MAX": "2",
     }
+
+
+def tie_to_parent(parent: int, memory_mb: int | None = None) -> None:
+    """Called first by a child: ends it when its parent ends, and limits its memory.
+
+    On Linux the kernel ends it. A thread also watches the parent: on other systems it is the only
+    way, and on Linux the kernel reacts to the end of the thread that started the child.
+
+    Args:
+        parent: Process id of the server that started this process.
+        memory_mb: Limit for this process's own data in MiB; code and shared pages do not count.
+            None where the server watches instead: a refused allocation inside a numeric library
+            may hang it for good.
+    """
+    if sys.platform == "linux":
+        # The C library's documented prctl(2); Python has no function of its own for it.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if memory_mb is not None:
+        limit = memory_mb * 1024 * 1024
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard == resource.RLIM_INFINITY or hard > limit:
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    # A core dump would hold training data.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    os._exit(1)

@@ -1,6 +1,6 @@
-"""What the embedded SageMaker is told from outside: the only reader of its environment.
+"""The server's settings, read from its environment. No other module reads it.
 
-No behaviour lives here, only values, their defaults and their limits.
+Values, their defaults and their limits.
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
     def needed(name: str) -> str:
         value = env.get(name, "")
         if not value:
-            raise ConfigError(
-                f"{name} is not set: the embedded SageMaker accepts one key pair only."
-            )
+            raise ConfigError(f"{name} is not set: this SageMaker accepts one key pair only.")
         return value
 
     def number(name: str, default: float, low: float = 0.0) -> float:

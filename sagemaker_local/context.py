@@ -1,6 +1,6 @@
-"""What an operation works with: the configuration, the state, S3, the logs, and two engines.
+"""What an operation works with: the configuration, the state, S3, the logs, jobs and endpoints.
 
-A plain bundle, made once in app.py; for each request it is copied with the request's own faults.
+Created once in app.py; each request gets a copy with its own faults.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sagemaker_local.config import Config
 from sagemaker_local.faults import FaultPlan
 from sagemaker_local.logs import Logs
-from sagemaker_local.s3io import Storage
+from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Store
 
 
@@ -20,8 +20,8 @@ class Context:
     """The parts that operations share.
 
     Attributes:
-        start_job, stop_job: Hand a training job to the engine that runs it.
-        wake_endpoint: Tells the engine of endpoints that a document has changed.
+        start_job, stop_job: Start or stop a stored training job.
+        wake_endpoint: Says that an endpoint's document has changed.
         request_faults: Faults that this one request asked for.
     """
 

@@ -1,4 +1,4 @@
-"""Brings endpoints to the state their documents ask for, and hands requests to their fleets.
+"""Brings endpoints to the state that their documents ask for, and passes requests to their fleets.
 
 Each change is blue/green: the new fleet is up before the old one gets its last request, and if it
 does not come up the old one stays. What clients may ask for is in hosting.py.
@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagemaker_local import faults, names
+from sagemaker_local.aws_errors import AwsError, JobFailure
 from sagemaker_local.config import Config
-from sagemaker_local.errors import AwsError, JobFailure
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, unhealthy
 from sagemaker_local.logs import Logs
-from sagemaker_local.s3io import Location, Storage, StorageError
+from sagemaker_local.s3 import Location, Storage, StorageError
 from sagemaker_local.store import Document, Store
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _INTERNAL = "InternalServerError: We encountered an internal error. Please try a
 
 
 @dataclass
-class _Live:
+class _Serving:
     """What answers for an endpoint now.
 
     Attributes:
@@ -45,10 +45,10 @@ class _Live:
 
 
 @dataclass
-class _Worker:
-    """One endpoint's task, and whether there may be news for it."""
+class _EndpointTask:
+    """One endpoint's task, and whether its document may have changed."""
 
-    news: bool = True
+    changed: bool = True
     task: asyncio.Task[None] | None = field(default=None)
 
 
@@ -60,8 +60,8 @@ class Endpoints:
         self._store = store
         self._storage = storage
         self._logs = logs
-        self._live: dict[str, _Live] = {}
-        self._workers: dict[str, _Worker] = {}
+        self._live: dict[str, _Serving] = {}
+        self._workers: dict[str, _EndpointTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
@@ -130,14 +130,14 @@ class Endpoints:
         )
 
     def _wake(self, name: str) -> None:
-        worker = self._workers.setdefault(name, _Worker())
-        worker.news = True
+        worker = self._workers.setdefault(name, _EndpointTask())
+        worker.changed = True
         if worker.task is None or worker.task.done():
             worker.task = asyncio.get_running_loop().create_task(self._work(name, worker))
 
-    async def _work(self, name: str, worker: _Worker) -> None:
-        while worker.news:
-            worker.news = False
+    async def _work(self, name: str, worker: _EndpointTask) -> None:
+        while worker.changed:
+            worker.changed = False
             try:
                 await self._reconcile(name)
             except Exception:
@@ -163,33 +163,35 @@ class Endpoints:
     async def _revive(self, name: str, snapshot: Document) -> None:
         """Serves again what was served before the server ended; S3 may come up after us.
 
-        Gives up when there is news: an endpoint that cannot serve can still be deleted.
+        Gives up when the document has changed: an endpoint that cannot serve can still be deleted.
         """
-        while name not in self._live and not self._workers[name].news:
+        while name not in self._live and not self._workers[name].changed:
             try:
-                fleet = await self._raise_fleet(snapshot)
-                self._live[name] = _Live(fleet, _weights(snapshot, "Current"))
+                fleet = await self._start_fleet(snapshot)
+                self._live[name] = _Serving(fleet, _weights(snapshot, "Current"))
             except JobFailure as failure:
                 _log.warning("endpoint %s cannot serve yet: %s", name, failure)
                 await asyncio.sleep(1.0)
 
     async def _deploy(self, name: str, document: Document) -> None:
         pending: Document = document["_pending"]
-        begun = time.monotonic()
-        asked: dict[str, float] = pending.get("faults", {})
+        started = time.monotonic()
+        request_faults: dict[str, float] = pending.get("faults", {})
         fleet: Fleet | None = None
         try:
-            _meet(asked, "capacity-error", faults.CAPACITY)
-            fleet = await self._raise_fleet(pending)
-            wait = self._config.endpoint_seconds + asked.get("slow-start", 0.0)
-            await asyncio.sleep(max(0.0, wait - (time.monotonic() - begun)))
+            _fail_on_demand(request_faults, "capacity-error", faults.CAPACITY)
+            fleet = await self._start_fleet(pending)
+            wait = self._config.endpoint_seconds + request_faults.get("slow-start", 0.0)
+            await asyncio.sleep(max(0.0, wait - (time.monotonic() - started)))
             variant = pending["variants"][0]["VariantName"]
-            _meet(asked, "endpoint-failure", unhealthy(variant, "failure on demand"))
+            _fail_on_demand(
+                request_faults, "endpoint-failure", unhealthy(variant, "failure on demand")
+            )
             await self._shift(name, fleet, pending, document.get("_deployment"))
-        except JobFailure as failure:
+        except JobFailure as error:
             if fleet is not None:
                 await fleet.close()
-            await self._settle(name, str(failure))
+            await self._settle(name, str(error))
             await self._drop_models(pending)
             return
         except BaseException:
@@ -230,7 +232,7 @@ class Endpoints:
             return "InService"
 
         # Traffic first: once describe says InService, the new model answers.
-        self._live[name] = _Live(fleet, _weights(pending, "Desired"))
+        self._live[name] = _Serving(fleet, _weights(pending, "Desired"))
         await asyncio.to_thread(self._store.update, _KIND, name, change)
         await asyncio.to_thread(self._note, name, pending)
         if before is not None:
@@ -282,7 +284,7 @@ class Endpoints:
         await asyncio.to_thread(self._store.delete, _KIND, name, document["EndpointArn"])
         self._workers.pop(name, None)
 
-    async def _raise_fleet(self, snapshot: Document) -> Fleet:
+    async def _start_fleet(self, snapshot: Document) -> Fleet:
         models = await asyncio.to_thread(self._fetch, snapshot)
         fleet = Fleet(self._config, models)
         await fleet.scale(_instances(snapshot))
@@ -320,22 +322,22 @@ class Endpoints:
             self._logs.write(names.endpoint_logs(name), stream, [line])
 
 
-def _meet(asked: Mapping[str, float], fault: str, reason: str) -> None:
-    if fault in asked:
+def _fail_on_demand(request_faults: Mapping[str, float], fault: str, reason: str) -> None:
+    if fault in request_faults:
         raise JobFailure(reason)
 
 
 def _weights(snapshot: Document, which: str) -> dict[str, float]:
-    return {each["VariantName"]: each[f"{which}Weight"] for each in snapshot["variants"]}
+    return {variant["VariantName"]: variant[f"{which}Weight"] for variant in snapshot["variants"]}
 
 
 def _instances(snapshot: Document) -> dict[str, int]:
     """Variant to number of instances; a serverless variant has one process."""
     variants: list[Document] = snapshot["variants"]
-    return {each["VariantName"]: each.get("DesiredInstanceCount", 1) for each in variants}
+    return {variant["VariantName"]: variant.get("DesiredInstanceCount", 1) for variant in variants}
 
 
-def _choose(live: _Live, variant: str | None, name: str) -> tuple[str, Fleet]:
+def _choose(live: _Serving, variant: str | None, name: str) -> tuple[str, Fleet]:
     fleet, weights = live.fleet, live.weights
     if live.green is not None and random.random() * 100 < live.green_percent:  # noqa: S311
         fleet, weights = live.green

@@ -1,4 +1,4 @@
-"""Faults on demand: what AWS does on a bad day, when a test or a drill asks for it.
+"""Faults on demand: throttling, server errors and failed jobs, for tests and drills.
 
 A plan is a comma-separated list of `name[@Operation][=number|*count]`: `throttle=0.3` hits three
 requests in ten, `internal-error@DescribeTrainingJob*2` the first two of an operation, `job-failure`
@@ -12,7 +12,7 @@ import re
 import threading
 from dataclasses import dataclass
 
-from sagemaker_local.errors import AwsError
+from sagemaker_local.aws_errors import AwsError
 
 HEADER = "x-embedded-sagemaker-faults"
 REQUEST_FAULTS = {
@@ -79,13 +79,13 @@ class FaultPlan:
                     if rule.left == 0:
                         continue
                     rule.left -= 1
-                elif not _lucky(rule):
+                elif not _by_chance(rule):
                     continue
                 return 1.0 if rule.number is None else rule.number
         return None
 
 
-def _lucky(rule: _Rule) -> bool:
+def _by_chance(rule: _Rule) -> bool:
     """Whether chance picks this rule; the number of `slow-start` is seconds, not a chance."""
     if rule.number is None or rule.name == "slow-start":
         return True
@@ -95,9 +95,9 @@ def _lucky(rule: _Rule) -> bool:
 def _rule(text: str) -> _Rule:
     match = _RULE.fullmatch(text)
     if match is None or match["name"] not in (*REQUEST_FAULTS, *LASTING_FAULTS):
-        known = ", ".join((*REQUEST_FAULTS, *LASTING_FAULTS))
+        names = ", ".join((*REQUEST_FAULTS, *LASTING_FAULTS))
         raise FaultPlanError(
-            f"{text!r} is not a fault; write name[@Operation][=number|*count] with one of: {known}."
+            f"{text!r} is not a fault; write name[@Operation][=number|*count] with one of: {names}."
         )
     return _Rule(
         name=match["name"],

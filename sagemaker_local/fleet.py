@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_local import children
+from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
-from sagemaker_local.errors import JobFailure
 
 _FRAME = struct.Struct("<II")
 _START_SECONDS = 60.0

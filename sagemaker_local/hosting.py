@@ -1,6 +1,6 @@
-"""Models, endpoint configurations and endpoints: what is refused, stored and shown.
+"""The operations on models, endpoint configurations and endpoints.
 
-How an endpoint comes to life and changes is in endpoints.py.
+They check and store documents. endpoints.py then brings an endpoint to the state of its document.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from sagemaker_local import names, tags
+from sagemaker_local.aws_errors import existing, not_found, validation
 from sagemaker_local.context import Context
-from sagemaker_local.errors import existing, not_found, validation
+from sagemaker_local.deployed_config import freeze
 from sagemaker_local.listing import list_resources
-from sagemaker_local.s3io import StorageError
-from sagemaker_local.snapshots import take_snapshot
+from sagemaker_local.s3 import StorageError
 from sagemaker_local.store import Document
 
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
@@ -66,10 +66,10 @@ def _check_container(context: Context, container: Document, role: str) -> None:
     if not url:
         return
     try:
-        there = context.storage.exists(url)
+        exists = context.storage.exists(url)
     except StorageError:
-        there = False
-    if not there:
+        exists = False
+    if not exists:
         raise validation(f"Could not find model data at {url}.")
 
 
@@ -127,7 +127,7 @@ def create_endpoint(context: Context, request: Document) -> Document:
     arn = names.arn(context.config, names.ENDPOINT, name)
     if context.store.get(names.ENDPOINT, name) is not None:
         raise existing("endpoint", arn)
-    pending = take_snapshot(context, request["EndpointConfigName"])
+    pending = freeze(context, request["EndpointConfigName"])
     pending["faults"] = context.lasting_faults("CreateEndpoint")
     now = time.time()
     document: Document = {
@@ -153,7 +153,7 @@ def update_endpoint(context: Context, request: Document) -> Document:
     name = request["EndpointName"]
     document = _endpoint(context, name)
     _check_idle(document)
-    pending = take_snapshot(context, request["EndpointConfigName"])
+    pending = freeze(context, request["EndpointConfigName"])
     pending["faults"] = context.lasting_faults("UpdateEndpoint")
     if request.get("RetainAllVariantProperties"):
         _retain(pending, document, request.get("ExcludeRetainedVariantProperties", []))
@@ -178,12 +178,12 @@ def update_endpoint(context: Context, request: Document) -> Document:
 def update_weights(context: Context, request: Document) -> Document:
     """UpdateEndpointWeightsAndCapacities."""
     name = request["EndpointName"]
-    wanted = {each["VariantName"]: each for each in request["DesiredWeightsAndCapacities"]}
+    requested = _by_variant(request["DesiredWeightsAndCapacities"])
 
     def change(document: Document) -> str:
         _check_idle(document)
-        variants = {each["VariantName"]: each for each in document["_live"]["variants"]}
-        for variant, desired in wanted.items():
+        variants = _by_variant(document["_live"]["variants"])
+        for variant, desired in requested.items():
             if variant not in variants:
                 raise validation(
                     f'Variant "{variant}" not found in endpoint "{document["EndpointArn"]}".'
@@ -305,10 +305,14 @@ def _check_idle(document: Document) -> None:
         )
 
 
+def _by_variant(items: list[Document]) -> dict[str, Document]:
+    return {item["VariantName"]: item for item in items}
+
+
 def _retain(pending: Document, document: Document, excluded: list[Document]) -> None:
     """Keeps weights and instance counts of variants that live on."""
-    left_out = {each["VariantPropertyType"] for each in excluded}
-    live = {each["VariantName"]: each for each in document["_live"]["variants"]}
+    left_out = {item["VariantPropertyType"] for item in excluded}
+    live = _by_variant(document["_live"]["variants"])
     for variant in pending["variants"]:
         before = live.get(variant["VariantName"])
         if before is None:
@@ -331,8 +335,8 @@ def _check_deployment(deployment: Document | None, pending: Document, document: 
         raise validation("LinearStepSize is required for traffic routing type LINEAR.")
     if policy["Type"] == "ALL_AT_ONCE":
         return
-    before = {each["VariantName"] for each in document["_live"]["variants"]}
-    after = {each["VariantName"] for each in pending["variants"]}
+    before = _by_variant(document["_live"]["variants"]).keys()
+    after = _by_variant(pending["variants"]).keys()
     if before != after:
         raise validation(
             "Traffic can be shifted between endpoint configurations only if their variants have "

@@ -1,6 +1,6 @@
 """One run of one training job: data in, trainer processes, log lines and metrics out, model up.
 
-What becomes of the job's document is decided in jobs.py.
+jobs.py keeps the job's document.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 import psutil
 
 from sagemaker_local import children, faults, names, trainer
+from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
-from sagemaker_local.errors import JobFailure
 from sagemaker_local.logs import Logs
-from sagemaker_local.s3io import Location, Storage, StorageError
+from sagemaker_local.s3 import Location, Storage, StorageError
 from sagemaker_local.store import Document
 
 _POLL_SECONDS = 0.02
@@ -76,7 +76,7 @@ class JobRun:
         processes: list[subprocess.Popen[bytes]] = []
         readers: list[threading.Thread] = []
         try:
-            begun = time.monotonic()
+            started = time.monotonic()
             (self.folder / "shared").mkdir(parents=True, exist_ok=True)
             self._describe([])
             if "capacity-error" not in self._faults:
@@ -84,7 +84,7 @@ class JobRun:
                     processes.append(self._spawn(number))
                     readers.append(self._follow(processes[-1], number))
             wait = self._config.starting_seconds + self._faults.get("slow-start", 0.0)
-            self._wait(lambda: time.monotonic() - begun >= wait)
+            self._wait(lambda: time.monotonic() - started >= wait)
             if "capacity-error" in self._faults:
                 raise JobFailure(faults.CAPACITY)
             limit = self._document["StoppingCondition"]["MaxRuntimeInSeconds"]
@@ -116,8 +116,8 @@ class JobRun:
         return children.spawn(
             "sagemaker_local.trainer",
             [str(self.folder / "job.json"), str(number)],
-            # More gain next to nothing at these sizes, and wait for each other on a busy machine;
-            # one also makes the model the same bytes on every machine. Jobs are what runs abreast.
+            # More gain little at these sizes, and wait for each other on a busy machine. With one
+            # the model has the same bytes on every machine. Several jobs run at the same time.
             threads=1,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -153,15 +153,15 @@ class JobRun:
         source: dict[str, Any] = channel["DataSource"]["S3DataSource"]
         manifest = source["S3DataType"] == "ManifestFile"
         try:
-            found = (
-                self._storage.listed(source["S3Uri"])
+            objects = (
+                self._storage.list_manifest(source["S3Uri"])
                 if manifest
-                else self._storage.under(source["S3Uri"])
+                else self._storage.list_prefix(source["S3Uri"])
             )
         except StorageError as error:
             raise StorageError(f"Unable to list {source['S3Uri']} ({error})") from error
         files: list[tuple[str, str]] = []
-        for number, where in enumerate(found):
+        for number, where in enumerate(objects):
             self._check_stop()
             path = self.folder / "input" / channel["ChannelName"] / f"{number:06d}"
             try:
@@ -218,9 +218,9 @@ class JobRun:
                 raise JobFailure(_MEMORY)
 
     def _reason(self, code: int) -> str:
-        said = self.folder / "shared" / trainer.FAILURE
-        if said.exists():
-            return said.read_text()
+        reason = self.folder / "shared" / trainer.FAILURE
+        if reason.exists():
+            return reason.read_text()
         # Shells and containers show a signal as 128 and its number.
         return f"AlgorithmError: , exit code: {128 - code if code < 0 else code}"
 
@@ -247,22 +247,22 @@ class JobRun:
                 line = raw.decode(errors="replace").rstrip()
                 self._logs.write(names.TRAINING_LOGS, stream, [line])
                 if number == 1:
-                    self._notice(line)
+                    self._record_metrics(line)
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         return thread
 
-    def _notice(self, line: str) -> None:
-        found: list[tuple[str, str]] = []
+    def _record_metrics(self, line: str) -> None:
+        values: list[tuple[str, str]] = []
         if match := _METRIC.search(line):
-            found.append((f"{match[1]}:{match[2]}", match[3]))
+            values.append((f"{match[1]}:{match[2]}", match[3]))
         elif match := _THROUGHPUT.search(line):
-            found.append(("train:throughput", match[1]))
+            values.append(("train:throughput", match[1]))
         elif match := _PROGRESS.search(line):
-            found.append(("train:progress", match[1]))
-        for name, value in found:
-            self.metrics = [each for each in self.metrics if each["MetricName"] != name]
+            values.append(("train:progress", match[1]))
+        for name, value in values:
+            self.metrics = [m for m in self.metrics if m["MetricName"] != name]
             self.metrics.append(
                 {"MetricName": name, "Value": float(value), "Timestamp": time.time()}
             )

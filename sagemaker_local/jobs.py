@@ -1,7 +1,7 @@
-"""Runs training jobs: a thread each, which takes the part of AWS's agent beside the container.
+"""Runs training jobs, each in a thread, which does what AWS's agent beside the container does.
 
-It waits for room and keeps the job's document true. The work itself is in job_run.py, and what
-clients may ask of a job in training.py.
+It waits until fewer than `parallel_jobs` run, and keeps the job's document up to date. The work
+itself is in job_run.py, the operations on jobs in training.py.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
-from sagemaker_local.errors import JobFailure
 from sagemaker_local.job_run import JobRun, StopRequestedError
 from sagemaker_local.logs import Logs
-from sagemaker_local.s3io import Storage
+from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Document, Store
 from sagemaker_local.training import IN_PROGRESS, KIND, STOPPING, transition
 
@@ -37,7 +37,7 @@ class JobRunner:
         self._store = store
         self._storage = storage
         self._logs = logs
-        self._room = threading.Semaphore(config.parallel_jobs)
+        self._slots = threading.Semaphore(config.parallel_jobs)
         self._lock = threading.Lock()
         self._stops: dict[str, threading.Event] = {}
         self._closing = threading.Event()
@@ -85,7 +85,7 @@ class JobRunner:
             # Stopped between its creation and the start of this thread.
             stop.set()
         try:
-            with _Room(self._room, stop):
+            with _Slot(self._slots, stop):
                 job.run(stop)
             self._finish(name, job)
         except StopRequestedError as stopped:
@@ -170,17 +170,17 @@ def _interrupted(document: Document) -> str:
     return status
 
 
-class _Room:
-    """A place for one job, waited for as long as nobody stops it."""
+class _Slot:
+    """One of the `parallel_jobs` slots; waiting for it ends when the job is stopped."""
 
-    def __init__(self, room: threading.Semaphore, stop: threading.Event) -> None:
-        self._room = room
+    def __init__(self, slots: threading.Semaphore, stop: threading.Event) -> None:
+        self._slots = slots
         self._stop = stop
 
     def __enter__(self) -> None:
-        while not self._room.acquire(timeout=0.1):
+        while not self._slots.acquire(timeout=0.1):
             if self._stop.is_set():
                 raise StopRequestedError
 
     def __exit__(self, *_: object) -> None:
-        self._room.release()
+        self._slots.release()

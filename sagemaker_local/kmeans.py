@@ -1,4 +1,4 @@
-"""SageMaker's k-means on arrays: a stream of mini-batches over more centres than asked, then fewer.
+"""SageMaker's k-means on arrays: mini-batches over more centres than asked for, reduced to k.
 
 Numbers in, numbers out: no files, no log, no service. The state of a stream is a weighted set of
 centres, so the streams of several instances can be put together.

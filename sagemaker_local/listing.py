@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sagemaker_local.errors import validation
+from sagemaker_local.aws_errors import validation
 from sagemaker_local.store import Document, Page, Store
 
 _ORDERS = {"Name": "name", "CreationTime": "created", "Status": "status"}
@@ -61,7 +61,7 @@ def list_resources(
 
 
 def encode_token(fingerprint: str, position: list[Any]) -> str:
-    """A page's end as an opaque token, bound to the question it belongs to."""
+    """A page's end as an opaque token, valid only for requests with the same other parameters."""
     return base64.urlsafe_b64encode(json.dumps([fingerprint, position]).encode()).decode()
 
 
@@ -69,7 +69,7 @@ def decode_token(fingerprint: str, token: str) -> list[Any]:
     """The position in a token.
 
     Raises:
-        AwsError: It is no token of ours or belongs to another question.
+        AwsError: It was not made here or belongs to a request with other parameters.
     """
     try:
         made_for, position = json.loads(base64.urlsafe_b64decode(token.encode()))

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from sagemaker_local import names
+from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
-from sagemaker_local.errors import AwsError
 from sagemaker_local.listing import decode_token, encode_token
 from sagemaker_local.store import Document, Store
 
@@ -58,7 +58,7 @@ class Logs:
         rows = self._store.execute(
             "SELECT log_group, min(created) AS created FROM stream GROUP BY log_group"
         )
-        found = [
+        items = [
             {
                 "logGroupName": row["log_group"],
                 "creationTime": row["created"],
@@ -71,7 +71,7 @@ class Logs:
             for row in rows
             if row["log_group"].startswith(prefix or "") and (contains or "") in row["log_group"]
         ]
-        return _paged(request, "logGroups", found)
+        return _paged(request, "logGroups", items)
 
     def describe_log_streams(self, request: Document) -> Document:
         """DescribeLogStreams."""
@@ -81,7 +81,7 @@ class Logs:
         if by_time and prefix:
             raise _invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
         rows = self._store.execute("SELECT * FROM stream WHERE log_group = ?", (group,))
-        found = [
+        items = [
             {
                 "logStreamName": row["name"],
                 "creationTime": row["created"],
@@ -95,14 +95,14 @@ class Logs:
             for row in rows
             if row["name"].startswith(prefix)
         ]
-        found.sort(
+        items.sort(
             key=lambda row: (
                 row["lastEventTimestamp"] or 0 if by_time else 0,
                 row["logStreamName"],
             ),
             reverse=request.get("descending", False),
         )
-        return _paged(request, "logStreams", found)
+        return _paged(request, "logStreams", items)
 
     def get_log_events(self, request: Document) -> Document:
         """GetLogEvents: from the head on, or the last page; tokens go both ways, as AWS's do."""
@@ -138,34 +138,34 @@ class Logs:
     def filter_log_events(self, request: Document) -> Document:
         """FilterLogEvents; a pattern is a list of terms that must all occur, `?`-less and plain."""
         group = self._group(request)
-        wanted = request.get("logStreamNames")
+        stream_names = request.get("logStreamNames")
         prefix = request.get("logStreamNamePrefix", "")
         terms = request.get("filterPattern", "").replace('"', " ").split()
         fingerprint = f"filter:{group}:{prefix}:{terms}"
         token = request.get("nextToken")
         after = decode_token(fingerprint, token)[0] if token else 0
         limit = request.get("limit", _EVENTS)
-        found: list[Document] = []
+        events: list[Document] = []
         rows = self._store.execute(
             "SELECT * FROM event WHERE log_group = ? AND id > ? AND timestamp >= ?"
             " AND timestamp <= ? ORDER BY id",
             (group, after, request.get("startTime", 0), request.get("endTime", 2**62)),
         )
         for row in rows:
-            if wanted is not None and row["stream"] not in wanted:
+            if stream_names is not None and row["stream"] not in stream_names:
                 continue
             if not row["stream"].startswith(prefix):
                 continue
             if any(term not in row["message"] for term in terms):
                 continue
-            if len(found) == limit:
-                position = int(found[-1]["eventId"])
+            if len(events) == limit:
+                position = int(events[-1]["eventId"])
                 next_token = encode_token(fingerprint, [position])
-                return {"events": found, "searchedLogStreams": [], "nextToken": next_token}
-            found.append(
+                return {"events": events, "searchedLogStreams": [], "nextToken": next_token}
+            events.append(
                 {**_event(row), "logStreamName": row["stream"], "eventId": f"{row['id']:056d}"}
             )
-        return {"events": found, "searchedLogStreams": []}
+        return {"events": events, "searchedLogStreams": []}
 
     def _group(self, request: Document) -> str:
         group = request.get("logGroupName") or request.get("logGroupIdentifier", "")
@@ -191,13 +191,13 @@ def _direction(token: str) -> tuple[bool, int]:
     return kind == "f", int(digits)
 
 
-def _paged(request: Document, member: str, found: list[Document]) -> Document:
+def _paged(request: Document, member: str, items: list[Document]) -> Document:
     start = 0
     if request.get("nextToken"):
         start = int(decode_token(member, request["nextToken"])[0])
     end = start + request.get("limit", _STREAMS)
-    answer: Document = {member: found[start:end]}
-    if end < len(found):
+    answer: Document = {member: items[start:end]}
+    if end < len(items):
         answer["nextToken"] = encode_token(member, [end])
     return answer
 

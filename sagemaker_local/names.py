@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sagemaker_local.aws_errors import validation
 from sagemaker_local.config import Config
-from sagemaker_local.errors import validation
 
 TRAINING_JOB = "training-job"
 MODEL = "model"

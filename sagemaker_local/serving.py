@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats import ndarray_file
-from sagemaker_local import lifeline, payloads
+from sagemaker_local import children, payloads
 
 FRAME = struct.Struct("<II")
 
@@ -82,7 +82,7 @@ def _send(channel: socket.socket, head: dict[str, Any], body: bytes = b"") -> No
 def main() -> None:
     """Serves one variant: `serving SOCKET_FD MODEL_FILE PARENT MEMORY_MB`."""
     fd, path, parent, memory_mb = sys.argv[1:]
-    lifeline.hold(int(parent), int(memory_mb))
+    children.tie_to_parent(int(parent), int(memory_mb))
     channel = socket.socket(fileno=int(fd))
     try:
         model = Model(ndarray_file.unpack_model(Path(path).read_bytes()))

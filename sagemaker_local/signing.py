@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import parse_qsl, quote
 
-from sagemaker_local.errors import AwsError
+from sagemaker_local.aws_errors import AwsError
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -93,8 +93,8 @@ class Verifier:
         missing = _unsigned(request.headers, auth.signed_headers)
         if missing:
             raise _invalid(f"'{missing}' must be a 'SignedHeader' in the AWS Authorization.")
-        wanted = self._signature(request, auth, stamp)
-        if not hmac.compare_digest(wanted.encode(), auth.signature.encode()):
+        expected = self._signature(request, auth, stamp)
+        if not hmac.compare_digest(expected.encode(), auth.signature.encode()):
             raise _invalid(
                 "The request signature we calculated does not match the signature you provided. "
                 "Check your AWS Secret Access Key and signing method. Consult the service "

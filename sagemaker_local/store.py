@@ -1,6 +1,6 @@
 """All state: resources as JSON documents, tags and log events, in one SQLite file.
 
-What is in here survives the process; what a document means is known to the modules that write it.
+It survives the process. The modules that write a document know what it means.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sagemaker_local import names
+from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.context import Context
-from sagemaker_local.errors import AwsError, validation
 from sagemaker_local.listing import decode_token, encode_token
 from sagemaker_local.store import Document
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sagemaker_local import names, tags
+from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.context import Context
-from sagemaker_local.errors import AwsError, validation
 from sagemaker_local.listing import list_resources
-from sagemaker_local.s3io import Location, StorageError
+from sagemaker_local.s3 import Location, StorageError
 from sagemaker_local.store import Document
 
 IN_PROGRESS = "InProgress"
@@ -221,11 +221,11 @@ def _check_channel(context: Context, channel: Mapping[str, Any], role: str) -> N
         )
     uri = source["S3Uri"]
     try:
-        found = context.storage.under(uri)
-        problem = "" if found else "no object begins with this prefix"
+        objects = context.storage.list_prefix(uri)
+        problem = "" if objects else "no object begins with this prefix"
     except StorageError as error:
-        found, problem = [], str(error)
-    if found:
+        objects, problem = [], str(error)
+    if objects:
         return
     bucket = uri.removeprefix("s3://").split("/", 1)[0]
     raise validation(

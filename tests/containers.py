@@ -1,6 +1,7 @@
 """What tests of containers and child processes share: an engine, images, and a run of Dagster."""
 
 import io
+import os
 import socket
 import ssl
 import subprocess
@@ -38,7 +39,7 @@ def engine() -> docker.DockerClient:
 def number_cruncher_image() -> str:
     """Builds the number cruncher's image unless the engine has it; returns its name."""
     engine().close()
-    image_builder.build(IMAGE, image_builder.BASE_IMAGE)
+    image_builder.build(IMAGE, os.environ.get("BASE_IMAGE"))
     return IMAGE
 
 
@@ -64,10 +65,10 @@ def image_with_module(client: docker.DockerClient, module: Path, tag: str) -> st
 
 def containers_left(client: docker.DockerClient, image: str) -> list[str]:
     """Names of the platform's containers of an image that the engine still has, running or not."""
-    found = client.containers.list(
+    containers = client.containers.list(
         all=True, ignore_removed=True, filters={"label": RUN_LABEL, "ancestor": image}
     )
-    return [str(container.name) for container in found]
+    return [str(container.name) for container in containers]
 
 
 def run_in_dagster(
@@ -117,10 +118,10 @@ class EngineProxy:
 
     def close(self) -> None:
         """Cuts all connections and takes no more."""
-        for each in self._sockets:
+        for opened in self._sockets:
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
 
     def _accept(self) -> None:
         while True:

@@ -1,6 +1,5 @@
 """The benchmarks' harness: what it measures, and that it does not compare apples with pears."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -19,9 +18,9 @@ def side(program: str) -> Side:
     return Side(lambda: [sys.executable, "-c", program])
 
 
-def says(seconds: float, result: str | float = "same", before: str = "", **more: float) -> Side:
-    told = json.dumps({"seconds": seconds, "result": result, **more})
-    return side(f"{before}\nprint('chatter')\nprint({told!r})")
+def reports(seconds: float, result: str | float = "same", before: str = "", **more: float) -> Side:
+    line = json.dumps({"seconds": seconds, "result": result, **more})
+    return side(f"{before}\nprint('chatter')\nprint({line!r})")
 
 
 MEASURING = """
@@ -34,7 +33,7 @@ print(json.dumps(measure(Benchmark("b", "something", small, large, rounds=1))))
 
 def test_a_benchmark_tells_times_their_ratio_and_the_peaks() -> None:
     # In a process of its own: a child's peak begins at its parent's, and a test run is large.
-    small, large = says(0.5), says(2.0, before="block = bytearray(b'x' * 200_000_000)")
+    small, large = reports(0.5), reports(2.0, before="block = bytearray(b'x' * 200_000_000)")
     programs = [side.command()[2] for side in (small, large)]
     done = subprocess.run(
         [sys.executable, "-c", MEASURING % (programs,)],
@@ -42,31 +41,33 @@ def test_a_benchmark_tells_times_their_ratio_and_the_peaks() -> None:
         capture_output=True,
         check=True,
     )
-    told = json.loads(done.stdout)
-    assert (told["name"], told["reference"]) == ("b", "something")
-    assert (told["ours_s"], told["reference_s"], told["ratio"]) == (0.5, 2.0, 4.0)
-    assert told["reference_peak_mb"] > 190
-    assert told["ours_peak_mb"] < told["reference_peak_mb"] - 150
+    line = json.loads(done.stdout)
+    assert (line["name"], line["reference"]) == ("b", "something")
+    assert (line["ours_s"], line["reference_s"], line["ratio"]) == (0.5, 2.0, 4.0)
+    assert line["reference_peak_mb"] > 190
+    assert line["ours_peak_mb"] < line["reference_peak_mb"] - 150
 
 
 def test_sides_that_made_different_things_are_not_compared() -> None:
     with pytest.raises(BenchmarkError, match="same work"):
-        harness.measure(Benchmark("b", "r", says(1, "a"), says(1, "b"), rounds=1))
+        harness.measure(Benchmark("b", "r", reports(1, "a"), reports(1, "b"), rounds=1))
 
 
 def test_numbers_may_differ_by_the_tolerance_and_no_more() -> None:
     def within(tolerance: float) -> Benchmark:
-        return Benchmark("b", "r", says(1, 101.0), says(1, 100.0), rounds=1, tolerance=tolerance)
+        return Benchmark(
+            "b", "r", reports(1, 101.0), reports(1, 100.0), rounds=1, tolerance=tolerance
+        )
 
     assert harness.measure(within(0.02))["ratio"] == 1.0
     with pytest.raises(BenchmarkError, match="same work"):
         harness.measure(within(0.005))
 
 
-def test_what_else_a_side_says_is_printed_and_its_own_peak_counts() -> None:
-    ours = says(2.0, cpu_s=0.5, peak_mb=7.0)
-    told = harness.measure(Benchmark("b", "r", ours, says(1.0, p50_ms=3), rounds=1))
-    assert (told["ours_cpu_s"], told["ours_peak_mb"], told["reference_p50_ms"]) == (0.5, 7.0, 3)
+def test_what_else_a_side_reports_is_printed_and_its_own_peak_counts() -> None:
+    ours = reports(2.0, cpu_s=0.5, peak_mb=7.0)
+    line = harness.measure(Benchmark("b", "r", ours, reports(1.0, p50_ms=3), rounds=1))
+    assert (line["ours_cpu_s"], line["ours_peak_mb"], line["reference_p50_ms"]) == (0.5, 7.0, 3)
 
 
 def test_both_sides_get_the_services_environment_and_not_the_users(
@@ -82,22 +83,20 @@ print(json.dumps({"seconds": 1, "result": os.environ["AWS_ENDPOINT_URL_S3"]}))""
 
 
 def test_the_stopwatch_counts_the_work_of_children_as_cpu_time(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.syspath_prepend(str(harness.SIDES))
-    stopwatch = importlib.import_module("stopwatch")
     busy = "import time\nwhile time.process_time() < 0.3: pass"
-    with stopwatch.Stopwatch() as watch:
+    with harness.Stopwatch() as watch:
         subprocess.run([sys.executable, "-c", busy], check=True)
-    watch.say("done", rows=5)
-    told = json.loads(capsys.readouterr().out)
-    assert (told["result"], told["rows"]) == ("done", 5)
-    assert told["cpu_s"] >= 0.3
-    assert told["seconds"] == watch.seconds >= 0.3
+    watch.report("done", rows=5)
+    line = json.loads(capsys.readouterr().out)
+    assert (line["result"], line["rows"]) == ("done", 5)
+    assert line["cpu_s"] >= 0.3
+    assert line["seconds"] == watch.seconds >= 0.3
 
 
 @pytest.mark.parametrize("program", ["raise SystemExit(3)", "pass"], ids=["fails", "is silent"])
-def test_a_side_that_tells_nothing_is_an_error(program: str) -> None:
+def test_a_side_that_reports_nothing_is_an_error(program: str) -> None:
     with pytest.raises(BenchmarkError, match="ended with"):
         harness.run(side(program))
 
@@ -118,11 +117,11 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
 def test_what_takes_minutes_runs_by_its_name_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    usual = Benchmark("usual", "r", says(1), says(1), rounds=1)
-    long = Benchmark("long", "r", says(1), says(1), rounds=1, by_default=False)
+    usual = Benchmark("usual", "r", reports(1), reports(1), rounds=1)
+    long = Benchmark("long", "r", reports(1), reports(1), rounds=1, by_default=False)
     monkeypatch.setattr(command_line, "known", lambda: {"usual": usual, "long": long})
     for arguments, expected in (([], ["usual"]), (["long"], ["long"])):
         monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
         assert command_line.main() == 0
-        told = capsys.readouterr().out.splitlines()
-        assert [json.loads(line)["name"] for line in told] == expected
+        lines = capsys.readouterr().out.splitlines()
+        assert [json.loads(line)["name"] for line in lines] == expected

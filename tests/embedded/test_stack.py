@@ -19,7 +19,7 @@ import psutil
 import psycopg2
 import pytest
 
-from embedded import leftovers, s3, seed_digits, stack
+from embedded import processes, s3, seed_digits, stack
 from embedded.aws import aws_session
 from embedded.dagster_parts import ui_url
 from embedded.plan import Plan, make_plan, read_env_file
@@ -66,7 +66,7 @@ class Stack:
 
     def alive(self) -> list[psutil.Process]:
         """All of its processes."""
-        return leftovers.of_stack(self.plan.credentials.stack_id, postgres_data(self.plan))
+        return processes.of_stack(self.plan.credentials.stack_id, postgres_data(self.plan))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import psutil
 import psycopg2
 import pytest
 
-from embedded import leftovers, ports, postgres, s3, stack
+from embedded import ports, postgres, processes, s3, stack
 from embedded.errors import NoSpaceError, PortInUseError, ServiceFailedError
 from embedded.plan import Plan, make_plan
 from embedded.programs import postgres_data, postgres_part, s3_part
@@ -37,7 +37,7 @@ def plan() -> Iterator[Plan]:
 
 
 def alive(plan: Plan) -> list[psutil.Process]:
-    return leftovers.of_stack(plan.credentials.stack_id, postgres_data(plan))
+    return processes.of_stack(plan.credentials.stack_id, postgres_data(plan))
 
 
 def kill(processes: list[psutil.Process]) -> None:
@@ -321,4 +321,4 @@ with temporary_home() as home:
         time.sleep(0.2)
 
     assert not Path(home).exists()
-    assert leftovers.of_stack(stack_id, Path(home) / "data" / "postgres") == []
+    assert processes.of_stack(stack_id, Path(home) / "data" / "postgres") == []

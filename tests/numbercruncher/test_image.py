@@ -1,31 +1,56 @@
 """The image's ingredients: what is pinned, and when it is built anew."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from numbercruncher import image
 
+ROOT = Path(image.__file__).parents[1]
+ENTRY = re.compile(
+    r"^(?P<package>[a-z0-9-]+)==(?P<version>\S+)(?P<marker> ;[^\\\n]*)?(?P<hashes>(\s\\\n +\S+)+)",
+    re.M,
+)
+
+
+def entries(file: str) -> dict[tuple[str, str], set[str]]:
+    """The hashes of each package and version that holds for the image's Python, 3.11."""
+    text = (ROOT / file).read_text()
+    return {
+        (entry["package"], entry["version"]): set(re.findall(r"sha256:\w+", entry["hashes"]))
+        for entry in ENTRY.finditer(text)
+        if ">= '3.12'" not in (entry["marker"] or "")
+    }
+
 
 def test_the_requirements_are_those_of_the_lock_file() -> None:
-    expected = image.locked_requirements(image.LOCK.read_text())
-    assert image.REQUIREMENTS.read_text() == expected, (
-        "run python -m numbercruncher.image --requirements"
-    )
+    locked = entries("requirements.lock")
+    required = entries("numbercruncher/requirements.txt")
+    packages = {package for package, _ in required}
+    assert required == {key: locked[key] for key in locked if key[0] in packages}, "run make lock"
+    direct = (ROOT / "numbercruncher/requirements.in").read_text().splitlines()[1:]
+    assert set(direct) <= packages
 
 
-def test_of_an_entry_for_several_pythons_that_of_the_image_is_taken() -> None:
-    lines = [f"{name}==1 \\\n    --hash=sha256:00" for name in image.PACKAGES if name != "numpy"]
-    lines += [
-        "numpy==2.4 ; python_full_version < '3.12' \\\n    --hash=sha256:01",
-        "numpy==2.5 ; python_full_version >= '3.12' \\\n    --hash=sha256:02",
-    ]
-    found = image.locked_requirements("\n".join(lines))
-    assert "numpy==2.4 \\\n    --hash=sha256:01\n" in found
-    assert "2.5" not in found
+@pytest.mark.parametrize("name", ["BASE_IMAGE", "--base"])
+@pytest.mark.docker
+def test_a_base_that_cannot_be_fetched_is_an_error_that_says_what_to_do(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.containers import engine
 
-
-def test_a_package_that_is_not_locked_is_an_error() -> None:
-    with pytest.raises(image.ImageError, match="boto3"):
-        image.locked_requirements("numpy==1 \\\n    --hash=sha256:00\n")
+    engine().close()
+    base = "127.0.0.1:1/nothing:1"
+    arguments = ["--image", "numbercruncher-never-built"]
+    if name == "BASE_IMAGE":
+        monkeypatch.setenv(name, base)
+    else:
+        arguments += [name, base]
+    assert image.main(arguments) == 1
+    message = capsys.readouterr().out
+    assert base in message
+    assert "make image BASE_IMAGE=NAME" in message
 
 
 @pytest.mark.docker

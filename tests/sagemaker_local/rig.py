@@ -1,4 +1,4 @@
-"""A server process of the embedded SageMaker for tests, its clients, and data to train on."""
+"""A server process of sagemaker_local for tests, its clients, and data to train on."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""What an endpoint serves, frozen: its configuration and models as they were when it was asked for.
+"""A copy of what an endpoint serves: its configuration and models at the time of the request.
 
-Deleting a model or a configuration later changes nothing for an endpoint that has its snapshot.
+An endpoint goes on serving from this copy after its model or configuration is deleted.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import secrets
 
 from sagemaker_local import names
+from sagemaker_local.aws_errors import not_found
 from sagemaker_local.context import Context
-from sagemaker_local.errors import not_found
 from sagemaker_local.store import Document
 
 
-def take_snapshot(context: Context, config_name: str) -> Document:
-    """Freezes an endpoint configuration.
+def freeze(context: Context, config_name: str) -> Document:
+    """Copies an endpoint configuration with the models of its variants.
 
     Returns:
         `id`, `config` (the whole document) and `variants`: a DescribeEndpoint summary each, with
@@ -27,7 +27,7 @@ def take_snapshot(context: Context, config_name: str) -> Document:
     if config is None:
         arn = names.arn(context.config, names.ENDPOINT_CONFIG, config_name)
         raise not_found("endpoint configuration", arn)
-    variants = [_variant(context, each) for each in config["ProductionVariants"]]
+    variants = [_variant(context, variant) for variant in config["ProductionVariants"]]
     return {"id": secrets.token_hex(8), "config": config, "variants": variants}
 
 

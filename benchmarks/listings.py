@@ -1,15 +1,18 @@
-"""Tables like `listings` of any size, made in the database, and the parts of the platform to read
-them with. Shared by all sides that export.
+"""Tables like `listings` of any size, and the platform's own export of them. For sides only.
+
+`snapshot` is the only place where the benchmarks call the export of the platform.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import date, timedelta
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
 
-FIRST = date(2024, 1, 1)
+_FIRST = date(2024, 1, 1)
 # 17 columns as the platform expects them, in lengths as in real files: 194 bytes a row as CSV.
 _ROWS = """
     select
@@ -39,29 +42,54 @@ _ROWS = """
 
 
 def dsn() -> str:
-    """Of the benchmarks' own Postgres."""
+    """Of the services' Postgres."""
     return os.environ["PLATFORM_POSTGRES_DSN"]
 
 
 def days(count: int) -> list[str]:
-    """ISO dates, one after the other."""
-    return [(FIRST + timedelta(n)).isoformat() for n in range(count)]
+    """The first `count` dates of a table, in the ISO format."""
+    return [(_FIRST + timedelta(n)).isoformat() for n in range(count)]
 
 
-def table(rows: int, count: int = 1) -> str:
-    """The name of a table with so many rows on each of so many days; made if there is none."""
-    name = f"listings_{rows}_{count}"
+def table(rows: int, day_count: int = 1) -> str:
+    """The name of a table with so many rows on each of so many days, made unless it exists."""
+    name = f"listings_{rows}_{day_count}"
     with closing(psycopg2.connect(dsn())) as connection, connection, connection.cursor() as cursor:
         cursor.execute("select to_regclass(%s)", (name,))
         if cursor.fetchone() == (None,):
-            made = sql.SQL(f"create table {{name}} as {_ROWS}").format(
+            create = sql.SQL(f"create table {{name}} as {_ROWS}").format(
                 name=sql.Identifier(name),
                 rows=sql.Literal(rows),
-                first=sql.Literal(FIRST),
-                days=sql.Literal(count),
+                first=sql.Literal(_FIRST),
+                days=sql.Literal(day_count),
             )
-            cursor.execute(made)
+            cursor.execute(create)
             key = sql.SQL("alter table {} add primary key (download_date, id)")
             cursor.execute(key.format(sql.Identifier(name)))
             cursor.execute(sql.SQL("analyze {}").format(sql.Identifier(name)))
     return name
+
+
+def snapshot(table: str, form: Any, store: Any, dates: Sequence[str], *, workers: int) -> int:
+    """Exports dates of a table as the asset `airbnb/snapshot` does; returns the number of rows.
+
+    Args:
+        table: Name of the table.
+        form: `csv` or `parquet`.
+        store: The platform's ObjectStore.
+        dates: ISO dates.
+        workers: How many of them are exported at the same time.
+    """
+    from platform_assets.airbnb.listings import ListingsTable
+    from platform_assets.airbnb.snapshots import Exporter
+    from platform_assets.outcomes import Made
+    from resources.postgres import PostgresResource
+
+    listings = ListingsTable(table=table, format=form, leave_out=[], connections=workers)
+    exporter = Exporter(PostgresResource(dsn=dsn()), listings, store)
+    rows = 0
+    for date_result in exporter.take(dates).values():
+        if not isinstance(date_result.outcome, Made):
+            raise date_result.outcome
+        rows += date_result.outcome.metadata["dagster/partition_row_count"]
+    return rows

@@ -1,4 +1,4 @@
-"""The server's way to S3: is it there, what lies under it, fetch it, put it.
+"""The server's access to S3: does an object exist, list a prefix, download, upload.
 
 Children never talk to S3: as on AWS, an agent beside the container moves the data.
 """
@@ -56,13 +56,13 @@ class Storage:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._lock = threading.Lock()
-        self._made: Any = None
+        self._created: Any = None
 
     @property
     def _client(self) -> Any:
         with self._lock:
-            if self._made is None:
-                self._made = botocore.session.get_session().create_client(
+            if self._created is None:
+                self._created = botocore.session.get_session().create_client(
                     "s3",
                     region_name=self._config.region,
                     endpoint_url=self._config.s3_endpoint,
@@ -75,13 +75,13 @@ class Storage:
                         s3={"addressing_style": "path"} if self._config.s3_endpoint else {},
                     ),
                 )
-            return self._made
+            return self._created
 
     def exists(self, uri: str) -> bool:
         """Whether there is an object of exactly this key."""
-        where = Location.parse(uri)
+        location = Location.parse(uri)
         try:
-            self._client.head_object(Bucket=where.bucket, Key=where.key)
+            self._client.head_object(Bucket=location.bucket, Key=location.key)
         except ClientError as error:
             if _code(error) in ("404", "NoSuchKey", "NoSuchBucket", "NotFound"):
                 return False
@@ -90,28 +90,28 @@ class Storage:
             raise StorageError(str(error)) from error
         return True
 
-    def under(self, uri: str) -> list[Location]:
+    def list_prefix(self, uri: str) -> list[Location]:
         """The objects whose keys begin with the URI's key, in order, without folder markers."""
-        where = Location.parse(uri)
-        found: list[Location] = []
+        location = Location.parse(uri)
+        locations: list[Location] = []
         try:
             for page in self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=where.bucket, Prefix=where.key
+                Bucket=location.bucket, Prefix=location.key
             ):
-                found.extend(
-                    Location(where.bucket, item["Key"])
+                locations.extend(
+                    Location(location.bucket, item["Key"])
                     for item in page.get("Contents", [])
                     if not item["Key"].endswith("/")
                 )
         except (ClientError, BotoCoreError) as error:
             raise StorageError(_message(error)) from error
-        return found
+        return locations
 
-    def listed(self, uri: str) -> list[Location]:
+    def list_manifest(self, uri: str) -> list[Location]:
         """The objects that a manifest file names: `[{"prefix": "s3://…/"}, "file", …]`."""
-        where = Location.parse(uri)
+        location = Location.parse(uri)
         try:
-            answer = self._client.get_object(Bucket=where.bucket, Key=where.key)
+            answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
             text = answer["Body"].read(_MANIFEST_BYTES)
         except (ClientError, BotoCoreError) as error:
             raise StorageError(_message(error)) from error
@@ -122,12 +122,12 @@ class Storage:
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{uri} is not a manifest file") from error
 
-    def fetch(self, where: Location, path: Path) -> int:
+    def fetch(self, location: Location, path: Path) -> int:
         """Writes an object to a file and returns its size in bytes; never half a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         try:
-            answer = self._client.get_object(Bucket=where.bucket, Key=where.key)
+            answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
             with part.open("wb") as file:
                 for chunk in answer["Body"].iter_chunks(_CHUNK):
                     file.write(chunk)
@@ -137,11 +137,11 @@ class Storage:
         shutil.move(part, path)
         return path.stat().st_size
 
-    def put(self, path: Path, where: Location) -> None:
+    def put(self, path: Path, location: Location) -> None:
         """Uploads a file in one request."""
         try:
             with path.open("rb") as file:
-                self._client.put_object(Bucket=where.bucket, Key=where.key, Body=file)
+                self._client.put_object(Bucket=location.bucket, Key=location.key, Body=file)
         except (ClientError, BotoCoreError) as error:
             raise StorageError(_message(error)) from error
 

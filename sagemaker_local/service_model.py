@@ -1,21 +1,76 @@
-"""Holds a request against its shape: required, types, ranges, lengths, patterns, enums, members.
+"""botocore's own service models: requests are checked against them, answers are filtered by them.
 
-The words are those of AWS's front end, which knows the same constraints from the same model. What
-needs to know state (does it exist, may it be changed) is not here.
+The words of a refusal are those of AWS's front end, which knows the same constraints from the same
+model. What depends on the state (does it exist, may it be changed) is checked by the operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import regex
-from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape
+from botocore.loaders import Loader
+from botocore.model import (
+    ListShape,
+    MapShape,
+    OperationModel,
+    ServiceModel,
+    Shape,
+    StringShape,
+    StructureShape,
+)
 
-from sagemaker_local.errors import AwsError, validation
+from sagemaker_local.aws_errors import AwsError, validation
 
+CONTROL_PREFIX = "SageMaker"
+LOGS_PREFIX = "Logs_20140328"
+_SERVICES = {CONTROL_PREFIX: "sagemaker", LOGS_PREFIX: "logs", "Runtime": "sagemaker-runtime"}
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
+
+
+@cache
+def service(prefix: str) -> ServiceModel:
+    """The service behind a prefix of `X-Amz-Target`, without its documentation (a third of it)."""
+    model = cast(dict[str, Any], Loader().load_service_model(_SERVICES[prefix], "service-2"))
+    _drop_documentation(model)
+    return ServiceModel(model)
+
+
+@cache
+def operation(prefix: str, name: str) -> OperationModel:
+    """One operation's model."""
+    return service(prefix).operation_model(name)
+
+
+def _drop_documentation(node: object) -> None:
+    if isinstance(node, dict):
+        if isinstance(node.get("documentation"), str):
+            del node["documentation"]
+        for value in node.values():
+            _drop_documentation(value)
+    elif isinstance(node, list):
+        for value in node:
+            _drop_documentation(value)
+
+
+def filter_output(shape: Shape | None, value: object) -> Any:
+    """A stored document as an answer: members that the output shape does not have are left out.
+
+    Absent members and None are left out too, as AWS does.
+    """
+    if isinstance(shape, StructureShape) and isinstance(value, Mapping):
+        return {
+            name: filter_output(member, value[name])
+            for name, member in shape.members.items()
+            if value.get(name) is not None
+        }
+    if isinstance(shape, ListShape) and isinstance(value, Iterable):
+        return [filter_output(shape.member, item) for item in value]
+    if isinstance(shape, MapShape) and isinstance(value, Mapping):
+        return {key: filter_output(shape.value, item) for key, item in value.items()}
+    return value
 
 
 def check(shape: StructureShape | None, document: object) -> dict[str, Any]:
@@ -82,7 +137,7 @@ def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
     if isinstance(shape, StructureShape):
         for name in shape.required_members:
             if value.get(name) is None:
-                yield _say("null", _join(path, name), "Member must not be null")
+                yield _problem("null", _join(path, name), "Member must not be null")
         for name, member in shape.members.items():
             if value.get(name) is not None:
                 yield from _violations(member, value[name], _join(path, name))
@@ -95,13 +150,17 @@ def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
             yield from _violations(shape.member, item, f"{path}.{number}.member")
     elif isinstance(shape, StringShape):
         for rule in _string_rules(shape, value):
-            yield _say(f"'{_shown(shape, value)}'", path, rule)
+            yield _problem(f"'{_printable(shape, value)}'", path, rule)
     elif shape.type_name in _NUMBERS:
         low, high = shape.metadata.get("min"), shape.metadata.get("max")
         if low is not None and value < low:
-            yield _say(f"'{value}'", path, f"Member must have value greater than or equal to {low}")
+            yield _problem(
+                f"'{value}'", path, f"Member must have value greater than or equal to {low}"
+            )
         if high is not None and value > high:
-            yield _say(f"'{value}'", path, f"Member must have value less than or equal to {high}")
+            yield _problem(
+                f"'{value}'", path, f"Member must have value less than or equal to {high}"
+            )
 
 
 def _map_violations(shape: MapShape, value: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -110,12 +169,12 @@ def _map_violations(shape: MapShape, value: Mapping[str, Any], path: str) -> Ite
             rules = list(_string_rules(shape.key, key))
             if rules:
                 rule = f"Map keys must satisfy constraint: [{', '.join(rules)}]"
-                yield _say(f"'{value}'", path, rule)
+                yield _problem(f"'{value}'", path, rule)
         if isinstance(shape.value, StringShape):
             rules = list(_string_rules(shape.value, item))
             if rules:
                 rule = f"Map value must satisfy constraint: [{', '.join(rules)}]"
-                yield _say(f"'{value}'", path, rule)
+                yield _problem(f"'{value}'", path, rule)
         else:
             yield from _violations(shape.value, item, f"{path}.{key}.member")
 
@@ -132,13 +191,13 @@ def _string_rules(shape: StringShape, value: str) -> Iterator[str]:
         yield f"Member must satisfy regular expression pattern: {meta['pattern']}"
 
 
-def _length(shape: Shape, value: Any, path: str, shown: str) -> Iterator[str]:
+def _length(shape: Shape, value: Any, path: str, text: str) -> Iterator[str]:
     low, high = shape.metadata.get("min"), shape.metadata.get("max")
     if low is not None and len(value) < low:
         rule = f"Member must have length greater than or equal to {low}"
-        yield _say(f"'{shown}'", path, rule)
+        yield _problem(f"'{text}'", path, rule)
     if high is not None and len(value) > high:
-        yield _say(f"'{shown}'", path, f"Member must have length less than or equal to {high}")
+        yield _problem(f"'{text}'", path, f"Member must have length less than or equal to {high}")
 
 
 @cache
@@ -147,11 +206,11 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
     return regex.compile(pattern.replace(r"\p{ASCII}", r"[\x00-\x7F]"))
 
 
-def _say(shown: str, path: str, rule: str) -> str:
-    return f"Value {shown} at '{path}' failed to satisfy constraint: {rule}"
+def _problem(text: str, path: str, rule: str) -> str:
+    return f"Value {text} at '{path}' failed to satisfy constraint: {rule}"
 
 
-def _shown(shape: Shape, value: str) -> str:
+def _printable(shape: Shape, value: str) -> str:
     return "***" if shape.metadata.get("sensitive") else value
 
 

@@ -1,6 +1,6 @@
-"""The one exception that becomes an AWS error answer, and the errors that several modules raise.
+"""The exception that becomes an AWS error answer, and the reason why a job or deployment failed.
 
-How an error looks on the wire is decided in app.py.
+app.py writes an AwsError as an HTTP answer.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from sagemaker_local.errors import AwsError
+from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.signing import SignedRequest, Verifier
 from tests.sagemaker_local.rig import Server, refusal
 

@@ -1,4 +1,4 @@
-"""Finding and ending the processes of a stack, whatever became of whoever started them.
+"""The processes of a stack: finding them, ending them and their memory, without the supervisor.
 
 Every process of a stack inherits a mark in its environment, the home's random stack id, so that
 nothing of somebody else's can be taken for ours, not even under a pid that was ours once.
@@ -19,16 +19,16 @@ _POLITE_SECONDS = 6.0
 
 def marked(stack_id: str) -> list[psutil.Process]:
     """Live processes that carry the mark of this stack."""
-    found: list[psutil.Process] = []
+    processes: list[psutil.Process] = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) != stack_id:
                 continue
             if process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                processes.append(process)
         except (psutil.Error, OSError):
             continue  # gone meanwhile, or another user's
-    return found
+    return processes
 
 
 def of_stack(stack_id: str, postgres_data: Path) -> list[psutil.Process]:
