@@ -107,7 +107,7 @@ def roll_back(
             tags={"pipeline": "mnist", "run_id": context.run.run_id},
         )
     except SageMakerError as error:
-        raise dg.Failure(str(error), allow_retries=error.transient) from error
+        raise _failure(error) from error
     context.log.info(f"{endpoint.name} serves {done.version} again.")
     # Or else the asset's page would go on showing the version that was rolled back.
     context.log_event(
@@ -127,8 +127,12 @@ def tear_down(
     try:
         existed = sagemaker.teardown(endpoint.name, log=context.log)
     except SageMakerError as error:
-        raise dg.Failure(str(error), allow_retries=error.transient) from error
+        raise _failure(error) from error
     context.log.info(f"{endpoint.name} {'is deleted' if existed else 'did not exist'}.")
+
+
+def _failure(error: SageMakerError) -> dg.Failure:
+    return dg.Failure(str(error), allow_retries=error.transient)
 
 
 @dg.job(description="Puts the endpoint's previous version, or a named one, back into service.")

@@ -139,15 +139,16 @@ class DockerResource(dg.ConfigurableResource[Any]):
             EngineUnavailableError, ImageMissingError, ContainerRefusedError: it never started.
         """
         started = time.monotonic()
-        client, image, reason = self._choose()
         cancellation = Cancellation(context.instance, context.run)
+        engine = self._find_engine()
         reach = find_reach(
             endpoint_url_s3=self.endpoint_url_s3,
             region=self.region,
             forward_credentials=self.forward_credentials,
         )
-        if client is None or image is None:
-            metadata: dict[str, str | int | float] = {"mode": "process", "mode_reason": reason}
+        metadata: dict[str, str | int | float]
+        if isinstance(engine, str):
+            metadata = {"mode": "process", "mode_reason": engine}
             invocation = ProcessPipesClient().run(
                 context=context,
                 spec=self._spec(context, module, arguments, reach),
@@ -155,6 +156,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 cancellation=cancellation,
             )
         else:
+            client, image = engine
             metadata = {"mode": "docker", **_image_metadata(self.image, image)}
             if self.network != "host":
                 reach = off_this_host(reach)
@@ -202,17 +204,17 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 remove_container(client, name)
         return gone
 
-    def _choose(self) -> tuple[docker.DockerClient | None, Image | None, str]:
-        """The engine and the image to use, or why neither is used."""
+    def _find_engine(self) -> tuple[docker.DockerClient, Image] | str:
+        """The engine and the image to use, or the reason why a child process is used instead."""
         if self.mode == "process":
-            return None, None, "a child process is asked for"
+            return "a child process is asked for"
         try:
             client = connect()
-            return client, self._find_image(client), ""
+            return client, self._find_image(client)
         except (EngineUnavailableError, ImageMissingError) as error:
             if self.mode == "docker":
                 raise
-            return None, None, str(error)
+            return str(error)
 
     def _find_image(self, client: docker.DockerClient) -> Image:
         try:

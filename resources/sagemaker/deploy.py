@@ -177,8 +177,10 @@ class Deployer:
                 f"Endpoint {self._name} does not exist: there is nothing to roll back."
             )
         versions = list_versions(self._endpoints, self._name)
-        named = [v for v in versions if to in {v.version, v.config_name}]
-        target = named[0] if named else None if to else rollback_target(versions, state.config_name)
+        if to:
+            target = next((v for v in versions if to in {v.version, v.config_name}), None)
+        else:
+            target = rollback_target(versions, state.config_name)
         if target is None:
             known = ", ".join(version.version for version in versions) or "none"
             raise EndpointError(
