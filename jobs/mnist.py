@@ -11,7 +11,7 @@ from platform_assets.partitions import DAILY
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 from resources.sagemaker import (
-    EndpointMissingError,
+    EndpointError,
     Invoke,
     SageMakerError,
     SageMakerResource,
@@ -95,9 +95,7 @@ def roll_back(
     def smoke(invoke: Invoke) -> None:
         served = frozen.find_live(digits_store, sagemaker, endpoint.name)
         if served is None:
-            raise EndpointMissingError(
-                f"Endpoint {endpoint.name} serves nothing.", endpoint=endpoint.name
-            )
+            raise EndpointError(f"Endpoint {endpoint.name} serves nothing.")
         Proof.read(digits_store, served).require(invoke)
 
     try:
@@ -109,7 +107,7 @@ def roll_back(
             tags={"pipeline": "mnist", "run_id": context.run.run_id},
         )
     except SageMakerError as error:
-        raise error.to_failure() from error
+        raise _failure(error) from error
     context.log.info(f"{endpoint.name} serves {done.version} again.")
     # Or else the asset's page would go on showing the version that was rolled back.
     context.log_event(
@@ -129,8 +127,12 @@ def tear_down(
     try:
         existed = sagemaker.teardown(endpoint.name, log=context.log)
     except SageMakerError as error:
-        raise error.to_failure() from error
+        raise _failure(error) from error
     context.log.info(f"{endpoint.name} {'is deleted' if existed else 'did not exist'}.")
+
+
+def _failure(error: SageMakerError) -> dg.Failure:
+    return dg.Failure(str(error), allow_retries=error.transient)
 
 
 @dg.job(description="Puts the endpoint's previous version, or a named one, back into service.")

@@ -13,7 +13,6 @@ from platform_assets.airbnb import checks as airbnb_checks
 from platform_assets.airbnb.chain import airbnb_chain
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import ListingsTable, listings
-from platform_assets.interruptions import keep_interruptions
 from platform_assets.mnist import checks as mnist_checks
 from platform_assets.mnist.classifier import mnist_classifier
 from platform_assets.mnist.dataset import mnist_dataset
@@ -87,5 +86,4 @@ def _resources(env: settings.Settings) -> dict[str, Any]:
 @dg.definitions
 def defs() -> dg.Definitions:
     """The code location: what every process calls that serves it or executes a run of it."""
-    keep_interruptions()
     return build_defs()

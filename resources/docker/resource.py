@@ -14,10 +14,10 @@ from typing import Any, Literal
 import dagster as dg
 import docker
 import docker.errors
-import requests
 from docker.models.images import Image
 from pydantic import Field
 
+from resources.cancellation import Cancellation
 from resources.docker.aws_reach import Reach, find_reach, off_this_host
 from resources.docker.container import (
     RUN_LABEL,
@@ -26,7 +26,7 @@ from resources.docker.container import (
     labelled_runs,
     remove_container,
 )
-from resources.docker.errors import EngineUnavailableError, ImageMissingError
+from resources.docker.errors import ENGINE_ERRORS, EngineUnavailableError, ImageMissingError
 from resources.docker.modules import ModuleSpec
 from resources.docker.process import ProcessPipesClient
 
@@ -34,7 +34,6 @@ JOB_LABEL = "data-platform.job"
 ASSET_LABEL = "data-platform.asset"
 MODULE_LABEL = "data-platform.module"
 
-_ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException)
 _PROBE_SECONDS = 5
 _REQUEST_SECONDS = 120
 
@@ -140,20 +139,24 @@ class DockerResource(dg.ConfigurableResource[Any]):
             EngineUnavailableError, ImageMissingError, ContainerRefusedError: it never started.
         """
         started = time.monotonic()
-        client, image, reason = self._choose()
+        cancellation = Cancellation(context.instance, context.run)
+        engine = self._find_engine()
         reach = find_reach(
             endpoint_url_s3=self.endpoint_url_s3,
             region=self.region,
             forward_credentials=self.forward_credentials,
         )
-        if client is None or image is None:
-            metadata: dict[str, str | int | float] = {"mode": "process", "mode_reason": reason}
+        metadata: dict[str, str | int | float]
+        if isinstance(engine, str):
+            metadata = {"mode": "process", "mode_reason": engine}
             invocation = ProcessPipesClient().run(
                 context=context,
                 spec=self._spec(context, module, arguments, reach),
                 extras=extras,
+                cancellation=cancellation,
             )
         else:
+            client, image = engine
             metadata = {"mode": "docker", **_image_metadata(self.image, image)}
             if self.network != "host":
                 reach = off_this_host(reach)
@@ -163,6 +166,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
                     context=context,
                     spec=self._spec(context, module, arguments, reach),
                     extras=extras,
+                    cancellation=cancellation,
                 )
         for key, value in invocation.metadata.items():
             metadata[key] = value.value  # pyright: ignore[reportArgumentType]
@@ -200,17 +204,17 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 remove_container(client, name)
         return gone
 
-    def _choose(self) -> tuple[docker.DockerClient | None, Image | None, str]:
-        """The engine and the image to use, or why neither is used."""
+    def _find_engine(self) -> tuple[docker.DockerClient, Image] | str:
+        """The engine and the image to use, or the reason why a child process is used instead."""
         if self.mode == "process":
-            return None, None, "a child process is asked for"
+            return "a child process is asked for"
         try:
             client = connect()
-            return client, self._find_image(client), ""
+            return client, self._find_image(client)
         except (EngineUnavailableError, ImageMissingError) as error:
             if self.mode == "docker":
                 raise
-            return None, None, str(error)
+            return str(error)
 
     def _find_image(self, client: docker.DockerClient) -> Image:
         try:
@@ -224,7 +228,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 f"The Docker Engine has no image {self.image}. Build it with 'make image', or"
                 " configure the Docker resource with a registry's image and pull=missing."
             ) from error
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise _unavailable(error) from error
 
     def _pull(self, client: docker.DockerClient) -> Image:
@@ -233,7 +237,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 client.login(self.registry_username, self.registry_password, registry=self.registry)
             repository, tag = _split_image_name(self.image)
             return client.images.pull(repository, tag=tag)
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise ImageMissingError(
                 f"The image {self.image} could not be fetched from its registry ({error})."
                 " Check the name, the network and the registry's credentials."
@@ -274,7 +278,7 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env(timeout=_PROBE_SECONDS)
         client.ping()
-    except _ENGINE_ERRORS as error:
+    except ENGINE_ERRORS as error:
         raise _unavailable(error) from error
     client.api.timeout = _REQUEST_SECONDS
     return client
