@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from platform_assets.errors import PlatformError
 from resources.s3 import Manifest, ObjectStore, read_manifest, verify
 
 
-class UpstreamMissingError(Exception):
+class UpstreamMissingError(PlatformError):
     """What an asset is made of is not published; making it again would not help."""
 
 

@@ -9,7 +9,7 @@ from stopwatch import Stopwatch
 from numbercruncher.crunch import crunch
 from numbercruncher.request import parse_request
 from numbercruncher.store import Store
-from platform_assets.airbnb.snapshots import prefix
+from platform_assets.airbnb.published_snapshots import prefix
 
 TIMES = 5
 number = int(sys.argv[1])

@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from platform_assets.airbnb.exporter import Exporter
 from platform_assets.airbnb.listings import ListingsTable
-from platform_assets.airbnb.snapshots import Exporter
-from platform_assets.outcomes import Made
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
 
@@ -17,11 +16,10 @@ def ours(dsn: str, table: str, form: Any, store: ObjectStore) -> Callable[..., i
     def export(dates: Sequence[str], *, workers: int) -> int:
         rows = 0
         listings = ListingsTable(table=table, format=form, leave_out=[], connections=workers)
-        taken = Exporter(postgres, listings, store).take(dates)
-        for each in taken.values():
-            if not isinstance(each.outcome, Made):
-                raise each.outcome
-            rows += each.outcome.metadata["dagster/partition_row_count"]
+        for outcome in Exporter(postgres, listings, store).export(dates).values():
+            if isinstance(outcome, Exception):
+                raise outcome
+            rows += outcome.metadata["dagster/partition_row_count"]
         return rows
 
     return export

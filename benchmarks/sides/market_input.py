@@ -12,7 +12,7 @@ from listings_input import dsn
 from listings_snapshot import ours
 
 from embedded import seed_listings
-from platform_assets.airbnb.snapshots import prefix
+from platform_assets.airbnb.published_snapshots import prefix
 from resources.docker import DockerResource
 from resources.s3 import ObjectStore, read_manifest
 

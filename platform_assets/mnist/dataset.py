@@ -15,8 +15,8 @@ from formats.columns import Column
 from formats.digit_features import FEATURES
 from platform_assets.mnist import raw
 from platform_assets.mnist.centroids import marked
-from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import Materialization, make_each, report
 from platform_assets.upstream import already_made, require_manifest
 from resources.s3 import Manifest, ObjectStore, Publication, file_key, read_file
 
@@ -65,7 +65,7 @@ def mnist_dataset(
     )
 
 
-def extract(store: ObjectStore, date: str) -> Made:
+def extract(store: ObjectStore, date: str) -> Materialization:
     """Read a date's pickle and publish its channels; nothing to do where they are there.
 
     Raises:
@@ -85,7 +85,7 @@ def extract(store: ObjectStore, date: str) -> Made:
             max_expanded_bytes=MAX_EXPANDED_BYTES,
         )
         manifest = publish_channels(store, date, splits, inputs)
-    return Made(
+    return Materialization(
         metadata={
             "dagster/uri": store.uri(prefix(date)),
             "dagster/partition_row_count": manifest.rows,

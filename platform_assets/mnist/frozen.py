@@ -4,6 +4,7 @@ A date's own place changes when the date is made again, gate passed or not; what
 any later restart, must not. Each endpoint has copies of its own, so that they can go with it.
 """
 
+from platform_assets.errors import PlatformError
 from platform_assets.mnist import classifier
 from platform_assets.mnist.classifier import Judged
 from resources.s3 import ObjectStore, Publication, file_key, read_file, read_manifest
@@ -15,7 +16,7 @@ _ADVICE = (
 )
 
 
-class LiveUnknownError(Exception):
+class LiveUnknownError(PlatformError):
     """The endpoint serves something that is no classifier of ours, as far as one can tell."""
 
 

@@ -13,8 +13,8 @@ from pydantic import Field
 from formats.digit_features import FEATURES
 from platform_assets.mnist import dataset
 from platform_assets.mnist.centroids import DIGITS
-from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import Materialization, make_each, report
 from platform_assets.upstream import already_made, require_manifest
 from resources.s3 import Manifest, ObjectStore, Publication
 from resources.sagemaker import (
@@ -106,7 +106,7 @@ def mnist_model(
 ) -> dg.MaterializeResult:
     failed: dict[str, TrainingError] = {}
 
-    def train(date: str) -> Made:
+    def train(date: str) -> Materialization:
         tags = {"pipeline": "mnist", "partition": date, "run_id": context.run.run_id}
         return ensure_model(
             sagemaker, digits_store, date, config, log=context.log, tags=tags, failed=failed
@@ -124,7 +124,7 @@ def ensure_model(
     log: Any,
     tags: Mapping[str, str],
     failed: dict[str, TrainingError],
-) -> Made:
+) -> Materialization:
     """Point the date to the model of its digits and configuration; train it where there is none.
 
     Args:
@@ -169,7 +169,7 @@ def ensure_model(
     paid = {name: told[name] for name in ("billable_seconds", "estimated_cost")}
     if reused:
         paid = {name: None if value is None else value * 0 for name, value in paid.items()}
-    return Made(
+    return Materialization(
         metadata={
             **told,
             **paid,

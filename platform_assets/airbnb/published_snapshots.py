@@ -1,4 +1,4 @@
-"""What is published already: where a date's snapshot stands, and the figures in its manifest."""
+"""Snapshots that are published: where each stands, and the figures in its manifest."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ from resources.postgres import Profile
 from resources.s3 import Manifest, ManifestInvalidError, ObjectStore, read_manifest
 
 PREFIX = "airbnb/listings"
+_READERS = 8
 
 
 def prefix(date: str) -> str:
@@ -18,47 +19,51 @@ def prefix(date: str) -> str:
     return f"{PREFIX}/date={date}"
 
 
-class Trailing:
+def read_profile(store: ObjectStore, date: str) -> tuple[Manifest, Profile] | None:
+    """A snapshot's manifest and profile; None where there is none that can be read."""
+    try:
+        manifest = read_manifest(store, prefix(date))
+        profile = manifest and Profile.model_validate(manifest.extra.get("profile"))
+    except (ManifestInvalidError, ValidationError):
+        return None
+    return (manifest, profile) if manifest and profile else None
+
+
+class TrailingProfiles:
     """Profiles of the days before a day that are published, or are about to be by the same run.
 
     Each manifest is read once.
+
+    Args:
+        store: Where snapshots stand.
+        days: How many days before a day count.
     """
 
     def __init__(self, store: ObjectStore, days: int) -> None:
         self._store = store
         self._days = days
-        self._known: dict[str, Profile | None] = {}
+        self._profiles: dict[str, Profile | None] = {}
 
     def before(self, date: str) -> list[Profile]:
         """Those that have rows, the latest first."""
         day = Date.fromisoformat(date)
         dates = [(day - timedelta(n)).isoformat() for n in range(1, self._days + 1)]
-        unknown = [each for each in dates if each not in self._known]
-        if unknown:
-            with ThreadPoolExecutor(min(8, len(unknown))) as pool:
-                self._known.update(zip(unknown, pool.map(self._read, unknown), strict=True))
-        found = [self._known[each] for each in dates]
-        return [profile for profile in found if profile is not None and profile.rows]
+        unread = [date for date in dates if date not in self._profiles]
+        if unread:
+            with ThreadPoolExecutor(min(_READERS, len(unread))) as pool:
+                self._profiles.update(zip(unread, pool.map(self._read, unread), strict=True))
+        profiles = [self._profiles[date] for date in dates]
+        return [profile for profile in profiles if profile is not None and profile.rows]
 
     def add(self, date: str, profile: Profile) -> None:
         """Take note of a day that is about to be published."""
-        self._known[date] = profile
+        self._profiles[date] = profile
 
     def forget(self, dates: Sequence[str]) -> None:
-        """Days that are exported once more."""
+        """Forget days that are exported once more."""
         for date in dates:
-            self._known.pop(date, None)
+            self._profiles.pop(date, None)
 
     def _read(self, date: str) -> Profile | None:
         published = read_profile(self._store, date)
         return None if published is None else published[1]
-
-
-def read_profile(store: ObjectStore, date: str) -> tuple[Manifest, Profile] | None:
-    """A published snapshot's manifest and profile; None where there is none that can be read."""
-    try:
-        manifest = read_manifest(store, prefix(date))
-        found = manifest and Profile.model_validate(manifest.extra.get("profile"))
-    except (ManifestInvalidError, ValidationError):
-        return None
-    return (manifest, found) if manifest and found else None
