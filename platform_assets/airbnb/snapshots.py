@@ -27,7 +27,14 @@ from resources.postgres import (
     SourceColumn,
     UnwritableValueError,
 )
-from resources.s3 import Manifest, ObjectStore, ObjectWriter, Publication, read_manifest
+from resources.s3 import (
+    Folder,
+    Manifest,
+    ObjectStore,
+    ObjectWriter,
+    Publication,
+    read_manifest,
+)
 
 CODE_VERSION = "3"
 FAILURES_IN_A_ROW = 3
@@ -159,7 +166,7 @@ class Exporter:
 
     def _snapshot(self, date: str) -> Taken:
         file = f"listings.{self._table.format}"
-        with Publication(self._store, prefix(date)) as publication:
+        with Publication(Folder(self._store, prefix(date))) as publication:
             with self._held(self._postgres.connect()) as session:
                 columns, differences = self._table.compare(session)
                 if differences.breaking:
@@ -205,7 +212,7 @@ class Exporter:
             )
         metadata = {
             **_described(published.manifest),
-            "dagster/uri": published.uri + file,
+            "dagster/uri": published.folder.file_uri(file),
             "new_columns": [column.name for column in differences.new],
             "null_columns": [column.name for column in differences.absent],
             "left_out": self._table.leave_out,

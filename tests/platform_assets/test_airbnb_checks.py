@@ -16,7 +16,7 @@ from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.definitions import build_defs
 from platform_assets.partitions import DAILY
 from resources.postgres import PostgresResource
-from resources.s3 import Publication, read_manifest
+from resources.s3 import Folder, Publication, read_manifest
 from tests.platform_assets.airbnb_rig import (
     CHANGES,
     DATES,
@@ -60,7 +60,7 @@ def test_the_snapshot_check_fails_when_the_object_lost_rows(
     shorter = parquet(platform, f"{prefix}/listings.parquet").slice(1)
     out = io.BytesIO()
     pq.write_table(shorter, out)
-    with Publication(platform.store, prefix) as publication:
+    with Publication(Folder(platform.store, prefix)) as publication:
         publication.put("listings.parquet", out.getvalue())
         publication.commit(
             partition=FIRST,
@@ -204,7 +204,7 @@ def republish(platform: Platform, asset: str, name: str, data: bytes) -> None:
     prefix = f"{asset}/date={LAST}"
     manifest = read_manifest(platform.store, prefix)
     assert manifest is not None
-    with Publication(platform.store, prefix) as publication:
+    with Publication(Folder(platform.store, prefix)) as publication:
         publication.put(name, data)
         for file in manifest.files:
             if file.name != name:
