@@ -9,7 +9,7 @@ from stopwatch import Stopwatch
 from numbercruncher.crunch import crunch
 from numbercruncher.request import parse_request
 from numbercruncher.store import Store
-from platform_assets.airbnb.published_snapshots import prefix
+from platform_assets.airbnb.published_snapshots import snapshot_folder
 
 TIMES = 5
 number = int(sys.argv[1])
@@ -21,7 +21,7 @@ prefixes = {
     **{f"{output}_prefix": f"{place}/{output}" for output in OUTPUTS},
 }
 for day in dates:
-    for entry in store.list(f"{prefix(day)}/"):
+    for entry in store.list(snapshot_folder(store, day).key("")):
         name = entry.key.rpartition("/")[2]
         store.copy_from(store, entry.key, f"{place}/listings/date={day}/{name}")
 

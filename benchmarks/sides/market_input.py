@@ -12,9 +12,9 @@ from listings_input import dsn
 from listings_snapshot import ours
 
 from embedded import seed_listings
-from platform_assets.airbnb.published_snapshots import prefix
+from platform_assets.airbnb.published_snapshots import snapshot_folder
 from resources.docker import DockerResource
-from resources.s3 import ObjectStore, read_manifest
+from resources.s3 import Folder, ObjectStore
 
 OUTPUTS = ("price_changes", "neighbourhood_summary")
 YEAR = 365
@@ -28,7 +28,7 @@ store = ObjectStore(bucket=BUCKET)
 def year() -> list[str]:
     """The dates, in order; snapshots that are missing are made from a table that is seeded."""
     dates = [(_FIRST + timedelta(n)).isoformat() for n in range(YEAR)]
-    missing = [day for day in dates if read_manifest(store, prefix(day)) is None]
+    missing = [day for day in dates if snapshot_folder(store, day).published() is None]
     if missing:
         seed_listings.seed(dsn(), missing, places=_PLACES)
         ours(dsn(), "listings", "parquet", store)(missing, workers=2)
@@ -71,6 +71,6 @@ def digest(dates: Sequence[str]) -> str:
     found = hashlib.sha256()
     for output in OUTPUTS:
         for day in dates:
-            manifest = read_manifest(store, f"airbnb/{output}/date={day}")
-            found.update(str(manifest).encode())
+            published = Folder(store, f"airbnb/{output}/date={day}").published()
+            found.update(str(published and published.manifest).encode())
     return found.hexdigest()

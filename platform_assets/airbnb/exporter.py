@@ -16,7 +16,7 @@ import dagster as dg
 from formats.columns import ColumnDifferences
 from platform_assets.airbnb import quality
 from platform_assets.airbnb.listings import ListingsTable, id_columns
-from platform_assets.airbnb.published_snapshots import TrailingProfiles, prefix
+from platform_assets.airbnb.published_snapshots import TrailingProfiles, snapshot_folder
 from platform_assets.checks import RefusedError, Verdict
 from platform_assets.errors import PlatformError
 from platform_assets.reports import Materialization, Outcome
@@ -30,7 +30,7 @@ from resources.postgres import (
     SourceColumn,
     UnwritableValueError,
 )
-from resources.s3 import Manifest, ObjectStore, ObjectWriter, Publication, read_manifest
+from resources.s3 import Manifest, ObjectStore, ObjectWriter, Publication
 
 CODE_VERSION = "3"
 FAILURES_IN_A_ROW = 3
@@ -180,7 +180,8 @@ class Exporter:
     def _export_day(self, date: str, *, two_sessions: bool) -> _ExportedDay:
         """Upload a day's rows and read their figures. In a thread of its own."""
         with ExitStack() as cleanup:
-            publication = cleanup.enter_context(Publication(self._store, prefix(date)))
+            folder = snapshot_folder(self._store, date)
+            publication = cleanup.enter_context(Publication(folder))
             with self._open(self._postgres.connect()) as session:
                 columns, differences = self._table.compare(session)
                 if differences.breaking:
@@ -268,7 +269,7 @@ class Exporter:
                 return error
         metadata = {
             **_describe(published.manifest),
-            "dagster/uri": published.uri + self._file,
+            "dagster/uri": published.folder.file_uri(self._file),
             "new_columns": [column.name for column in day.differences.new],
             "null_columns": [column.name for column in day.differences.absent],
             "left_out": self._table.leave_out,
@@ -309,12 +310,13 @@ class Exporter:
             )
 
     def _refuse_to_empty(self, date: str) -> None:
-        published = read_manifest(self._store, prefix(date))
-        if published is not None and published.rows:
+        folder = snapshot_folder(self._store, date)
+        published = folder.published()
+        if published is not None and published.manifest.rows:
             raise DayVanishedError(
                 f"The table {self._table.source} has no rows of {date} any more, of which "
-                f"{published.rows} are published: load the day again, or delete "
-                f"{self._store.uri(prefix(date))}/ if they are to be gone."
+                f"{published.manifest.rows} are published: load the day again, or delete "
+                f"{folder.uri}/ if they are to be gone."
             )
 
 

@@ -15,16 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from platform_assets.airbnb.published_snapshots import prefix as snapshot_prefix
+from platform_assets.airbnb.published_snapshots import require_snapshot
 from platform_assets.airbnb.snapshots import SNAPSHOT
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.checks import Verdict
 from platform_assets.errors import PlatformError
 from platform_assets.reports import Materialization, Outcome
-from platform_assets.upstream import require_manifest
 from resources.docker import ModuleRunError
 from resources.errors import ResourceError
-from resources.s3 import Manifest, ManifestFile, ObjectStore, read_file
+from resources.s3 import Folder, ObjectStore
 
 MODULE = "numbercruncher"
 CODE_VERSION = "1"
@@ -48,9 +47,9 @@ class NotCrunchedNowError(NotCrunchedError):
     transient: ClassVar[bool] = True
 
 
-def prefix(asset: dg.AssetKey, date: str) -> str:
+def result_folder(store: ObjectStore, key: dg.AssetKey, date: str) -> Folder:
     """Where a date's result stands."""
-    return f"{'/'.join(asset.path)}/date={date}"
+    return Folder(store, f"{'/'.join(key.path)}/date={date}")
 
 
 def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
@@ -119,12 +118,13 @@ def _outcome(
 
 def judge_price_changes(store: ObjectStore, date: str) -> Verdict:
     """Find the biggest rises and falls anew in the whole table, by another library."""
-    manifest, at = _manifest(store, PRICE_CHANGES.key, date)
-    table = pq.read_table(io.BytesIO(_read(store, at, manifest.file("price_changes.parquet"))))
+    result = result_folder(store, PRICE_CHANGES.key, date).require("airbnb/price_changes")
+    content = result.read("price_changes.parquet", max_bytes=_MAX_RESULT_BYTES)
+    table = pq.read_table(io.BytesIO(content))
     if problem := _odd_row(table, date):
         return Verdict(False, problem)
     for name, order in (("biggest_increase", "descending"), ("biggest_decrease", "ascending")):
-        rows = json.loads(_read(store, at, manifest.file(f"{name}.json")))
+        rows = json.loads(result.read(f"{name}.json", max_bytes=_MAX_RESULT_BYTES))
         expected = _biggest(table, order)
         if rows != expected:
             return Verdict(False, f"{name}.json is {rows}; the whole table gives {expected}.")
@@ -168,12 +168,13 @@ def _biggest(table: pa.Table, order: str) -> list[dict[str, Any]]:
 
 def judge_neighbourhoods(store: ObjectStore, date: str) -> Verdict:
     """Compare the groups with the snapshot they are made of."""
-    manifest, at = _manifest(store, NEIGHBOURHOOD_SUMMARY.key, date)
-    snapshot = require_manifest(store, snapshot_prefix(date), "airbnb/snapshot")
-    groups = json.loads(_read(store, at, manifest.file("neighbourhood_summary.json")))
+    folder = result_folder(store, NEIGHBOURHOOD_SUMMARY.key, date)
+    result = folder.require("airbnb/neighbourhood_summary")
+    rows = require_snapshot(store, date).manifest.rows
+    groups = json.loads(result.read("neighbourhood_summary.json", max_bytes=_MAX_RESULT_BYTES))
     listings = sum(group["listings"] for group in groups)
-    if listings != snapshot.rows:
-        return Verdict(False, f"The groups have {listings} listings, the snapshot {snapshot.rows}.")
+    if listings != rows:
+        return Verdict(False, f"The groups have {listings} listings, the snapshot {rows}.")
     for group in groups:
         quartiles = [group["lower_quartile"], group["median"], group["upper_quartile"]]
         if not 0 <= group["priced"] <= group["listings"]:
@@ -181,15 +182,6 @@ def judge_neighbourhoods(store: ObjectStore, date: str) -> Verdict:
         if group["priced"] and quartiles != sorted(quartiles):
             return Verdict(False, f"A group's quartiles are not in order: {group}.")
     return Verdict(True, "Adds up.", {"groups": len(groups), "listings": listings})
-
-
-def _manifest(store: ObjectStore, key: dg.AssetKey, date: str) -> tuple[Manifest, str]:
-    at = prefix(key, date)
-    return require_manifest(store, at, "/".join(key.path)), at
-
-
-def _read(store: ObjectStore, at: str, file: ManifestFile) -> bytes:
-    return read_file(store, at, file, max_bytes=_MAX_RESULT_BYTES)
 
 
 def _asset(name: str, description: str, check: ChainCheck) -> ChainAsset:

@@ -8,25 +8,34 @@ from datetime import timedelta
 from pydantic import ValidationError
 
 from resources.postgres import Profile
-from resources.s3 import Manifest, ManifestInvalidError, ObjectStore, read_manifest
+from resources.s3 import Folder, ManifestInvalidError, ObjectStore, Published
 
-PREFIX = "airbnb/listings"
 _READERS = 8
 
 
-def prefix(date: str) -> str:
+def snapshot_folder(store: ObjectStore, date: str) -> Folder:
     """Where a date's snapshot stands."""
-    return f"{PREFIX}/date={date}"
+    return Folder(store, f"airbnb/listings/date={date}")
 
 
-def read_profile(store: ObjectStore, date: str) -> tuple[Manifest, Profile] | None:
-    """A snapshot's manifest and profile; None where there is none that can be read."""
+def require_snapshot(store: ObjectStore, date: str) -> Published:
+    """A date's snapshot.
+
+    Raises:
+        resources.s3.NotPublishedError: There is none.
+    """
+    return snapshot_folder(store, date).require("airbnb/snapshot")
+
+
+def read_profile(store: ObjectStore, date: str) -> tuple[Published, Profile] | None:
+    """A snapshot and its profile; None where there is none that can be read."""
     try:
-        manifest = read_manifest(store, prefix(date))
-        profile = manifest and Profile.model_validate(manifest.extra.get("profile"))
+        snapshot = snapshot_folder(store, date).published()
+        if snapshot is None:
+            return None
+        return snapshot, Profile.model_validate(snapshot.manifest.extra.get("profile"))
     except (ManifestInvalidError, ValidationError):
         return None
-    return (manifest, profile) if manifest and profile else None
 
 
 class TrailingProfiles:
@@ -65,5 +74,5 @@ class TrailingProfiles:
             self._profiles.pop(date, None)
 
     def _read(self, date: str) -> Profile | None:
-        published = read_profile(self._store, date)
-        return None if published is None else published[1]
+        snapshot = read_profile(self._store, date)
+        return None if snapshot is None else snapshot[1]

@@ -19,7 +19,12 @@ from formats.columns import compare_columns
 from platform_assets.airbnb import quality
 from platform_assets.airbnb.exporter import CODE_VERSION, Exporter
 from platform_assets.airbnb.listings import ListingsTable, listings
-from platform_assets.airbnb.published_snapshots import TrailingProfiles, prefix, read_profile
+from platform_assets.airbnb.published_snapshots import (
+    TrailingProfiles,
+    read_profile,
+    require_snapshot,
+    snapshot_folder,
+)
 from platform_assets.chain import (
     ChainAsset,
     ChainCheck,
@@ -28,9 +33,8 @@ from platform_assets.chain import (
 )
 from platform_assets.checks import Verdict
 from platform_assets.partitions import DAILY
-from platform_assets.upstream import require_manifest
 from resources.postgres import PostgresResource
-from resources.s3 import Manifest, ObjectStore, open_file, read_manifest
+from resources.s3 import ObjectStore, Published
 
 _BLOCK_BYTES = 1 << 20
 
@@ -51,13 +55,13 @@ def judge_published(
     trailing = TrailingProfiles(store, table.limits.drift_days)
     verdicts: dict[str, dict[str, Verdict]] = {}
     for date in dates:
-        published = read_profile(store, date)
-        if published is None:
+        snapshot_and_profile = read_profile(store, date)
+        if snapshot_and_profile is None:
             message = f"There is no snapshot with a profile of {date}: materialise it first."
             verdicts[date] = dict.fromkeys(quality.CHECKS, Verdict(False, message))
         else:
-            manifest, profile = published
-            differences = compare_columns(table.exported_contract, manifest.columns)
+            snapshot, profile = snapshot_and_profile
+            differences = compare_columns(table.exported_contract, snapshot.manifest.columns)
             candidate = quality.Candidate(profile, differences, trailing.before(date))
             verdicts[date] = quality.judge(candidate, table.limits)
     return verdicts
@@ -71,14 +75,15 @@ def judge_matches_table(
     The object must be what was exported, and all of it. A table that has lost rows since is a
     warning.
     """
-    manifest = require_manifest(store, prefix(date), "airbnb/snapshot")
-    rows, repeated = count_ids(store, date, manifest)
-    counts = {"rows": rows, "rows_in_manifest": manifest.rows}
-    if rows != manifest.rows:
+    snapshot = require_snapshot(store, date)
+    rows, repeated = count_ids(snapshot)
+    expected = snapshot.manifest.rows
+    counts = {"rows": rows, "rows_in_manifest": expected}
+    if rows != expected:
         return Verdict(
             False,
-            f"The object has {rows} rows, its manifest says {manifest.rows}: materialise the "
-            "snapshot again.",
+            f"The object has {rows} rows, its manifest says {expected}: materialise the snapshot "
+            "again.",
             counts,
         )
     if repeated:
@@ -103,14 +108,14 @@ def judge_matches_table(
     return Verdict(True, "As in the table.", counts)
 
 
-def count_ids(store: ObjectStore, date: str, manifest: Manifest) -> tuple[int, int]:
+def count_ids(snapshot: Published) -> tuple[int, int]:
     """How many rows a snapshot has, and how many whose id is not above that of the row before.
 
     Rows are in the order of their ids, so that one pass in bounded memory finds repeated ones.
     """
     rows = wrong = 0
     last: Any = None
-    for batch in _id_batches(store, date, manifest):
+    for batch in _id_batches(snapshot):
         ids = batch.to_numpy(zero_copy_only=False)
         if not len(ids):
             continue
@@ -120,11 +125,11 @@ def count_ids(store: ObjectStore, date: str, manifest: Manifest) -> tuple[int, i
     return rows, wrong
 
 
-def _id_batches(store: ObjectStore, date: str, manifest: Manifest) -> Iterator[pa.Array]:
-    (file,) = manifest.files
-    (id_type,) = (column.type for column in manifest.columns if column.name == "id")
+def _id_batches(snapshot: Published) -> Iterator[pa.Array]:
+    (file,) = snapshot.manifest.files
+    (id_type,) = (column.type for column in snapshot.manifest.columns if column.name == "id")
     with ExitStack() as stack:
-        content: Any = stack.enter_context(open_file(store, prefix(date), file))
+        content: Any = stack.enter_context(snapshot.open(file.name))
         if file.name.endswith(".parquet"):
             # Parquet is read from its end: on disk it takes no memory.
             seekable = stack.enter_context(tempfile.TemporaryFile())
@@ -184,9 +189,9 @@ SNAPSHOT = ChainAsset(
 )
 def yesterday_is_there(listings_store: ObjectStore) -> dg.AssetCheckResult:
     date = DAILY.get_last_partition_key() or ""
-    manifest = read_manifest(listings_store, prefix(date))
-    rows = manifest.rows if manifest else 0
-    if manifest is None:
+    snapshot = snapshot_folder(listings_store, date).published()
+    rows = snapshot.manifest.rows if snapshot else 0
+    if snapshot is None:
         message = f"There is no snapshot of {date}: look at the runs of listings_daily."
     elif not rows:
         message = f"The snapshot of {date} is empty: was the table filled that day?"

@@ -20,7 +20,7 @@ from platform_assets.mnist import centroids, dataset, model
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report
 from platform_assets.upstream import UpstreamMissingError, already_made, require_manifest
-from resources.s3 import Manifest, ObjectStore, Publication, file_key, read_file
+from resources.s3 import Folder, Manifest, ObjectStore, Publication, file_key, read_file
 
 ARTIFACT = "model.tar.gz"
 EVALUATION = "evaluation.json"
@@ -207,7 +207,7 @@ def publish(
     inputs: dict[str, str],
 ) -> Manifest:
     """Publish artifact and evaluation together."""
-    with Publication(store, prefix(date)) as publication:
+    with Publication(Folder(store, prefix(date))) as publication:
         publication.put(ARTIFACT, artifact, content_type="application/gzip")
         publication.put(
             EVALUATION,

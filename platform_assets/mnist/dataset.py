@@ -18,7 +18,7 @@ from platform_assets.mnist.centroids import marked
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report
 from platform_assets.upstream import already_made, require_manifest
-from resources.s3 import Manifest, ObjectStore, Publication, file_key, read_file
+from resources.s3 import Folder, Manifest, ObjectStore, Publication, file_key, read_file
 
 CHANNELS = ("train", "validation", "test")
 # The train digits once more, each marked with its digit: what the model is trained on.
@@ -105,7 +105,7 @@ def publish_channels(
 ) -> Manifest:
     """Write the channels, prepared and encoded in bounded memory, and their manifest."""
     digits: dict[str, dict[str, int]] = {}
-    with Publication(store, prefix(date)) as publication:
+    with Publication(Folder(store, prefix(date))) as publication:
         clustered = publication.open(channel_file(MARKED))
         for channel, split in splits.splits().items():
             out = publication.open(channel_file(channel))

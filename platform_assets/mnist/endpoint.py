@@ -155,7 +155,8 @@ def reconcile(
 def approved(store: ObjectStore, *, log: Log) -> Iterator[Judged]:
     """The classifiers of today's features that are above their gate's floor, newest date first."""
     published = list_published(store, _CLASSIFIERS, DATE, warn=log.warning)
-    for prefix, _ in sorted(published, reverse=True, key=lambda each: each[0]):
+    for folder, _ in sorted(published, reverse=True, key=lambda item: item[0].prefix):
+        prefix = folder.prefix
         manifest = read_manifest(store, prefix)
         if manifest is not None and manifest.extra.get("passed") and is_current(manifest):
             yield Judged(prefix, manifest)

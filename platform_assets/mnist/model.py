@@ -16,7 +16,7 @@ from platform_assets.mnist.centroids import DIGITS
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report
 from platform_assets.upstream import already_made, require_manifest
-from resources.s3 import Manifest, ObjectStore, Publication
+from resources.s3 import Folder, Manifest, ObjectStore, Publication
 from resources.sagemaker import (
     S3Channel,
     SageMakerResource,
@@ -156,7 +156,7 @@ def ensure_model(
             raise
     (artifact,) = trained.files
     key = f"{prefix_of_work(digest)}/{artifact.name}"
-    with Publication(store, prefix(date)) as publication:
+    with Publication(Folder(store, prefix(date))) as publication:
         publication.commit(
             partition=date,
             rows=trained.rows,
@@ -227,7 +227,7 @@ def train(
         usable=lambda done: store.exists(done.artifact_uri.removeprefix(store.uri(""))),
     )
     at = store.uri(prefix_of_work(digest)) + "/"
-    with Publication(store, prefix_of_work(digest)) as publication:
+    with Publication(Folder(store, prefix_of_work(digest))) as publication:
         publication.adopt(job.artifact_uri.removeprefix(at))
         return publication.commit(
             partition=date,

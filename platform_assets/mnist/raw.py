@@ -11,7 +11,7 @@ from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report, to_failure
 from platform_assets.upstream import already_made
 from resources.errors import ResourceError
-from resources.s3 import ObjectInfo, ObjectStore, Publication, file_key
+from resources.s3 import Folder, ObjectInfo, ObjectStore, Publication, file_key
 
 FILE = "mnist.pkl.gz"
 CODE_VERSION = "1"
@@ -98,7 +98,7 @@ def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Materiali
     there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
     manifest = there
     if manifest is None:
-        with Publication(store, prefix(date)) as publication:
+        with Publication(Folder(store, prefix(date))) as publication:
             publication.copy(FILE, source, key, etag=found.etag)
             manifest = publication.commit(
                 partition=date, rows=0, code_version=CODE_VERSION, inputs=inputs

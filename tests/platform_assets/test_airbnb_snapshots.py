@@ -13,9 +13,9 @@ import pytest
 from botocore.awsrequest import AWSRequest
 from psycopg2.extensions import connection
 
-from platform_assets.airbnb import published_snapshots
 from platform_assets.airbnb.exporter import FAILURES_IN_A_ROW, Exporter
 from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.checks import RefusedError
 from platform_assets.errors import is_transient
 from platform_assets.partitions import DAILY
@@ -38,7 +38,7 @@ from tests.platform_assets.conftest import Platform, said
 
 def test_host_names_do_not_leave_the_database(platform: Platform, table: connection) -> None:
     platform.run("listings", FIRST, assets=[SNAPSHOT])
-    read = parquet(platform, f"{published_snapshots.prefix(FIRST)}/listings.parquet")
+    read = parquet(platform, snapshot_folder(platform.store, FIRST).key("listings.parquet"))
     assert "host_name" not in read.column_names
     assert "name" in read.column_names
 
@@ -65,7 +65,7 @@ def test_a_table_that_is_not_as_promised_fails_the_run_and_publishes_nothing(
 def test_a_new_column_is_taken_along(platform: Platform, table: connection) -> None:
     change(table, "alter table listings add column host_is_superhost boolean default true")
     assert platform.run("listings", FIRST).success
-    read = parquet(platform, f"{published_snapshots.prefix(FIRST)}/listings.parquet")
+    read = parquet(platform, snapshot_folder(platform.store, FIRST).key("listings.parquet"))
     assert set(read["host_is_superhost"].to_pylist()) == {True}
 
 
@@ -190,11 +190,11 @@ def test_of_a_table_without_days_only_the_newest_day_can_be_snapshotted(
     newest = DAILY.get_last_partition_key()
     assert newest is not None
     assert platform.run("listings", newest).success
-    read = parquet(platform, f"{published_snapshots.prefix(newest)}/listings.parquet")
+    read = parquet(platform, snapshot_folder(platform.store, newest).key("listings.parquet"))
     assert [(read.num_rows,)] == ask(table, "select count(*) from listings")
     message = said(platform.run("listings", FIRST))
     assert f"only {newest}, the day that has just ended, can be snapshotted" in message
-    assert not list(platform.store.list(f"{published_snapshots.prefix(FIRST)}/"))
+    assert not list(platform.store.list(snapshot_folder(platform.store, FIRST).key("")))
 
 
 @pytest.mark.parametrize(("connections", "dates"), [(1, WEEK), (3, WEEK), (1, [FIRST])])

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg2.extensions import connection
 
-from platform_assets.airbnb import published_snapshots, snapshots
+from platform_assets.airbnb import snapshots
 from platform_assets.airbnb.exporter import Exporter, LoadUnderWayError
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import CONTRACT, ColumnNamesError, ListingsTable
+from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.checks import RefusedError
 from platform_assets.reports import Materialization, Outcome
 from resources.postgres import (
@@ -51,7 +52,7 @@ def take(platform: Platform, day: str = DAY, **settings: Any) -> Outcome:
 
 def rows(platform: Platform, day: str = DAY) -> pa.Table:
     """What was published of a day."""
-    key = f"{published_snapshots.prefix(day)}/listings.parquet"
+    key = snapshot_folder(platform.store, day).key("listings.parquet")
     return pq.read_table(io.BytesIO(platform.store.get_bytes(key, max_bytes=2**24)))
 
 
@@ -213,7 +214,7 @@ def test_a_renamed_column_is_left_out_by_either_of_its_names(
     taken = take(platform, columns={"owner": "host_name"}, leave_out=[hidden])
     assert isinstance(taken, Materialization), taken
     assert b"Ann" not in platform.store.get_bytes(
-        f"{published_snapshots.prefix(DAY)}/listings.parquet", max_bytes=2**24
+        snapshot_folder(platform.store, DAY).key("listings.parquet"), max_bytes=2**24
     )
     assert not {"owner", "host_name"}.intersection(rows(platform).column_names)
 
