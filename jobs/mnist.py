@@ -11,7 +11,7 @@ from platform_assets.reports import DATA_VERSION_TAG
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 from resources.sagemaker import (
-    EndpointMissingError,
+    EndpointError,
     Invoke,
     SageMakerError,
     SageMakerResource,
@@ -95,9 +95,7 @@ def roll_back(
     def smoke(invoke: Invoke) -> None:
         served = frozen.find_live(digits_store, sagemaker, endpoint.name)
         if served is None:
-            raise EndpointMissingError(
-                f"Endpoint {endpoint.name} serves nothing.", endpoint=endpoint.name
-            )
+            raise EndpointError(f"Endpoint {endpoint.name} serves nothing.")
         Proof.read(digits_store, served).require(invoke)
 
     try:
@@ -109,7 +107,7 @@ def roll_back(
             tags={"pipeline": "mnist", "run_id": context.run.run_id},
         )
     except SageMakerError as error:
-        raise error.to_failure() from error
+        raise dg.Failure(str(error), allow_retries=error.transient) from error
     context.log.info(f"{endpoint.name} serves {done.version} again.")
     # Or else the asset's page would go on showing the version that was rolled back.
     context.log_event(
@@ -129,7 +127,7 @@ def tear_down(
     try:
         existed = sagemaker.teardown(endpoint.name, log=context.log)
     except SageMakerError as error:
-        raise error.to_failure() from error
+        raise dg.Failure(str(error), allow_retries=error.transient) from error
     context.log.info(f"{endpoint.name} {'is deleted' if existed else 'did not exist'}.")
 
 

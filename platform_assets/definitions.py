@@ -11,7 +11,6 @@ import dagster as dg
 
 import jobs
 from platform_assets import airbnb, mnist, settings
-from platform_assets.interruptions import keep_interruptions
 
 PACKAGES = (mnist, airbnb, jobs)
 
@@ -34,5 +33,4 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
 @dg.definitions
 def defs() -> dg.Definitions:
     """The code location: what every process calls that serves it or executes a run of it."""
-    keep_interruptions()
     return build_defs()

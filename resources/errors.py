@@ -1,10 +1,8 @@
 """What every failure of an outside system has in common.
 
-The kinds themselves stand beside their systems (`s3/errors.py`, …); what a run
-does about them (retry or not) is decided where runs are defined.
+The kinds of failure stand beside their systems (`s3/errors.py`, …); what a run does about them
+(retry or not) is decided where runs are defined.
 """
-
-from typing import ClassVar
 
 
 class ResourceError(Exception):
@@ -13,9 +11,18 @@ class ResourceError(Exception):
     The message is one or two sentences: what happened, to what, and what to do. It never holds a
     secret.
 
+    Args:
+        message: The sentences.
+        transient: Where it differs from what the class says.
+
     Attributes:
         transient: True where the same request may succeed later without anybody changing anything
             (a network fault, a busy server), False where somebody has to act first.
     """
 
-    transient: ClassVar[bool] = False
+    transient: bool = False
+
+    def __init__(self, message: str, *, transient: bool | None = None) -> None:
+        super().__init__(message)
+        if transient is not None:
+            self.transient = transient

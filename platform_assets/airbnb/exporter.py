@@ -5,7 +5,7 @@ What the rows must be like to be published stands in `quality.py`.
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from platform_assets.airbnb.published_snapshots import TrailingProfiles, snapsho
 from platform_assets.checks import RefusedError, Verdict
 from platform_assets.errors import PlatformError
 from platform_assets.reports import Materialization, Outcome
+from resources.cancellation import CHECK_SECONDS
 from resources.errors import ResourceError
 from resources.postgres import (
     Exported,
@@ -85,14 +86,21 @@ class Exporter:
         postgres: The database.
         table: Which table, what of it may leave, and the limits of what is published.
         store: Where to.
+        check_cancelled: Called every few seconds; what it raises interrupts the export.
     """
 
     def __init__(
-        self, postgres: PostgresResource, table: ListingsTable, store: ObjectStore
+        self,
+        postgres: PostgresResource,
+        table: ListingsTable,
+        store: ObjectStore,
+        *,
+        check_cancelled: Callable[[], None] = lambda: None,
     ) -> None:
         self._postgres = postgres
         self._table = table
         self._store = store
+        self._check_cancelled = check_cancelled
         self._trailing = TrailingProfiles(store, table.limits.drift_days)
         # What an interruption cancels, and by what threads know of it.
         self._sessions: set[Session] = set()
@@ -125,7 +133,8 @@ class Exporter:
                         )
                     if not next(iter(exporting.values())).done():
                         running = [export for export in exporting.values() if not export.done()]
-                        wait(running, return_when=FIRST_COMPLETED)
+                        wait(running, timeout=CHECK_SECONDS, return_when=FIRST_COMPLETED)
+                    self._check_cancelled()
                     self._judge_exported(exporting, committing, outcomes, commits)
                     if len(committing) > connections:
                         wait(committing.values(), return_when=FIRST_COMPLETED)

@@ -33,6 +33,7 @@ from platform_assets.chain import (
 )
 from platform_assets.checks import Verdict
 from platform_assets.partitions import DAILY
+from resources.cancellation import Cancellation
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore, Published
 
@@ -43,8 +44,12 @@ def make_snapshots(
     run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]
 ) -> DatesOutcomes:
     """Export dates of the table, and publish those that no check of their rows refuses."""
-    resources = run.resources
-    exporter = Exporter(resources.postgres, resources.listings_table, resources.listings_store)
+    exporter = Exporter(
+        run.resources.postgres,
+        run.resources.listings_table,
+        run.resources.listings_store,
+        check_cancelled=Cancellation(run.context.instance, run.context.run).check,
+    )
     return {date: dict.fromkeys(keys, outcome) for date, outcome in exporter.export(dates).items()}
 
 

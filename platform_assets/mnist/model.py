@@ -56,6 +56,10 @@ class KMeans(dg.Config):
     compute: TrainingCompute = Field(
         default_factory=TrainingCompute, description="What the job runs on, and for how long."
     )
+    extra_request: dict[str, Any] = Field(
+        default={},
+        description="Further fields of CreateTrainingJob by AWS's names, such as VpcConfig.",
+    )
 
     def to_hyperparameters(self) -> dict[str, str]:
         """As SageMaker takes them: all are text."""
@@ -220,6 +224,7 @@ def train(
                 )
             ],
             compute=config.compute,
+            extra_request=config.extra_request,
         ),
         log=log,
         tags={**tags, "version": digest},
@@ -234,18 +239,5 @@ def train(
             rows=config.clusters,
             code_version=CODE_VERSION,
             inputs=dict(work),
-            extra={"job": job.name, "metadata": plain(job)},
+            extra={"job": job.name, "metadata": job.metadata()},
         ).manifest
-
-
-def plain(job: Any) -> dict[str, Any]:
-    """What is told of a job, in JSON's types."""
-    return {
-        "instance_type": job.instance_type,
-        "instance_count": job.instance_count,
-        "training_seconds": job.training_seconds,
-        "billable_seconds": job.billable_seconds,
-        "estimated_cost": job.estimated_cost,
-        "training_job_url": job.console_url,
-        **{f"metric/{name}": value for name, value in job.metrics.items()},
-    }

@@ -56,7 +56,7 @@ def find_reach(*, endpoint_url_s3: str, region: str, forward_credentials: bool) 
     Args:
         endpoint_url_s3: in the place of the one that it would find.
         region: the same.
-        forward_credentials: whether the credentials are told, too.
+        forward_credentials: whether the credentials are given, too.
     """
     core = botocore.session.get_session()
     session = boto3.Session(botocore_session=core, region_name=region or None)
@@ -66,13 +66,13 @@ def find_reach(*, endpoint_url_s3: str, region: str, forward_credentials: bool) 
     if session.region_name:
         environment["AWS_DEFAULT_REGION"] = session.region_name
     bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    found = session.get_credentials() if forward_credentials else None
+    credentials = session.get_credentials() if forward_credentials else None
     return Reach(
         environment=environment,
         private=proxy_variables(os.environ),
         ca_bundle=str(bundle or ""),
-        credentials=(lambda: _variables(_as_now(found))) if found else dict,
-        expires=isinstance(found, RefreshableCredentials),
+        credentials=(lambda: _variables(_as_now(credentials))) if credentials else dict,
+        expires=isinstance(credentials, RefreshableCredentials),
     )
 
 
@@ -106,8 +106,8 @@ def as_process_output(credentials: Mapping[str, str]) -> bytes:
         "AWS_SESSION_TOKEN": "SessionToken",
         "AWS_CREDENTIAL_EXPIRATION": "Expiration",
     }
-    told = {names[name]: value for name, value in credentials.items()}
-    return json.dumps({"Version": 1, **told}).encode()
+    fields = {names[name]: value for name, value in credentials.items()}
+    return json.dumps({"Version": 1, **fields}).encode()
 
 
 def read_bundle(reach: Reach) -> bytes:

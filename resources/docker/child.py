@@ -38,7 +38,7 @@ def main() -> None:
     os.close(nothing)
     line = lifeline.readline()
     if not line.endswith(b"\n"):
-        sys.exit("The parent process ended before it had said what to run.")
+        sys.exit("The parent process ended before it had sent the settings.")
     os.environ.update(json.loads(line))
     # A clock that needs no interpreter lock: it also ends a module that is stuck in native code.
     faulthandler.dump_traceback_later(float(seconds), exit=True)

@@ -23,8 +23,10 @@ from docker.models.containers import Container
 from docker.models.images import Image
 from docker.types import DeviceRequest, LogConfig, Mount
 
+from resources.cancellation import Cancellation
 from resources.docker.aws_reach import as_process_output
 from resources.docker.errors import (
+    ENGINE_ERRORS,
     ContainerRefusedError,
     EngineLostError,
     ModuleFailedError,
@@ -57,8 +59,6 @@ DEADLINE_INSIDE_EXTRA_SECONDS = 30
 EXIT_BY_TIMEOUT = 124
 EXIT_BY_SIGKILL = 137
 OOM_REPORT_SECONDS = 2.0
-
-_ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException)
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class ContainerPipesClient(dg.PipesClient):
         context: dg.OpExecutionContext | dg.AssetExecutionContext,
         spec: ModuleSpec,
         extras: Mapping[str, Any] | None = None,
+        cancellation: Cancellation,
     ) -> dg.PipesClientCompletedInvocation:
         """Runs a module to its end; whatever happens, no container stays behind.
 
@@ -127,7 +128,7 @@ class ContainerPipesClient(dg.PipesClient):
             environment = {**spec.environment, **session.get_bootstrap_env_vars()}
             files = {"context.json": injector.content, **reach_files(spec.reach)}
             try:
-                self._run_container(name, spec, environment, files, reader)
+                self._run_container(name, spec, environment, files, reader, cancellation)
             except ModuleRunError as error:
                 error.messages = tuple(session.get_custom_messages())
                 raise
@@ -142,22 +143,28 @@ class ContainerPipesClient(dg.PipesClient):
         environment: Mapping[str, str],
         files: Mapping[str, bytes],
         reader: StreamMessageReader,
+        cancellation: Cancellation,
     ) -> None:
         deadline = time.monotonic() + spec.deadline_seconds
         container = self._start(name, spec, environment, files)
         output = Output()
+
+        def check() -> bool:
+            cancellation.check()
+            return True
+
         try:
             for stream in ("stdout", "stderr"):
                 # One reader a stream: pieces of long lines of the two would else be mixed up.
                 other = {"stdout": stream == "stdout", "stderr": stream == "stderr"}
                 output.follow(stream, container.logs(stream=True, follow=True, **other))
             with renewing(spec.reach, lambda credentials: self._renew(container, credentials)):
-                output.pump(reader.consume, deadline=deadline)
+                output.pump(reader.consume, deadline=deadline, check=check)
                 container.wait(timeout=max(1.0, deadline - time.monotonic()))
             state = _final_state(container)
         except (DeadlinePassedError, requests.exceptions.ReadTimeout):
             raise _timed_out(spec, reader.tail) from None
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise _lost(name, spec, error, reader.tail) from error
         finally:
             output.abandon()
@@ -181,7 +188,7 @@ class ContainerPipesClient(dg.PipesClient):
                 f" {self._image.id}: {reason}. Look at the network, mounts and limits that the"
                 " Docker resource is configured with."
             ) from error
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise _lost(name, spec, error, ()) from error
         return container
 
@@ -231,9 +238,9 @@ def labelled_runs(client: docker.DockerClient) -> dict[str, str]:
     """Names of the platform's containers and of their volumes, with the id of the run of each."""
     containers = client.containers.list(all=True, ignore_removed=True, filters={"label": RUN_LABEL})
     volumes = client.volumes.list(filters={"label": RUN_LABEL})
-    labels = {str(each.name): each.labels for each in containers}
-    labels |= {str(each.name): each.attrs.get("Labels") or {} for each in volumes}
-    return {name: each[RUN_LABEL] for name, each in labels.items() if each.get(RUN_LABEL)}
+    labels = {str(container.name): container.labels for container in containers}
+    labels |= {str(volume.name): volume.attrs.get("Labels") or {} for volume in volumes}
+    return {name: own[RUN_LABEL] for name, own in labels.items() if own.get(RUN_LABEL)}
 
 
 def remove_container(client: docker.DockerClient, name: str) -> None:
@@ -273,7 +280,7 @@ def _until_gone(remove: Callable[[], object]) -> None:
 def _remove(client: docker.DockerClient, name: str, log: logging.Logger) -> None:
     try:
         remove_container(client, name)
-    except _ENGINE_ERRORS as error:
+    except ENGINE_ERRORS as error:
         log.warning(
             f"The container {name} could not be removed ({error}); the sweep will do it once the"
             " engine answers."

@@ -5,9 +5,15 @@ there is one.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
+
+import docker.errors
+import requests
 
 from resources.errors import ResourceError
+
+ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException)
+"""What the Docker client raises where the engine refuses or does not answer."""
 
 
 class ModuleRunError(ResourceError):
@@ -41,13 +47,13 @@ class ModuleTimeoutError(ModuleRunError):
 class EngineUnavailableError(ResourceError):
     """No Docker Engine answers."""
 
-    transient: ClassVar[bool] = True
+    transient = True
 
 
 class EngineLostError(ModuleRunError):
     """The Docker Engine stopped answering while a container ran, or lost the container."""
 
-    transient: ClassVar[bool] = True
+    transient = True
 
 
 class ImageMissingError(ResourceError):

@@ -18,6 +18,7 @@ from typing import IO, Any
 import dagster as dg
 import psutil
 
+from resources.cancellation import Cancellation
 from resources.docker.aws_reach import Reach, as_process_output
 from resources.docker.errors import (
     ModuleFailedError,
@@ -59,6 +60,7 @@ class ProcessPipesClient(dg.PipesClient):
         context: dg.OpExecutionContext | dg.AssetExecutionContext,
         spec: ModuleSpec,
         extras: Mapping[str, Any] | None = None,
+        cancellation: Cancellation,
     ) -> dg.PipesClientCompletedInvocation:
         """Runs a module to its end; whatever happens, none of its processes stays behind.
 
@@ -78,7 +80,7 @@ class ProcessPipesClient(dg.PipesClient):
             settings |= session.get_bootstrap_env_vars()
             try:
                 with _credential_variables(reach) as credentials:
-                    peak = _run_process(spec, settings | credentials, reader)
+                    peak = _run_process(spec, settings | credentials, reader, cancellation)
             except ModuleRunError as error:
                 error.messages = tuple(session.get_custom_messages())
                 raise
@@ -120,7 +122,12 @@ class _MemoryExceededError(Exception):
     pass
 
 
-def _run_process(spec: ModuleSpec, settings: Mapping[str, str], reader: StreamMessageReader) -> int:
+def _run_process(
+    spec: ModuleSpec,
+    settings: Mapping[str, str],
+    reader: StreamMessageReader,
+    cancellation: Cancellation,
+) -> int:
     """Runs the module and returns the peak of its resident memory in bytes."""
     deadline = time.monotonic() + spec.deadline_seconds
     inside = spec.deadline_seconds + DEADLINE_INSIDE_EXTRA_SECONDS
@@ -136,15 +143,16 @@ def _run_process(spec: ModuleSpec, settings: Mapping[str, str], reader: StreamMe
     output = Output()
 
     def check() -> bool:
+        cancellation.check()
         if not memory.within_limit():
             raise _MemoryExceededError
         return process.poll() is None
 
     try:
-        _tell(process, settings)
+        _send(process, settings)
         output.follow("stdout", _chunks(process.stdout))
         output.follow("stderr", _chunks(process.stderr))
-        with renewing(spec.reach, lambda credentials: _tell(process, _renewed(credentials))):
+        with renewing(spec.reach, lambda credentials: _send(process, _renewed(credentials))):
             output.pump(reader.consume, deadline=deadline, check=check)
             _await_end(check, deadline)
     except _MemoryExceededError:
@@ -188,7 +196,7 @@ def _renewed(credentials: Mapping[str, str]) -> dict[str, str]:
     return {CREDENTIALS: as_process_output(credentials).decode()}
 
 
-def _tell(process: subprocess.Popen[bytes], settings: Mapping[str, str]) -> None:
+def _send(process: subprocess.Popen[bytes], settings: Mapping[str, str]) -> None:
     """Hands over settings; the pipe stays open as the child's sign that we are alive."""
     with suppress(BrokenPipeError):
         if process.stdin is not None:

@@ -14,10 +14,10 @@ from typing import Any, Literal
 import dagster as dg
 import docker
 import docker.errors
-import requests
 from docker.models.images import Image
 from pydantic import Field
 
+from resources.cancellation import Cancellation
 from resources.docker.aws_reach import Reach, find_reach, off_this_host
 from resources.docker.container import (
     RUN_LABEL,
@@ -26,7 +26,7 @@ from resources.docker.container import (
     labelled_runs,
     remove_container,
 )
-from resources.docker.errors import EngineUnavailableError, ImageMissingError
+from resources.docker.errors import ENGINE_ERRORS, EngineUnavailableError, ImageMissingError
 from resources.docker.modules import ModuleSpec
 from resources.docker.process import ProcessPipesClient
 
@@ -34,7 +34,6 @@ JOB_LABEL = "data-platform.job"
 ASSET_LABEL = "data-platform.asset"
 MODULE_LABEL = "data-platform.module"
 
-_ENGINE_ERRORS = (docker.errors.DockerException, requests.exceptions.RequestException)
 _PROBE_SECONDS = 5
 _REQUEST_SECONDS = 120
 
@@ -141,6 +140,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
         """
         started = time.monotonic()
         client, image, reason = self._choose()
+        cancellation = Cancellation(context.instance, context.run)
         reach = find_reach(
             endpoint_url_s3=self.endpoint_url_s3,
             region=self.region,
@@ -152,6 +152,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 context=context,
                 spec=self._spec(context, module, arguments, reach),
                 extras=extras,
+                cancellation=cancellation,
             )
         else:
             metadata = {"mode": "docker", **_image_metadata(self.image, image)}
@@ -163,6 +164,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
                     context=context,
                     spec=self._spec(context, module, arguments, reach),
                     extras=extras,
+                    cancellation=cancellation,
                 )
         for key, value in invocation.metadata.items():
             metadata[key] = value.value  # pyright: ignore[reportArgumentType]
@@ -224,7 +226,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 f"The Docker Engine has no image {self.image}. Build it with 'make image', or"
                 " configure the Docker resource with a registry's image and pull=missing."
             ) from error
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise _unavailable(error) from error
 
     def _pull(self, client: docker.DockerClient) -> Image:
@@ -233,7 +235,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 client.login(self.registry_username, self.registry_password, registry=self.registry)
             repository, tag = _split_image_name(self.image)
             return client.images.pull(repository, tag=tag)
-        except _ENGINE_ERRORS as error:
+        except ENGINE_ERRORS as error:
             raise ImageMissingError(
                 f"The image {self.image} could not be fetched from its registry ({error})."
                 " Check the name, the network and the registry's credentials."
@@ -274,7 +276,7 @@ def connect() -> docker.DockerClient:
     try:
         client = docker.from_env(timeout=_PROBE_SECONDS)
         client.ping()
-    except _ENGINE_ERRORS as error:
+    except ENGINE_ERRORS as error:
         raise _unavailable(error) from error
     client.api.timeout = _REQUEST_SECONDS
     return client

@@ -18,7 +18,8 @@ from resources.postgres.errors import (
 from resources.postgres.export import Exported, ExportFormat
 from resources.postgres.profile import Profile
 from resources.postgres.query import Constant, Extract, HalfOpen, Query, Table
-from resources.postgres.resource import PostgresResource, Session
+from resources.postgres.resource import PostgresResource
+from resources.postgres.session import Session
 
 __all__ = [
     "ColumnMissingError",

@@ -148,10 +148,10 @@ def _guarded(value: sql.Composable, kept: sql.Composable) -> Cast:
 
 def _number(value: sql.Composable, declared: str, type_: str) -> Cast:
     """A number of a declared type as int64 or double; the value is not yet guarded."""
-    made = sql.SQL("({}::{})").format(value, sql.SQL(POSTGRES_TYPES[type_]))
+    number = sql.SQL("({}::{})").format(value, sql.SQL(POSTGRES_TYPES[type_]))
     if type_ == "double":
         if declared in ("smallint", "integer"):
-            return Cast(made)
+            return Cast(number)
         form = "{value} between -{largest} and {largest}"
     elif declared in ("real", "double precision"):
         form = "{value} between -{largest} and {largest} and {value} = trunc({value})"
@@ -162,7 +162,7 @@ def _number(value: sql.Composable, declared: str, type_: str) -> Cast:
         )
     real = declared == "real" and type_ == "int64"
     largest = _LARGEST_EXACT_REAL if real else _LARGEST_EXACT
-    return Cast(made, sql.SQL(form).format(value=value, largest=largest))
+    return Cast(number, sql.SQL(form).format(value=value, largest=largest))
 
 
 def _date(source: SourceColumn, value: sql.Composable) -> tuple[sql.Composable, sql.Composable]:

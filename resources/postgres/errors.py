@@ -5,7 +5,6 @@ Nothing here talks to a database.
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import ClassVar
 
 import psycopg2
 
@@ -56,13 +55,13 @@ class UnwritableValueError(DatabaseError):
 class DatabaseBusyError(DatabaseError):
     """A lock, a connection or memory is not to be had at the moment."""
 
-    transient: ClassVar[bool] = True
+    transient = True
 
 
 class DatabaseUnavailableError(DatabaseError):
     """The server cannot be reached, is starting or stopping, or broke off."""
 
-    transient: ClassVar[bool] = True
+    transient = True
 
 
 _Kind = tuple[type[DatabaseError], str]

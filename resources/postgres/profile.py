@@ -104,9 +104,9 @@ def select_profile(extract: Extract, column: str, ids: Collection[str] = ()) -> 
     )
 
 
-def read_profile(extract: Extract, ids: Collection[str], found: Sequence[Any]) -> Profile:
+def read_profile(extract: Extract, ids: Collection[str], row: Sequence[Any]) -> Profile:
     """The row of `select_profile` as a profile."""
-    rows, keys, least, median, largest, negative, *counts = found
+    rows, keys, least, median, largest, negative, *counts = row
     figures = iter(counts)
     nulls = {column.name: rows - next(figures) for column in extract.columns}
     lost = {name: next(figures) for name, _ in _casts(extract)}
@@ -137,8 +137,8 @@ def _read_long_ids(
 
 def _casts(extract: Extract) -> list[tuple[str, sql.Composable]]:
     """The columns whose cast may lose something, with the condition that it does not."""
-    found = [(column.name, cast_of(extract, column.name).kept) for column in extract.columns]
-    return [(name, kept) for name, kept in found if kept is not None]
+    conditions = [(column.name, cast_of(extract, column.name).kept) for column in extract.columns]
+    return [(name, kept) for name, kept in conditions if kept is not None]
 
 
 def _raw(extract: Extract, name: str) -> sql.Composable:

@@ -1,6 +1,6 @@
 """Which rows and columns of a table leave the database, as SQL.
 
-Only builds statements; who runs them is `resource.py` and `export.py`. Names become
+Only builds statements; `session.py` and `export.py` run them. Names become
 identifiers and values literals by `psycopg2.sql`, which is how psycopg2 binds parameters too
 (COPY takes none on the server's side): no text is ever pasted into SQL.
 """

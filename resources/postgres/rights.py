@@ -128,9 +128,11 @@ def examine(fetch: Fetch, extract: Extract) -> Reading:
 def hidden_by_policies(fetch: Fetch, message: str) -> str:
     """Which policies of row-level security hide rows of the table that a message names."""
     ((user,),) = fetch(sql.SQL("select current_user"))
-    found = fetch(sql.SQL(_POLICIES).format(message=sql.Literal(message)))
+    policies = fetch(sql.SQL(_POLICIES).format(message=sql.Literal(message)))
     # The longest name is the table's; shorter ones may be a part of it.
-    names = [f"{name} on {schema}.{table}" for schema, table, name in found if table == found[0][1]]
+    names = [
+        f"{name} on {schema}.{table}" for schema, table, name in policies if table == policies[0][1]
+    ]
     kind = "policies" if len(names) > 1 else "policy"
     by = f"{kind} {', '.join(names)}" if names else "it is enabled, and no policy shows any"
     return (

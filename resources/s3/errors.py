@@ -5,7 +5,6 @@ Nothing here talks to S3.
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import ClassVar
 
 from botocore import exceptions as boto
 from s3transfer.exceptions import S3CopyFailedError
@@ -53,13 +52,13 @@ class StoreRequestError(StoreError):
 class ObjectChangedError(StoreError):
     """An object is not, or no longer, the one that was asked for by ETag or by sha256."""
 
-    transient: ClassVar[bool] = True
+    transient = True
 
 
 class StoreUnavailableError(StoreError):
     """The store cannot be reached, is overloaded, or broke off."""
 
-    transient: ClassVar[bool] = True
+    transient = True
 
 
 # What botocore and urllib3 raise where no answer, or half an answer, came back.

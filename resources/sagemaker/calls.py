@@ -4,6 +4,7 @@ Nothing here knows what the calls are for.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
@@ -31,7 +32,6 @@ from resources.sagemaker.errors import (
     AlreadyExistsError,
     BusyError,
     NotFoundError,
-    QuotaError,
     RefusedError,
     SageMakerError,
     UnavailableError,
@@ -158,14 +158,16 @@ class Calls:
 
     Attributes:
         patience_seconds: How long a call is tried again before `UnavailableError`.
-        log: Where retries are told.
+        log: Gets a line for each retry.
         first_wait_seconds: Before the first retry; grows to `longest_wait_seconds`.
+        sleep: Waits between two calls. It may raise where the run is cancelled meanwhile.
     """
 
     patience_seconds: float = 300
     log: Log = field(default_factory=lambda: logging.getLogger(__name__))
     first_wait_seconds: float = 1
     longest_wait_seconds: float = 30
+    sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a method of a boto3 client.
@@ -180,7 +182,8 @@ class Calls:
             stop=stop_after_delay(self.patience_seconds),
             wait=wait_exponential(self.first_wait_seconds, max=self.longest_wait_seconds)
             + wait_random(0, self.first_wait_seconds),
-            before_sleep=lambda state: self._tell(name, state),
+            before_sleep=lambda state: self._log_retry(name, state),
+            sleep=self.sleep,
             reraise=True,
         )
         try:
@@ -189,7 +192,7 @@ class Calls:
             raise translate(name, error) from error
 
     def hurried(self, seconds: float) -> "Calls":
-        """The same with less patience, for what must be over soon."""
+        """The same with less patience and never interrupted, for what must be over soon."""
         return Calls(
             min(seconds, self.patience_seconds),
             self.log,
@@ -197,7 +200,7 @@ class Calls:
             self.longest_wait_seconds,
         )
 
-    def _tell(self, name: str, state: RetryCallState) -> None:
+    def _log_retry(self, name: str, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0.0
         self.log.warning(f"{name} failed and is tried again in {wait:.1f} s: {error}")
@@ -215,21 +218,23 @@ def is_transient(error: BaseException) -> bool:
 def translate(operation: str, error: ClientError | BotoCoreError) -> SageMakerError:
     """The error of ours for one of boto's."""
     if is_transient(error):
-        return UnavailableError(f"{operation} could not be done: {error}", operation=operation)
+        return UnavailableError(f"{operation} could not be done: {error}. Run again later.")
     if not isinstance(error, ClientError):
-        return RefusedError(operation, type(error).__name__, str(error))
+        return RefusedError(f"SageMaker refused {operation}: {type(error).__name__}: {error}")
     code, reason = _code_and_reason(error)
     words = reason.lower()
     kind = RefusedError
-    if code == "ResourceLimitExceeded":
-        kind = QuotaError
-    elif code == "ResourceInUse" or "cannot create already existing" in words:
+    if code == "ResourceInUse" or "cannot create already existing" in words:
         kind = AlreadyExistsError
     elif code in {"ResourceNotFound", "ResourceNotFoundException"} or _says_missing(words):
         kind = NotFoundError
     elif "in-progress" in words or "because the training job is in status" in words:
         kind = BusyError
-    return kind(operation, code, reason)
+    return kind(
+        f"SageMaker refused {operation}: {code}: {reason}",
+        # A quota that is used up is free again when other jobs have ended.
+        transient=code == "ResourceLimitExceeded",
+    )
 
 
 def _says_missing(words: str) -> bool:

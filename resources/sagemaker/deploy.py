@@ -1,7 +1,8 @@
 """Makes an endpoint be what it should be, and proves that it is.
 
 What it should be stands in `endpoint_spec.py`. A deploy is a reconciliation: it may be cut off at
-any point, and the next one finds what is there and goes on from it.
+any point, and the next one finds what exists and goes on from it. Models and endpoint configs are
+named by their contents and never change.
 """
 
 import time
@@ -13,31 +14,32 @@ import dagster as dg
 
 from resources.errors import ResourceError
 from resources.sagemaker.endpoint_spec import EndpointPlan
-from resources.sagemaker.endpoints import PASSING, Endpoints, EndpointState, Invoke
-from resources.sagemaker.errors import (
-    AlreadyExistsError,
-    BusyError,
-    DeployConflictError,
-    DeployDeadlineError,
-    EndpointFailedError,
-    EndpointMissingError,
-    NoEarlierVersionError,
-    SageMakerError,
-    SmokeOutageError,
-    SmokeTestError,
-    UnavailableError,
-    UpdateFailedError,
-)
-from resources.sagemaker.names import ROLLED_BACK_TAG, VERIFIED_TAG, to_tags
-from resources.sagemaker.parts import Parts, StandingConfig
-from resources.sagemaker.versions import (
+from resources.sagemaker.endpoints import (
+    PASSING,
+    Endpoints,
+    EndpointState,
     EndpointVersion,
+    Invoke,
+    is_verified,
     list_versions,
     mark_rolled_back,
     mark_verified,
     rollback_target,
     unmark_rolled_back,
 )
+from resources.sagemaker.errors import (
+    AlreadyExistsError,
+    BusyError,
+    DeployConflictError,
+    DeployDeadlineError,
+    EndpointError,
+    NotFoundError,
+    SageMakerError,
+    SmokeTestError,
+    UnavailableError,
+)
+from resources.sagemaker.names import ROLLED_BACK_TAG, VERIFIED_TAG, to_tags
+from resources.sagemaker.request_parts import differences
 
 Outcome = Literal["created", "updated", "attached", "unchanged", "rolled back"]
 SmokeTest = Callable[[Invoke], object]
@@ -86,6 +88,21 @@ class Deployment:
         }
 
 
+@dataclass(frozen=True)
+class ExistingConfig:
+    """An endpoint config that exists in SageMaker.
+
+    Attributes:
+        name: Of the endpoint config.
+        arn: Of the endpoint config.
+        verified: Whether it has come into service and passed.
+    """
+
+    name: str
+    arn: str
+    verified: bool
+
+
 class Deployer:
     """Deploys to one endpoint.
 
@@ -118,14 +135,13 @@ class Deployer:
 
         Raises:
             DeployConflictError: Somebody else is deploying, or did so while we were.
-            UpdateFailedError: SageMaker gave the update up; what was live before is live.
-            EndpointFailedError: SageMaker could not create the endpoint.
+            EndpointError: SageMaker could not create or update the endpoint; what was live before
+                is live. Or a name of ours holds something else.
             SmokeTestError: The new version failed; what was live before is live again.
-            EndpointMismatchError: A name of ours holds something else.
             DeployDeadlineError: SageMaker was not done in time.
         """
         state = self._settled(plan.config_name)
-        config = Parts(self._endpoints).ensure(plan)
+        config = self._ensure_parts(plan)
         before = state.config_name if state else None
         outcome: Outcome = "attached"
         if state is None:
@@ -134,12 +150,12 @@ class Deployer:
             self._log.info(f"Endpoint {self._name}: {plan.version} is being deployed: attached.")
         elif state.config_name != config.name:
             outcome = self._update(config, state, plan.update)
-            self._tag(state.arn, plan.tags)
+            self._endpoints.add_tags(state.arn, plan.tags)
         elif config.verified and state.in_service:
             self._log.info(f"Endpoint {self._name} serves {plan.version} already.")
             return self._deployment(state, plan.version, "unchanged", before)
         else:
-            self._log.info(f"Endpoint {self._name}: {plan.version} has yet to be proved.")
+            self._log.info(f"Endpoint {self._name}: {plan.version} has not been proved yet.")
         live = self._confirmed(config.name, before)
         self._prove(live, config, plan.version, fallback=self._fallback(outcome, config, before))
         return self._deployment(live, plan.version, outcome, before)
@@ -153,24 +169,21 @@ class Deployer:
             tags: Of the run.
 
         Raises:
-            EndpointMissingError: There is no endpoint.
-            NoEarlierVersionError: There is nothing to roll back to.
+            EndpointError: There is no endpoint, or nothing to roll back to.
         """
         state = self._settled(None)
         if state is None:
-            raise EndpointMissingError(
-                f"Endpoint {self._name} does not exist: there is nothing to roll back.",
-                endpoint=self._name,
+            raise EndpointError(
+                f"Endpoint {self._name} does not exist: there is nothing to roll back."
             )
         versions = list_versions(self._endpoints, self._name)
         named = [v for v in versions if to in {v.version, v.config_name}]
         target = named[0] if named else None if to else rollback_target(versions, state.config_name)
         if target is None:
             known = ", ".join(version.version for version in versions) or "none"
-            raise NoEarlierVersionError(
+            raise EndpointError(
                 f"Endpoint {self._name} has no {'version ' + to if to else 'earlier version'} to "
-                f"roll back to. Versions that are still there: {known}.",
-                endpoint=self._name,
+                f"roll back to. Versions that are still there: {known}."
             )
         newer = [v for v in versions if v.created > target.created and not v.rolled_back_at]
         # Before traffic moves: cut off in between, nothing newer is deployed again by itself.
@@ -192,9 +205,9 @@ class Deployer:
     def _move_back(
         self, target: EndpointVersion, state: EndpointState, tags: dict[str, str]
     ) -> EndpointState:
-        config = StandingConfig(target.config_name, target.arn, target.verified_at is not None)
+        config = ExistingConfig(target.config_name, target.arn, target.verified_at is not None)
         self._update(config, state, None)
-        self._tag(state.arn, self._tags_of(target) | tags)
+        self._endpoints.add_tags(state.arn, self._tags_of(target) | tags)
         live = self._confirmed(config.name, state.config_name)
         self._prove(live, config, target.version, fallback=state.config_name)
         return live
@@ -222,7 +235,54 @@ class Deployer:
             return None
         return state
 
-    def _create(self, plan: EndpointPlan, config: StandingConfig) -> Outcome:
+    def _ensure_parts(self, plan: EndpointPlan) -> ExistingConfig:
+        """Create the model and the endpoint config, or see that they are what they should be."""
+        tags = to_tags(plan.tags)
+        if not self._model_exists(plan):
+            self._create_part(
+                self._control.create_model, ModelName=plan.model_name, Tags=tags, **plan.model
+            )
+            self._model_exists(plan)
+        config = self._existing_config(plan)
+        if config is None:
+            self._create_part(
+                self._control.create_endpoint_config,
+                EndpointConfigName=plan.config_name,
+                Tags=tags,
+                **plan.config,
+            )
+            config = self._existing_config(plan)
+        if config is None:
+            raise EndpointError(
+                f"Endpoint config {plan.config_name} was removed while it was being deployed. "
+                "Deploy again."
+            )
+        return config
+
+    def _create_part(self, create: Callable[..., Any], **request: Any) -> None:
+        try:
+            self._calls(create, **request)
+        except AlreadyExistsError:
+            return  # another deploy was quicker, or our own first answer got lost
+
+    def _model_exists(self, plan: EndpointPlan) -> bool:
+        try:
+            actual = self._calls(self._control.describe_model, ModelName=plan.model_name)
+        except NotFoundError:
+            return False
+        _require_same("Model", plan.model_name, plan.model, actual)
+        return True
+
+    def _existing_config(self, plan: EndpointPlan) -> ExistingConfig | None:
+        try:
+            actual = self._endpoints.describe_config(plan.config_name)
+        except NotFoundError:
+            return None
+        _require_same("Endpoint config", plan.config_name, plan.config, actual)
+        arn = actual["EndpointConfigArn"]
+        return ExistingConfig(plan.config_name, arn, is_verified(self._endpoints.tags(arn)))
+
+    def _create(self, plan: EndpointPlan, config: ExistingConfig) -> Outcome:
         self._log.info(f"Creating endpoint {self._name} with {config.name}.")
         try:
             self._calls(
@@ -236,7 +296,7 @@ class Deployer:
         return "created"
 
     def _update(
-        self, config: StandingConfig, state: EndpointState, policy: dict[str, Any] | None
+        self, config: ExistingConfig, state: EndpointState, policy: dict[str, Any] | None
     ) -> Outcome:
         self._log.info(f"Updating endpoint {self._name}: {state.config_name} → {config.name}.")
         more = {"DeploymentConfig": policy} if policy else {}
@@ -253,13 +313,13 @@ class Deployer:
             self._await_start(config, state)
         return "updated"
 
-    def _ours_or_conflict(self, config: StandingConfig, error: SageMakerError) -> None:
+    def _ours_or_conflict(self, config: ExistingConfig, error: SageMakerError) -> None:
         # The request may have been ours: sent again since its first answer got lost.
         state = self._endpoints.describe(self._name)
         if state and state.target_config_name != config.name:
             raise self._conflict(state) from error
 
-    def _await_start(self, config: StandingConfig, before: EndpointState) -> None:
+    def _await_start(self, config: ExistingConfig, before: EndpointState) -> None:
         end = min(self._deadline, time.monotonic() + UNSEEN_SECONDS)
         while time.monotonic() < end:
             state = self._endpoints.describe(self._name)
@@ -270,58 +330,48 @@ class Deployer:
                 or state.last_modified != before.last_modified
             ):
                 return
-            time.sleep(min(1, self._endpoints.poll_seconds))
+            self._calls.sleep(min(1, self._endpoints.poll_seconds))
 
     def _confirmed(self, wanted: str, before: str | None) -> EndpointState:
         """Wait, and believe only what is live then."""
         state = self._endpoints.wait(self._name, deadline=self._deadline)
-        url = self._endpoints.console_url(self._name)
         if state is None:
-            raise EndpointMissingError(
-                f"Endpoint {self._name} was deleted while {wanted} was being deployed.",
-                endpoint=self._name,
+            raise EndpointError(
+                f"Endpoint {self._name} was deleted while {wanted} was being deployed."
             )
         reason = state.failure_reason or "SageMaker gives no reason."
         if state.status == "Failed":
-            raise EndpointFailedError(
-                f"Endpoint {self._name} could not be created: {reason}",
-                endpoint=self._name,
-                console_url=url,
+            raise EndpointError(
+                f"Endpoint {self._name} could not be created: {reason} See {self._console_url}"
             )
         if state.in_service and state.config_name == wanted:
             return state
         if state.in_service and state.config_name != before:
             raise DeployConflictError(
                 f"Endpoint {self._name} serves {state.config_name}: somebody else deployed it "
-                f"over {wanted}.",
-                endpoint=self._name,
-                console_url=url,
+                f"over {wanted}. See {self._console_url}"
             )
-        raise UpdateFailedError(
+        raise EndpointError(
             f"Endpoint {self._name} was not updated to {wanted}, it is {state.status} with "
-            f"{state.config_name}: {reason}",
-            endpoint=self._name,
-            console_url=url,
+            f"{state.config_name}: {reason} See {self._console_url}"
         )
 
     def _prove(
-        self, live: EndpointState, config: StandingConfig, version: str, *, fallback: str | None
+        self, live: EndpointState, config: ExistingConfig, version: str, *, fallback: str | None
     ) -> None:
         if self._smoke:
             try:
                 self._smoke(self._endpoints.invoker(self._name))
             except Exception as error:  # the caller's own function may raise anything
                 outcome = self._undo(live, config, fallback)
-                outage = isinstance(error, ResourceError) and error.transient
-                raise (SmokeOutageError if outage else SmokeTestError)(
+                raise SmokeTestError(
                     f"Endpoint {self._name} failed its smoke request with version {version}: "
-                    f"{error} {outcome}",
-                    endpoint=self._name,
-                    console_url=self._endpoints.console_url(self._name),
+                    f"{error} {outcome} See {self._console_url}",
+                    transient=isinstance(error, ResourceError) and error.transient,
                 ) from error
         mark_verified(self._endpoints, config.arn)
 
-    def _fallback(self, outcome: Outcome, config: StandingConfig, before: str | None) -> str | None:
+    def _fallback(self, outcome: Outcome, config: ExistingConfig, before: str | None) -> str | None:
         if before not in {None, config.name}:
             return before
         if outcome == "created":
@@ -329,7 +379,7 @@ class Deployer:
         target = rollback_target(list_versions(self._endpoints, self._name), config.name)
         return target.config_name if target else None
 
-    def _undo(self, live: EndpointState, config: StandingConfig, fallback: str | None) -> str:
+    def _undo(self, live: EndpointState, config: ExistingConfig, fallback: str | None) -> str:
         """Take out of service what has failed; says what serves now."""
         if fallback is None and config.verified:
             return "It goes on serving: no other version is there to take its place."
@@ -338,7 +388,7 @@ class Deployer:
                 self._endpoints.delete(self._name, deadline=self._deadline)
                 return "Nothing was served before: the endpoint has been deleted."
             self._log.warning(f"Putting {fallback} back into service on {self._name}.")
-            self._update(StandingConfig(fallback, "", verified=True), live, None)
+            self._update(ExistingConfig(fallback, "", verified=True), live, None)
             self._confirmed(fallback, live.config_name)
         except SageMakerError as error:
             return f"It may still be serving, for the way back failed as well: {error}"
@@ -350,17 +400,16 @@ class Deployer:
         state = {VERIFIED_TAG, ROLLED_BACK_TAG}
         return {key: value for key, value in tags.items() if key not in state}
 
-    def _tag(self, arn: str, tags: dict[str, str]) -> None:
-        self._calls(self._control.add_tags, ResourceArn=arn, Tags=to_tags(tags))
-
     def _conflict(self, state: EndpointState) -> DeployConflictError:
         return DeployConflictError(
             f"Somebody else is deploying to endpoint {self._name}: it is {state.status} to "
             f"{state.target_config_name or 'a config that SageMaker does not name'}. "
-            "Deploy again when that is done.",
-            endpoint=self._name,
-            console_url=self._endpoints.console_url(self._name),
+            f"Deploy again when that is done. See {self._console_url}"
         )
+
+    @property
+    def _console_url(self) -> str:
+        return self._endpoints.console_url(self._name)
 
     def _deployment(
         self, state: EndpointState, version: str, outcome: Outcome, before: str | None
@@ -374,5 +423,14 @@ class Deployer:
             previous_config_name=before if before != state.config_name else None,
             outcome=outcome,
             seconds=time.monotonic() - self._began,
-            console_url=self._endpoints.console_url(self._name),
+            console_url=self._console_url,
+        )
+
+
+def _require_same(kind: str, name: str, wanted: dict[str, Any], actual: object) -> None:
+    places = differences(wanted, actual)
+    if places:
+        raise EndpointError(
+            f"{kind} {name} exists with other contents ({', '.join(places)}). "
+            "It was made by somebody else: delete it, or deploy under another version."
         )

@@ -1,14 +1,13 @@
 """What an endpoint is to be: typed config, and the requests that AWS takes for it.
 
-How it is put into service stands in `endpoint.py`.
+How it is put into service stands in `deploy.py`.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from resources.sagemaker.config import Config
 from resources.sagemaker.errors import SpecError
 from resources.sagemaker.names import (
     ENDPOINT_TAG,
@@ -18,7 +17,7 @@ from resources.sagemaker.names import (
     deterministic_name,
     digest,
 )
-from resources.sagemaker.training_spec import Vpc
+from resources.sagemaker.request_parts import Config, with_extra
 
 # The name that SageMaker's own SDK gives, and that a variant has to keep through guarded updates.
 DEFAULT_VARIANT = "AllTraffic"
@@ -26,12 +25,13 @@ DEFAULT_VARIANT = "AllTraffic"
 
 @dataclass(frozen=True)
 class EndpointPlan:
-    """What has to stand in SageMaker for one version of an endpoint.
+    """What has to exist in SageMaker for one version of an endpoint.
 
     Attributes:
         endpoint_name: Name of the endpoint.
         version: The version.
-        models: CreateModel requests, without names and tags, by the name of the model.
+        model_name: Name of the model.
+        model: CreateModel request, without name and tags.
         config_name: Name of the endpoint config.
         config: CreateEndpointConfig request, without name and tags.
         update: DeploymentConfig of an update.
@@ -41,7 +41,8 @@ class EndpointPlan:
 
     endpoint_name: str
     version: str
-    models: dict[str, dict[str, Any]]
+    model_name: str
+    model: dict[str, Any]
     config_name: str
     config: dict[str, Any]
     update: dict[str, Any] | None
@@ -59,65 +60,45 @@ class ModelContainer(Config):
     environment: dict[str, str] = Field(
         default_factory=dict, description="Environment variables of the container."
     )
-    multi_model: bool = Field(
-        default=False, description="model_data_url is a prefix with many artifacts."
-    )
-    vpc: Vpc | None = Field(default=None, description="Run in this VPC.")
     network_isolation: bool = Field(
         default=False, description="No network in or out of the container."
     )
+    extra_request: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "Further fields of CreateModel by AWS's own names (VpcConfig, "
+            "{PrimaryContainer: {Mode: MultiModel}}, ...), none that another field gives."
+        ),
+    )
 
     def to_request(self, role_arn: str) -> dict[str, Any]:
-        """The CreateModel request without name and tags."""
+        """The CreateModel request without name and tags.
+
+        Raises:
+            SpecError: The extra request repeats a field.
+        """
         container: dict[str, Any] = {"Image": self.image}
         if self.model_data_url:
             container["ModelDataUrl"] = self.model_data_url
         if self.environment:
             container["Environment"] = self.environment
-        if self.multi_model:
-            container["Mode"] = "MultiModel"
-        request: dict[str, Any] = {
+        request = {
             "PrimaryContainer": container,
             "ExecutionRoleArn": role_arn,
             "EnableNetworkIsolation": self.network_isolation,
         }
-        if self.vpc:
-            request["VpcConfig"] = self.vpc.to_request()
-        return request
+        return with_extra(request, self.extra_request)
 
 
 class Instances(Config):
-    """A variant on instances of its own."""
+    """The instances of a variant."""
 
     instance_type: str = Field(default="ml.t2.medium", description="ML instance type.")
     instance_count: int = Field(default=1, description="Number of instances to begin with.", ge=1)
-    volume_gb: int | None = Field(
-        default=None, description="Storage of each instance in GB.", ge=1, le=512
-    )
-    startup_timeout_seconds: int | None = Field(
-        default=None, description="Time for the container to become healthy.", ge=60, le=3600
-    )
-    download_timeout_seconds: int | None = Field(
-        default=None, description="Time for the artifact's download.", ge=60, le=3600
-    )
-
-
-class Serverless(Config):
-    """A variant without instances: paid for by the request."""
-
-    memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = Field(
-        default=2048, description="Memory in MB."
-    )
-    max_concurrency: int = Field(
-        default=5, description="Requests answered at one time.", ge=1, le=200
-    )
-    provisioned_concurrency: int | None = Field(
-        default=None, description="Of these, how many are kept warm.", ge=1, le=200
-    )
 
 
 class Variant(Config):
-    """One production variant; on instances, unless `serverless` says otherwise."""
+    """One production variant."""
 
     name: str = Field(
         default=DEFAULT_VARIANT,
@@ -128,123 +109,33 @@ class Variant(Config):
     weight: float = Field(
         default=1.0, description="Share of the traffic, relative to the other variants.", ge=0
     )
-    instances: Instances = Field(default_factory=Instances, description="What it runs on.")
-    serverless: Serverless | None = Field(
-        default=None, description="Run serverless instead of on instances."
+    instances: Instances | None = Field(
+        default_factory=Instances,
+        description="What it runs on; None with a ServerlessConfig in extra_request.",
     )
-    container: ModelContainer | None = Field(
-        default=None, description="A model of its own, instead of the endpoint's."
+    extra_request: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "Further fields of the variant by AWS's own names (ServerlessConfig, VolumeSizeInGB, "
+            "...), none that another field gives."
+        ),
     )
 
     def to_request(self, model_name: str) -> dict[str, Any]:
-        """An item of ProductionVariants."""
+        """An item of ProductionVariants.
+
+        Raises:
+            SpecError: The extra request repeats a field.
+        """
         request: dict[str, Any] = {
             "VariantName": self.name,
             "ModelName": model_name,
             "InitialVariantWeight": self.weight,
         }
-        if self.serverless:
-            request["ServerlessConfig"] = _given(
-                MemorySizeInMB=self.serverless.memory_mb,
-                MaxConcurrency=self.serverless.max_concurrency,
-                ProvisionedConcurrency=self.serverless.provisioned_concurrency,
-            )
-            return request
-        return request | _given(
-            InstanceType=self.instances.instance_type,
-            InitialInstanceCount=self.instances.instance_count,
-            VolumeSizeInGB=self.instances.volume_gb,
-            ContainerStartupHealthCheckTimeoutInSeconds=self.instances.startup_timeout_seconds,
-            ModelDataDownloadTimeoutInSeconds=self.instances.download_timeout_seconds,
-        )
-
-
-class DataCapture(Config):
-    """Keeps requests and answers in S3, for monitoring."""
-
-    s3_uri: str = Field(description="Prefix in S3 that the captured data are written under.")
-    percentage: int = Field(
-        default=100, description="Share of the requests to capture, in percent.", ge=0, le=100
-    )
-    capture: list[Literal["Input", "Output", "InputAndOutput"]] = Field(
-        default=["Input", "Output"], description="What to capture of each.", min_length=1
-    )
-    kms_key_id: str | None = Field(default=None, description="KMS key that encrypts the data.")
-    csv_content_types: list[str] = Field(
-        default_factory=list, description="Content types to keep as CSV instead of as base64."
-    )
-    json_content_types: list[str] = Field(
-        default_factory=list, description="Content types to keep as JSON instead of as base64."
-    )
-
-    def to_request(self) -> dict[str, Any]:
-        """DataCaptureConfig."""
-        types = _given(
-            CsvContentTypes=self.csv_content_types or None,
-            JsonContentTypes=self.json_content_types or None,
-        )
-        return {
-            "EnableCapture": True,
-            "InitialSamplingPercentage": self.percentage,
-            "DestinationS3Uri": self.s3_uri,
-            "CaptureOptions": [{"CaptureMode": mode} for mode in self.capture],
-            **_given(KmsKeyId=self.kms_key_id, CaptureContentTypeHeader=types or None),
-        }
-
-
-class BlueGreen(Config):
-    """A guarded update: a new fleet beside the old one, and traffic that moves over in steps."""
-
-    routing: Literal["ALL_AT_ONCE", "CANARY", "LINEAR"] = Field(
-        default="CANARY",
-        description="All traffic at once; a first part and then the rest; or in equal steps.",
-    )
-    step_type: Literal["CAPACITY_PERCENT", "INSTANCE_COUNT"] = Field(
-        default="CAPACITY_PERCENT", description="What step_size counts."
-    )
-    step_size: int = Field(
-        default=10,
-        description="Size of the canary (at most 50 %), or of each linear step (10 to 50 %).",
-        ge=1,
-    )
-    wait_seconds: int = Field(
-        default=300,
-        description="Baking time of each step, in which the alarms are watched.",
-        ge=0,
-        le=3600,
-    )
-    termination_wait_seconds: int = Field(
-        default=0, description="How long the old fleet is kept after the shift.", ge=0, le=3600
-    )
-    max_execution_seconds: int | None = Field(
-        default=None, description="The update is rolled back after as long.", ge=600, le=28800
-    )
-    rollback_alarms: list[str] = Field(
-        default_factory=list,
-        description="CloudWatch alarms. If one goes off in the update, SageMaker rolls back.",
-        max_length=10,
-    )
-
-    def to_request(self) -> dict[str, Any]:
-        """DeploymentConfig."""
-        routing: dict[str, Any] = {
-            "Type": self.routing,
-            "WaitIntervalInSeconds": self.wait_seconds,
-        }
-        step = {"Type": self.step_type, "Value": self.step_size}
-        if self.routing != "ALL_AT_ONCE":
-            routing["CanarySize" if self.routing == "CANARY" else "LinearStepSize"] = step
-        request: dict[str, Any] = {
-            "BlueGreenUpdatePolicy": {
-                "TrafficRoutingConfiguration": routing,
-                "TerminationWaitInSeconds": self.termination_wait_seconds,
-                **_given(MaximumExecutionTimeoutInSeconds=self.max_execution_seconds),
-            }
-        }
-        if self.rollback_alarms:
-            alarms = [{"AlarmName": name} for name in self.rollback_alarms]
-            request["AutoRollbackConfiguration"] = {"Alarms": alarms}
-        return request
+        if self.instances:
+            request["InstanceType"] = self.instances.instance_type
+            request["InitialInstanceCount"] = self.instances.instance_count
+        return with_extra(request, self.extra_request)
 
 
 class EndpointSpec(Config):
@@ -268,29 +159,24 @@ class EndpointSpec(Config):
         min_length=1,
         max_length=10,
     )
-    data_capture: DataCapture | None = Field(
-        default=None, description="Keep requests and answers in S3."
-    )
-    kms_key_id: str | None = Field(
-        default=None, description="KMS key that encrypts the instances' volumes."
-    )
-    update: BlueGreen | None = Field(
-        default=None, description="How updates shift traffic; None leaves it to SageMaker."
-    )
-    role_arn: str | None = Field(
-        default=None, description="Role that the containers work as, instead of the resource's."
+    update: dict[str, Any] | None = Field(
+        default=None,
+        description=(
+            "How updates shift traffic: UpdateEndpoint's DeploymentConfig by AWS's own names; None "
+            "leaves it to SageMaker."
+        ),
     )
     deadline_seconds: float = Field(
         default=3600, description="Longest wait for the endpoint to be in service.", gt=0
     )
     tags: dict[str, str] = Field(
-        default_factory=dict, description="Tags of the endpoint, its config and its models."
+        default_factory=dict, description="Tags of the endpoint, its config and its model."
     )
-    extra_config_request: dict[str, Any] = Field(
+    extra_request: dict[str, Any] = Field(
         default_factory=dict,
         description=(
-            "Further members of CreateEndpointConfig by AWS's own names (AsyncInferenceConfig, "
-            "ExplainerConfig, ...). They go in as they are, over what the other fields say."
+            "Further fields of CreateEndpointConfig by AWS's own names (DataCaptureConfig, "
+            "KmsKeyId, AsyncInferenceConfig, ...), none that another field gives."
         ),
     )
 
@@ -302,49 +188,38 @@ class EndpointSpec(Config):
         return self
 
     def plan(self, role_arn: str, tags: dict[str, str]) -> EndpointPlan:
-        """What has to stand in SageMaker for this version.
+        """What has to exist in SageMaker for this version.
 
         Args:
-            role_arn: Taken where the spec has none of its own.
+            role_arn: Role that the containers work as.
             tags: Of the run; the spec's own win.
 
         Raises:
-            SpecError: There is no name or tag to be made of what is given.
+            SpecError: The endpoint's name is too long, or an extra request repeats a field.
         """
-        all_tags = {
-            **tags,
-            **self.tags,
-            ENDPOINT_TAG: self.endpoint_name,
-            VERSION_TAG: self.version,
-        }
-        models: dict[str, dict[str, Any]] = {}
-        variants: list[dict[str, Any]] = []
-        for variant in self.variants:
-            request = (variant.container or self.container).to_request(self.role_arn or role_arn)
-            name = self._name(request)
-            models[name] = request
-            variants.append(variant.to_request(name))
-        config: dict[str, Any] = {
-            "ProductionVariants": variants,
-            **_given(
-                KmsKeyId=self.kms_key_id,
-                DataCaptureConfig=self.data_capture.to_request() if self.data_capture else None,
-            ),
-            **self.extra_config_request,
-        }
+        model = self.container.to_request(role_arn)
+        model_name = self._name(model)
+        variants = [variant.to_request(model_name) for variant in self.variants]
+        config = with_extra({"ProductionVariants": variants}, self.extra_request)
         return EndpointPlan(
             endpoint_name=self.endpoint_name,
             version=self.version,
-            models=models,
+            model_name=model_name,
+            model=model,
             config_name=self._name(config),
             config=config,
-            update=self.update.to_request() if self.update else None,
-            tags=all_tags,
+            update=self.update,
+            tags={
+                **tags,
+                **self.tags,
+                ENDPOINT_TAG: self.endpoint_name,
+                VERSION_TAG: self.version,
+            },
             deadline_seconds=self.deadline_seconds,
         )
 
     def _name(self, contents: dict[str, Any]) -> str:
-        # The endpoint's name stays whole: by it what was made is found again.
+        # The endpoint's name stays whole: what was made for it is found by it.
         head = f"{self.endpoint_name}-"
         room = MAX_NAME - len(head)
         if room < len(digest("")) + 2:
@@ -353,7 +228,3 @@ class EndpointSpec(Config):
                 f"at most {MAX_NAME - len(digest('')) - 3} characters."
             )
         return head + deterministic_name(self.version, digest_of=contents, longest=room)
-
-
-def _given(**members: Any) -> dict[str, Any]:
-    return {name: value for name, value in members.items() if value is not None}

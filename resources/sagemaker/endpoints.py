@@ -1,12 +1,13 @@
-"""Endpoints as they are: describe, wait, invoke, delete.
+"""Endpoints and their versions as they are: described, awaited, invoked, deleted, marked.
 
-How one is made to be what it should stands in `deploy.py`.
+A version is an endpoint config with our tags, and the models that it names. How an endpoint is
+changed stands in `deploy.py`, which of its versions may go in `retention.py`.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from resources.sagemaker.calls import Calls, Clients, Log
@@ -16,10 +17,20 @@ from resources.sagemaker.errors import (
     EndpointError,
     NotFoundError,
 )
-from resources.sagemaker.names import from_tags
+from resources.sagemaker.names import (
+    ENDPOINT_TAG,
+    ROLLED_BACK_TAG,
+    VERIFIED_TAG,
+    VERSION_TAG,
+    from_tags,
+    to_tags,
+)
 
 if TYPE_CHECKING:
-    from mypy_boto3_sagemaker.type_defs import DescribeEndpointOutputTypeDef
+    from mypy_boto3_sagemaker.type_defs import (
+        DescribeEndpointConfigOutputTypeDef,
+        DescribeEndpointOutputTypeDef,
+    )
 
 CHANGING = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
 # Changes that nobody's deploy is behind: they pass by themselves.
@@ -38,7 +49,7 @@ class EndpointState:
         status: Such as `InService`.
         config_name: The endpoint config that is live (or, while it is created, will be).
         pending_config_name: The one that an update under way is putting in its place.
-        failure_reason: SageMaker's own words, of a failed creation or of the last failed update.
+        failure_reason: SageMaker's own words about a failed creation or the last failed update.
         last_modified: When its status last changed.
         variants: Current weight of each variant, by name.
     """
@@ -68,6 +79,29 @@ class EndpointState:
         if self.status == "Updating":
             return self.pending_config_name
         return self.config_name
+
+
+@dataclass(frozen=True)
+class EndpointVersion:
+    """One version of an endpoint.
+
+    Attributes:
+        version: As it was given at its deploy.
+        config_name: Its endpoint config.
+        arn: Of the endpoint config.
+        model_names: The models of its variants.
+        created: When the endpoint config was made.
+        verified_at: When it last came into service and passed; None if it never did.
+        rolled_back_at: When it was last rolled back, None if it was not since it was verified.
+    """
+
+    version: str
+    config_name: str
+    arn: str
+    model_names: tuple[str, ...]
+    created: datetime
+    verified_at: datetime | None
+    rolled_back_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -127,7 +161,7 @@ class Endpoints:
         return self.clients.console_url(f"endpoints/{name}")
 
     def wait(self, name: str, *, deadline: float) -> EndpointState | None:
-        """Wait until SageMaker is done with an endpoint, telling each change of its status.
+        """Wait until SageMaker is done with an endpoint, and log each change of its status.
 
         Args:
             name: Of the endpoint.
@@ -136,21 +170,20 @@ class Endpoints:
         Raises:
             DeployDeadlineError: It is still changing at the deadline.
         """
-        told = ""
-        for state in self._looks(name):
+        logged = ""
+        while True:
+            state = self.describe(name)
             if state is None or not state.changing:
                 return state
-            if state.status != told:
-                told = state.status
-                self.log.info(f"Endpoint {name}: {told}")
+            if state.status != logged:
+                logged = state.status
+                self.log.info(f"Endpoint {name}: {logged}")
             if time.monotonic() > deadline:
                 raise DeployDeadlineError(
                     f"Endpoint {name} is still {state.status} at the deadline. SageMaker goes on "
-                    "with it; deploy again to wait for it.",
-                    endpoint=name,
-                    console_url=self.console_url(name),
+                    f"with it; deploy again to wait for it. See {self.console_url(name)}"
                 )
-        raise AssertionError("unreachable")
+            self.calls.sleep(self.poll_seconds)
 
     def delete(self, name: str, *, deadline: float) -> bool:
         """Delete an endpoint and wait until it is gone.
@@ -170,20 +203,25 @@ class Endpoints:
             return True
         except BusyError as error:
             raise EndpointError(
-                f"Endpoint {name} is being changed by somebody else and was not deleted: "
-                f"{error.reason} Try again when it is done.",
-                endpoint=name,
-                console_url=self.console_url(name),
+                f"Endpoint {name} is being changed by somebody else and was not deleted: {error} "
+                "Try again when it is done."
             ) from error
         left = self.wait(name, deadline=deadline)
         if left is not None:
             raise EndpointError(
                 f"Endpoint {name} was not deleted, it is {left.status}. "
-                f"{left.failure_reason or 'SageMaker gives no reason.'}",
-                endpoint=name,
-                console_url=self.console_url(name),
+                f"{left.failure_reason or 'SageMaker gives no reason.'} "
+                f"See {self.console_url(name)}"
             )
         return True
+
+    def describe_config(self, name: str) -> "DescribeEndpointConfigOutputTypeDef":
+        """An endpoint config as it is.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return self.calls(self.clients.control.describe_endpoint_config, EndpointConfigName=name)
 
     def invoker(self, name: str) -> Invoke:
         """A function that sends requests to one endpoint."""
@@ -216,6 +254,10 @@ class Endpoints:
             tags |= from_tags(page.get("Tags", []))
         return tags
 
+    def add_tags(self, arn: str, tags: Mapping[str, str]) -> None:
+        """Add tags to a resource, or change their values."""
+        self.calls(self.clients.control.add_tags, ResourceArn=arn, Tags=to_tags(tags))
+
     def pages(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         """All pages of a listing. A page that fails for good ends it with an error, never short."""
         function = getattr(self.clients.control, operation)
@@ -237,11 +279,6 @@ class Endpoints:
             variant=answer.get("InvokedProductionVariant", ""),
         )
 
-    def _looks(self, name: str) -> Iterator[EndpointState | None]:
-        while True:
-            yield self.describe(name)
-            time.sleep(self.poll_seconds)
-
 
 def _state(described: "DescribeEndpointOutputTypeDef") -> EndpointState:
     pending = described.get("PendingDeploymentSummary")
@@ -258,3 +295,123 @@ def _state(described: "DescribeEndpointOutputTypeDef") -> EndpointState:
             for variant in described.get("ProductionVariants", [])
         },
     )
+
+
+def list_versions(endpoints: Endpoints, endpoint_name: str) -> list[EndpointVersion]:
+    """All versions of an endpoint, newest first. An endpoint that is gone may still have some.
+
+    Raises:
+        SageMakerError: Anything could not be read: a failed listing is not an empty one.
+    """
+    prefix = f"{endpoint_name}-"
+    versions = [
+        version
+        for page in endpoints.pages("list_endpoint_configs", NameContains=prefix)
+        for item in page["EndpointConfigs"]
+        if item["EndpointConfigName"].startswith(prefix)
+        if (version := _read_version(endpoints, endpoint_name, item)) is not None
+    ]
+    return sorted(versions, key=lambda version: version.created, reverse=True)
+
+
+def mark_verified(endpoints: Endpoints, config_arn: str) -> None:
+    """Note on an endpoint config that it is in service and has passed."""
+    endpoints.add_tags(config_arn, {VERIFIED_TAG: _now(), ROLLED_BACK_TAG: ""})
+
+
+def mark_rolled_back(endpoints: Endpoints, config_arn: str) -> None:
+    """Note on an endpoint config that it is not to serve any more."""
+    endpoints.add_tags(config_arn, {ROLLED_BACK_TAG: _now()})
+
+
+def unmark_rolled_back(endpoints: Endpoints, config_arn: str) -> None:
+    """Take the note back: the endpoint config was not taken out of service after all."""
+    endpoints.add_tags(config_arn, {ROLLED_BACK_TAG: ""})
+
+
+def is_verified(tags: Mapping[str, str]) -> bool:
+    """Whether an endpoint config has come into service and passed."""
+    return bool(tags.get(VERIFIED_TAG)) and not tags.get(ROLLED_BACK_TAG)
+
+
+def rollback_target(
+    versions: Sequence[EndpointVersion], live_config: str | None
+) -> EndpointVersion | None:
+    """Where a rollback leads: to what last passed, is not live and was not itself rolled back."""
+    candidates = [
+        version
+        for version in versions
+        if version.verified_at and not version.rolled_back_at
+        if version.config_name != live_config
+    ]
+    return max(candidates, key=lambda version: version.verified_at or version.created, default=None)
+
+
+def _read_version(
+    endpoints: Endpoints, endpoint_name: str, item: Mapping[str, Any]
+) -> EndpointVersion | None:
+    arn: str = item["EndpointConfigArn"]
+    try:
+        tags = endpoints.tags(arn)
+        if tags.get(ENDPOINT_TAG) != endpoint_name:
+            return None
+        described = endpoints.describe_config(item["EndpointConfigName"])
+    except NotFoundError:
+        return None  # removed since it was listed
+    return EndpointVersion(
+        version=tags.get(VERSION_TAG, ""),
+        config_name=item["EndpointConfigName"],
+        arn=arn,
+        model_names=names_of_models(described["ProductionVariants"]),
+        created=item["CreationTime"],
+        verified_at=_time(tags.get(VERIFIED_TAG)),
+        rolled_back_at=_time(tags.get(ROLLED_BACK_TAG)),
+    )
+
+
+def live_artifacts(endpoints: Endpoints, endpoint_name: str) -> frozenset[str]:
+    """The S3 URIs of what an endpoint serves now; none where it serves nothing.
+
+    Raises:
+        NotFoundError: Its config or a model was deleted, so that nobody can tell.
+        SageMakerError: It could not be read.
+    """
+    state = endpoints.describe(endpoint_name)
+    if state is None or state.status not in SERVING:
+        return frozenset()
+    described = endpoints.describe_config(state.config_name)
+    names = names_of_models(described["ProductionVariants"])
+    return frozenset[str]().union(*(artifacts_of_model(endpoints, name) for name in names))
+
+
+def artifacts_of_model(endpoints: Endpoints, name: str) -> frozenset[str]:
+    """The S3 URIs that a model's containers load.
+
+    Raises:
+        NotFoundError: There is no such model.
+        SageMakerError: It could not be read.
+    """
+    described = endpoints.calls(endpoints.clients.control.describe_model, ModelName=name)
+    containers = [described.get("PrimaryContainer", {}), *described.get("Containers", [])]
+    return frozenset(
+        uri
+        for container in containers
+        for uri in (
+            container.get("ModelDataUrl"),
+            container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri"),
+        )
+        if uri
+    )
+
+
+def names_of_models(variants: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The models of variants, as SageMaker describes them."""
+    return tuple(variant["ModelName"] for variant in variants if variant.get("ModelName"))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

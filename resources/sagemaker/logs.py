@@ -23,7 +23,7 @@ PAUSE_SECONDS = 30
 class JobLogs:
     """Follows the log streams of one job, one stream for each instance.
 
-    A job is never the worse for its log: what cannot be read is told once and then left.
+    A log that cannot be read never disturbs the job: it is reported once and then left out.
 
     Args:
         clients: To read with.
@@ -95,16 +95,16 @@ class JobLogs:
             if token:
                 request["nextToken"] = token
             page = self._calls(self._client.get_log_events, **request)
-            self._tell(stream, page["events"])
+            self._log_lines(stream, page["events"])
             copied += len(page["events"])
             self._tokens[stream] = page["nextForwardToken"]
-            # CloudWatch says "no more for now" by the token that it was given, and may give
+            # CloudWatch says "no more for now" by repeating the token of the request, and may give
             # empty pages before.
             if page["nextForwardToken"] == token:
                 break
         return copied
 
-    def _tell(self, stream: str, events: "list[OutputLogEventTypeDef]") -> None:
+    def _log_lines(self, stream: str, events: "list[OutputLogEventTypeDef]") -> None:
         instance = stream.removeprefix(f"{self._job}/")
         lines = [event.get("message", "").rstrip("\n") for event in events]
         for start in range(0, len(lines), LINES_AT_ONCE):

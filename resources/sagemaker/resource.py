@@ -10,17 +10,22 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from resources.cancellation import Cancellation
 from resources.sagemaker.calls import Calls, Clients, Log, make_clients
 from resources.sagemaker.deploy import Deployer, Deployment, SmokeTest
 from resources.sagemaker.endpoint_spec import EndpointSpec
-from resources.sagemaker.endpoints import Endpoints, EndpointState, Invocation
+from resources.sagemaker.endpoints import (
+    Endpoints,
+    EndpointState,
+    EndpointVersion,
+    Invocation,
+    list_versions,
+    live_artifacts,
+)
 from resources.sagemaker.errors import SageMakerError
-from resources.sagemaker.job_run import Trainer, Usable
 from resources.sagemaker.retention import Pruned, prune
-from resources.sagemaker.trained_job import TrainedJob, estimate_cost
-from resources.sagemaker.training import train, train_all
-from resources.sagemaker.training_spec import TrainingJobSpec
-from resources.sagemaker.versions import EndpointVersion, list_versions, live_artifacts
+from resources.sagemaker.training import Trainer, Usable
+from resources.sagemaker.training_job import TrainedJob, TrainingJobSpec
 
 LOG = logging.getLogger(__name__)
 
@@ -31,8 +36,9 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     Credentials, region and endpoint URLs come from the standard AWS environment, as boto3 reads
     it: any SageMaker, of AWS or of one's own.
 
-    Errors are subclasses of `SageMakerError`. Each knows whether it is `transient`; an asset turns
-    it into a `dagster.Failure` that allows retries accordingly by `raise error.to_failure()`.
+    Errors are subclasses of `SageMakerError`, which says whether it is `transient`.
+
+    In a Dagster run, whatever waits here is interrupted within seconds once the run is cancelled.
 
     Example:
         ```python
@@ -86,6 +92,11 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     )
 
     _clients: Clients | None = PrivateAttr(default=None)
+    _cancellation: Cancellation = PrivateAttr(default_factory=Cancellation)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Dagster's hook: from now on, waits end when the run is cancelled."""
+        self._cancellation = Cancellation(context.instance, context.run)
 
     @property
     def clients(self) -> Clients:
@@ -130,15 +141,14 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
                 the artifact is still there, if artifacts are ever removed.
 
         Raises:
-            TrainingFailedError: The job failed; with SageMaker's reason. Its subclass
-                TrainingOutageError where the service was at fault.
-            TrainingStoppedError: The job was stopped; that is never a success.
-            TrainingDeadlineError: The job was not done in time and has been stopped.
+            TrainingError: The job failed, with SageMaker's reason; was stopped, which is never a
+                success; or was not done in time and has been stopped. Transient where the
+                service was at fault.
             SpecError: The spec cannot work.
             RefusedError: SageMaker refuses a request.
             UnavailableError: SageMaker could not be reached; the job, if any, goes on.
         """
-        return train(self._trainer(log, tags, usable), spec)
+        return self._trainer(log, tags, usable).train(spec)
 
     def train_all(
         self,
@@ -163,7 +173,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         Returns:
             In the order of the specs, each one's job or the error that it came to.
         """
-        return train_all(self._trainer(log, tags, usable), specs, at_once=at_once)
+        return self._trainer(log, tags, usable).train_all(specs, at_once=at_once)
 
     def stop_training(self, name: str, *, log: Log = LOG) -> bool:
         """Ask a job to stop, without waiting for it.
@@ -199,11 +209,10 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
 
         Raises:
             DeployConflictError: Somebody else is deploying, or did so meanwhile.
-            UpdateFailedError: SageMaker gave the update up; what was live before is live.
-            EndpointFailedError: SageMaker could not create the endpoint.
-            SmokeTestError: The version failed the smoke request. Its subclass SmokeOutageError
-                where it got no answer by a fault of the service.
-            EndpointMismatchError: A model or config of the same name has other contents.
+            EndpointError: SageMaker could not create or update the endpoint; what was live before
+                is live. Or a model or config of the same name has other contents.
+            SmokeTestError: The version failed the smoke request. Transient where it got no answer
+                by a fault of the service.
             DeployDeadlineError: SageMaker was not done in time; it goes on.
             RefusedError: SageMaker refuses a request.
             UnavailableError: SageMaker could not be reached.
@@ -236,8 +245,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             tags: Of the run, put on the endpoint.
 
         Raises:
-            EndpointMissingError: There is no endpoint.
-            NoEarlierVersionError: There is no such version.
+            EndpointError: There is no endpoint, or no such version.
             SageMakerError: As of `deploy`.
         """
         deployer = self._deployer(endpoint_name, smoke, deadline_seconds, log)
@@ -330,18 +338,11 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         """
         return prune(self._endpoints(log), endpoint_name, keep=max(1, keep))
 
-    def estimate_cost(
-        self, billable_seconds: int | None, instance_type: str, instance_count: int = 1
-    ) -> float | None:
-        """Billable seconds × instances × the configured price; None where either is not known."""
-        price = self.price_per_hour.get(instance_type)
-        return estimate_cost(billable_seconds, instance_count, price)
-
     def _tags(self, tags: Mapping[str, str] | None) -> dict[str, str]:
         return {**self.tags, **(tags or {})}
 
     def _calls(self, log: Log) -> Calls:
-        return Calls(self.patience_seconds, log)
+        return Calls(self.patience_seconds, log, sleep=self._cancellation.sleep)
 
     def _trainer(
         self, log: Log, tags: Mapping[str, str] | None, usable: Usable | None = None

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from resources.sagemaker.endpoints import Endpoints
-from resources.sagemaker.errors import NotFoundError, SageMakerError
-from resources.sagemaker.names import ENDPOINT_TAG
-from resources.sagemaker.versions import (
+from resources.sagemaker.endpoints import (
+    Endpoints,
     EndpointVersion,
     artifacts_of_model,
     list_versions,
     names_of_models,
     rollback_target,
 )
+from resources.sagemaker.errors import NotFoundError, SageMakerError
+from resources.sagemaker.names import ENDPOINT_TAG
 
 
 @dataclass(frozen=True)
@@ -113,17 +113,15 @@ def _live_configs(endpoints: Endpoints) -> set[str]:
 
 def _models_elsewhere(endpoints: Endpoints, configs: Iterable[str]) -> set[str]:
     """The models of live configs that are no versions of this endpoint."""
-    found: set[str] = set()
+    names: set[str] = set()
     for config in sorted(set(configs) - {""}):
         try:
-            described = endpoints.calls(
-                endpoints.clients.control.describe_endpoint_config, EndpointConfigName=config
-            )
+            described = endpoints.describe_config(config)
         except NotFoundError:
             continue
-        found |= set(names_of_models(described["ProductionVariants"]))
-        found |= set(names_of_models(described.get("ShadowProductionVariants", [])))
-    return found
+        names |= set(names_of_models(described["ProductionVariants"]))
+        names |= set(names_of_models(described.get("ShadowProductionVariants", [])))
+    return names
 
 
 def _unused_models(

@@ -19,8 +19,7 @@ from platform_assets.mnist import classifier, dataset, frozen, model, raw
 from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
 from resources.sagemaker import EndpointSpec, ModelContainer, builtin_image_uri, deterministic_name
-from resources.sagemaker.images import REGISTRY_ACCOUNTS
-from resources.sagemaker.names import attempt_name
+from resources.sagemaker.names import REGISTRY_ACCOUNTS, attempt_name
 from tests.conftest import CHECKOUT
 
 DEPLOY = CHECKOUT / "deploy"
@@ -165,8 +164,8 @@ def test_the_platform_may_use_the_names_that_the_code_makes_and_no_others() -> N
     for action in ("CreateEndpoint", "CreateEndpointConfig", "DeleteEndpointConfig", "AddTags"):
         config = sagemaker_arn("endpoint-config", plan.config_name)
         assert allows(platform, f"sagemaker:{action}", config)
-    for name in plan.models:
-        assert allows(platform, "sagemaker:CreateModel", sagemaker_arn("model", name))
+    model = sagemaker_arn("model", plan.model_name)
+    assert allows(platform, "sagemaker:CreateModel", model)
     for kind in ("training-job", "endpoint", "endpoint-config", "model"):
         theirs = sagemaker_arn(kind, "somebody-elses")
         granted = {action for action in actions(platform) if allows(platform, action, theirs)}

@@ -287,6 +287,7 @@ def start_worker(mode: str) -> tuple[subprocess.Popen[str], str]:
     """Starts a run of its own that hangs in its module; returns it and the run's id."""
     worker = subprocess.Popen(
         [sys.executable, str(HERE / "docker_run_worker.py"), mode, FAULTS_IMAGE],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -320,6 +321,21 @@ def test_an_interrupted_run_takes_its_module_with_it(mode: str) -> None:
     started = children(worker)
     worker.send_signal(signal.SIGINT)
     worker.wait(timeout=120)
+    if mode == "docker":
+        assert not containers_left(engine(), FAULTS_IMAGE)
+    else:
+        assert started
+        assert_gone(started)
+
+
+def test_a_run_that_is_cancelled_in_dagster_takes_its_module_with_it(mode: str) -> None:
+    """By its status alone, since Python may lose the signal."""
+    worker, _ = start_worker(mode)
+    started = children(worker)
+    assert worker.stdin is not None
+    worker.stdin.write("cancel\n")
+    worker.stdin.close()
+    worker.wait(timeout=60)
     if mode == "docker":
         assert not containers_left(engine(), FAULTS_IMAGE)
     else:

@@ -90,4 +90,4 @@ def test_without_a_whole_first_line_nothing_is_run(
     os.close(parent)
     out, err = child.communicate(timeout=60)
     assert (out, child.returncode) == (b"", 1)
-    assert b"before it had said what to run" in err
+    assert b"before it had sent the settings" in err

@@ -1,4 +1,7 @@
-"""A Dagster run that is cancelled stops its training job; one that is killed is attached to."""
+"""A Dagster run that is cancelled stops its training job, also where Python lost the signal.
+
+A run that is killed is attached to by the next.
+"""
 
 import os
 import signal
@@ -30,7 +33,78 @@ result = dg.materialize(
 )
 sys.exit(0 if result.success else 1)
 """
+# A run that is cancelled as Dagster does it, by its status and a signal, while Python destroys
+# something: what the signal's handler raises there is printed at best.
+LOSING_WORKER = """
+import gc, io, os, signal, sys, weakref
+import dagster as dg
+from resources.sagemaker import SageMakerResource, TrainingJobSpec
+
+spec = TrainingJobSpec.model_validate_json(sys.argv[1])
+role, sent, way = sys.argv[2:]
+
+def interrupt(*_):
+    os.kill(os.getpid(), getattr(signal, sent))
+    for _ in range(1000):  # Python calls the handler in here, at the latest
+        pass
+
+class Watched:
+    pass
+
+class Destroyed:
+    __del__ = interrupt
+
+class File(io.RawIOBase):
+    closed = property(interrupt)
+
+def in_a_cycle(garbage):
+    garbage.itself = garbage
+    return garbage
+
+class Cancelling:
+    def __init__(self, context):
+        self.context = context
+
+    def info(self, message):
+        if message.endswith("Starting the training job"):
+            self.context.instance.report_run_canceling(self.context.run)
+            destroy()
+            gc.collect()
+            print("lost", flush=True)
+
+    warning = info
+
+def destroy():
+    if way == "callback":
+        watched = Watched(); kept = weakref.ref(watched, interrupt); del watched
+    elif way == "callback in a collection":
+        watched = in_a_cycle(Watched()); kept = weakref.ref(watched, interrupt); del watched
+        gc.collect()
+    elif way == "destructor":
+        Destroyed()
+    elif way == "destructor in a collection":
+        in_a_cycle(Destroyed())
+    elif way == "file in a collection":
+        in_a_cycle(File())
+
+@dg.asset
+def model(context: dg.AssetExecutionContext, sagemaker: SageMakerResource):
+    sagemaker.train(spec, log=Cancelling(context))
+
+with dg.DagsterInstance.local_temp() as instance:
+    try:
+        dg.materialize(
+            [model],
+            instance=instance,
+            resources={"sagemaker": SageMakerResource(role_arn=role, poll_seconds=15)},
+        )
+    except dg.DagsterExecutionInterruptedError:
+        print("interrupted", flush=True)
+    (run,) = instance.get_runs()
+    print(run.status.value, flush=True)
+"""
 CHECKOUT = Path(__file__).resolve().parents[3]
+STOPPED_WITHIN_SECONDS = 15
 PATIENCE_SECONDS = 120  # by themselves the jobs here would go on for longer
 
 
@@ -68,6 +142,48 @@ def test_a_cancelled_run_stops_its_job(sagemaker, make_spec, unique, cancel) -> 
         assert worker.wait(timeout=PATIENCE_SECONDS) != 0
     finally:
         worker.send_signal(signal.SIGABRT)  # has one that hangs tell where
+        worker.wait()
+
+
+@pytest.mark.parametrize(
+    ("way", "sent"),
+    [
+        ("callback", "SIGINT"),
+        ("callback in a collection", "SIGINT"),
+        ("destructor", "SIGINT"),
+        ("destructor in a collection", "SIGINT"),
+        ("file in a collection", "SIGINT"),
+        ("file in a collection", "SIGTERM"),
+    ],
+)
+def test_a_cancelled_run_stops_its_job_although_python_lost_the_signal(
+    sagemaker, make_spec, unique, way, sent
+) -> None:
+    spec = make_spec(hyperparameters=slow())
+    worker = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            LOSING_WORKER,
+            spec.model_dump_json(),
+            sagemaker.role_arn,
+            sent,
+            way,
+        ],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout is not None
+    try:
+        assert worker.stdout.readline() == "lost\n", "the signal was not lost"
+        lost_at = time.monotonic()
+        wait_for(sagemaker, unique, "Stopped")
+        assert time.monotonic() - lost_at < STOPPED_WITHIN_SECONDS
+        rest, _ = worker.communicate(timeout=PATIENCE_SECONDS)
+        assert rest.splitlines()[-1] == "CANCELED"
+    finally:
+        worker.kill()
         worker.wait()
 
 

@@ -22,11 +22,8 @@ from resources.sagemaker import (
     SpecError,
     TrainedJob,
     TrainingCompute,
-    TrainingDeadlineError,
-    TrainingFailedError,
+    TrainingError,
     TrainingJobSpec,
-    TrainingOutageError,
-    TrainingStoppedError,
 )
 
 MakeSpec = Callable[..., TrainingJobSpec]
@@ -86,7 +83,7 @@ class InBackground:
 def test_a_job_is_trained_and_says_where_its_artifact_is(sagemaker, make_spec, unique) -> None:
     job = sagemaker.train(make_spec())
 
-    assert (job.name, job.status, job.origin) == (unique, "Completed", "started")
+    assert (job.name, job.origin) == (unique, "started")
     uri = urlsplit(job.artifact_uri)
     body = boto3.client("s3").get_object(Bucket=uri.netloc, Key=uri.path[1:])["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(body)) as archive:
@@ -174,12 +171,12 @@ def test_a_failed_job_raises_its_reason_and_the_next_call_is_a_new_attempt(
 ) -> None:
     with (
         faults(sagemaker, "job-failure", operation="CreateTrainingJob"),
-        pytest.raises(TrainingFailedError) as caught,
+        pytest.raises(TrainingError, match="failed: ") as caught,
     ):
         sagemaker.train(make_spec())
     described = sagemaker.clients.control.describe_training_job(TrainingJobName=unique)
     assert described["FailureReason"] in str(caught.value)
-    assert not caught.value.to_failure().allow_retries
+    assert not caught.value.transient
 
     assert sagemaker.train(make_spec()).name == f"{unique}-2"
     assert sagemaker.train(make_spec()).origin == "reused", "through the failed one"
@@ -188,7 +185,7 @@ def test_a_failed_job_raises_its_reason_and_the_next_call_is_a_new_attempt(
 def test_bad_hyperparameters_fail_for_good_with_the_algorithms_own_words(
     sagemaker, make_spec
 ) -> None:
-    with pytest.raises(TrainingFailedError, match="ClientError") as caught:
+    with pytest.raises(TrainingError, match="failed: ClientError") as caught:
         sagemaker.train(make_spec(hyperparameters={"k": "2", "feature_dim": "3"}))
     assert not caught.value.transient
 
@@ -196,10 +193,10 @@ def test_bad_hyperparameters_fail_for_good_with_the_algorithms_own_words(
 def test_want_of_capacity_may_be_tried_again(sagemaker, make_spec, faults) -> None:
     with (
         faults(sagemaker, "capacity-error", operation="CreateTrainingJob"),
-        pytest.raises(TrainingOutageError, match="CapacityError") as caught,
+        pytest.raises(TrainingError, match="failed: CapacityError") as caught,
     ):
         sagemaker.train(make_spec())
-    assert caught.value.to_failure().allow_retries
+    assert caught.value.transient
 
 
 def test_a_job_that_somebody_stops_is_no_success(sagemaker, make_spec, unique, faults) -> None:
@@ -209,7 +206,7 @@ def test_a_job_that_somebody_stops_is_no_success(sagemaker, make_spec, unique, f
     assert sagemaker.stop_training(unique)
     run.wait()
 
-    assert isinstance(run.error, TrainingStoppedError)
+    assert isinstance(run.error, TrainingError)
     assert "Somebody stopped it" in str(run.error)
     assert sagemaker.train(make_spec()).name == f"{unique}-2"
 
@@ -224,7 +221,7 @@ def test_stopping_what_is_done_or_unknown_stops_nothing(sagemaker, make_spec, un
 def test_the_deadline_stops_the_job(sagemaker, make_spec, unique, faults) -> None:
     with (
         faults(sagemaker, "slow-start=600", operation="CreateTrainingJob"),
-        pytest.raises(TrainingDeadlineError, match=r"deadline of 0\.5 s") as caught,
+        pytest.raises(TrainingError, match=r"deadline of 0\.5 s") as caught,
     ):
         sagemaker.train(make_spec(deadline_seconds=0.5))
 
@@ -244,7 +241,7 @@ def test_attaching_does_not_prolong_the_deadline(sagemaker, make_spec, unique, f
 
     events = sagemaker.clients.control.meta.events
     events.register("after-call.sagemaker.DescribeTrainingJob", grow_old)
-    with pytest.raises(TrainingDeadlineError):
+    with pytest.raises(TrainingError, match="deadline of 3600 s"):
         sagemaker.train(spec)
 
     assert status_of(sagemaker, unique) == "Stopped"
@@ -306,7 +303,7 @@ def test_an_answer_that_got_lost_does_not_start_a_second_job(sagemaker, make_spe
     job = sagemaker.train(make_spec())
 
     assert len(lost) == 1
-    assert job.status == "Completed"
+    assert job.artifact_uri
     assert jobs_named(sagemaker, unique) == [unique]
 
 
@@ -315,7 +312,7 @@ def test_throttling_and_server_errors_are_ridden_out(sagemaker, make_spec, fault
         faults(sagemaker, "throttle=0.3", operation="DescribeTrainingJob"),
         faults(sagemaker, "internal-error=0.3", operation="CreateTrainingJob"),
     ):
-        assert sagemaker.train(make_spec(), log=log).status == "Completed"
+        assert sagemaker.train(make_spec(), log=log).origin == "started"
 
 
 def test_what_sagemaker_refuses_is_not_asked_twice(sagemaker, make_spec) -> None:
@@ -327,13 +324,13 @@ def test_what_sagemaker_refuses_is_not_asked_twice(sagemaker, make_spec) -> None
     with pytest.raises(RefusedError, match=r"ValidationException.*ml\.no\.such") as caught:
         sagemaker.train(make_spec(compute=compute))
     assert len(sent) == 1
-    assert not caught.value.to_failure().allow_retries
+    assert not caught.value.transient
 
 
 def test_inputs_that_are_not_there_are_named(sagemaker, make_spec, bucket) -> None:
     channel = S3Channel(name="train", s3_uri=f"s3://{bucket}/nothing/", content_type="text/csv")
 
-    with pytest.raises((RefusedError, TrainingFailedError), match="No S3 objects found"):
+    with pytest.raises((RefusedError, TrainingError), match="No S3 objects found"):
         sagemaker.train(make_spec(channels=[channel]))
 
 
@@ -349,7 +346,7 @@ def test_many_jobs_run_at_one_time_and_one_that_fails_fails_alone(
     first, second, third, fourth = sagemaker.train_all(specs, at_once=2)
 
     assert isinstance(first, TrainedJob)
-    assert isinstance(second, TrainingFailedError)
+    assert isinstance(second, TrainingError)
     assert isinstance(third, TrainedJob)
     assert isinstance(fourth, TrainedJob)
     assert third.name == first.name, "the same work is done once"
@@ -381,7 +378,7 @@ def test_a_job_is_watched_although_its_log_cannot_be_reached(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", "http://127.0.0.1:9")
 
-    assert sagemaker.train(make_spec()).status == "Completed"
+    assert sagemaker.train(make_spec()).origin == "started"
 
 
 def test_no_job_at_one_time_is_refused(sagemaker, make_spec) -> None:

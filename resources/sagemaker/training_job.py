@@ -1,17 +1,24 @@
-"""What a training job is to be: typed config, and the request that AWS takes for it.
+"""A training job as data: what it is to be, the request for it, and what it came to.
 
 How it is started and waited for stands in `training.py`.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from resources.sagemaker.config import Config
 from resources.sagemaker.errors import SpecError
-from resources.sagemaker.names import MAX_JOB_BASE, NAME, differences, digest, to_tags
+from resources.sagemaker.names import MAX_JOB_BASE, NAME, to_tags
+from resources.sagemaker.request_parts import Config, differences, with_extra
 
-# What has a part in what is trained. The rest (instance type, spot, network, limits, tags) says
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker.type_defs import DescribeTrainingJobResponseTypeDef as Description
+
+Origin = Literal["started", "attached", "reused"]
+
+# What decides over what is trained. The rest (instance type, spot, network, limits, tags) says
 # how it is run and paid for: a finished job is not paid for again because that changed.
 RESULT_KEYS = (
     "AlgorithmSpecification",
@@ -35,60 +42,25 @@ class S3Channel(Config):
     s3_data_type: Literal["S3Prefix", "ManifestFile", "AugmentedManifestFile"] = Field(
         default="S3Prefix", description="What the URI names."
     )
-    distribution: Literal["FullyReplicated", "ShardedByS3Key"] = Field(
-        default="FullyReplicated", description="Whether each instance gets all of it or a share."
-    )
-    input_mode: Literal["File", "Pipe", "FastFile"] | None = Field(
-        default=None, description="Instead of the job's input mode, for this channel."
-    )
-    compression: Literal["None", "Gzip"] = Field(
-        default="None", description="How the objects are compressed."
-    )
-    record_wrapper: Literal["None", "RecordIO"] = Field(
-        default="None", description="Whether SageMaker wraps the objects in RecordIO (Pipe mode)."
-    )
-    shuffle_seed: int | None = Field(
-        default=None, description="Shuffles the order of objects in each epoch by this seed."
-    )
-    attribute_names: list[str] = Field(
-        default_factory=list, description="Attributes to read of an augmented manifest."
+    extra_request: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further fields of the channel by AWS's own names, such as InputMode.",
     )
 
     def to_request(self) -> dict[str, Any]:
-        """An item of InputDataConfig."""
-        source: dict[str, Any] = {
-            "S3DataType": self.s3_data_type,
-            "S3Uri": self.s3_uri,
-            "S3DataDistributionType": self.distribution,
-        }
-        if self.attribute_names:
-            source["AttributeNames"] = self.attribute_names
+        """An item of InputDataConfig.
+
+        Raises:
+            SpecError: The extra request repeats a field.
+        """
+        source = {"S3DataType": self.s3_data_type, "S3Uri": self.s3_uri}
         channel: dict[str, Any] = {
             "ChannelName": self.name,
             "DataSource": {"S3DataSource": source},
-            "CompressionType": self.compression,
-            "RecordWrapperType": self.record_wrapper,
         }
         if self.content_type:
             channel["ContentType"] = self.content_type
-        if self.input_mode:
-            channel["InputMode"] = self.input_mode
-        if self.shuffle_seed is not None:
-            channel["ShuffleConfig"] = {"Seed": self.shuffle_seed}
-        return channel
-
-
-class Vpc(Config):
-    """The network that a container runs in."""
-
-    subnets: list[str] = Field(description="Subnet ids.", min_length=1, max_length=16)
-    security_group_ids: list[str] = Field(
-        description="Security group ids.", min_length=1, max_length=5
-    )
-
-    def to_request(self) -> dict[str, Any]:
-        """VpcConfig."""
-        return {"Subnets": self.subnets, "SecurityGroupIds": self.security_group_ids}
+        return with_extra(channel, self.extra_request)
 
 
 class Spot(Config):
@@ -103,56 +75,22 @@ class Spot(Config):
     )
 
 
-class Checkpoint(Config):
-    """Where a job keeps what it needs to go on after an interruption."""
-
-    s3_uri: str = Field(description="Prefix in S3 that the checkpoints are synchronised with.")
-    local_path: str | None = Field(
-        default=None, description="Folder in the container; /opt/ml/checkpoints where not given."
-    )
-
-
 class TrainingCompute(Config):
-    """What a job runs on. None of it has a part in what is trained, save the instance count."""
+    """What a job runs on. Only the instance count has a part in what is trained."""
 
     instance_type: str = Field(default="ml.m5.large", description="ML instance type.")
     instance_count: int = Field(default=1, description="Number of instances.", ge=1)
     volume_gb: int = Field(
         default=10, description="Size of each instance's storage volume in GB.", ge=1
     )
-    volume_kms_key_id: str | None = Field(
-        default=None, description="KMS key that encrypts the storage volumes."
-    )
-    keep_alive_seconds: int | None = Field(
-        default=None,
-        description="Keeps the instances warm for the next job for as long. They bill meanwhile.",
-        ge=1,
-        le=21600,
-    )
     max_runtime_seconds: int = Field(
         default=3600,
-        description="SageMaker itself stops the job after as long, whatever becomes of the run.",
+        description="SageMaker itself stops the job after this time, even if the run is gone.",
         ge=1,
-    )
-    max_pending_seconds: int | None = Field(
-        default=None,
-        description="SageMaker gives up after as long if there is no capacity.",
-        ge=1800,
-        le=2419200,
-    )
-    max_retry_attempts: int | None = Field(
-        default=None,
-        description="How often SageMaker itself starts over after a fault of its own.",
-        ge=1,
-        le=30,
     )
     spot: Spot | None = Field(default=None, description="Use spot capacity.")
-    vpc: Vpc | None = Field(default=None, description="Run in this VPC.")
     network_isolation: bool = Field(
         default=False, description="No network in or out of the container."
-    )
-    encrypt_traffic_between_instances: bool = Field(
-        default=False, description="Encrypt what the instances of one job send to each other."
     )
 
     @model_validator(mode="after")
@@ -165,40 +103,27 @@ class TrainingCompute(Config):
         return self
 
     def to_request(self) -> dict[str, Any]:
-        """The members of CreateTrainingJob that are about where and how long it runs."""
-        resources: dict[str, Any] = {
-            "InstanceType": self.instance_type,
-            "InstanceCount": self.instance_count,
-            "VolumeSizeInGB": self.volume_gb,
-        }
-        if self.volume_kms_key_id:
-            resources["VolumeKmsKeyId"] = self.volume_kms_key_id
-        if self.keep_alive_seconds:
-            resources["KeepAlivePeriodInSeconds"] = self.keep_alive_seconds
+        """The fields of CreateTrainingJob that say where and how long it runs."""
         stopping: dict[str, Any] = {"MaxRuntimeInSeconds": self.max_runtime_seconds}
         if self.spot:
             stopping["MaxWaitTimeInSeconds"] = self.spot.max_wait_seconds
-        if self.max_pending_seconds:
-            stopping["MaxPendingTimeInSeconds"] = self.max_pending_seconds
-        request: dict[str, Any] = {
-            "ResourceConfig": resources,
+        return {
+            "ResourceConfig": {
+                "InstanceType": self.instance_type,
+                "InstanceCount": self.instance_count,
+                "VolumeSizeInGB": self.volume_gb,
+            },
             "StoppingCondition": stopping,
             "EnableManagedSpotTraining": self.spot is not None,
             "EnableNetworkIsolation": self.network_isolation,
-            "EnableInterContainerTrafficEncryption": self.encrypt_traffic_between_instances,
         }
-        if self.vpc:
-            request["VpcConfig"] = self.vpc.to_request()
-        if self.max_retry_attempts:
-            request["RetryStrategy"] = {"MaximumRetryAttempts": self.max_retry_attempts}
-        return request
 
 
 class TrainingJobSpec(Config):
     """A training job of any algorithm image.
 
-    The name is the identity of the work: derive it from what makes the work what it is, by
-    `deterministic_name(..., digest_of=...)`, and the same work finds its own job again.
+    The name is the identity of the work. Make it from all that decides over the result, by
+    `deterministic_name(..., digest_of=...)`: then the same work finds its own job again.
     """
 
     name: str = Field(
@@ -223,19 +148,8 @@ class TrainingJobSpec(Config):
     input_mode: Literal["File", "Pipe", "FastFile"] = Field(
         default="File", description="How the container gets its inputs."
     )
-    metric_definitions: dict[str, str] = Field(
-        default_factory=dict,
-        description="Metric names, each with the regular expression that finds it in the log.",
-    )
-    output_kms_key_id: str | None = Field(
-        default=None, description="KMS key that encrypts the artifact."
-    )
-    checkpoint: Checkpoint | None = Field(default=None, description="Where checkpoints are kept.")
     compute: TrainingCompute = Field(
         default_factory=TrainingCompute, description="What the job runs on, and for how long."
-    )
-    role_arn: str | None = Field(
-        default=None, description="Role that the job works as, instead of the resource's."
     )
     deadline_seconds: float | None = Field(
         default=None,
@@ -252,8 +166,8 @@ class TrainingJobSpec(Config):
     extra_request: dict[str, Any] = Field(
         default_factory=dict,
         description=(
-            "Further members of CreateTrainingJob by AWS's own names (DebugHookConfig, "
-            "ProfilerConfig, ...). They go in as they are, over what the other fields say."
+            "Further fields of CreateTrainingJob by AWS's own names (VpcConfig, CheckpointConfig, "
+            "{ResourceConfig: {VolumeKmsKeyId: ...}}, ...), none that another field gives."
         ),
     )
 
@@ -262,27 +176,21 @@ class TrainingJobSpec(Config):
 
         Args:
             name: Of this attempt.
-            role_arn: Taken where the spec has none of its own.
+            role_arn: Role that the job works as.
             tags: Of the run; the spec's own win.
+
+        Raises:
+            SpecError: The extra request repeats a field.
         """
-        algorithm: dict[str, Any] = {
-            "TrainingImage": self.image,
-            "TrainingInputMode": self.input_mode,
-        }
-        if self.metric_definitions:
-            algorithm["MetricDefinitions"] = [
-                {"Name": metric, "Regex": regex}
-                for metric, regex in self.metric_definitions.items()
-            ]
-        output = {"S3OutputPath": self.output_s3_uri}
-        if self.output_kms_key_id:
-            output["KmsKeyId"] = self.output_kms_key_id
         request: dict[str, Any] = {
             "TrainingJobName": name,
-            "AlgorithmSpecification": algorithm,
-            "RoleArn": self.role_arn or role_arn,
+            "AlgorithmSpecification": {
+                "TrainingImage": self.image,
+                "TrainingInputMode": self.input_mode,
+            },
+            "RoleArn": role_arn,
             "HyperParameters": self.hyperparameters,
-            "OutputDataConfig": output,
+            "OutputDataConfig": {"S3OutputPath": self.output_s3_uri},
             "Tags": to_tags(tags, self.tags),
             **self.compute.to_request(),
         }
@@ -290,19 +198,7 @@ class TrainingJobSpec(Config):
             request["InputDataConfig"] = [channel.to_request() for channel in self.channels]
         if self.environment:
             request["Environment"] = self.environment
-        if self.checkpoint:
-            request["CheckpointConfig"] = {"S3Uri": self.checkpoint.s3_uri}
-            if self.checkpoint.local_path:
-                request["CheckpointConfig"]["LocalPath"] = self.checkpoint.local_path
-        return request | self.extra_request
-
-    def fingerprint(self) -> str:
-        """A digest of all that has a part in what is trained, for names and data versions.
-
-        The bytes behind the channels' URIs are not read: add their checksums yourself where the
-        URIs do not change with them.
-        """
-        return digest(_result_part(self.to_request(self.name, "", {})))
+        return with_extra(request, self.extra_request)
 
     def check(self) -> None:
         """Find what cannot work before it is sent.
@@ -327,12 +223,12 @@ def same_work(request: dict[str, Any], described: dict[str, Any]) -> list[str]:
         described: From DescribeTrainingJob, which adds defaults of its own.
     """
     wanted = _result_part(request)
-    found = _result_part(described)
-    places = differences(wanted, found)
+    actual = _result_part(described)
+    places = differences(wanted, actual)
     for key in EXACT_KEYS:
-        extra = set(found.get(key) or {}) - set(wanted.get(key) or {})
+        extra = set(actual.get(key) or {}) - set(wanted.get(key) or {})
         places += [f"{key}.{name}" for name in sorted(extra)]
-    if bool(wanted.get("InputDataConfig")) != bool(found.get("InputDataConfig")):
+    if bool(wanted.get("InputDataConfig")) != bool(actual.get("InputDataConfig")):
         places.append("InputDataConfig")
     return sorted(set(places))
 
@@ -343,7 +239,7 @@ def _result_part(job: dict[str, Any]) -> dict[str, Any]:
     if channels:  # an order that AWS need not keep
         part["InputDataConfig"] = sorted(channels, key=lambda channel: channel["ChannelName"])
     algorithm: dict[str, Any] = part.get("AlgorithmSpecification", {})
-    # AWS adds the metrics of built-in algorithms, and metrics have no part in what is trained.
+    # AWS adds the metrics of built-in algorithms; metrics change nothing in what is trained.
     part["AlgorithmSpecification"] = {
         key: value for key, value in algorithm.items() if key != "MetricDefinitions"
     }
@@ -354,3 +250,100 @@ def _result_part(job: dict[str, Any]) -> dict[str, Any]:
     }
     part["InstanceCount"] = job.get("ResourceConfig", {}).get("InstanceCount")
     return part
+
+
+@dataclass(frozen=True)
+class TrainedJob:
+    """A completed training job.
+
+    Attributes:
+        name: Of the job, the attempt's suffix included.
+        arn: Of the job.
+        artifact_uri: S3 URI of the model artifact.
+        origin: `started` by this call, `attached` to while it ran, or `reused` since it was done.
+        metrics: Final values of the job's metrics.
+        image: Algorithm image.
+        instance_type: What it ran on.
+        instance_count: On how many of them.
+        training_seconds: Duration of the training, None where SageMaker does not say.
+        billable_seconds: Seconds paid for on each instance, None where SageMaker does not say.
+        estimated_cost: billable_seconds × instance_count × the configured price of the instance
+            type, in its currency; None where no price is configured. Of a spot job the billable
+            seconds are already fewer than it trained, so the price is the on-demand one.
+        console_url: The job in the AWS console.
+    """
+
+    name: str
+    arn: str
+    artifact_uri: str
+    origin: Origin
+    metrics: Mapping[str, float]
+    image: str
+    instance_type: str
+    instance_count: int
+    training_seconds: int | None
+    billable_seconds: int | None
+    estimated_cost: float | None
+    console_url: str
+
+    def metadata(self) -> dict[str, Any]:
+        """What is worth showing on a materialisation, in JSON's types."""
+        return {
+            "instance_type": self.instance_type,
+            "instance_count": self.instance_count,
+            "training_seconds": self.training_seconds,
+            "billable_seconds": self.billable_seconds,
+            "estimated_cost": self.estimated_cost,
+            "training_job_url": self.console_url,
+            **{f"metric/{name}": value for name, value in self.metrics.items()},
+        }
+
+
+def artifact_of(description: "Description") -> str | None:
+    """Where SageMaker says that the artifact is, None while it says nothing."""
+    return description.get("ModelArtifacts", {}).get("S3ModelArtifacts")
+
+
+def trained_job(
+    description: "Description",
+    *,
+    origin: Origin,
+    price_per_hour: Mapping[str, float],
+    console_url: str,
+) -> TrainedJob:
+    """The result of a job that has completed with an artifact.
+
+    Args:
+        description: By DescribeTrainingJob.
+        origin: How the job came.
+        price_per_hour: By instance type.
+        console_url: The job in the AWS console.
+    """
+    resources = description.get("ResourceConfig", {})
+    instance_type = resources.get("InstanceType", "")
+    instance_count = resources.get("InstanceCount", 1)
+    billable = description.get("BillableTimeInSeconds")
+    return TrainedJob(
+        name=description["TrainingJobName"],
+        arn=description["TrainingJobArn"],
+        artifact_uri=artifact_of(description) or "",
+        origin=origin,
+        metrics={
+            metric["MetricName"]: metric["Value"]
+            for metric in description.get("FinalMetricDataList", [])
+            if "MetricName" in metric and "Value" in metric
+        },
+        image=description.get("AlgorithmSpecification", {}).get("TrainingImage", ""),
+        instance_type=instance_type,
+        instance_count=instance_count,
+        training_seconds=description.get("TrainingTimeInSeconds"),
+        billable_seconds=billable,
+        estimated_cost=_cost(billable, instance_count, price_per_hour.get(instance_type)),
+        console_url=console_url,
+    )
+
+
+def _cost(billable_seconds: int | None, instances: int, price: float | None) -> float | None:
+    if billable_seconds is None or price is None:
+        return None
+    return billable_seconds * instances * price / 3600

@@ -1,0 +1,83 @@
+"""What specs of training jobs and endpoints share: their base, further fields, comparison.
+
+What a request is for stands in `training_job.py` and `endpoint_spec.py`.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from resources.sagemaker.errors import SpecError
+
+if TYPE_CHECKING:
+    # The metaclass of dagster.Config makes every attribute of a nested config unknown to pyright.
+    # Its own base is the same to a type checker.
+    from pydantic import BaseModel as Config
+else:
+    from dagster import Config
+
+__all__ = ["Config", "differences", "with_extra"]
+
+
+def with_extra(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """A request with further fields, by AWS's own names; nested objects are merged.
+
+    Args:
+        request: What the typed fields of a spec say.
+        extra: Fields that have no typed one, such as `VpcConfig`.
+
+    Raises:
+        SpecError: Both give the same field.
+    """
+    if twice := _in_both(request, extra):
+        raise SpecError(
+            f"The extra request gives {', '.join(twice)}, which other fields of the spec say "
+            "already: set those instead."
+        )
+    return _merged(request, extra)
+
+
+def differences(wanted: object, actual: object, path: str = "") -> list[str]:
+    """Where `actual` lacks or contradicts something of `wanted`; what it has beyond is all right.
+
+    Only the places are given, never the values: environments hold secrets.
+    """
+    if isinstance(wanted, Mapping):
+        ours = cast("Mapping[str, object]", wanted)
+        theirs = cast("Mapping[str, object]", actual if isinstance(actual, Mapping) else {})
+        return [
+            place
+            for key, value in ours.items()
+            for place in differences(value, theirs.get(key), _join(path, key))
+        ]
+    if isinstance(wanted, list):
+        items = cast("list[object]", wanted)
+        others = cast("list[object]", actual if isinstance(actual, list) else [])
+        if len(items) != len(others):
+            return [path]
+        pairs = zip(items, others, strict=True)
+        return [
+            place
+            for number, (item, other) in enumerate(pairs)
+            for place in differences(item, other, f"{path}[{number}]")
+        ]
+    return [] if wanted == actual else [path]
+
+
+def _in_both(request: Mapping[str, Any], extra: Mapping[str, Any], path: str = "") -> list[str]:
+    places: list[str] = []
+    for key in request.keys() & extra.keys():
+        place = _join(path, key)
+        both_objects = isinstance(request[key], Mapping) and isinstance(extra[key], Mapping)
+        places += _in_both(request[key], extra[key], place) if both_objects else [place]
+    return sorted(places)
+
+
+def _merged(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**request, **extra}
+    for key in request.keys() & extra.keys():
+        merged[key] = _merged(request[key], extra[key])
+    return merged
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
