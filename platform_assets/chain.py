@@ -188,8 +188,9 @@ class ChainRun:
             of_asset = {date: by_asset[key] for date, by_asset in outcomes.items()}
             yield from self._report_made(key, of_asset)
         for asset in assets:
-            of_asset = {d: by_asset[asset.key] for d, by_asset in outcomes.items() if wanted}
-            yield from self._check(asset, dates, of_asset if asset.key in wanted else None)
+            made = asset.key in wanted
+            of_asset = {date: by_asset[asset.key] for date, by_asset in outcomes.items() if made}
+            yield from self._check(asset, dates, of_asset if made else None)
 
     def _report_made(
         self, key: dg.AssetKey, outcomes: Outcomes
