@@ -78,7 +78,7 @@ def backfill_date_by_date() -> None:
 
 def crunch_day(number: str) -> None:
     """Day `number` of the year, with the snapshots of all days before it; the best of five."""
-    from platform_assets.airbnb.snapshots import prefix
+    from platform_assets.airbnb.published_snapshots import snapshot_folder
 
     dates = _seed_year()[: int(number)]
     store = _store()
@@ -89,7 +89,7 @@ def crunch_day(number: str) -> None:
         **{f"{output}_prefix": f"{base}/{output}" for output in _OUTPUTS},
     }
     for day in dates:
-        for entry in store.list(f"{prefix(day)}/"):
+        for entry in store.list(snapshot_folder(store, day).key("")):
             name = entry.key.rpartition("/")[2]
             store.copy_from(store, entry.key, f"{base}/listings/date={day}/{name}")
 
@@ -119,12 +119,11 @@ def _seed_year() -> list[str]:
     """The dates, in order; snapshots that are missing are exported from a seeded table."""
     from benchmarks.listings import dsn, snapshot
     from embedded import seed_listings
-    from platform_assets.airbnb.snapshots import prefix
-    from resources.s3 import read_manifest
+    from platform_assets.airbnb.published_snapshots import snapshot_folder
 
     store = _store()
     dates = [(_FIRST + timedelta(n)).isoformat() for n in range(_YEAR)]
-    missing = [day for day in dates if read_manifest(store, prefix(day)) is None]
+    missing = [day for day in dates if snapshot_folder(store, day).published() is None]
     if missing:
         seed_listings.seed(dsn(), missing, places=_PLACES)
         snapshot("listings", "parquet", store, missing, workers=2)
@@ -185,13 +184,14 @@ def _crunch_in_child(dates: Sequence[str], **prefixes: str) -> None:
 
 def _digest(dates: Sequence[str]) -> str:
     """One digest of the manifests of the outputs of dates."""
-    from resources.s3 import read_manifest
+    from resources.s3 import Folder
 
     digest = hashlib.sha256()
     store = _store()
     for output in _OUTPUTS:
         for day in dates:
-            digest.update(str(read_manifest(store, f"airbnb/{output}/date={day}")).encode())
+            published = Folder(store, f"airbnb/{output}/date={day}").published()
+            digest.update(str(published and published.manifest).encode())
     return digest.hexdigest()
 
 

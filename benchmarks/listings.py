@@ -80,16 +80,15 @@ def snapshot(table: str, form: Any, store: Any, dates: Sequence[str], *, workers
         dates: ISO dates.
         workers: How many of them are exported at the same time.
     """
+    from platform_assets.airbnb.exporter import Exporter
     from platform_assets.airbnb.listings import ListingsTable
-    from platform_assets.airbnb.snapshots import Exporter
-    from platform_assets.outcomes import Made
     from resources.postgres import PostgresResource
 
     listings = ListingsTable(table=table, format=form, leave_out=[], connections=workers)
     exporter = Exporter(PostgresResource(dsn=dsn()), listings, store)
     rows = 0
-    for date_result in exporter.take(dates).values():
-        if not isinstance(date_result.outcome, Made):
-            raise date_result.outcome
-        rows += date_result.outcome.metadata["dagster/partition_row_count"]
+    for outcome in exporter.export(dates).values():
+        if isinstance(outcome, Exception):
+            raise outcome
+        rows += outcome.metadata["dagster/partition_row_count"]
     return rows

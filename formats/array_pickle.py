@@ -24,6 +24,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from formats.errors import FormatError
+
 __all__ = ["ForbiddenPickleError", "MalformedPickleError", "TruncatedPickleError", "load"]
 
 _MAX_OPCODES = 10_000
@@ -41,7 +43,7 @@ _ENCODE = "_codecs encode"
 _KINDS = "biuf"
 
 
-class MalformedPickleError(ValueError):
+class MalformedPickleError(FormatError):
     """The bytes are no pickle, or one that contradicts itself."""
 
 
@@ -49,7 +51,7 @@ class TruncatedPickleError(MalformedPickleError):
     """The bytes end before the pickle does."""
 
 
-class ForbiddenPickleError(ValueError):
+class ForbiddenPickleError(FormatError):
     """The pickle asks for something other than numeric NumPy arrays, in tuples."""
 
 

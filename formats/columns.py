@@ -1,4 +1,4 @@
-"""Columns of a table or file by name and type, and what changed between two lists of them.
+"""Columns of a table or file by name and type, and the differences between two lists of them.
 
 Types carry Arrow's names, so that a table in Postgres, a CSV and a Parquet file can be compared.
 """
@@ -6,16 +6,13 @@ Types carry Arrow's names, so that a table in Postgres, a CSV and a Parquet file
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
 
-
-class Column(BaseModel):
+@dataclass(frozen=True)
+class Column:
     """One column: its name and its type as Arrow calls it (int64, double, string, date32, …)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1)
-    type: str = Field(min_length=1)
+    name: str
+    type: str
 
 
 @dataclass(frozen=True)
@@ -65,16 +62,16 @@ def compare_columns(expected: Iterable[Column], actual: Iterable[Column]) -> Col
         actual: what is there, for instance `Session.table_columns("listings")`.
 
     Returns:
-        What is missing, retyped or new, in the order of the list each was found in.
+        What is missing, retyped or new, in the order of the list that names it.
     """
     wanted = {column.name: column for column in expected}
-    found = {column.name: column for column in actual}
+    present = {column.name: column for column in actual}
     return ColumnDifferences(
-        missing=tuple(column for name, column in wanted.items() if name not in found),
+        missing=tuple(column for name, column in wanted.items() if name not in present),
         retyped=tuple(
-            Retyped(name, column.type, found[name].type)
+            Retyped(name, column.type, present[name].type)
             for name, column in wanted.items()
-            if name in found and found[name].type != column.type
+            if name in present and present[name].type != column.type
         ),
-        new=tuple(column for name, column in found.items() if name not in wanted),
+        new=tuple(column for name, column in present.items() if name not in wanted),
     )

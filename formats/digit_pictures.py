@@ -19,6 +19,7 @@ from formats.digit_images import PIXELS, SIDE
 from formats.digit_ink import Ink, find_ink, find_paper
 from formats.digit_parts import running_maximum
 from formats.digit_rims import without_rim
+from formats.errors import FormatError
 
 FORMATS: Final = {
     "JPEG": "image/jpeg",
@@ -60,7 +61,7 @@ _RUN_LENGTHS: Final = (1, 2)
 Box = tuple[int, int, int, int]
 
 
-class PictureError(ValueError):
+class PictureError(FormatError):
     """A picture that no digit can be read off."""
 
 

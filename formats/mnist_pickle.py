@@ -20,6 +20,7 @@ from isal import igzip, igzip_lib
 from numpy.typing import NDArray
 
 from formats import array_pickle
+from formats.errors import FormatError
 
 __all__ = [
     "CorruptError",
@@ -46,7 +47,7 @@ _DeflateError = cast("type[Exception]", igzip_lib.IsalError)
 _NAMES = ("train", "validation", "test")
 
 
-class MnistPickleError(ValueError):
+class MnistPickleError(FormatError):
     """The object is not the digits it should be."""
 
 

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from formats.errors import FormatError
+
 __all__ = ["NDArrayFile", "NDArrayFileError", "decode", "encode", "pack_model", "unpack_model"]
 
 MODEL_MEMBER = "model_algo-1"
@@ -36,7 +38,7 @@ _DTYPES = {0: "f4", 1: "f8", 2: "f2", 3: "u1", 4: "i4", 5: "i1", 6: "i8"}
 _FLAGS = {np.dtype(f"<{name}"): flag for flag, name in _DTYPES.items()}
 
 
-class NDArrayFileError(ValueError):
+class NDArrayFileError(FormatError):
     """The bytes are no NDArray file or model archive, or the arrays cannot be written as one."""
 
 

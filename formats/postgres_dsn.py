@@ -9,13 +9,15 @@ import re
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
+from formats.errors import FormatError
+
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+\w+://")
 _HIDDEN = ("password", "sslpassword")
 _TAKEN = re.compile(r"[^@]*")
 _PORTS = re.compile(r"[\d,]*")
 
 
-class DsnError(ValueError):
+class DsnError(FormatError):
     """It is no DSN. The message holds nothing of it, since what is not understood may be secret."""
 
 

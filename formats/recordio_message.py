@@ -18,6 +18,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from formats.errors import FormatError
+
 Kind = Literal["f4", "f8", "i4"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -27,7 +29,7 @@ _NAME = b"values"
 _NO_KEYS = np.empty(0, np.uint64)
 
 
-class RecordIOError(ValueError):
+class RecordIOError(FormatError):
     """The bytes are not RecordIO that can be read, or the arrays cannot be written as such."""
 
 

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from platform_assets.airbnb.checks import yesterday_is_there
 from platform_assets.airbnb.listings import listings
+from platform_assets.airbnb.snapshots import yesterday_is_there
 
 _FRESHNESS = dg.AssetSelection.checks(yesterday_is_there)
 

@@ -6,8 +6,8 @@ from pydantic import Field
 from platform_assets.mnist import frozen
 from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, mnist_endpoint
 from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, version_of
-from platform_assets.outcomes import DATA_VERSION_TAG
 from platform_assets.partitions import DAILY
+from platform_assets.reports import DATA_VERSION_TAG
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 from resources.sagemaker import (

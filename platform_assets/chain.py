@@ -1,74 +1,250 @@
-"""Several assets made by one step, date by date: who drops out on the way, and what Dagster hears.
+"""Several assets made by one Dagster step, date by date: a date that fails drops out alone.
 
-Dagster skips all that is downstream of a step that failed, whichever dates it failed for. Where the
-assets of a chain are made by one step, a date that fails, fails alone.
+Dagster skips all that is downstream of a step that failed, whichever dates it failed for. So one
+step makes all assets of a chain, each for the dates that nothing upstream has refused. What the
+assets are, and how they are made and checked, stands in their own modules.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import dagster as dg
 
-from platform_assets.outcomes import (
-    Outcomes,
+from platform_assets.checks import (
+    RefusedError,
     Verdict,
-    check_result,
-    failure,
-    failures_of,
-    log_evaluations,
-    log_unforeseen,
-    materialized,
+    judge_each,
+    log_evaluation,
+    report_verdicts,
 )
+from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import (
+    Materialization,
+    Outcome,
+    Outcomes,
+    dates_failure,
+    errors_of,
+    log_unexpected,
+    report_made,
+    verdicts_of,
+)
+from platform_assets.retries import retry_dates
+
+# Date → asset → what became of it.
+DatesOutcomes = Mapping[str, Mapping[dg.AssetKey, Outcome]]
+# (run, dates, which of the maker's assets are wanted) → outcomes.
+Maker = Callable[["ChainRun", Sequence[str], Sequence[dg.AssetKey]], DatesOutcomes]
+# Date → check → verdict.
+DatesVerdicts = Mapping[str, Mapping[str, Verdict]]
 
 
-class CheckFailedError(Exception):
-    """A blocking check refused a date."""
+@dataclass(frozen=True)
+class ChainCheck:
+    """A blocking check of an asset: a date that it refuses goes no further.
 
-
-class Chain:
-    """The dates of a run on their way through the assets of a step.
-
-    Args:
-        context: Of a step that makes partitioned assets, each of them skippable, and their checks.
+    Attributes:
+        name: As Dagster shows it.
+        description: What holds where it passes.
+        judge: (resources, date) → verdict on what is published. None where the asset's maker
+            evaluates the check before it publishes (`Materialization.verdicts`).
     """
 
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
-        self._context = context
+    name: str
+    description: str
+    judge: Callable[[Any, str], Verdict] | None = None
+
+
+@dataclass(frozen=True)
+class ChainAsset:
+    """An asset of a chain, with all that the chain needs to know of it.
+
+    Attributes:
+        spec: Of the asset; its `deps` within the chain decide which dates it is made for.
+        make: Makes dates of it; `make_one_by_one` makes one of a function of a date. Assets with
+            the same maker that follow each other are made by one call.
+        resources: Keys of the resources that maker and checks use.
+        checks: In the order in which they are evaluated.
+        judge_published: (resources, dates) → verdicts of the checks without a `judge`, where they
+            are evaluated without making the asset.
+    """
+
+    spec: dg.AssetSpec
+    make: Maker
+    resources: frozenset[str]
+    checks: Sequence[ChainCheck] = ()
+    judge_published: Callable[[Any, Sequence[str]], DatesVerdicts] | None = None
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """The asset's key."""
+        return self.spec.key
+
+    def check_key(self, name: str) -> dg.AssetCheckKey:
+        """The key of one of its checks."""
+        return dg.AssetCheckKey(self.key, name)
+
+
+def make_one_by_one(make: Callable[[Any, str], Materialization]) -> Maker:
+    """The maker of an asset whose dates are made one after the other.
+
+    Args:
+        make: (resources, date) → what was made. What it raises fails this date alone.
+    """
+
+    def attempt(run: "ChainRun", date: str) -> Outcome:
+        try:
+            return make(run.resources, date)
+        except Exception as error:  # the chain names it with its date
+            return error
+
+    return lambda run, dates, keys: {
+        date: dict.fromkeys(keys, attempt(run, date)) for date in dates
+    }
+
+
+def build_chain(
+    name: str,
+    assets: Sequence[ChainAsset],
+    *,
+    checks_at_once: Callable[[Any], int] = lambda _: 1,
+) -> dg.AssetsDefinition:
+    """The step that makes assets, in their order, and evaluates their checks.
+
+    Args:
+        name: Of the step.
+        assets: Each after those that it is made of.
+        checks_at_once: (resources) → how many dates are checked at a time.
+    """
+
+    @dg.multi_asset(
+        name=name,
+        specs=[asset.spec.replace_attributes(skippable=True) for asset in assets],
+        check_specs=[
+            dg.AssetCheckSpec(
+                check.name,
+                asset=asset.key,
+                description=check.description,
+                blocking=True,
+                partitions_def=DAILY,
+            )
+            for asset in assets
+            for check in asset.checks
+        ],
+        required_resource_keys={key for asset in assets for key in asset.resources},
+        can_subset=True,
+        partitions_def=DAILY,
+        backfill_policy=ONE_RUN,
+    )
+    def chain(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        run = ChainRun(context, checks_at_once(context.resources))
+        for make, made_together in groupby(assets, key=lambda asset: asset.make):
+            yield from run.process(make, list(made_together))
+        run.finish()
+
+    return chain
+
+
+class ChainRun:
+    """The dates of a run on their way through the assets of a chain.
+
+    Attributes:
+        context: Of the step.
+        resources: Of the step, by their keys.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, checks_at_once: int) -> None:
+        self.context = context
+        self.resources = context.resources
+        self._checks_at_once = checks_at_once
         self._failed: dict[tuple[dg.AssetKey, str], Exception] = {}
+        # Asset → dates that it, or what it is made of, has not.
+        self._dropped: defaultdict[dg.AssetKey, set[str]] = defaultdict(set)
+        self._later_verdicts: dict[tuple[dg.AssetCheckKey, str], Verdict] = {}
 
-    def dates(self, *keys: dg.AssetKey) -> list[str]:
-        """The dates that have not dropped out, for these assets."""
-        return [
-            date
-            for date in self._context.partition_keys
-            if not any((key, date) in self._failed for key in keys)
-        ]
+    def report_later(self, check: dg.AssetCheckKey, date: str, verdict: Verdict) -> None:
+        """Log a verdict at the end of the step, on whichever date: it is the date's last one."""
+        self._later_verdicts[check, date] = verdict
 
-    def wants(self, key: dg.AssetKey, check: str | None = None) -> bool:
-        """Whether the run is to make the asset, or to evaluate its check."""
-        if check is None:
-            return key in self._context.selected_asset_keys
-        return dg.AssetCheckKey(key, check) in self._context.selected_asset_check_keys
+    def process(
+        self, make: Maker, assets: Sequence[ChainAsset]
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        """Make and check assets that are made together, as far as the run is to."""
+        upstream = {dep.asset_key for asset in assets for dep in asset.spec.deps}
+        dropped = set[str]().union(*(self._dropped[key] for key in upstream))
+        dates = [date for date in self.context.partition_keys if date not in dropped]
+        for asset in assets:
+            self._dropped[asset.key] |= dropped
+        wanted = [a.key for a in assets if a.key in self.context.selected_asset_keys]
+        outcomes: DatesOutcomes = {}
+        if wanted and dates:
+            outcomes = retry_dates(dates, lambda some: make(self, some, wanted))
+        for key in wanted:
+            of_asset = {date: by_asset[key] for date, by_asset in outcomes.items()}
+            yield from self._report_made(key, of_asset)
+        for asset in assets:
+            made = asset.key in wanted
+            of_asset = {date: by_asset[asset.key] for date, by_asset in outcomes.items() if made}
+            yield from self._check(asset, dates, of_asset if made else None)
 
-    def made(self, key: dg.AssetKey, outcomes: Outcomes) -> Iterator[dg.MaterializeResult[Any]]:
-        """Tell Dagster what became of an asset; dates that failed drop out."""
-        failed = failures_of(outcomes)
-        log_unforeseen(self._context, failed)
+    def _report_made(
+        self, key: dg.AssetKey, outcomes: Outcomes
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        failed = errors_of(outcomes)
+        log_unexpected(self.context, failed)
         for date, error in failed.items():
-            self._failed.setdefault((key, date), error)
-        yield from materialized(self._context, outcomes, key=key)
+            self._drop(key, date, error)
+        yield from report_made(self.context, outcomes, key=key)
 
-    def checked(
-        self, key: dg.AssetKey, check: str, verdicts: Mapping[str, Verdict]
+    def _check(
+        self, asset: ChainAsset, dates: Sequence[str], outcomes: Outcomes | None
     ) -> Iterator[dg.AssetCheckResult]:
-        """Tell Dagster what a blocking check found; dates that it refuses drop out."""
+        """Evaluate an asset's checks; `outcomes` are None where the run does not make it."""
+        judged: DatesVerdicts = {}
+        if outcomes is not None:
+            judged = {date: verdicts_of(outcome) for date, outcome in outcomes.items()}
+        elif asset.judge_published and any(
+            self._is_wanted(asset.check_key(check.name))
+            for check in asset.checks
+            if check.judge is None
+        ):
+            judged = asset.judge_published(self.resources, dates)
+        for check in asset.checks:
+            if check.judge is None:
+                verdicts = {
+                    date: by_check[check.name]
+                    for date, by_check in judged.items()
+                    if check.name in by_check
+                }
+            elif self._is_wanted(asset.check_key(check.name)):
+                remaining = [date for date in dates if date not in self._dropped[asset.key]]
+                judge = partial(check.judge, self.resources)
+                verdicts = judge_each(remaining, judge, at_once=self._checks_at_once)
+            else:
+                continue
+            yield from self._report_verdicts(asset.check_key(check.name), verdicts)
+
+    def _report_verdicts(
+        self, check: dg.AssetCheckKey, verdicts: Mapping[str, Verdict]
+    ) -> Iterator[dg.AssetCheckResult]:
         for date, verdict in verdicts.items():
             if verdict.stops:
-                error = CheckFailedError(f"{check}: {verdict.description}")
-                self._failed.setdefault((key, date), error)
-        if verdicts and self.wants(key, check):
-            log_evaluations(self._context, key, check, verdicts)
-            yield check_result(self._context, key, check, verdicts)
+                error = RefusedError(f"{check.name}: {verdict.description}")
+                self._drop(check.asset_key, date, error)
+        if verdicts and self._is_wanted(check):
+            yield report_verdicts(self.context, check, verdicts)
+
+    def _drop(self, key: dg.AssetKey, date: str, error: Exception) -> None:
+        self._failed.setdefault((key, date), error)
+        self._dropped[key].add(date)
+
+    def _is_wanted(self, check: dg.AssetCheckKey) -> bool:
+        return check in self.context.selected_asset_check_keys
 
     def finish(self) -> None:
         """End the step.
@@ -76,5 +252,7 @@ class Chain:
         Raises:
             dagster.Failure: Dates dropped out; it names each with its reason.
         """
+        for (check, date), verdict in sorted(self._later_verdicts.items()):
+            log_evaluation(self.context, check, date, verdict)
         if self._failed:
-            raise failure(self._failed) from next(iter(self._failed.values()))
+            raise dates_failure(self._failed) from next(iter(self._failed.values()))

@@ -4,13 +4,28 @@ They are shared on purpose: with mixed backfill policies in one chain, Dagster l
 asset materialise in a backfill although a blocking check upstream has failed.
 """
 
-import dagster as dg
+from datetime import date
 
-from platform_assets.settings import Settings
+import dagster as dg
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class PartitionSettings(BaseSettings):
+    """The part of `settings.Settings` that has to be known before any asset is defined."""
+
+    model_config = SettingsConfigDict(env_prefix="PLATFORM_", frozen=True)
+
+    first_partition: date = Field(
+        default=date(2015, 1, 1),
+        description="The first day that can be materialised; Inside Airbnb's first files are of "
+        "2015.",
+    )
+
 
 # Days in UTC, half-open.
 DAILY = dg.DailyPartitionsDefinition(
-    start_date=Settings().first_partition.isoformat(), timezone="UTC"
+    start_date=PartitionSettings().first_partition.isoformat(), timezone="UTC"
 )
 # A range of dates is one run, one container and one pass.
 ONE_RUN = dg.BackfillPolicy.single_run()

@@ -1,28 +1,29 @@
-"""From the environment to resources: the one reader of the environment.
+"""From the environment to resources: all settings, their defaults, and what is made of them.
 
 What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read when a run starts,
 never shows in the UI, and a run without it fails with its name. The rest has defaults.
 """
 
 import os
-from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from formats.proxies import proxy_variables
+from platform_assets.airbnb.limits import Limits
+from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.mnist.endpoint import Endpoint
+from platform_assets.mnist.raw import PublicMnist
+from platform_assets.partitions import PartitionSettings
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 
 
-class Settings(BaseSettings):
+class Settings(PartitionSettings):
     """What may be set by variables that begin with PLATFORM_, and by those of AWS."""
-
-    model_config = SettingsConfigDict(env_prefix="PLATFORM_", frozen=True)
 
     mnist_source: str = Field(
         default="s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz",
@@ -38,11 +39,6 @@ class Settings(BaseSettings):
     )
     price_per_hour: dict[str, float] = Field(
         default={}, description="On-demand price of an hour by instance type, as JSON."
-    )
-    first_partition: date = Field(
-        default=date(2015, 1, 1),
-        description="The first day that can be materialised; Inside Airbnb's first files are of "
-        "2015.",
     )
     listings_table: str = Field(default="listings", description="Table of the listings.")
     listings_query: str = Field(
@@ -87,38 +83,45 @@ class Settings(BaseSettings):
 
 
 def keep_loopback_from_proxies() -> None:
-    """Has all clients of this process, and what it starts, reach this machine directly."""
+    """Have all clients of this process, and what it starts, reach this machine directly."""
     os.environ.update(proxy_variables(os.environ))
 
 
-def object_store(bucket_variable: str) -> ObjectStore:
-    """The bucket that an environment variable names."""
-    return ObjectStore(bucket=dg.EnvVar(bucket_variable))
-
-
-def postgres(settings: Settings) -> PostgresResource:
-    """The database of PLATFORM_POSTGRES_DSN."""
-    key = dg.EnvVar("PLATFORM_PSEUDONYM_KEY") if settings.pseudonym_key else None
-    return PostgresResource(dsn=dg.EnvVar("PLATFORM_POSTGRES_DSN"), pseudonym_key=key)
-
-
-def sagemaker(settings: Settings) -> SageMakerResource:
-    """SageMaker in the role of PLATFORM_SAGEMAKER_ROLE_ARN."""
-    return SageMakerResource(
-        role_arn=dg.EnvVar("PLATFORM_SAGEMAKER_ROLE_ARN"),
-        poll_seconds=settings.sagemaker_poll_seconds,
-        price_per_hour=settings.price_per_hour,
-    )
-
-
-def docker(settings: Settings) -> DockerResource:
-    """Where the number cruncher runs."""
-    return DockerResource(
-        mode=settings.cruncher,
-        image=settings.cruncher_image,
-        network=settings.cruncher_network,
-        memory_mb=settings.cruncher_memory_mb,
-        deadline_seconds=settings.cruncher_deadline_seconds,
-        endpoint_url_s3=settings.aws_endpoint_url_s3,
-        region=settings.aws_region,
-    )
+def resources(settings: Settings) -> dict[str, Any]:
+    """Every resource of the platform, by the key under which assets and jobs ask for it."""
+    pseudonym_key = dg.EnvVar("PLATFORM_PSEUDONYM_KEY") if settings.pseudonym_key else None
+    return {
+        "digits_store": ObjectStore(bucket=dg.EnvVar("PLATFORM_BUCKET")),
+        "public": PublicMnist(uri=settings.mnist_source),
+        "sagemaker": SageMakerResource(
+            role_arn=dg.EnvVar("PLATFORM_SAGEMAKER_ROLE_ARN"),
+            poll_seconds=settings.sagemaker_poll_seconds,
+            price_per_hour=settings.price_per_hour,
+        ),
+        "endpoint": Endpoint(name=settings.endpoint_name, instance_type=settings.instance_type),
+        "listings_store": ObjectStore(bucket=dg.EnvVar("PLATFORM_AIRBNB_BUCKET")),
+        "postgres": PostgresResource(
+            dsn=dg.EnvVar("PLATFORM_POSTGRES_DSN"), pseudonym_key=pseudonym_key
+        ),
+        "listings_table": ListingsTable(
+            table=settings.listings_table,
+            query=settings.listings_query,
+            columns=settings.listings_columns,
+            id_type=settings.listings_id_type,
+            date_column=settings.listings_date_column,
+            format=settings.snapshot_format,
+            connections=settings.listings_connections,
+            leave_out=settings.leave_out,
+            pseudonymise=settings.pseudonymise,
+            limits=Limits.model_validate(settings.snapshot_limits),
+        ),
+        "docker": DockerResource(
+            mode=settings.cruncher,
+            image=settings.cruncher_image,
+            network=settings.cruncher_network,
+            memory_mb=settings.cruncher_memory_mb,
+            deadline_seconds=settings.cruncher_deadline_seconds,
+            endpoint_url_s3=settings.aws_endpoint_url_s3,
+            region=settings.aws_region,
+        ),
+    }

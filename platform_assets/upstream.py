@@ -1,37 +1,20 @@
-"""What is published already: what an asset is made of, and what it need not make again."""
+"""Functions that `resources.s3.Folder` replaces, until their last callers are gone."""
 
 from collections.abc import Mapping
 
-from resources.s3 import Manifest, ObjectStore, read_manifest, verify
+from resources.s3 import Folder, Manifest, NotPublishedError, ObjectStore
 
-
-class UpstreamMissingError(Exception):
-    """What an asset is made of is not published; making it again would not help."""
+UpstreamMissingError = NotPublishedError
 
 
 def require_manifest(store: ObjectStore, prefix: str, asset: str) -> Manifest:
-    """The manifest under a prefix, where `asset` publishes.
-
-    Raises:
-        UpstreamMissingError: Nothing is published there.
-    """
-    manifest = read_manifest(store, prefix)
-    if manifest is None:
-        raise UpstreamMissingError(
-            f"Nothing is published under {store.uri(prefix)}: "
-            f"materialise {asset} for this date first."
-        )
-    return manifest
+    """As `Folder.require`."""
+    return Folder(store, prefix).require(asset).manifest
 
 
 def already_made(
     store: ObjectStore, prefix: str, *, inputs: Mapping[str, str], code_version: str
 ) -> Manifest | None:
-    """The manifest under a prefix, if it is of these inputs and code and its files are whole.
-
-    The files are read: what was damaged or removed is made again by the next run.
-    """
-    manifest = read_manifest(store, prefix)
-    if manifest is None or manifest.code_version != code_version or manifest.inputs != inputs:
-        return None
-    return None if verify(store, prefix) else manifest
+    """As `Folder.made_of`."""
+    published = Folder(store, prefix).made_of(inputs, code_version)
+    return published and published.manifest

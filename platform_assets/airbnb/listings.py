@@ -9,6 +9,7 @@ from pydantic import Field
 
 from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.limits import Limits
+from platform_assets.errors import PlatformError
 from platform_assets.partitions import DAILY
 from resources.postgres import (
     Constant,
@@ -51,11 +52,11 @@ NEEDED = frozenset({"id", "neighbourhood", "room_type", "price"})
 _CONTRACT_IDS = frozenset({"id", "host_id"})
 
 
-class PastDayError(Exception):
+class PastDayError(PlatformError):
     """The table says nothing of that day."""
 
 
-class ColumnNamesError(Exception):
+class ColumnNamesError(PlatformError):
     """What is to be left out, pseudonymised or renamed is not in the table, or cannot be."""
 
 

@@ -1,161 +1,222 @@
-"""Results of the number cruncher, which works on all dates of a run in one pass outside Dagster.
+"""The assets that the number cruncher makes of snapshots: price changes and summaries.
 
 What it computes, and how it publishes, stands in `numbercruncher`; where it runs, in
-`resources.docker`. Here its messages become materialisations.
+`resources.docker`. Here are the assets' specs and checks, and how its messages become outcomes.
 """
 
+import io
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from platform_assets.airbnb import snapshots
-from platform_assets.outcomes import Made
-from resources.docker import DockerResource, ModuleRunError
+from platform_assets.airbnb.published_snapshots import require_snapshot
+from platform_assets.airbnb.snapshots import SNAPSHOT
+from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
+from platform_assets.checks import Verdict
+from platform_assets.errors import PlatformError
+from platform_assets.reports import Materialization, Outcome
+from resources.docker import ModuleRunError
 from resources.errors import ResourceError
-from resources.s3 import ObjectStore
+from resources.s3 import Folder, ObjectStore
 
-PRICE_CHANGES = dg.AssetKey(["airbnb", "price_changes"])
-NEIGHBOURHOOD_SUMMARY = dg.AssetKey(["airbnb", "neighbourhood_summary"])
 MODULE = "numbercruncher"
 CODE_VERSION = "1"
+_MAX_RESULT_BYTES = 512 * 2**20
+_FIELDS = ("id", "first_date", "first_price", "last_date", "last_price", "price_change_per_day")
+_MOST = 5
+_OUTDATED = Verdict(
+    False,
+    "An earlier snapshot has come or changed since this was made: materialise it again.",
+    severity="warn",
+)
 
 
-def prefix(asset: dg.AssetKey, date: str) -> str:
-    """Where a date's result stands."""
-    return f"{'/'.join(asset.path)}/date={date}"
-
-
-class NotCrunchedError(Exception):
+class NotCrunchedError(PlatformError):
     """The number cruncher says that it could not make a date, and why."""
 
 
-class PassingNotCrunchedError(NotCrunchedError):
+class NotCrunchedNowError(NotCrunchedError):
     """The same, where the same attempt may succeed later."""
 
     transient: ClassVar[bool] = True
 
 
-UNREPORTED = NotCrunchedError("The number cruncher did not report this date.")
+def result_folder(store: ObjectStore, key: dg.AssetKey, date: str) -> Folder:
+    """Where a date's result stands."""
+    return Folder(store, f"{'/'.join(key.path)}/date={date}")
 
 
-def _spec(key: dg.AssetKey, description: str) -> dg.AssetSpec:
-    return dg.AssetSpec(
-        key=key,
-        deps=[snapshots.SPEC],
-        group_name="airbnb",
-        kinds={"docker", "pandas", "s3"},
-        owners=["team:data-engineering"],
-        description=description,
-        code_version=CODE_VERSION,
-        skippable=True,
-    )
+def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
+    """Make all results of all dates by one run of the number cruncher.
 
-
-SPECS = (
-    _spec(
-        PRICE_CHANGES,
-        "How each listing's price changed from its first to its last priced snapshot up to the "
-        "day; with the five biggest rises and falls.",
-    ),
-    _spec(
-        NEIGHBOURHOOD_SUMMARY,
-        "Listings and prices of the day by neighbourhood and room type.",
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Crunched:
-    """What became of a date, by asset."""
-
-    outcomes: Mapping[dg.AssetKey, Made | Exception]
-
-    @property
-    def transient(self) -> bool:
-        """Whether another attempt may make what failed."""
-        return any(getattr(each, "transient", False) for each in self.outcomes.values())
-
-    def __str__(self) -> str:
-        """Why not all of it was made, once where the reason is the same."""
-        errors = [str(each) for each in self.outcomes.values() if isinstance(each, Exception)]
-        return " ".join(dict.fromkeys(errors))
-
-
-class Cruncher:
-    """The number cruncher, as a run uses it.
-
-    Attributes:
-        outdated: Later dates whose price changes were made of other snapshots than are there now.
+    Where it breaks off, the dates that it had reported count. Later dates whose price changes were
+    made of other snapshots than there are now get a warning.
     """
-
-    def __init__(
-        self,
-        context: dg.AssetExecutionContext,
-        docker: DockerResource,
-        store: ObjectStore,
-        keys: Sequence[dg.AssetKey],
-    ) -> None:
-        self._context = context
-        self._docker = docker
-        self._store = store
-        self._keys = keys
-        self.outdated: set[str] = set()
-
-    def crunch(self, dates: Sequence[str]) -> dict[str, Crunched]:
-        """Run it once over all dates; where it breaks off, the dates that it had reported count."""
-        extras = {
-            "bucket": self._store.bucket,
-            "dates": list(dates),
-            "outputs": [key.path[-1] for key in self._keys],
-            "code_version": CODE_VERSION,
+    store: ObjectStore = run.resources.listings_store
+    request = {
+        "bucket": store.bucket,
+        "dates": list(dates),
+        "outputs": [key.path[-1] for key in keys],
+        "code_version": CODE_VERSION,
+    }
+    messages: Sequence[Mapping[str, Any]]
+    unreported: Exception = NotCrunchedError("The number cruncher did not report this date.")
+    try:
+        crunched = run.resources.docker.run(run.context, MODULE, extras=request)
+    except ResourceError as error:
+        run.context.log.warning(str(error))
+        messages = error.messages if isinstance(error, ModuleRunError) else ()
+        run_metadata, unreported = {}, error
+    else:
+        messages, run_metadata = crunched.messages, crunched.metadata
+    check = PRICE_CHANGES.check_key(PRICE_CHANGES.checks[0].name)
+    for message in messages:
+        for date in message.get("outdated", []):
+            run.report_later(check, date, _OUTDATED)
+    reported = {message["date"]: message for message in messages if "date" in message}
+    return {
+        date: {
+            key: _outcome(reported[date], key, store, run_metadata)
+            if date in reported
+            else unreported
+            for key in keys
         }
-        messages: Sequence[Mapping[str, Any]]
-        try:
-            run = self._docker.run(self._context, MODULE, extras=extras)
-        except ResourceError as error:
-            self._context.log.warning(str(error))
-            messages = error.messages if isinstance(error, ModuleRunError) else ()
-            shown, lost = {}, error
-        else:
-            messages, shown, lost = run.messages, run.metadata, UNREPORTED
-        self.outdated.update(date for each in messages for date in each.get("outdated", []))
-        reported = {each["date"]: each for each in messages if "date" in each}
-        return {
-            date: Crunched(
-                {
-                    key: _outcome(reported[date], key, self._store, shown)
-                    if date in reported
-                    else lost
-                    for key in self._keys
-                }
-            )
-            for date in dates
-        }
+        for date in dates
+    }
 
 
 def _outcome(
     message: Mapping[str, Any],
     key: dg.AssetKey,
     store: ObjectStore,
-    shown: Mapping[str, Any],
-) -> Made | Exception:
+    run_metadata: Mapping[str, Any],
+) -> Outcome:
     output = message["outputs"].get(key.path[-1], message)
     if output.get("error"):
-        kind = PassingNotCrunchedError if output.get("transient") else NotCrunchedError
-        return kind(output["error"])
-    return Made(
+        error = NotCrunchedNowError if output.get("transient") else NotCrunchedError
+        return error(output["error"])
+    columns = [dg.TableColumn(column["name"], column["type"]) for column in output["columns"]]
+    return Materialization(
         metadata={
             "dagster/uri": store.uri(output["prefix"]),
             "dagster/partition_row_count": output["rows"],
-            "dagster/column_schema": dg.TableSchema(
-                columns=[dg.TableColumn(each["name"], each["type"]) for each in output["columns"]]
-            ),
+            "dagster/column_schema": dg.TableSchema(columns=columns),
             "bytes": sum(file["bytes"] for file in output["files"]),
             "unchanged": output["status"] == "unchanged",
             **output["metadata"],
-            **shown,
+            **run_metadata,
         },
         data_version=output["data_version"],
     )
+
+
+def judge_price_changes(store: ObjectStore, date: str) -> Verdict:
+    """Find the biggest rises and falls anew in the whole table, by another library."""
+    result = result_folder(store, PRICE_CHANGES.key, date).require("airbnb/price_changes")
+    content = result.read("price_changes.parquet", max_bytes=_MAX_RESULT_BYTES)
+    table = pq.read_table(io.BytesIO(content))
+    if problem := _odd_row(table, date):
+        return Verdict(False, problem)
+    for name, order in (("biggest_increase", "descending"), ("biggest_decrease", "ascending")):
+        rows = json.loads(result.read(f"{name}.json", max_bytes=_MAX_RESULT_BYTES))
+        expected = _biggest(table, order)
+        if rows != expected:
+            return Verdict(False, f"{name}.json is {rows}; the whole table gives {expected}.")
+    return Verdict(True, "Real rises and falls.", {"listings": table.num_rows})
+
+
+def _odd_row(table: pa.Table, date: str) -> str | None:
+    """What is wrong with the whole table, in a sentence."""
+    if set(table.column_names) != set(_FIELDS):
+        return f"The whole table has the columns {table.column_names} instead of {list(_FIELDS)}."
+    ids = np.sort(table["id"].to_numpy())
+    if np.any(ids[1:] == ids[:-1]):
+        return "The whole table has an id twice."
+    first, last = (table[name].cast(pa.int32()).to_numpy() for name in ("first_date", "last_date"))
+    if np.any(first >= last):
+        return "The whole table has a listing whose first price is not before its last."
+    if np.any(last > np.datetime64(date, "D").astype(int)):
+        return f"The whole table has a price of a day after {date}."
+    change = (table["last_price"].to_numpy() - table["first_price"].to_numpy()) / (last - first)
+    if not np.array_equal(change, table["price_change_per_day"].to_numpy()):
+        return "The whole table has a change per day that does not follow from its prices."
+    return None
+
+
+def _biggest(table: pa.Table, order: str) -> list[dict[str, Any]]:
+    """The five biggest real rises ("descending") or falls ("ascending"), ties by id."""
+    sign = 1 if order == "descending" else -1
+    keys = [("price_change_per_day", order), ("id", "ascending")]
+    # pyarrow makes its functions when it is imported.
+    select: Any = pc.select_k_unstable  # pyright: ignore[reportAttributeAccessIssue]
+    top = table.take(select(table, _MOST, keys))
+    return [
+        {
+            name: value if isinstance(value, int | float | str) else value.isoformat()
+            for name, value in row.items()
+        }
+        for row in top.select(_FIELDS).to_pylist()
+        if sign * row["price_change_per_day"] > 0
+    ]
+
+
+def judge_neighbourhoods(store: ObjectStore, date: str) -> Verdict:
+    """Compare the groups with the snapshot they are made of."""
+    folder = result_folder(store, NEIGHBOURHOOD_SUMMARY.key, date)
+    result = folder.require("airbnb/neighbourhood_summary")
+    rows = require_snapshot(store, date).manifest.rows
+    groups = json.loads(result.read("neighbourhood_summary.json", max_bytes=_MAX_RESULT_BYTES))
+    listings = sum(group["listings"] for group in groups)
+    if listings != rows:
+        return Verdict(False, f"The groups have {listings} listings, the snapshot {rows}.")
+    for group in groups:
+        quartiles = [group["lower_quartile"], group["median"], group["upper_quartile"]]
+        if not 0 <= group["priced"] <= group["listings"]:
+            return Verdict(False, f"A group has more priced listings than listings: {group}.")
+        if group["priced"] and quartiles != sorted(quartiles):
+            return Verdict(False, f"A group's quartiles are not in order: {group}.")
+    return Verdict(True, "Adds up.", {"groups": len(groups), "listings": listings})
+
+
+def _asset(name: str, description: str, check: ChainCheck) -> ChainAsset:
+    return ChainAsset(
+        spec=dg.AssetSpec(
+            key=["airbnb", name],
+            deps=[SNAPSHOT.spec],
+            group_name="airbnb",
+            kinds={"docker", "pandas", "s3"},
+            owners=["team:data-engineering"],
+            description=description,
+            code_version=CODE_VERSION,
+        ),
+        make=crunch,
+        resources=frozenset({"docker", "listings_store"}),
+        checks=[check],
+    )
+
+
+PRICE_CHANGES = _asset(
+    "price_changes",
+    "How each listing's price changed from its first to its last priced snapshot up to the day; "
+    "with the five biggest rises and falls.",
+    ChainCheck(
+        "real_rises_and_falls",
+        "The five biggest rises and falls are real ones, in order, and those of the whole table.",
+        lambda resources, date: judge_price_changes(resources.listings_store, date),
+    ),
+)
+NEIGHBOURHOOD_SUMMARY = _asset(
+    "neighbourhood_summary",
+    "Listings and prices of the day by neighbourhood and room type.",
+    ChainCheck(
+        "adds_up",
+        "The groups add up to the snapshot, and their quartiles are in order.",
+        lambda resources, date: judge_neighbourhoods(resources.listings_store, date),
+    ),
+)

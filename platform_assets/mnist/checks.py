@@ -9,9 +9,9 @@ import dagster as dg
 import numpy as np
 
 from formats.digit_features import FEATURES
+from platform_assets.checks import Verdict, check_each
 from platform_assets.mnist import centroids, classifier, dataset, frozen, gate, raw
 from platform_assets.mnist.endpoint import Endpoint
-from platform_assets.outcomes import Verdict, check_each
 from platform_assets.partitions import DAILY
 from platform_assets.upstream import require_manifest
 from resources.s3 import ObjectStore, file_key, open_file, verify

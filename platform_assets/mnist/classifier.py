@@ -17,10 +17,10 @@ from pydantic import Field
 
 from formats import digit_confidence, digit_features, ndarray_file, recordio
 from platform_assets.mnist import centroids, dataset, model
-from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import Materialization, make_each, report
 from platform_assets.upstream import UpstreamMissingError, already_made, require_manifest
-from resources.s3 import Manifest, ObjectStore, Publication, file_key, read_file
+from resources.s3 import Folder, Manifest, ObjectStore, Publication, file_key, read_file
 
 ARTIFACT = "model.tar.gz"
 EVALUATION = "evaluation.json"
@@ -112,7 +112,7 @@ def mnist_classifier(
     )
 
 
-def classify(store: ObjectStore, date: str, gate: Gate) -> Made:
+def classify(store: ObjectStore, date: str, gate: Gate) -> Materialization:
     """Make, judge and publish a date's classifier; nothing to do where it is there.
 
     Raises:
@@ -146,7 +146,7 @@ def classify(store: ObjectStore, date: str, gate: Gate) -> Made:
         manifest = publish(store, date, artifact, evaluation, inputs)
     judged = Judged(prefix(date), manifest)
     evaluation = judged.read_evaluation(store)
-    return Made(
+    return Materialization(
         metadata={
             "dagster/uri": store.uri(file_key(prefix(date), ARTIFACT)),
             "accuracy": evaluation["accuracy"],
@@ -207,7 +207,7 @@ def publish(
     inputs: dict[str, str],
 ) -> Manifest:
     """Publish artifact and evaluation together."""
-    with Publication(store, prefix(date)) as publication:
+    with Publication(Folder(store, prefix(date))) as publication:
         publication.put(ARTIFACT, artifact, content_type="application/gzip")
         publication.put(
             EVALUATION,

@@ -15,10 +15,10 @@ from formats.columns import Column
 from formats.digit_features import FEATURES
 from platform_assets.mnist import raw
 from platform_assets.mnist.centroids import marked
-from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import Materialization, make_each, report
 from platform_assets.upstream import already_made, require_manifest
-from resources.s3 import Manifest, ObjectStore, Publication, file_key, read_file
+from resources.s3 import Folder, Manifest, ObjectStore, Publication, file_key, read_file
 
 CHANNELS = ("train", "validation", "test")
 # The train digits once more, each marked with its digit: what the model is trained on.
@@ -65,7 +65,7 @@ def mnist_dataset(
     )
 
 
-def extract(store: ObjectStore, date: str) -> Made:
+def extract(store: ObjectStore, date: str) -> Materialization:
     """Read a date's pickle and publish its channels; nothing to do where they are there.
 
     Raises:
@@ -85,7 +85,7 @@ def extract(store: ObjectStore, date: str) -> Made:
             max_expanded_bytes=MAX_EXPANDED_BYTES,
         )
         manifest = publish_channels(store, date, splits, inputs)
-    return Made(
+    return Materialization(
         metadata={
             "dagster/uri": store.uri(prefix(date)),
             "dagster/partition_row_count": manifest.rows,
@@ -105,7 +105,7 @@ def publish_channels(
 ) -> Manifest:
     """Write the channels, prepared and encoded in bounded memory, and their manifest."""
     digits: dict[str, dict[str, int]] = {}
-    with Publication(store, prefix(date)) as publication:
+    with Publication(Folder(store, prefix(date))) as publication:
         clustered = publication.open(channel_file(MARKED))
         for channel, split in splits.splits().items():
             out = publication.open(channel_file(channel))

@@ -5,7 +5,7 @@ How a version is put into service, proved and rolled back stands in `resources.s
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import dagster as dg
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from platform_assets.errors import EXPECTED, PlatformError
 from platform_assets.mnist import centroids, classifier, dataset, frozen, gate, retention
 from platform_assets.mnist.classifier import Judged
-from platform_assets.outcomes import failure, persistently
 from platform_assets.partitions import ONE_RUN
+from platform_assets.reports import to_failure
+from platform_assets.retries import retry_call
 from platform_assets.upstream import UpstreamMissingError, require_manifest
-from resources.errors import ResourceError
 from resources.s3 import DATE, Manifest, ObjectStore, list_published, read_manifest
 from resources.sagemaker import (
     EndpointSpec,
@@ -76,17 +77,13 @@ def mnist_endpoint(
     digits_store: ObjectStore,
     sagemaker: SageMakerResource,
 ) -> dg.MaterializeResult:
-    def attempt(names: Sequence[str]) -> dict[str, dg.MaterializeResult | Exception]:
-        (name,) = names
-        try:
-            return {name: reconcile(context, endpoint, digits_store, sagemaker)}
-        except (ResourceError, UpstreamMissingError, frozen.LiveUnknownError) as error:
-            return {name: error}
-
-    outcome = persistently([endpoint.name], attempt)[endpoint.name]
-    if isinstance(outcome, Exception):
-        raise failure({(context.asset_key, endpoint.name): outcome}) from outcome
-    return outcome
+    try:
+        return retry_call(
+            f"Endpoint {endpoint.name}",
+            lambda: reconcile(context, endpoint, digits_store, sagemaker),
+        )
+    except EXPECTED as error:
+        raise to_failure(error) from error
 
 
 def reconcile(
@@ -158,7 +155,8 @@ def reconcile(
 def approved(store: ObjectStore, *, log: Log) -> Iterator[Judged]:
     """The classifiers of today's features that are above their gate's floor, newest date first."""
     published = list_published(store, _CLASSIFIERS, DATE, warn=log.warning)
-    for prefix, _ in sorted(published, reverse=True, key=lambda each: each[0]):
+    for folder, _ in sorted(published, reverse=True, key=lambda item: item[0].prefix):
+        prefix = folder.prefix
         manifest = read_manifest(store, prefix)
         if manifest is not None and manifest.extra.get("passed") and is_current(manifest):
             yield Judged(prefix, manifest)
@@ -208,7 +206,7 @@ def describe(endpoint: Endpoint, region: str, wanted: Judged, artifact_uri: str)
     )
 
 
-class WrongAnswersError(Exception):
+class WrongAnswersError(PlatformError):
     """The endpoint's answers are not those of the classifier that it is said to serve."""
 
 

@@ -4,9 +4,10 @@ A date's own place changes when the date is made again, gate passed or not; what
 any later restart, must not. Each endpoint has copies of its own, so that they can go with it.
 """
 
+from platform_assets.errors import PlatformError
 from platform_assets.mnist import classifier
 from platform_assets.mnist.classifier import Judged
-from resources.s3 import ObjectStore, Publication, file_key, read_file, read_manifest
+from resources.s3 import Folder, ObjectStore, Publication, file_key, read_file, read_manifest
 from resources.sagemaker import NotFoundError, SageMakerResource
 
 _ADVICE = (
@@ -15,7 +16,7 @@ _ADVICE = (
 )
 
 
-class LiveUnknownError(Exception):
+class LiveUnknownError(PlatformError):
     """The endpoint serves something that is no classifier of ours, as far as one can tell."""
 
 
@@ -45,7 +46,7 @@ def freeze(store: ObjectStore, endpoint_name: str, judged: Judged) -> Judged:
     at = prefix(endpoint_name, judged.sha256)
     manifest = read_manifest(store, at)
     if manifest is None or manifest.partition != judged.date:
-        with Publication(store, at) as publication:
+        with Publication(Folder(store, at)) as publication:
             for file in judged.manifest.files:
                 data = read_file(
                     store, judged.prefix, file, max_bytes=classifier.MAX_ARTIFACT_BYTES

@@ -7,9 +7,9 @@ and recorded nowhere: a record would be wrong as soon as something else is live.
 
 import numpy as np
 
+from platform_assets.checks import Verdict
 from platform_assets.mnist import centroids, classifier, dataset
 from platform_assets.mnist.classifier import Judged
-from platform_assets.outcomes import Verdict
 from platform_assets.upstream import require_manifest
 from resources.s3 import ObjectStore
 

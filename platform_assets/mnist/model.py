@@ -13,10 +13,10 @@ from pydantic import Field
 from formats.digit_features import FEATURES
 from platform_assets.mnist import dataset
 from platform_assets.mnist.centroids import DIGITS
-from platform_assets.outcomes import Made, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import Materialization, make_each, report
 from platform_assets.upstream import already_made, require_manifest
-from resources.s3 import Manifest, ObjectStore, Publication
+from resources.s3 import Folder, Manifest, ObjectStore, Publication
 from resources.sagemaker import (
     S3Channel,
     SageMakerResource,
@@ -110,7 +110,7 @@ def mnist_model(
 ) -> dg.MaterializeResult:
     failed: dict[str, TrainingError] = {}
 
-    def train(date: str) -> Made:
+    def train(date: str) -> Materialization:
         tags = {"pipeline": "mnist", "partition": date, "run_id": context.run.run_id}
         return ensure_model(
             sagemaker, digits_store, date, config, log=context.log, tags=tags, failed=failed
@@ -128,7 +128,7 @@ def ensure_model(
     log: Any,
     tags: Mapping[str, str],
     failed: dict[str, TrainingError],
-) -> Made:
+) -> Materialization:
     """Point the date to the model of its digits and configuration; train it where there is none.
 
     Args:
@@ -160,7 +160,7 @@ def ensure_model(
             raise
     (artifact,) = trained.files
     key = f"{prefix_of_work(digest)}/{artifact.name}"
-    with Publication(store, prefix(date)) as publication:
+    with Publication(Folder(store, prefix(date))) as publication:
         publication.commit(
             partition=date,
             rows=trained.rows,
@@ -173,7 +173,7 @@ def ensure_model(
     paid = {name: told[name] for name in ("billable_seconds", "estimated_cost")}
     if reused:
         paid = {name: None if value is None else value * 0 for name, value in paid.items()}
-    return Made(
+    return Materialization(
         metadata={
             **told,
             **paid,
@@ -232,7 +232,7 @@ def train(
         usable=lambda done: store.exists(done.artifact_uri.removeprefix(store.uri(""))),
     )
     at = store.uri(prefix_of_work(digest)) + "/"
-    with Publication(store, prefix_of_work(digest)) as publication:
+    with Publication(Folder(store, prefix_of_work(digest))) as publication:
         publication.adopt(job.artifact_uri.removeprefix(at))
         return publication.commit(
             partition=date,

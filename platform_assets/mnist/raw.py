@@ -7,11 +7,11 @@ import dagster as dg
 from pydantic import Field
 
 from formats import s3_uri
-from platform_assets.outcomes import Made, failure, make_each, report
 from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import Materialization, make_each, report, to_failure
 from platform_assets.upstream import already_made
 from resources.errors import ResourceError
-from resources.s3 import ObjectInfo, ObjectStore, Publication, file_key
+from resources.s3 import Folder, ObjectInfo, ObjectStore, Publication, file_key
 
 FILE = "mnist.pkl.gz"
 CODE_VERSION = "1"
@@ -63,7 +63,7 @@ def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveRe
     try:
         found = public.head(digits_store)
     except (ResourceError, ValueError) as error:
-        raise failure({(PUBLIC_MNIST, "now"): error}) from error
+        raise to_failure(error) from error
     return dg.ObserveResult(
         data_version=dg.DataVersion(version_of(found.etag)),
         metadata={"dagster/uri": public.uri, "bytes": found.size},
@@ -90,7 +90,7 @@ def raw_mnist(
     )
 
 
-def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Made:
+def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Materialization:
     """Copy the public object as it is now to its date's place; nothing to do where it is there."""
     source, key = public.locate(store)
     found = source.head(key)
@@ -98,12 +98,12 @@ def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Made:
     there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
     manifest = there
     if manifest is None:
-        with Publication(store, prefix(date)) as publication:
+        with Publication(Folder(store, prefix(date))) as publication:
             publication.copy(FILE, source, key, etag=found.etag)
             manifest = publication.commit(
                 partition=date, rows=0, code_version=CODE_VERSION, inputs=inputs
             ).manifest
-    return Made(
+    return Materialization(
         metadata={
             "dagster/uri": store.uri(file_key(prefix(date), FILE)),
             "source": public.uri,

@@ -4,14 +4,14 @@ Never what is live or could be rolled back to, and nothing at all where anything
 What lies among them and is nobody's file is left alone.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
 from platform_assets.mnist import frozen, model
 from resources.errors import ResourceError
-from resources.s3 import DATE, ObjectStore, list_published, read_manifest, remove_published
+from resources.s3 import DATE, Folder, ObjectStore, list_published
 from resources.sagemaker import Log, SageMakerResource
 
 # S3 tells to the second when an object was written.
@@ -63,12 +63,12 @@ def remove_classifiers(
     """
     at_endpoint = f"{frozen.root(endpoint_name)}sha256="
     unused = [
-        at
-        for at, manifest in list_published(store, at_endpoint, _DIGEST, warn=log.warning)
-        if manifest.modified + _CLOCK < before
-        and not any(uri.startswith(store.uri(f"{at}/")) for uri in in_use)
+        folder
+        for folder, modified in list_published(store, at_endpoint, _DIGEST, warn=log.warning)
+        if modified + _CLOCK < before
+        and not any(uri.startswith(folder.file_uri("")) for uri in in_use)
     ]
-    return _remove(store, unused)
+    return _remove(unused)
 
 
 def remove_models(store: ObjectStore, *, keep: int, log: Log) -> int:
@@ -82,22 +82,20 @@ def remove_models(store: ObjectStore, *, keep: int, log: Log) -> int:
     """
     works = sorted(
         list_published(store, model.prefix_of_work(""), _DIGEST, warn=log.warning),
-        key=lambda work: work[1].modified,
+        key=lambda work: work[1],
         reverse=True,
     )
     if len(works) <= keep:
         return 0
-    dates = [at for at, _ in list_published(store, model.prefix(""), DATE, warn=log.warning)]
+    dates = list_published(store, model.prefix(""), DATE, warn=log.warning)
     with ThreadPoolExecutor(_READERS) as pool:
-        manifests = list(pool.map(lambda at: read_manifest(store, at), dates))
-    had = {manifest.extra["artifact"] for manifest in manifests if manifest is not None}
-    unused = [at for at, _ in works if not any(key.startswith(f"{at}/") for key in had)]
-    return _remove(store, unused[keep:])
+        models = list(pool.map(lambda date: date[0].published(), dates))
+    used = {model.manifest.extra["artifact"] for model in models if model is not None}
+    unused = [work for work, _ in works if not any(key.startswith(work.key("")) for key in used)]
+    return _remove(unused[keep:])
 
 
-def _remove(store: ObjectStore, prefixes: Iterable[str]) -> int:
-    count = 0
-    for at in prefixes:
-        remove_published(store, at)
-        count += 1
-    return count
+def _remove(folders: Sequence[Folder]) -> int:
+    for folder in folders:
+        folder.remove()
+    return len(folders)

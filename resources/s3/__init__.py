@@ -1,7 +1,10 @@
 """S3: a bucket as a resource, and sets of files that are published as one by their manifest."""
 
+from formats.manifest import Manifest, ManifestFile
 from resources.s3.errors import (
     BucketMissingError,
+    ManifestInvalidError,
+    NotPublishedError,
     ObjectChangedError,
     ObjectMissingError,
     ObjectTooLargeError,
@@ -11,31 +14,20 @@ from resources.s3.errors import (
     StoreRequestError,
     StoreUnavailableError,
 )
-from resources.s3.manifest import (
-    DATE,
-    MANIFEST_NAME,
-    Manifest,
-    ManifestFile,
-    ManifestInvalidError,
-    file_key,
-    list_published,
-    open_file,
-    read_file,
-    read_manifest,
-    remove_published,
-    verify,
-)
-from resources.s3.publication import Publication, Published
+from resources.s3.manifest import file_key, open_file, read_file, read_manifest, verify
+from resources.s3.publication import Publication
+from resources.s3.published import DATE, Folder, Published, list_published
 from resources.s3.store import ObjectInfo, ObjectStore, StoredObject
 from resources.s3.streams import ObjectReader, ObjectWriter
 
 __all__ = [
     "DATE",
-    "MANIFEST_NAME",
     "BucketMissingError",
+    "Folder",
     "Manifest",
     "ManifestFile",
     "ManifestInvalidError",
+    "NotPublishedError",
     "ObjectChangedError",
     "ObjectInfo",
     "ObjectMissingError",
@@ -56,6 +48,5 @@ __all__ = [
     "open_file",
     "read_file",
     "read_manifest",
-    "remove_published",
     "verify",
 ]

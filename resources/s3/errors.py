@@ -29,6 +29,14 @@ class ObjectTooLargeError(StoreError):
     """An object is larger than its reader is ready to take into memory."""
 
 
+class NotPublishedError(StoreError):
+    """What something is to be made of is not published; trying again would not help."""
+
+
+class ManifestInvalidError(StoreError):
+    """A manifest is not of the form that `formats.manifest` describes."""
+
+
 class StoreAccessDeniedError(StoreError):
     """The credentials are valid but not allowed to do this."""
 

@@ -1,6 +1,6 @@
 """Publishing: files are uploaded unseen, then appear together with the manifest that names them.
 
-What readers may rely on (see `manifest.py` for how they read):
+What readers may rely on (see `published.py` for how they read):
 
 - Files read by way of the manifest are those it names, to the byte, or the reader is told by an
   `ObjectChangedError`. Nobody ever gets files of two publications mixed.
@@ -18,28 +18,18 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from formats.columns import Column
-from resources.s3.errors import ObjectChangedError, ObjectMissingError, store_errors
-from resources.s3.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    ManifestFile,
+from formats.manifest import NAME, Manifest, ManifestFile
+from resources.s3.errors import (
     ManifestInvalidError,
-    file_key,
-    read_manifest,
+    ObjectChangedError,
+    ObjectMissingError,
+    store_errors,
 )
+from resources.s3.published import Folder, Published
 from resources.s3.store import ObjectStore, StoredObject
 from resources.s3.streams import ObjectWriter
 
 _COMMIT_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Published:
-    """What a commit did: the manifest, the prefix's URI, and whether anything was changed by it."""
-
-    manifest: Manifest
-    uri: str
-    changed: bool
 
 
 class _Staged(Protocol):
@@ -160,21 +150,22 @@ class _Adopted:
 
 
 class Publication:
-    """Writes the files of one prefix and publishes them all at once.
+    """Writes the files of one folder and publishes them all at once.
 
     Nothing is visible before `commit`; leaving the block without it aborts everything.
 
     Example:
-        with Publication(store, "airbnb/listings/date=2026-11-22") as publication:
+        folder = Folder(store, "airbnb/listings/date=2026-11-22")
+        with Publication(folder) as publication:
             with io.BufferedWriter(publication.open("listings.csv")) as sink:
                 sink.write(b"id\\n1\\n")
             published = publication.commit(partition="2026-11-22", rows=1, code_version="1")
     """
 
-    def __init__(self, store: ObjectStore, prefix: str) -> None:
+    def __init__(self, folder: Folder) -> None:
         """Asks nothing of the store yet."""
-        self._store = store
-        self._prefix = prefix
+        self._folder = folder
+        self._store = folder.store
         self._staged: dict[str, _Staged] = {}
 
     def __enter__(self) -> Self:
@@ -255,23 +246,24 @@ class Publication:
         )
         previous = self._previous()
         outdated = [s for name, s in self._staged.items() if not _in_place(s, name, previous)]
-        changed = bool(outdated) or previous != manifest
+        changed = bool(outdated) or previous is None or previous.encode() != manifest.encode()
         if changed:
             self._replace(manifest, outdated)
             self._remove_leftovers(previous)
         for staged in self._staged.values():
             staged.abort()
-        self._store.abort_uploads(file_key(self._prefix, ""))
-        return Published(manifest, self._store.uri(file_key(self._prefix, "")), changed)
+        self._store.abort_uploads(self._folder.key(""))
+        return Published(self._folder, manifest, changed)
 
     def _previous(self) -> Manifest | None:
         try:
-            return read_manifest(self._store, self._prefix)
+            published = self._folder.published()
         except ManifestInvalidError:
             return None
+        return published and published.manifest
 
     def _replace(self, manifest: Manifest, outdated: Sequence[_Staged]) -> None:
-        key = file_key(self._prefix, MANIFEST_NAME)
+        key = self._folder.key(NAME)
         for staged in outdated:
             staged.prepare()
         self._store.delete(key)
@@ -289,7 +281,7 @@ class Publication:
                 self._withdraw(key, etag)
             break
         raise ObjectChangedError(
-            f"{self._store.uri(file_key(self._prefix, ''))} is being published by another run at "
+            f"{self._folder.uri} is being published by another run at "
             "the same time. Run again when that has ended."
         )
 
@@ -317,7 +309,7 @@ class Publication:
     def _files_are_ours(self) -> bool:
         try:
             return all(
-                self._store.head(file_key(self._prefix, name)).etag == staged.etag
+                self._store.head(self._folder.key(name)).etag == staged.etag
                 for name, staged in self._staged.items()
             )
         except ObjectMissingError:
@@ -326,12 +318,12 @@ class Publication:
     def _remove_leftovers(self, previous: Manifest | None) -> None:
         for file in previous.files if previous is not None else ():
             if file.name not in self._staged:
-                self._store.delete(file_key(self._prefix, file.name))
+                self._store.delete(self._folder.key(file.name))
 
     def _free_key(self, name: str) -> str:
-        if name in self._staged or name == MANIFEST_NAME:
+        if name in self._staged or name == NAME:
             raise ValueError(f"A publication cannot have two files named {name}.")
-        return file_key(self._prefix, name)
+        return self._folder.key(name)
 
 
 def _in_place(staged: _Staged, name: str, previous: Manifest | None) -> bool:

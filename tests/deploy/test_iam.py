@@ -13,9 +13,11 @@ import boto3
 import pytest
 from botocore import xform_name
 
-from platform_assets.airbnb import processed, snapshots
+from platform_assets.airbnb import processed
+from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.mnist import classifier, dataset, frozen, model, raw
 from platform_assets.settings import Settings
+from resources.s3 import ObjectStore
 from resources.sagemaker import EndpointSpec, ModelContainer, builtin_image_uri, deterministic_name
 from resources.sagemaker.names import REGISTRY_ACCOUNTS, attempt_name
 from tests.conftest import CHECKOUT
@@ -189,10 +191,11 @@ def test_the_platform_may_write_where_its_assets_stand_and_only_read_the_public_
         classifier.prefix(DATE),
         frozen.prefix("digits", "0" * 64),
     ]
+    store = ObjectStore(bucket="listings-bucket")
     listings = [
-        snapshots.prefix(DATE),
-        processed.prefix(processed.PRICE_CHANGES, DATE),
-        processed.prefix(processed.NEIGHBOURHOOD_SUMMARY, DATE),
+        snapshot_folder(store, DATE).prefix,
+        processed.result_folder(store, processed.PRICE_CHANGES.key, DATE).prefix,
+        processed.result_folder(store, processed.NEIGHBOURHOOD_SUMMARY.key, DATE).prefix,
     ]
     for bucket, prefixes in (("digits-bucket", digits), ("listings-bucket", listings)):
         for prefix in prefixes:

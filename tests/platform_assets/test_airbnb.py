@@ -11,8 +11,8 @@ import pytest
 from psycopg2.extensions import connection
 
 from embedded import seed_listings
-from platform_assets.airbnb import processed, snapshots
-from resources.s3 import read_manifest
+from platform_assets.airbnb import processed
+from platform_assets.airbnb.published_snapshots import snapshot_folder
 from tests.platform_assets.airbnb_rig import (
     CHANGES,
     CHANGES_SQL,
@@ -98,10 +98,10 @@ def test_a_day_without_rows_is_an_empty_snapshot_that_says_so(
 ) -> None:
     change(table, "delete from listings where download_date = %(day)s", day=DATES[1])
     assert platform.run("listings", FIRST, LAST).success
-    manifest = read_manifest(platform.store, snapshots.prefix(DATES[1]))
-    assert manifest is not None
-    assert manifest.rows == 0
-    assert [column.name for column in manifest.columns][:2] == ["id", "name"]
+    snapshot = snapshot_folder(platform.store, DATES[1]).published()
+    assert snapshot is not None
+    assert snapshot.manifest.rows == 0
+    assert [column.name for column in snapshot.manifest.columns][:2] == ["id", "name"]
     assert result(platform, SUMMARY, DATES[1], "neighbourhood_summary.json") == []
     found = result(platform, CHANGES, LAST, "biggest_decrease.json")
     assert found == biggest(table, LAST, "falls")
@@ -113,7 +113,7 @@ def test_every_format_gives_the_same_results(
 ) -> None:
     monkeypatch.setenv("PLATFORM_SNAPSHOT_FORMAT", form)
     assert platform.run("listings", FIRST, LAST).success
-    assert platform.store.exists(f"{snapshots.prefix(LAST)}/listings.{form}")
+    assert platform.store.exists(snapshot_folder(platform.store, LAST).key(f"listings.{form}"))
     found = result(platform, CHANGES, LAST, "biggest_increase.json")
     assert found == biggest(table, LAST, "rises")
 
@@ -166,7 +166,9 @@ def test_a_date_whose_snapshot_is_damaged_fails_alone(
     platform: Platform, table: connection
 ) -> None:
     platform.run("listings", FIRST, LAST, assets=[SNAPSHOT])
-    platform.store.put_bytes(f"{snapshots.prefix(DATES[2])}/listings.parquet", b"no parquet")
+    platform.store.put_bytes(
+        snapshot_folder(platform.store, DATES[2]).key("listings.parquet"), b"no parquet"
+    )
     found = platform.run("listings", FIRST, LAST, assets=[CHANGES, SUMMARY])
     assert DATES[2] in said(found)
     good = set(DATES) - {DATES[2]}
@@ -178,7 +180,7 @@ def test_how_the_number_cruncher_was_run_shows_on_the_result(
     platform: Platform, table: connection
 ) -> None:
     platform.run("listings", FIRST)
-    event = platform.instance.get_latest_materialization_event(processed.PRICE_CHANGES)
+    event = platform.instance.get_latest_materialization_event(processed.PRICE_CHANGES.key)
     assert event is not None
     assert event.asset_materialization is not None
     assert event.asset_materialization.metadata["mode"].value == "process"

@@ -11,12 +11,13 @@ import pytest
 from psycopg2.extensions import connection
 
 from embedded import seed_listings
-from platform_assets.airbnb import checks, quality, snapshots
+from platform_assets.airbnb import processed, quality, snapshots
 from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.definitions import build_defs
 from platform_assets.partitions import DAILY
 from resources.postgres import PostgresResource
-from resources.s3 import Publication, read_manifest
+from resources.s3 import Folder, Publication
 from tests.platform_assets.airbnb_rig import (
     CHANGES,
     DATES,
@@ -54,13 +55,12 @@ def test_the_snapshot_check_fails_when_the_object_lost_rows(
     platform: Platform, table: connection
 ) -> None:
     platform.run("listings", FIRST, assets=[SNAPSHOT])
-    prefix = snapshots.prefix(FIRST)
-    manifest = read_manifest(platform.store, prefix)
-    assert manifest is not None
-    shorter = parquet(platform, f"{prefix}/listings.parquet").slice(1)
+    folder = snapshot_folder(platform.store, FIRST)
+    manifest = folder.require(SNAPSHOT).manifest
+    shorter = parquet(platform, folder.key("listings.parquet")).slice(1)
     out = io.BytesIO()
     pq.write_table(shorter, out)
-    with Publication(platform.store, prefix) as publication:
+    with Publication(folder) as publication:
         publication.put("listings.parquet", out.getvalue())
         publication.commit(
             partition=FIRST,
@@ -77,7 +77,7 @@ def test_the_snapshot_check_fails_when_the_object_lost_rows(
 def judge_snapshot(platform: Platform) -> Any:
     dsn = platform.env["PLATFORM_POSTGRES_DSN"]
     postgres = PostgresResource(dsn=dsn)
-    return checks.judge_snapshot(postgres, ListingsTable(), platform.store, FIRST)
+    return snapshots.judge_matches_table(postgres, ListingsTable(), platform.store, FIRST)
 
 
 RANGE_OF_ONE, PARTITION = (FIRST, FIRST), (FIRST,)
@@ -163,7 +163,7 @@ def test_a_day_that_a_check_refuses_is_not_published_and_stops_its_results(
     assert check in failed_checks(found)
     assert f"{check}: " in said(found)
     assert day not in platform.materialized(SNAPSHOT) | platform.materialized(CHANGES)
-    assert not list(platform.store.list(f"{snapshots.prefix(day)}/"))
+    assert not list(platform.store.list(snapshot_folder(platform.store, day).key("")))
 
 
 def test_checks_alone_judge_what_is_published(platform: Platform, table: connection) -> None:
@@ -172,7 +172,7 @@ def test_checks_alone_judge_what_is_published(platform: Platform, table: connect
     assert checks_alone.success
     dates = {each.partition for each in checks_alone.get_asset_check_evaluations() if each.passed}
     assert set(DATES) <= dates
-    platform.store.delete_prefix(f"{snapshots.prefix(LAST)}/")
+    platform.store.delete_prefix(snapshot_folder(platform.store, LAST).key(""))
     missing = platform.check(FIRST, LAST, [(SNAPSHOT, "null_rates")])
     assert not missing.success
     failed = {each.partition for each in missing.get_asset_check_evaluations() if not each.passed}
@@ -201,10 +201,9 @@ def test_yesterday_is_missed_until_it_is_there_with_listings(
 
 def republish(platform: Platform, asset: str, name: str, data: bytes) -> None:
     """Replace one file of a result by another, with a manifest that fits."""
-    prefix = f"{asset}/date={LAST}"
-    manifest = read_manifest(platform.store, prefix)
-    assert manifest is not None
-    with Publication(platform.store, prefix) as publication:
+    folder = Folder(platform.store, f"{asset}/date={LAST}")
+    manifest = folder.require(asset).manifest
+    with Publication(folder) as publication:
         publication.put(name, data)
         for file in manifest.files:
             if file.name != name:
@@ -236,7 +235,7 @@ def test_the_price_change_check_fails_on_rises_that_are_not_the_biggest(
     assert platform.run("listings", FIRST, LAST).success
     rows = result(platform, CHANGES, LAST, "biggest_increase.json")
     republish(platform, CHANGES, "biggest_increase.json", json.dumps(bad(rows)).encode())
-    assert not checks.judge_price_changes(platform.store, LAST).passed
+    assert not processed.judge_price_changes(platform.store, LAST).passed
 
 
 @pytest.mark.parametrize(
@@ -258,7 +257,7 @@ def test_the_price_change_check_fails_on_a_table_that_cannot_be(
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(bad(whole.to_pylist()), schema=whole.schema), sink)
     republish(platform, CHANGES, name, sink.getvalue())
-    verdict = checks.judge_price_changes(platform.store, LAST)
+    verdict = processed.judge_price_changes(platform.store, LAST)
     assert not verdict.passed
     assert words in verdict.description
 
@@ -269,4 +268,4 @@ def test_the_summary_check_fails_when_the_groups_do_not_add_up(
     assert platform.run("listings", FIRST, LAST).success
     groups = result(platform, SUMMARY, LAST, "neighbourhood_summary.json")
     republish(platform, SUMMARY, "neighbourhood_summary.json", json.dumps(groups[1:]).encode())
-    assert not checks.judge_neighbourhoods(platform.store, LAST).passed
+    assert not processed.judge_neighbourhoods(platform.store, LAST).passed

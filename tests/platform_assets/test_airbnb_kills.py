@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from embedded import s3, seed_listings
+from formats.manifest import NAME
 from resources.docker import DockerResource
 from resources.docker.container import labelled_runs
-from resources.s3 import MANIFEST_NAME, ObjectStore, verify
+from resources.s3 import ObjectStore, verify
 from tests.containers import engine, number_cruncher_image
 from tests.platform_assets.conftest import Platform
 
@@ -91,11 +92,7 @@ def objects(store: ObjectStore) -> dict[str, str]:
 
 def half_published(store: ObjectStore) -> list[str]:
     """What is wrong with anything that counts as published."""
-    prefixes = [
-        key.removesuffix(f"/{MANIFEST_NAME}")
-        for key in objects(store)
-        if key.endswith(f"/{MANIFEST_NAME}")
-    ]
+    prefixes = [key.removesuffix(f"/{NAME}") for key in objects(store) if key.endswith(f"/{NAME}")]
     return [problem for prefix in prefixes for problem in verify(store, prefix)]
 
 

@@ -13,10 +13,13 @@ import pytest
 from botocore.awsrequest import AWSRequest
 from psycopg2.extensions import connection
 
-from platform_assets.airbnb import snapshots
+from platform_assets.airbnb.exporter import FAILURES_IN_A_ROW, Exporter
 from platform_assets.airbnb.listings import ListingsTable
-from platform_assets.outcomes import Made
+from platform_assets.airbnb.published_snapshots import snapshot_folder
+from platform_assets.checks import RefusedError
+from platform_assets.errors import is_transient
 from platform_assets.partitions import DAILY
+from platform_assets.reports import Materialization, verdicts_of
 from resources.errors import ResourceError
 from resources.postgres import Extract, PostgresResource, Session, SourceColumn
 from resources.s3 import ObjectStore, Publication, Published, StoreUnavailableError
@@ -35,7 +38,7 @@ from tests.platform_assets.conftest import Platform, said
 
 def test_host_names_do_not_leave_the_database(platform: Platform, table: connection) -> None:
     platform.run("listings", FIRST, assets=[SNAPSHOT])
-    read = parquet(platform, f"{snapshots.prefix(FIRST)}/listings.parquet")
+    read = parquet(platform, snapshot_folder(platform.store, FIRST).key("listings.parquet"))
     assert "host_name" not in read.column_names
     assert "name" in read.column_names
 
@@ -62,7 +65,7 @@ def test_a_table_that_is_not_as_promised_fails_the_run_and_publishes_nothing(
 def test_a_new_column_is_taken_along(platform: Platform, table: connection) -> None:
     change(table, "alter table listings add column host_is_superhost boolean default true")
     assert platform.run("listings", FIRST).success
-    read = parquet(platform, f"{snapshots.prefix(FIRST)}/listings.parquet")
+    read = parquet(platform, snapshot_folder(platform.store, FIRST).key("listings.parquet"))
     assert set(read["host_is_superhost"].to_pylist()) == {True}
 
 
@@ -112,7 +115,7 @@ def test_an_interrupted_export_ends_at_once_and_publishes_nothing(
 ) -> None:
     change(table, "alter table listings rename to kept")
     change(table, "create view listings as select * from kept where pg_sleep(5) is not null")
-    exporter = snapshots.Exporter(
+    exporter = Exporter(
         PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"]),
         ListingsTable(format=form),
         platform.store,
@@ -132,7 +135,7 @@ def test_an_interrupted_export_ends_at_once_and_publishes_nothing(
         try:
             # 400 rows a day would take 2,000 seconds, longer than a test may.
             with pytest.raises(dg.DagsterExecutionInterruptedError):
-                exporter.take(DATES)
+                exporter.export(DATES)
         finally:
             ended.set()
             thread.join()
@@ -147,9 +150,9 @@ def test_a_database_that_is_away_is_not_asked_for_each_of_many_dates(platform: P
 
     asked: list[int] = []
     away = Counting(dsn="postgresql://nobody:nothing@127.0.0.1:9/none")
-    taken = snapshots.Exporter(away, ListingsTable(), platform.store).take(WEEK * 10)
-    assert all(isinstance(each.outcome, ResourceError) for each in taken.values())
-    assert len(asked) <= snapshots.FAILURES_IN_A_ROW + ListingsTable().connections
+    taken = Exporter(away, ListingsTable(), platform.store).export(WEEK * 10)
+    assert all(isinstance(outcome, ResourceError) for outcome in taken.values())
+    assert len(asked) <= FAILURES_IN_A_ROW + ListingsTable().connections
 
 
 def test_days_with_a_value_that_has_no_place_in_the_file_do_not_hold_up_the_others(
@@ -187,11 +190,11 @@ def test_of_a_table_without_days_only_the_newest_day_can_be_snapshotted(
     newest = DAILY.get_last_partition_key()
     assert newest is not None
     assert platform.run("listings", newest).success
-    read = parquet(platform, f"{snapshots.prefix(newest)}/listings.parquet")
+    read = parquet(platform, snapshot_folder(platform.store, newest).key("listings.parquet"))
     assert [(read.num_rows,)] == ask(table, "select count(*) from listings")
     message = said(platform.run("listings", FIRST))
     assert f"only {newest}, the day that has just ended, can be snapshotted" in message
-    assert not list(platform.store.list(f"{snapshots.prefix(FIRST)}/"))
+    assert not list(platform.store.list(snapshot_folder(platform.store, FIRST).key("")))
 
 
 @pytest.mark.parametrize(("connections", "dates"), [(1, WEEK), (3, WEEK), (1, [FIRST])])
@@ -217,8 +220,8 @@ def test_a_run_has_as_many_connections_as_it_may_and_no_more(
     with pytest.MonkeyPatch.context() as patch:
         # A second connection for a date by itself.
         patch.setattr(Session, "twin", lambda *_: pytest.fail("one more was opened"))
-        taken = snapshots.Exporter(postgres, table, platform.store).take(dates)
-    assert all(isinstance(each.outcome, Made) for each in taken.values())
+        taken = Exporter(postgres, table, platform.store).export(dates)
+    assert all(isinstance(outcome, Materialization) for outcome in taken.values())
     assert max(most) == connections
 
 
@@ -229,16 +232,16 @@ def test_a_day_is_compared_with_the_days_before_it_however_many_are_exported_at_
     change(
         market, "delete from listings where download_date = %(day)s and id %% 3 > 0", day=WEEK[-2]
     )
-    exporter = snapshots.Exporter(
+    exporter = Exporter(
         PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"]),
         ListingsTable(connections=at_once),
         platform.store,
     )
-    taken = exporter.take(WEEK)
-    refused = [day for day, each in taken.items() if isinstance(each.outcome, Exception)]
+    taken = exporter.export(WEEK)
+    refused = [day for day, outcome in taken.items() if isinstance(outcome, Exception)]
     assert refused == [WEEK[-2]]
-    assert "the 7 days before" in taken[WEEK[-2]].verdicts["volume_drift"].description
-    assert "the 7 days before" in taken[WEEK[-1]].verdicts["volume_drift"].description
+    assert "the 7 days before" in verdicts_of(taken[WEEK[-2]])["volume_drift"].description
+    assert "the 7 days before" in verdicts_of(taken[WEEK[-1]])["volume_drift"].description
 
 
 def test_checks_have_no_more_connections_either(
@@ -281,10 +284,10 @@ def test_a_day_waits_for_those_before_it_even_if_the_one_between_fails_first(
             return super().extract(columns, date)
 
     postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
-    taken = snapshots.Exporter(postgres, Odd(connections=2), platform.store).take(WEEK)
-    failed = [day for day, each in taken.items() if isinstance(each.outcome, Exception)]
+    taken = Exporter(postgres, Odd(connections=2), platform.store).export(WEEK)
+    failed = [day for day, outcome in taken.items() if isinstance(outcome, Exception)]
     assert failed == [failing]
-    assert "the 7 days before" in taken[last].verdicts["volume_drift"].description
+    assert "the 7 days before" in verdicts_of(taken[last])["volume_drift"].description
 
 
 def test_a_day_that_is_not_good_any_more_when_it_is_retried_is_not_compared_with(
@@ -297,18 +300,22 @@ def test_a_day_that_is_not_good_any_more_when_it_is_retried_is_not_compared_with
 
     commit = Publication.commit
     postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
-    exporter = snapshots.Exporter(postgres, ListingsTable(), platform.store)
+    exporter = Exporter(postgres, ListingsTable(), platform.store)
     with monkeypatch.context() as patch:
         patch.setattr(Publication, "commit", refuse)
-        taken = exporter.take(WEEK)
-    assert [day for day, each in taken.items() if each.transient] == [WEEK[-2]]
-    assert "the 8 days before" in taken[WEEK[-1]].verdicts["volume_drift"].description
+        taken = exporter.export(WEEK)
+    assert [
+        day
+        for day, outcome in taken.items()
+        if isinstance(outcome, Exception) and is_transient(outcome)
+    ] == [WEEK[-2]]
+    assert "the 8 days before" in verdicts_of(taken[WEEK[-1]])["volume_drift"].description
     change(
         market, "delete from listings where download_date = %(day)s and id %% 3 > 0", day=WEEK[-2]
     )
-    taken = exporter.take(WEEK[-2:])
-    assert isinstance(taken[WEEK[-2]].outcome, snapshots.DayRefusedError)
-    assert "the 7 days before" in taken[WEEK[-1]].verdicts["volume_drift"].description
+    taken = exporter.export(WEEK[-2:])
+    assert isinstance(taken[WEEK[-2]], RefusedError)
+    assert "the 7 days before" in verdicts_of(taken[WEEK[-1]])["volume_drift"].description
 
 
 def test_a_day_is_published_while_the_one_before_it_is(
@@ -326,7 +333,7 @@ def test_a_day_is_published_while_the_one_before_it_is(
     store = ObjectStore(bucket=platform.store.bucket)
     store.client.meta.events.register("before-send.s3", hold)
     postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
-    taken = snapshots.Exporter(postgres, ListingsTable(connections=2), store).take(DATES[:2])
-    assert all(isinstance(each.outcome, Made) for each in taken.values())
+    taken = Exporter(postgres, ListingsTable(connections=2), store).export(DATES[:2])
+    assert all(isinstance(outcome, Materialization) for outcome in taken.values())
     assert together
     assert all(together)

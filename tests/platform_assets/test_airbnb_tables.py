@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg2.extensions import connection
 
-from platform_assets.airbnb import checks, snapshots
+from platform_assets.airbnb import snapshots
+from platform_assets.airbnb.exporter import Exporter, LoadUnderWayError
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import CONTRACT, ColumnNamesError, ListingsTable
-from platform_assets.outcomes import Made
+from platform_assets.airbnb.published_snapshots import snapshot_folder
+from platform_assets.checks import RefusedError
+from platform_assets.reports import Materialization, Outcome
 from resources.postgres import (
     DatabaseAccessDeniedError,
     DatabaseRequestError,
@@ -40,16 +43,16 @@ def db(platform: Platform) -> Iterator[connection]:
         yield opened
 
 
-def take(platform: Platform, day: str = DAY, **settings: Any) -> snapshots.Taken:
+def take(platform: Platform, day: str = DAY, **settings: Any) -> Outcome:
     """A snapshot of one day."""
     postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
     table = ListingsTable(**{"connections": 1, **settings})
-    return snapshots.Exporter(postgres, table, platform.store).take([day])[day]
+    return Exporter(postgres, table, platform.store).export([day])[day]
 
 
 def rows(platform: Platform, day: str = DAY) -> pa.Table:
     """What was published of a day."""
-    key = f"{snapshots.prefix(day)}/listings.parquet"
+    key = snapshot_folder(platform.store, day).key("listings.parquet")
     return pq.read_table(io.BytesIO(platform.store.get_bytes(key, max_bytes=2**24)))
 
 
@@ -75,8 +78,8 @@ def test_whole_prices_and_decimal_coordinates_leave_as_readers_rely_on(
              from generate_series(1, 20) i, (values (date '2026-11-26'), ('2026-11-27')) v(d)""",
     )
     taken = take(platform)
-    assert isinstance(taken.outcome, Made), taken
-    assert all(each.passed for each in taken.verdicts.values())
+    assert isinstance(taken, Materialization), taken
+    assert all(verdict.passed for verdict in taken.verdicts.values())
     read = rows(platform)
     assert types_of(read) == TYPES
     first = read.slice(0, 1).to_pylist()[0]
@@ -107,12 +110,12 @@ def test_the_rows_of_a_day_are_those_from_midnight_to_midnight_in_utc(
     for number, value in enumerate(values):
         change(db, f"insert into listings values ({number}, 'South', 'Room', 60, '{value}')")
     taken = take(platform)
-    assert isinstance(taken.outcome, Made), taken
+    assert isinstance(taken, Materialization), taken
     read = rows(platform)
     assert read["id"].to_pylist() == [0, 1]
     assert set(read["download_date"].to_pylist()) == {date(2026, 11, 26)}
     postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
-    assert checks.judge_snapshot(postgres, ListingsTable(), platform.store, DAY).passed
+    assert snapshots.judge_matches_table(postgres, ListingsTable(), platform.store, DAY).passed
 
 
 SMALL = f"""
@@ -128,10 +131,10 @@ def test_days_as_text_that_are_written_in_another_way_are_not_taken_for_no_rows(
     change(db, SMALL.replace("base", "listings"))
     change(db, "alter table listings alter download_date type text using '26.11.2026'")
     taken = take(platform)
-    assert isinstance(taken.outcome, snapshots.DayRefusedError)
-    assert "whose download_date is '26.11.2026'" in str(taken.outcome)
+    assert isinstance(taken, RefusedError)
+    assert "whose download_date is '26.11.2026'" in str(taken)
     change(db, f"update listings set download_date = '{NEXT}'")
-    assert isinstance(take(platform).outcome, Made)  # a day without rows, as ever
+    assert isinstance(take(platform), Materialization)  # a day without rows, as ever
 
 
 @pytest.mark.parametrize("odd", [f"{DAY} 08:00", "26.11.2026"])
@@ -140,11 +143,11 @@ def test_a_day_as_text_is_not_published_without_its_rows_that_are_written_in_ano
 ) -> None:
     change(db, SMALL.replace("base", "listings"))
     change(db, "alter table listings alter download_date type text")
-    assert isinstance(take(platform).outcome, Made)
+    assert isinstance(take(platform), Materialization)
     change(db, f"update listings set download_date = '{odd}' where id = 5")
     taken = take(platform)
-    assert isinstance(taken.outcome, snapshots.DayRefusedError)
-    assert f"has rows whose download_date is '{odd}'" in str(taken.outcome)
+    assert isinstance(taken, RefusedError)
+    assert f"has rows whose download_date is '{odd}'" in str(taken)
     assert rows(platform).num_rows == 5
 
 
@@ -178,16 +181,16 @@ def test_rows_come_from_any_kind_of_table_and_lack_nothing_that_readers_know(
     if statement:
         change(db, statement)
     taken = take(platform, **settings)
-    assert isinstance(taken.outcome, Made), taken
+    assert isinstance(taken, Materialization), taken
     read = rows(platform)
     assert types_of(read) == TYPES
     assert read["price"].to_pylist() == [61, 62, 63, 64, 65]
     assert read["latitude"].null_count == 5
-    assert "latitude" in taken.outcome.metadata["null_columns"]
-    assert "host_name" not in taken.outcome.metadata["null_columns"]
+    assert "latitude" in taken.metadata["null_columns"]
+    assert "host_name" not in taken.metadata["null_columns"]
     table = ListingsTable(**settings)
     postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
-    assert checks.judge_snapshot(postgres, table, platform.store, DAY).passed
+    assert snapshots.judge_matches_table(postgres, table, platform.store, DAY).passed
 
 
 @pytest.mark.parametrize("name", ["id", "neighbourhood", "room_type", "price", "download_date"])
@@ -197,9 +200,9 @@ def test_what_results_are_made_of_has_to_be_there(
     change(db, SMALL.replace("base", "listings"))
     change(db, f"alter table listings drop column {name}")
     taken = take(platform)
-    assert f"column {name} " in str(taken.outcome)
-    assert "is missing" in str(taken.outcome)
-    assert "PLATFORM_LISTINGS_COLUMNS" in str(taken.outcome)
+    assert f"column {name} " in str(taken)
+    assert "is missing" in str(taken)
+    assert "PLATFORM_LISTINGS_COLUMNS" in str(taken)
 
 
 @pytest.mark.parametrize("hidden", ["owner", "host_name"])
@@ -209,9 +212,9 @@ def test_a_renamed_column_is_left_out_by_either_of_its_names(
     change(db, SMALL.replace("base", "listings"))
     change(db, "alter table listings add owner text default 'Ann'")
     taken = take(platform, columns={"owner": "host_name"}, leave_out=[hidden])
-    assert isinstance(taken.outcome, Made), taken
+    assert isinstance(taken, Materialization), taken
     assert b"Ann" not in platform.store.get_bytes(
-        f"{snapshots.prefix(DAY)}/listings.parquet", max_bytes=2**24
+        snapshot_folder(platform.store, DAY).key("listings.parquet"), max_bytes=2**24
     )
     assert not {"owner", "host_name"}.intersection(rows(platform).column_names)
 
@@ -231,14 +234,14 @@ def test_names_that_mean_nothing_are_refused(
 ) -> None:
     change(db, SMALL.replace("base", "listings"))
     taken = take(platform, **settings)
-    assert isinstance(taken.outcome, ColumnNamesError)
-    assert words in str(taken.outcome)
+    assert isinstance(taken, ColumnNamesError)
+    assert words in str(taken)
 
 
 def test_a_query_of_two_statements_is_refused(platform: Platform, db: connection) -> None:
     taken = take(platform, query="select 1; select 2")
-    assert isinstance(taken.outcome, DatabaseRequestError)
-    assert "Correct PLATFORM_LISTINGS_QUERY" in str(taken.outcome)
+    assert isinstance(taken, DatabaseRequestError)
+    assert "Correct PLATFORM_LISTINGS_QUERY" in str(taken)
 
 
 def test_one_value_that_has_no_place_refuses_the_day_by_its_value_or_becomes_null_by_a_limit(
@@ -248,12 +251,12 @@ def test_one_value_that_has_no_place_refuses_the_day_by_its_value_or_becomes_nul
     change(db, "alter table listings alter price type text; alter table listings add secret text")
     change(db, "update listings set price = 'abc', secret = 'hidden', room_type = 'x' where id = 3")
     refused = take(platform)
-    assert isinstance(refused.outcome, snapshots.DayRefusedError)
-    assert "1 values of column price, such as 'abc'," in str(refused.outcome)
-    assert "hidden" not in str(refused.outcome)
-    let = take(platform, limits=Limits(lost_values_block=0.5))
-    assert isinstance(let.outcome, Made), let
-    assert let.outcome.metadata["let_through"] == {
+    assert isinstance(refused, RefusedError)
+    assert "1 values of column price, such as 'abc'," in str(refused)
+    assert "hidden" not in str(refused)
+    let_through = take(platform, limits=Limits(lost_values_block=0.5))
+    assert isinstance(let_through, Materialization), let_through
+    assert let_through.metadata["let_through"] == {
         "values_fit": "lost_values_block is 0.5 instead of 0"
     }
     assert rows(platform)["price"].to_pylist() == [61, 62, None, 64, 65]
@@ -273,9 +276,9 @@ def test_ids_of_anything_are_refused_if_they_lost_digits(
             from generate_series(6, 20) i""",
     )
     taken = take(platform, columns=columns)
-    assert isinstance(taken.outcome, snapshots.DayRefusedError)
+    assert isinstance(taken, RefusedError)
     name = columns.get("scrape_id", "scrape_id")
-    assert f"100.0% of the 15 long ids in column {name} look" in str(taken.outcome)
+    assert f"100.0% of the 15 long ids in column {name} look" in str(taken)
 
 
 def test_a_column_that_may_not_be_read_is_named_with_what_is_to_be_granted(
@@ -316,8 +319,8 @@ def test_a_day_that_is_being_loaded_is_not_published_but_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(Session, "export", meanwhile)
         taken = take(platform)
-    assert isinstance(taken.outcome, snapshots.LoadUnderWayError)
-    assert "the day is being loaded" in str(taken.outcome)
+    assert isinstance(taken, LoadUnderWayError)
+    assert "the day is being loaded" in str(taken)
     assert taken.transient
     assert not list(platform.store.list("airbnb/"))
 
@@ -337,18 +340,18 @@ def test_a_day_that_is_being_loaded_on_another_server_is_not_published(
     monkeypatch.setattr(Session, "examine", reading)
     monkeypatch.setattr(Session, "count", more)
     taken = take(platform)
-    assert isinstance(taken.outcome, snapshots.LoadUnderWayError)
-    assert "had 5 rows" in str(taken.outcome)
+    assert isinstance(taken, LoadUnderWayError)
+    assert "had 5 rows" in str(taken)
 
 
 def test_rows_that_came_after_a_snapshot_stop_what_is_made_of_it(
     platform: Platform, db: connection
 ) -> None:
     change(db, SMALL.replace("base", "listings"))
-    assert isinstance(take(platform).outcome, Made)
+    assert isinstance(take(platform), Materialization)
     change(db, f"insert into listings values (9, 'South', 'Room', 60, '{DAY}')")
     postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
-    verdict = checks.judge_snapshot(postgres, ListingsTable(), platform.store, DAY)
+    verdict = snapshots.judge_matches_table(postgres, ListingsTable(), platform.store, DAY)
     assert verdict.stops
     assert "while the day was being loaded" in verdict.description
 
@@ -452,6 +455,6 @@ def test_a_snapshot_with_nulls_for_what_the_table_lacks_is_as_readers_expect(
     platform: Platform, db: connection
 ) -> None:
     change(db, SMALL.replace("base", "listings"))
-    assert isinstance(take(platform).outcome, Made)
+    assert isinstance(take(platform), Materialization)
     judged = snapshots.judge_published(platform.store, ListingsTable(), [DAY])[DAY]
     assert judged["schema"].passed

@@ -6,9 +6,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.chain import Chain
-from platform_assets.outcomes import Made, Outcomes, Verdict
+from platform_assets.chain import ChainAsset, ChainCheck, build_chain, make_one_by_one
+from platform_assets.checks import Verdict
 from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import Materialization
 
 DATES = ["2026-01-01", "2026-01-02", "2026-01-03"]
 FIRST, MIDDLE, LAST = DATES
@@ -21,7 +22,7 @@ class Rig:
 
     Attributes:
         failing: Date → what making `raw` raises.
-        verdicts: Date → what the check of `raw` finds; passed where nothing is said.
+        verdicts: Date → the verdict of the check of `raw`; passed where none is given.
     """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
@@ -30,46 +31,43 @@ class Rig:
         self.verdicts: dict[str, Verdict] = {}
 
     def run(self, tags: dict[str, str] = RANGE, **more: Any) -> dg.ExecuteInProcessResult:
-        @dg.multi_asset(
-            specs=[
-                dg.AssetSpec(RAW, skippable=True),
-                dg.AssetSpec(DERIVED, deps=[RAW], skippable=True),
-            ],
-            check_specs=[
-                dg.AssetCheckSpec("sound", asset=RAW, blocking=True, partitions_def=DAILY)
-            ],
-            can_subset=True,
-            partitions_def=DAILY,
-            backfill_policy=ONE_RUN,
+        raw = ChainAsset(
+            dg.AssetSpec(RAW),
+            make=make_one_by_one(self._raw),
+            resources=frozenset(),
+            checks=[ChainCheck("sound", "It is sound.", self._judge)],
         )
-        def both(context: dg.AssetExecutionContext) -> Iterator[Any]:
-            chain = Chain(context)
-            if chain.wants(RAW):
-                yield from chain.made(RAW, self._raw(chain.dates()))
-            if chain.wants(RAW, "sound"):
-                good = Verdict(True, "sound")
-                found = {date: self.verdicts.get(date, good) for date in chain.dates(RAW)}
-                yield from chain.checked(RAW, "sound", found)
-            if chain.wants(DERIVED):
-                yield from chain.made(DERIVED, {d: made(d) for d in chain.dates(RAW)})
-            chain.finish()
+        derived = ChainAsset(
+            dg.AssetSpec(DERIVED, deps=[RAW]),
+            make=make_one_by_one(lambda _, date: made(date)),
+            resources=frozenset(),
+        )
 
         @dg.asset(deps=[DERIVED], partitions_def=DAILY, backfill_policy=ONE_RUN)
         def after() -> None: ...
 
         return dg.materialize(
-            [both, after], instance=self.instance, tags=tags, raise_on_error=False, **more
+            [build_chain("both", [raw, derived]), after],
+            instance=self.instance,
+            tags=tags,
+            raise_on_error=False,
+            **more,
         )
 
-    def _raw(self, dates: list[str]) -> Outcomes:
-        return {date: self.failing.get(date) or made(date) for date in dates}
+    def _raw(self, _: Any, date: str) -> Materialization:
+        if date in self.failing:
+            raise self.failing[date]
+        return made(date)
+
+    def _judge(self, _: Any, date: str) -> Verdict:
+        return self.verdicts.get(date, Verdict(True, "sound"))
 
     def materialized(self, key: dg.AssetKey) -> list[str]:
         return sorted(self.instance.get_materialized_partitions(key))
 
 
-def made(date: str) -> Made:
-    return Made({"date": date}, data_version=f"v-{date}")
+def made(date: str) -> Materialization:
+    return Materialization({"date": date}, data_version=f"v-{date}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from formats import digit_images, mnist_pickle, recordio
 from platform_assets.mnist import checks, dataset, raw
-from resources.s3 import ObjectStore, Publication, StoreUnavailableError, read_manifest
+from resources.s3 import Folder, ObjectStore, Publication, StoreUnavailableError, read_manifest
 from tests.platform_assets.conftest import Platform, failed_checks, said
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
@@ -220,7 +220,7 @@ def test_the_form_check_fails_on_channels_that_decode_to_something_else(
 ) -> None:
     data = b"".join(recordio.encode(features.astype(np.float32), labels.astype(np.float32)))
     counts = {str(digit): 1 for digit in range(10)}
-    with Publication(platform.store, dataset.prefix(DATE)) as publication:
+    with Publication(Folder(platform.store, dataset.prefix(DATE))) as publication:
         for name in dataset.CHANNELS:
             publication.put(dataset.channel_file(name), data)
         publication.commit(

@@ -16,7 +16,7 @@ import pytest
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import classifier, frozen, model, retention
 from platform_assets.mnist.endpoint import mnist_endpoint
-from resources.s3 import ManifestInvalidError, ObjectStore, Publication
+from resources.s3 import Folder, ManifestInvalidError, ObjectStore, Publication
 from resources.sagemaker import SageMakerResource
 from tests.conftest import CHECKOUT
 from tests.platform_assets.conftest import Platform
@@ -152,11 +152,11 @@ def test_an_artifact_that_comes_back_is_of_its_latest_date(digits: Platform, end
 def put_work(platform: Platform, digest: str, *dates: str) -> None:
     """A finished training, and dates that have its model."""
     at = model.prefix_of_work(digest)
-    with Publication(platform.store, at) as publication:
+    with Publication(Folder(platform.store, at)) as publication:
         publication.put("job/output/model.tar.gz", digest.encode())
         publication.commit(partition="", rows=1, code_version="1")
     for date in dates:
-        with Publication(platform.store, model.prefix(date)) as publication:
+        with Publication(Folder(platform.store, model.prefix(date))) as publication:
             publication.commit(
                 partition=date,
                 rows=1,

@@ -8,7 +8,7 @@ import pytest
 from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.quality import CHECKS, Candidate, judge
-from platform_assets.outcomes import Verdict
+from platform_assets.checks import Verdict
 from resources.postgres import Profile
 
 AS_EXPECTED = ColumnDifferences((), (), ())

@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedded.load_listings import load
-from platform_assets.airbnb import snapshots
+from platform_assets.airbnb.exporter import Exporter
 from platform_assets.airbnb.listings import ListingsTable
-from platform_assets.outcomes import Made
+from platform_assets.airbnb.published_snapshots import snapshot_folder
+from platform_assets.reports import Materialization
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
-from resources.s3 import Manifest, ObjectStore, read_manifest
+from resources.s3 import Manifest, ObjectStore
 from tests.containers import number_cruncher_image, run_in_dagster
 from tests.platform_assets.airbnb_rig import CHANGES_SQL, SUMMARY_SQL
 
@@ -54,9 +55,7 @@ def ask(dsn: str, query: str, day: str) -> list[Row]:
 
 
 def manifest_of(store: ObjectStore, day: str) -> Manifest:
-    manifest = read_manifest(store, snapshots.prefix(day))
-    assert manifest is not None
-    return manifest
+    return snapshot_folder(store, day).require("airbnb/snapshot").manifest
 
 
 def schema_of(manifest: Manifest) -> pa.Schema:
@@ -67,7 +66,7 @@ def rows_of_object(store: ObjectStore, day: str) -> pa.Table:
     """All rows of a snapshot, read by another program than wrote it."""
     manifest = manifest_of(store, day)
     (file,) = manifest.files
-    data = store.get_bytes(f"{snapshots.prefix(day)}/{file.name}", max_bytes=2**26)
+    data = store.get_bytes(snapshot_folder(store, day).key(file.name), max_bytes=2**26)
     if file.name.endswith(".parquet"):
         return pq.read_table(io.BytesIO(data))
     return pa_csv.read_csv(
@@ -145,9 +144,9 @@ def test_real_files_go_in_and_out_unharmed(
     assert len(changes["2025-01-04"]) > 1000
     for form in formats:
         listings = ListingsTable(format=form, leave_out=[])
-        exporter = snapshots.Exporter(PostgresResource(dsn=table), listings, store)
-        taken = exporter.take(list(FILES))
-        assert all(isinstance(each.outcome, Made) for each in taken.values())
+        exporter = Exporter(PostgresResource(dsn=table), listings, store)
+        taken = exporter.export(list(FILES))
+        assert all(isinstance(outcome, Materialization) for outcome in taken.values())
         for day, rows in in_table.items():
             assert rows_of_object(store, day).equals(
                 as_table(rows, schema_of(manifest_of(store, day)))

@@ -21,7 +21,7 @@ from resources.postgres import (
     PostgresResource,
     UnwritableValueError,
 )
-from resources.s3 import ObjectStore, Publication
+from resources.s3 import Folder, ObjectStore, Publication
 from resources.s3.streams import PART_BYTES
 from tests.resources.postgres.postgres_rig import Memory, Row, each_format, others, run, wait_until
 
@@ -41,7 +41,7 @@ def publish(
 ) -> None:
     with (
         PostgresResource(dsn=database).connect() as session,
-        Publication(store, "prefix") as publication,
+        Publication(Folder(store, "prefix")) as publication,
     ):
         extract = Extract("t", session.table_columns("t"), ("id",))
         sink = wrap(publication.open(f"t.{form}"))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from resources.s3 import ObjectStore, Publication, Published
+from resources.s3 import Folder, ObjectStore, Publication, Published
 
 PREFIX = "airbnb/listings/date=2026-11-22"
 
@@ -16,7 +16,7 @@ def open_uploads(store: ObjectStore) -> list[str]:
 
 def commit(store: ObjectStore, files: Mapping[str, bytes], **more: Any) -> Published:
     """Publishes files under PREFIX."""
-    with Publication(store, PREFIX) as publication:
+    with Publication(Folder(store, PREFIX)) as publication:
         for name, data in files.items():
             publication.put(name, data)
         return publication.commit(

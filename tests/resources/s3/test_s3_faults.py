@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from resources.s3 import (
+    Folder,
     ObjectChangedError,
     ObjectStore,
     Publication,
@@ -64,7 +65,7 @@ def test_reading_gives_up_where_the_connection_keeps_breaking(
 def test_a_part_whose_connection_broke_is_sent_again(store: ObjectStore, proxy: Proxy) -> None:
     data = os.urandom(SIZE)
     proxy.cut_requests_after, proxy.cuts = 3 * MIB, 2
-    with Publication(store, "prefix") as publication:
+    with Publication(Folder(store, "prefix")) as publication:
         publication.put("data", data)
         publication.commit(partition="d", rows=1, code_version="1")
     assert proxy.cuts == 0
@@ -75,13 +76,13 @@ def test_a_part_whose_connection_broke_is_sent_again(store: ObjectStore, proxy: 
 def test_an_upload_whose_connection_keeps_breaking_leaves_what_was_there(
     store: ObjectStore, proxy: Proxy
 ) -> None:
-    with Publication(store, "prefix") as publication:
+    with Publication(Folder(store, "prefix")) as publication:
         publication.put("data", b"old")
         published = publication.commit(partition="d", rows=1, code_version="1")
     proxy.cut_requests_after, proxy.cuts = 3 * MIB, 1000
 
     def replace() -> None:
-        with Publication(store, "prefix") as publication:
+        with Publication(Folder(store, "prefix")) as publication:
             publication.put("data", bytes(SIZE))
             publication.commit(partition="d", rows=1, code_version="1")
 

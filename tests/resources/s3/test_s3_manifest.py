@@ -5,12 +5,13 @@ from hashlib import sha256
 import pytest
 
 from formats.columns import Column
+from formats.manifest import ManifestError
 from resources.s3 import (
+    Folder,
     Manifest,
     ManifestFile,
     ManifestInvalidError,
     ObjectChangedError,
-    ObjectMissingError,
     ObjectStore,
     ObjectTooLargeError,
     Publication,
@@ -19,7 +20,6 @@ from resources.s3 import (
     read_manifest,
     verify,
 )
-from resources.s3.manifest import publish
 from resources.s3.streams import PART_BYTES
 from tests.resources.s3.s3_rig import PREFIX, commit
 
@@ -28,7 +28,7 @@ LARGE = 2 * PART_BYTES + 3
 
 def test_a_manifest_has_one_canonical_form(store: ObjectStore) -> None:
     table = b"id\n1\n"
-    with Publication(store, PREFIX) as publication:
+    with Publication(Folder(store, PREFIX)) as publication:
         publication.put("b.csv", table)
         publication.put("a.csv", b"")
         published = publication.commit(
@@ -75,14 +75,12 @@ def test_a_manifest_has_one_canonical_form(store: ObjectStore) -> None:
     assert stored.decode() == expected
     assert published.manifest == read_manifest(store, PREFIX)
     assert published.manifest.sha256 == sha256(stored).hexdigest()
-    assert published.uri == f"s3://{store.bucket}/{PREFIX}/"
+    assert published.folder.uri == f"s3://{store.bucket}/{PREFIX}"
 
 
 def test_nothing_is_published_before_the_first_commit(store: ObjectStore) -> None:
     assert read_manifest(store, PREFIX) is None
-    assert verify(store, PREFIX) == (
-        f"s3://{store.bucket}/{PREFIX}/manifest.json is missing: nothing is published.",
-    )
+    assert verify(store, PREFIX) == (f"Nothing is published under {PREFIX}.",)
 
 
 def test_a_reader_of_a_replaced_file_is_told(store: ObjectStore) -> None:
@@ -148,7 +146,7 @@ def test_a_manifest_of_another_form_is_refused_and_can_be_replaced(
 
 def test_a_manifest_names_only_the_files_it_has(store: ObjectStore) -> None:
     manifest = commit(store, {"listings.csv": b"x"}).manifest
-    with pytest.raises(ObjectMissingError, match=r"no file listings\.parquet"):
+    with pytest.raises(ManifestError, match=r"no file listings\.parquet"):
         manifest.file("listings.parquet")
 
 
@@ -164,6 +162,6 @@ def test_a_manifest_alone_publishes_what_lies_there(store: ObjectStore) -> None:
     stored = store.put_bytes(f"{PREFIX}/data", b"x")
     file = ManifestFile(name="data", bytes=1, sha256=stored.sha256)
     manifest = Manifest(partition="d", rows=1, files=(file,), code_version="1")
-    publish(store, PREFIX, manifest)
-    assert read_manifest(store, f"{PREFIX}/") == manifest
+    store.put_bytes(f"{PREFIX}/manifest.json", manifest.encode())
+    assert read_manifest(store, PREFIX) == manifest
     assert verify(store, PREFIX) == ()

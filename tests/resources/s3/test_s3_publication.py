@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from resources.s3 import (
+    Folder,
     ManifestFile,
     ObjectChangedError,
     ObjectMissingError,
@@ -37,7 +38,7 @@ def published_bytes(store: ObjectStore, name: str) -> bytes:
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["one request", "in parts"])
 def test_files_appear_with_the_commit_only(store: ObjectStore, size: int) -> None:
-    with Publication(store, PREFIX) as publication:
+    with Publication(Folder(store, PREFIX)) as publication:
         publication.put("data", bytes(size))
         assert contents(store) == {}
         published = publication.commit(partition="d", rows=1, code_version="1")
@@ -56,7 +57,7 @@ def test_a_block_left_without_commit_leaves_what_was_there(
     before = contents(store)
 
     def fail_in_block() -> None:
-        with Publication(store, PREFIX) as publication:
+        with Publication(Folder(store, PREFIX)) as publication:
             publication.put("data", bytes(size))
             publication.put("more", bytes(size))
             raise failure
@@ -210,7 +211,7 @@ def test_a_copied_file_is_published_and_left_alone_the_next_time(
     original = store.put_bytes("elsewhere/original", b"x" * size)
 
     def copy() -> Published:
-        with Publication(store, PREFIX) as publication:
+        with Publication(Folder(store, PREFIX)) as publication:
             publication.copy("mnist.pkl.gz", store, "elsewhere/original", etag=original.etag)
             assert publication.file("mnist.pkl.gz").sha256 == original.sha256
             return publication.commit(partition="d", rows=1, code_version="1")
@@ -225,7 +226,7 @@ def test_a_copied_file_is_published_and_left_alone_the_next_time(
 def test_a_copy_whose_source_changes_before_the_commit_is_not_published(store: ObjectStore) -> None:
     commit(store, {"data": b"old"})
     original = store.put_bytes("original", b"one")
-    with Publication(store, PREFIX) as publication:
+    with Publication(Folder(store, PREFIX)) as publication:
         publication.copy("data", store, "original", etag=original.etag)
         store.put_bytes("original", b"two")
         with pytest.raises(ObjectChangedError, match="was replaced"):
@@ -235,7 +236,7 @@ def test_a_copy_whose_source_changes_before_the_commit_is_not_published(store: O
 
 def test_files_of_another_system_are_adopted(store: ObjectStore) -> None:
     stored = store.put_bytes(f"{PREFIX}/job-1/output/model.tar.gz", b"model")
-    with Publication(store, PREFIX) as publication:
+    with Publication(Folder(store, PREFIX)) as publication:
         publication.adopt("job-1/output/model.tar.gz")
         manifest = publication.commit(partition="d", rows=0, code_version="1").manifest
     assert manifest.files == (
@@ -247,14 +248,14 @@ def test_files_of_another_system_are_adopted(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("name", ["data", "manifest.json"])
 def test_a_name_is_taken_once(store: ObjectStore, name: str) -> None:
-    with Publication(store, PREFIX) as publication:
+    with Publication(Folder(store, PREFIX)) as publication:
         publication.put("data", b"x")
         with pytest.raises(ValueError, match="cannot have two files"):
             publication.put(name, b"y")
 
 
 def test_small_writes_through_a_buffer_arrive(store: ObjectStore) -> None:
-    with Publication(store, PREFIX) as publication:
+    with Publication(Folder(store, PREFIX)) as publication:
         with io.BufferedWriter(publication.open("data")) as sink:
             for number in range(1000):
                 sink.write(b"%d\n" % number)

@@ -10,26 +10,19 @@ import dagster as dg
 import pytest
 from tenacity import wait_none
 
-from platform_assets import outcomes
-from platform_assets.airbnb.processed import Crunched
-from platform_assets.airbnb.snapshots import Taken
-from platform_assets.outcomes import (
-    Made,
-    Verdict,
-    check_each,
-    judge_each,
-    make_each,
-    persistently,
-    report,
-)
+from platform_assets import retries
+from platform_assets.checks import Verdict, check_each, judge_each
+from platform_assets.errors import PlatformError
 from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.reports import Materialization, make_each, report, to_failure
+from platform_assets.retries import retry_call, retry_dates
 
 FIRST, MIDDLE, LAST = "2026-01-01", "2026-01-02", "2026-01-03"
 RANGE = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
 ASSET = dg.AssetKey("thing")
 
 
-class PassingError(Exception):
+class PassingError(PlatformError):
     """A fault that passes by itself."""
 
     transient: ClassVar[bool] = True
@@ -43,7 +36,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 def run(
     instance: dg.DagsterInstance,
-    make: Callable[[str], Made],
+    make: Callable[[str], Materialization],
     tags: dict[str, str] = RANGE,
 ) -> dg.ExecuteInProcessResult:
     @dg.asset(key=ASSET, partitions_def=DAILY, backfill_policy=ONE_RUN)
@@ -53,11 +46,11 @@ def run(
     return dg.materialize([thing], instance=instance, tags=tags, raise_on_error=False)
 
 
-def made(date: str) -> Made:
-    return Made({"date": date}, data_version=f"v-{date}")
+def made(date: str) -> Materialization:
+    return Materialization({"date": date}, data_version=f"v-{date}")
 
 
-def poisoned(date: str) -> Made:
+def poisoned(date: str) -> Materialization:
     if date == MIDDLE:
         raise ValueError("the rows of this day are unreadable")
     return made(date)
@@ -87,8 +80,10 @@ def test_each_date_of_a_range_shows_its_own_metadata(instance: dg.DagsterInstanc
 def test_the_version_of_a_range_changes_with_the_bytes_of_any_of_its_dates(
     instance: dg.DagsterInstance,
 ) -> None:
-    def changed(date: str) -> Made:
-        return Made({"date": date}, data_version="other" if date == MIDDLE else f"v-{date}")
+    def changed(date: str) -> Materialization:
+        return Materialization(
+            {"date": date}, data_version="other" if date == MIDDLE else f"v-{date}"
+        )
 
     seen: list[object] = []
     for make in (made, made, changed):
@@ -118,14 +113,14 @@ def test_a_date_that_fails_fails_alone_and_the_run_says_why(instance: dg.Dagster
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What may pass is tried again at once."""
-    monkeypatch.setattr(outcomes, "WAIT", wait_none())
+    monkeypatch.setattr(retries, "WAIT", wait_none())
 
 
 @pytest.mark.usefixtures("impatient")
 def test_only_the_dates_that_may_pass_are_tried_again(instance: dg.DagsterInstance) -> None:
     tried: list[str] = []
 
-    def make(date: str) -> Made:
+    def make(date: str) -> Materialization:
         tried.append(date)
         if date == MIDDLE and tried.count(date) < 3:
             raise PassingError("the service is busy")
@@ -143,36 +138,61 @@ def test_only_the_dates_that_may_pass_are_tried_again(instance: dg.DagsterInstan
 def test_what_does_not_pass_fails_after_some_attempts(instance: dg.DagsterInstance) -> None:
     tried: list[str] = []
 
-    def make(date: str) -> Made:
+    def make(date: str) -> Materialization:
         tried.append(date)
         raise PassingError("the service is busy")
 
     assert not run(instance, make, tags={"dagster/partition": FIRST}).success
-    assert tried == [FIRST] * outcomes.ATTEMPTS
+    assert tried == [FIRST] * retries.ATTEMPTS
 
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "outcome",
     [
-        Taken(PassingError("The store is busy."), {}),
-        Crunched(
-            {
-                dg.AssetKey("a"): made(FIRST),
-                dg.AssetKey("b"): PassingError("The store is busy."),
-                dg.AssetKey("c"): PassingError("The store is busy."),
-            }
-        ),
+        PassingError("The store is busy."),
+        {
+            dg.AssetKey("a"): made(FIRST),
+            dg.AssetKey("b"): PassingError("The store is busy."),
+            dg.AssetKey("c"): PassingError("The store is busy."),
+        },
     ],
-    ids=["snapshot", "outputs"],
+    ids=["of the date", "of some of its assets"],
 )
 def test_a_further_attempt_is_announced_with_its_reason(
-    outcome: Taken | Crunched, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    outcome: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dg.get_dagster_logger(), "propagate", True)
-    persistently([FIRST], lambda dates: dict.fromkeys(dates, outcome))
+    retry_dates([FIRST], lambda dates: dict.fromkeys(dates, outcome))
     announced = f"{FIRST} failed for a reason that may pass: tried again in 0 s. The store is busy."
-    assert caplog.messages == [announced] * (outcomes.ATTEMPTS - 1)
+    assert caplog.messages == [announced] * (retries.ATTEMPTS - 1)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [(PassingError("The store is busy."), 3), (ValueError("wrong"), 1)],
+    ids=["it may pass", "it will not pass"],
+)
+def test_a_call_is_tried_again_only_where_its_error_may_pass(
+    error: Exception, attempts: int
+) -> None:
+    tried: list[int] = []
+
+    def call() -> None:
+        tried.append(1)
+        raise error
+
+    with pytest.raises(type(error)):
+        retry_call("The endpoint", call)
+    assert len(tried) == attempts
+
+
+def test_a_failure_of_no_date_has_the_errors_words_and_is_not_retried_by_dagster() -> None:
+    failure = to_failure(PlatformError("The bucket is empty: fill it."))
+    assert failure.description == "The bucket is empty: fill it."
+    assert not failure.allow_retries
+    assert to_failure(KeyError("rows")).description == "KeyError: 'rows'"
 
 
 def test_a_run_that_is_interrupted_ends_and_does_not_begin_again(
@@ -180,7 +200,7 @@ def test_a_run_that_is_interrupted_ends_and_does_not_begin_again(
 ) -> None:
     tried: list[str] = []
 
-    def make(date: str) -> Made:
+    def make(date: str) -> Materialization:
         tried.append(date)
         raise dg.DagsterExecutionInterruptedError
 

@@ -1,0 +1,161 @@
+"""What Dagster is told of each date: a materialisation of what was made, one failure for the rest.
+
+What is made, and how, stands with the assets; nothing here knows S3, digits or listings.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.checks import RefusedError, Verdict
+from platform_assets.errors import EXPECTED, describe_error
+from platform_assets.retries import list_dates, retry_dates
+
+# The public tag under which Dagster reads a data version off a materialisation.
+DATA_VERSION_TAG = "dagster/data_version"
+_MOST_REASONS = 5
+
+
+@dataclass(frozen=True)
+class Materialization:
+    """A date of an asset that was made.
+
+    Attributes:
+        metadata: Shown on the partition's materialisation.
+        data_version: Equal where the bytes are equal: a sha256 or an ETag.
+        verdicts: Of checks that were evaluated before it was published, by their names.
+    """
+
+    metadata: Mapping[str, Any]
+    data_version: str
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict[str, Verdict])
+
+
+Outcome = Materialization | Exception
+Outcomes = Mapping[str, Outcome]
+
+
+def make_each(dates: Sequence[str], make: Callable[[str], Materialization]) -> dict[str, Outcome]:
+    """Call `make` for every date; where it raises, the exception is the date's outcome.
+
+    Dates that failed with a transient error are tried again.
+    """
+
+    def attempt(date: str) -> Outcome:
+        try:
+            return make(date)
+        except Exception as error:  # `report` names it with its date
+            return error
+
+    return retry_dates(dates, lambda some: {date: attempt(date) for date in some})
+
+
+def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.MaterializeResult[Any]:
+    """Tell Dagster what became of each date.
+
+    Args:
+        context: Of an asset partitioned by days.
+        outcomes: What became of every date of the run.
+
+    Returns:
+        The result to return when all dates were made.
+
+    Raises:
+        dagster.Failure: When a date failed, naming each with its reason. The dates that were made
+            are recorded before.
+    """
+    results = list(report_made(context, outcomes, key=context.asset_key))
+    failed = errors_of(outcomes)
+    if failed:
+        log_unexpected(context, failed)
+        by_key = {(context.asset_key, date): error for date, error in failed.items()}
+        raise dates_failure(by_key) from next(iter(failed.values()))
+    (result,) = results
+    return result
+
+
+def report_made(
+    context: dg.AssetExecutionContext, outcomes: Outcomes, *, key: dg.AssetKey
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Tell Dagster of the dates that were made, each with its own metadata.
+
+    Yields:
+        Where no date of the run failed, the result from which Dagster writes a materialisation
+        for each. Otherwise nothing, since Dagster would write one for those that failed, too: the
+        events of the others are logged here.
+    """
+    made = {
+        date: outcome for date, outcome in outcomes.items() if isinstance(outcome, Materialization)
+    }
+    if len(made) == len(context.partition_keys):
+        for date, outcome in made.items():
+            context.add_asset_metadata(outcome.metadata, asset_key=key, partition_key=date)
+        yield dg.MaterializeResult(asset_key=key, data_version=_joint_version(made))
+        return
+    for date, outcome in made.items():
+        context.log_event(
+            dg.AssetMaterialization(
+                asset_key=key,
+                partition=date,
+                metadata=outcome.metadata,
+                tags={DATA_VERSION_TAG: outcome.data_version},
+            )
+        )
+
+
+def _joint_version(made: Mapping[str, Materialization]) -> dg.DataVersion:
+    """One version for all dates of a run, since Dagster takes one: it changes if any of them does.
+
+    A date's own version is that of a run of this date alone; in a run of several, what is
+    downstream of an unchanged date may therefore show as outdated, but never the other way round.
+    """
+    if len(made) == 1:
+        return dg.DataVersion(next(iter(made.values())).data_version)
+    versions = sorted(f"{date} {outcome.data_version}" for date, outcome in made.items())
+    return dg.DataVersion(hashlib.sha256("\n".join(versions).encode()).hexdigest())
+
+
+def errors_of(outcomes: Outcomes) -> dict[str, Exception]:
+    """The dates that failed, with their errors."""
+    return {date: outcome for date, outcome in outcomes.items() if isinstance(outcome, Exception)}
+
+
+def verdicts_of(outcome: Outcome) -> Mapping[str, Verdict]:
+    """What checks said of a date before it was published or refused, by their names."""
+    return outcome.verdicts if isinstance(outcome, Materialization | RefusedError) else {}
+
+
+def log_unexpected(context: dg.AssetExecutionContext, failed: Mapping[str, Exception]) -> None:
+    """Put the traceback of errors that nobody has foreseen into the run's log."""
+    for date, error in failed.items():
+        if not isinstance(error, EXPECTED):
+            context.log.error(f"{date} failed for a reason nobody has foreseen", exc_info=error)
+
+
+def dates_failure(failed: Mapping[tuple[dg.AssetKey, str], Exception]) -> dg.Failure:
+    """One failure that names every asset and date that failed, equal reasons once.
+
+    Args:
+        failed: (asset, date) → why.
+    """
+    dates: dict[str, list[str]] = defaultdict(list)
+    for (key, date), error in failed.items():
+        dates[f"{key.to_user_string()}: {describe_error(error)}"].append(date)
+    count = len({date for _, date in failed})
+    reasons = [f"{list_dates(days)}: {reason}" for reason, days in dates.items()]
+    more = " …" if len(reasons) > _MOST_REASONS else ""
+    return dg.Failure(
+        description=f"{count} date(s) failed. {' '.join(reasons[:_MOST_REASONS])}{more}",
+        metadata={"failed": {reason: ", ".join(days) for reason, days in dates.items()}},
+        # What may pass was tried again already.
+        allow_retries=False,
+    )
+
+
+def to_failure(error: Exception) -> dg.Failure:
+    """The failure of a step that is of no date: `raise to_failure(error) from error`."""
+    return dg.Failure(description=describe_error(error), allow_retries=False)

@@ -1,0 +1,109 @@
+"""Trying again what failed for a reason that may pass by itself.
+
+Dagster's own retries would begin the whole step again, and do so for a run that was cancelled, too.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import dagster as dg
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
+
+from platform_assets.errors import describe_error, is_transient
+
+ATTEMPTS = 3
+WAIT = wait_exponential(multiplier=5, max=60) + wait_random(0, 5)
+_T = TypeVar("_T")
+
+
+def errors_in(result: object) -> Sequence[Exception]:
+    """The errors of a date's result: of itself, or of the assets that it is made of."""
+    if isinstance(result, Mapping):
+        return [error for value in result.values() for error in errors_in(value)]
+    return [result] if isinstance(result, Exception) else []
+
+
+def retry_dates(
+    dates: Sequence[str], make: Callable[[Sequence[str]], Mapping[str, _T]]
+) -> dict[str, _T]:
+    """Call `make` for all dates, and again for those alone that failed with a transient error.
+
+    Args:
+        dates: What to make.
+        make: Returns a result for each date that it is given: what was made, the exception in its
+            place, or a mapping of such.
+
+    Returns:
+        Date → the result of its last attempt.
+    """
+    results: dict[str, _T] = {}
+
+    def transient_errors() -> dict[str, Exception]:
+        return {
+            date: error
+            for date, result in results.items()
+            for error in errors_in(result)
+            if is_transient(error)
+        }
+
+    def attempt() -> bool:
+        results.update(make(list(transient_errors()) or dates))
+        return bool(transient_errors())
+
+    def announce(state: RetryCallState) -> None:
+        failed = transient_errors()
+        _announce(list_dates(list(failed)), next(iter(failed.values())), state)
+
+    Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=WAIT,
+        retry=retry_if_result(bool),
+        retry_error_callback=lambda _: None,
+        before_sleep=announce,
+    )(attempt)
+    return results
+
+
+def retry_call(what: str, call: Callable[[], _T]) -> _T:
+    """Call a function, and again where it raises a transient error.
+
+    Args:
+        what: Named in the run's log before another attempt.
+        call: What to do.
+
+    Raises:
+        Exception: What the last attempt raised.
+    """
+
+    def announce(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, Exception):
+            _announce(what, error, state)
+
+    return Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=WAIT,
+        retry=retry_if_exception(is_transient),
+        before_sleep=announce,
+        reraise=True,
+    )(call)
+
+
+def _announce(what: str, error: Exception, state: RetryCallState) -> None:
+    dg.get_dagster_logger().warning(
+        f"{what} failed for a reason that may pass: tried again in {state.upcoming_sleep:.0f} s. "
+        f"{describe_error(error)}"
+    )
+
+
+def list_dates(dates: Sequence[str]) -> str:
+    """A few dates by name, many by their number."""
+    return ", ".join(dates) if len(dates) < 4 else f"{len(dates)} dates from {dates[0]} on"
