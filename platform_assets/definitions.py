@@ -14,7 +14,7 @@ from platform_assets.airbnb.chain import airbnb_chain
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import ListingsTable, listings
 from platform_assets.interruptions import keep_interruptions
-from platform_assets.mnist import checks as mnist_checks
+from platform_assets.mnist import classifier, dataset, raw
 from platform_assets.mnist.classifier import mnist_classifier
 from platform_assets.mnist.dataset import mnist_dataset
 from platform_assets.mnist.endpoint import Endpoint, mnist_endpoint
@@ -40,7 +40,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
             listings,
             airbnb_chain,
         ],
-        asset_checks=dg.load_asset_checks_from_modules([mnist_checks, airbnb_checks]),
+        asset_checks=dg.load_asset_checks_from_modules([raw, dataset, classifier, airbnb_checks]),
         jobs=[
             mnist_jobs.digits_job,
             mnist_jobs.rollback_endpoint,

@@ -29,10 +29,5 @@ def verify(store: ObjectStore, prefix: str) -> tuple[str, ...]:
     return published.verify() if published else (f"Nothing is published under {prefix}.",)
 
 
-def file_key(prefix: str, name: str) -> str:
-    """As `Folder.key`."""
-    return f"{prefix}/{name}"
-
-
 def _of(store: ObjectStore, prefix: str, file: ManifestFile) -> Published:
     return Published(Folder(store, prefix), Manifest("", 0, (file,), ""))
