@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from platform_assets.mnist import frozen
+from platform_assets.mnist import deployed
 from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, mnist_endpoint
 from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, version_of
 from platform_assets.partitions import DAILY
@@ -93,10 +93,10 @@ def roll_back(
     """
 
     def smoke(invoke: Invoke) -> None:
-        served = frozen.find_live(digits_store, sagemaker, endpoint.name)
+        served = deployed.find_live(digits_store, sagemaker, endpoint.name)
         if served is None:
             raise EndpointError(f"Endpoint {endpoint.name} serves nothing.")
-        Proof.read(digits_store, served).require(invoke)
+        Proof.read(served).require(invoke)
 
     try:
         done = sagemaker.rollback(

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from typing import Any
 
 from numbercruncher.errors import CruncherError, StoreUnavailableError
-from numbercruncher.history import History
 from numbercruncher.outputs import (
     PRICE_CHANGES,
     Output,
@@ -24,7 +23,8 @@ from numbercruncher.outputs import (
 from numbercruncher.plan import Day, Report, find_outdated, make_plan
 from numbercruncher.price_history import PriceHistory
 from numbercruncher.request import Request
-from numbercruncher.snapshots import Snapshot
+from numbercruncher.snapshot_index import SnapshotIndex
+from numbercruncher.snapshot_rows import Snapshot
 from numbercruncher.store import Store
 
 READ_AHEAD = 2
@@ -59,17 +59,17 @@ def crunch(
         writers = stack.enter_context(ThreadPoolExecutor(WRITERS))
         stack.callback(writers.shutdown, cancel_futures=True)
         stack.callback(readers.shutdown, cancel_futures=True)
-        history = History(store, request.listings_prefix)
+        index = SnapshotIndex(store, request.listings_prefix)
         if PRICE_CHANGES in request.outputs:
-            history.list_ahead(readers)
-        plan = make_plan(store, request, history)
-        cruncher = _Cruncher(store, request, history, plan, readers, writers)
+            index.list_ahead(readers)
+        plan = make_plan(store, request, index)
+        cruncher = _Cruncher(store, request, index, plan, readers, writers)
         _report_in_order(request.dates, cruncher.make, report)
     outdated: list[str] = []
     if PRICE_CHANGES in request.outputs and cruncher.made_price_changes:
-        outdated = find_outdated(store, request, history)
-    if history.foreign.count:
-        warn(history.foreign.sentence(store.bucket))
+        outdated = find_outdated(store, request, index)
+    if index.foreign.count:
+        warn(index.foreign.sentence(store.bucket))
     return outdated
 
 
@@ -121,21 +121,21 @@ class _Cruncher:
         self,
         store: Store,
         request: Request,
-        history: History,
+        index: SnapshotIndex,
         plan: Mapping[str, Day],
         readers: ThreadPoolExecutor,
         writers: ThreadPoolExecutor,
     ) -> None:
         self._store = store
         self._request = request
-        self._history = history
+        self._index = index
         self._plan = plan
         self._readers = readers
         self._writers = writers
         self._coming = deque(date for date, day in plan.items() if day.todo)
         self._reading: dict[str, Future[Snapshot]] = {}
         self._prices = PriceHistory(
-            store, history, request.prefixes[PRICE_CHANGES], request.code_version
+            store, index, request.prefixes[PRICE_CHANGES], request.code_version
         )
         self.made_price_changes = False
 
@@ -160,7 +160,7 @@ class _Cruncher:
         while self._coming and len(self._reading) <= READ_AHEAD:
             coming = self._coming.popleft()
             manifest = self._plan[coming].manifest
-            future = self._readers.submit(self._history.read, coming, manifest)
+            future = self._readers.submit(self._index.read, coming, manifest)
             self._reading[coming] = future
         try:
             return self._reading.pop(date).result()
@@ -192,7 +192,7 @@ class _Cruncher:
         return make_price_changes(
             snapshot,
             self._prices.as_of(snapshot),
-            self._history,
+            self._index,
             self._prices.left_out,
             self._request.code_version,
         )

@@ -25,6 +25,12 @@ class StoreUnavailableError(StoreError):
     transient = True
 
 
+class ConcurrentRunError(StoreError):
+    """Another run publishes the same date at the same time."""
+
+    transient = True
+
+
 class SnapshotChangedError(StoreError):
     """A snapshot was replaced while it was being used."""
 

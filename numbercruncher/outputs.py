@@ -1,23 +1,21 @@
 """What is written for a day: the files of each output and the manifest that commits them."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from formats import manifest as manifests
+from formats.manifest import Manifest, content_sha256, describe_file
 from numbercruncher import neighbourhood_summary, price_changes
-from numbercruncher.history import LEFT_OUT, History
-from numbercruncher.manifests import (
-    MANIFEST,
-    Manifest,
-    file_of,
-    record_json,
-)
+from numbercruncher.errors import ConcurrentRunError
 from numbercruncher.price_history import STATE_FILE
-from numbercruncher.snapshots import Snapshot
+from numbercruncher.snapshot_index import LEFT_OUT, SnapshotIndex
+from numbercruncher.snapshot_rows import Snapshot
 from numbercruncher.store import Store
-from numbercruncher.tables import columns_of, parquet_bytes, records_of
+from numbercruncher.tables import columns_of, json_bytes, parquet_bytes
 
 PRICE_CHANGES = "price_changes"
 NEIGHBOURHOOD_SUMMARY = "neighbourhood_summary"
@@ -26,6 +24,7 @@ OUTPUTS = (NEIGHBOURHOOD_SUMMARY, PRICE_CHANGES)
 
 JSON_TYPE = "application/json"
 PARQUET_TYPE = "application/vnd.apache.parquet"
+COMMIT_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Output:
 def make_price_changes(
     snapshot: Snapshot,
     state: pd.DataFrame,
-    history: History,
+    index: SnapshotIndex,
     left_out: Mapping[str, str],
     code_version: str,
 ) -> Output:
@@ -52,7 +51,7 @@ def make_price_changes(
         "price_changes.parquet": parquet_bytes(whole),
         STATE_FILE: parquet_bytes(price_changes.to_arrow(state, price_changes.STATE_SCHEMA)),
     }
-    included = history.included(snapshot.date, left_out)
+    included = index.included(snapshot.date, left_out)
     change = table["price_change_per_day"]
     extra = {
         "snapshot_rows": len(snapshot.rows),
@@ -70,9 +69,9 @@ def make_price_changes(
             partition=snapshot.date,
             rows=len(table),
             columns=columns_of(whole.schema),
-            files=tuple(file_of(name, data) for name, data in files.items()),
+            files=tuple(describe_file(name, data) for name, data in files.items()),
             code_version=code_version,
-            inputs=history.inputs(snapshot, left_out),
+            inputs=index.inputs(snapshot, left_out),
             extra=extra,
         ),
     )
@@ -82,7 +81,7 @@ def make_neighbourhood_summary(snapshot: Snapshot, code_version: str) -> Output:
     """The summary of a day."""
     table = neighbourhood_summary.summarise(snapshot.rows)
     files = {
-        "neighbourhood_summary.json": record_json(list(records_of(table))),
+        "neighbourhood_summary.json": json_bytes(table),
         "neighbourhood_summary.parquet": parquet_bytes(table),
     }
     extra = {
@@ -97,7 +96,7 @@ def make_neighbourhood_summary(snapshot: Snapshot, code_version: str) -> Output:
             partition=snapshot.date,
             rows=table.num_rows,
             columns=columns_of(neighbourhood_summary.SCHEMA),
-            files=tuple(file_of(name, data) for name, data in files.items()),
+            files=tuple(describe_file(name, data) for name, data in files.items()),
             code_version=code_version,
             inputs={snapshot.manifest_key: snapshot.manifest_sha256},
             extra=extra,
@@ -106,7 +105,7 @@ def make_neighbourhood_summary(snapshot: Snapshot, code_version: str) -> Output:
 
 
 def publish(store: Store, prefix: str, output: Output, *, replaces: bool) -> str:
-    """Writes an output, its manifest last.
+    """Writes an output, its manifest last and only where there is none, as the platform does.
 
     Args:
         store: where to.
@@ -117,14 +116,34 @@ def publish(store: Store, prefix: str, output: Output, *, replaces: bool) -> str
 
     Returns:
         The sha256 of the manifest.
+
+    Raises:
+        ConcurrentRunError: another run publishes the same at the same time. Nothing is published,
+            or what the other run made.
+        StoreError: the store failed.
     """
+    key = f"{prefix}/{manifests.NAME}"
     if replaces:
-        store.delete(f"{prefix}/{MANIFEST}")
-    for name, data in output.files.items():
-        store.put(f"{prefix}/{name}", data, JSON_TYPE if name.endswith(".json") else PARQUET_TYPE)
+        store.delete(key)
+    etags = {
+        f"{prefix}/{name}": store.put(
+            f"{prefix}/{name}", data, JSON_TYPE if name.endswith(".json") else PARQUET_TYPE
+        )
+        for name, data in output.files.items()
+    }
     data = output.manifest.encode()
-    store.put(f"{prefix}/{MANIFEST}", data, JSON_TYPE)
-    return file_of(MANIFEST, data).sha256
+    for _ in range(COMMIT_ATTEMPTS):
+        if store.create(key, data, JSON_TYPE):
+            return hashlib.sha256(data).hexdigest()
+        # The manifest of another run stands beside files of which the last may be ours.
+        stored = {entry.key: entry.etag for entry in store.entries(prefix)}
+        store.delete(key)
+        if any(stored.get(name) != etag for name, etag in etags.items()):
+            break
+    raise ConcurrentRunError(
+        f"s3://{store.bucket}/{prefix}/ is being published by another run at the same time; run"
+        " this again when that has ended."
+    )
 
 
 def describe(manifest: Manifest, prefix: str, status: str, manifest_sha256: str) -> dict[str, Any]:
@@ -144,14 +163,15 @@ def describe(manifest: Manifest, prefix: str, status: str, manifest_sha256: str)
         "rows": manifest.rows,
         "files": [vars(file) for file in manifest.files],
         "columns": [vars(column) for column in manifest.columns],
-        "data_version": manifest.data_version(without=STATE_FILE),
+        # The state is for the next day; readers of this one do not look at it.
+        "data_version": content_sha256(f for f in manifest.files if f.name != STATE_FILE),
         "manifest_sha256": manifest_sha256,
         "metadata": metadata,
     }
 
 
 def _named(frame: pd.DataFrame) -> bytes:
-    return record_json(list(records_of(price_changes.to_arrow(frame, price_changes.SCHEMA))))
+    return json_bytes(price_changes.to_arrow(frame, price_changes.SCHEMA))
 
 
 def _note(snapshot: Snapshot, otherwise: str | None) -> str | None:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
+from formats import manifest as manifests
+from formats.manifest import Manifest, ManifestError
 from numbercruncher.dated import dated
-from numbercruncher.history import History
-from numbercruncher.manifests import MANIFEST, Manifest, ManifestError, decode
 from numbercruncher.outputs import PRICE_CHANGES, describe
 from numbercruncher.request import Request
+from numbercruncher.snapshot_index import SnapshotIndex
 from numbercruncher.store import Entry, Store
 
 Report = dict[str, Any]
@@ -33,23 +34,23 @@ class Day:
     replaces: set[str] = field(default_factory=set)
 
 
-def make_plan(store: Store, request: Request, history: History) -> dict[str, Day]:
+def make_plan(store: Store, request: Request, index: SnapshotIndex) -> dict[str, Day]:
     """Looks at every date asked for, with few requests however many they are."""
-    snapshots = history.manifests(list(request.dates))
+    snapshots = index.manifests(list(request.dates))
     days = {date: Day(snapshots.get(date)) for date in request.dates}
     for output in request.outputs:
         prefix = f"{request.prefixes[output]}/date="
         entries = _entries(store, request.prefixes[output], request.dates[0], request.dates[-1])
-        ours = dated(entries, request.prefixes[output], history.foreign)
+        ours = dated(entries, request.prefixes[output], index.foreign)
         sizes = {entry.key: entry.bytes for _, _, entry in ours}
-        keys = [f"{prefix}{date}/{MANIFEST}" for date in request.dates]
+        keys = [f"{prefix}{date}/{manifests.NAME}" for date in request.dates]
         stored = store.get_many([key for key in keys if key in sizes])
         for date, day in days.items():
-            data = stored.get(f"{prefix}{date}/{MANIFEST}")
+            data = stored.get(f"{prefix}{date}/{manifests.NAME}")
             if data is not None:
                 day.replaces.add(output)
             manifest = _decoded(data)
-            if manifest and _is_right(output, manifest, day, request, history, sizes):
+            if manifest and _is_right(output, manifest, day, request, index, sizes):
                 digest = hashlib.sha256(data or b"").hexdigest()
                 day.unchanged[output] = describe(manifest, prefix + date, "unchanged", digest)
             else:
@@ -57,20 +58,20 @@ def make_plan(store: Store, request: Request, history: History) -> dict[str, Day
     return days
 
 
-def find_outdated(store: Store, request: Request, history: History) -> list[str]:
+def find_outdated(store: Store, request: Request, index: SnapshotIndex) -> list[str]:
     """Dates after those asked for whose price changes were made of other snapshots than now are.
 
     They are right again once they are made again; nobody else would notice them.
     """
     folder = request.prefixes[PRICE_CHANGES]
     entries = store.entries(folder, after=f"{folder}/date={request.dates[-1]}0")
-    ours = dated(entries, folder, history.foreign)
-    keys = [entry.key for _, name, entry in ours if name == MANIFEST]
-    manifests = [_decoded(data) for data in store.get_many(keys).values()]
+    ours = dated(entries, folder, index.foreign)
+    keys = [entry.key for _, name, entry in ours if name == manifests.NAME]
+    published = [_decoded(data) for data in store.get_many(keys).values()]
     return sorted(
         manifest.partition
-        for manifest in manifests
-        if manifest and not history.is_current(manifest, manifest.code_version)
+        for manifest in published
+        if manifest and not index.is_current(manifest, manifest.code_version)
     )
 
 
@@ -86,7 +87,7 @@ def _entries(store: Store, folder: str, first: str, last: str) -> Iterator[Entry
 
 def _decoded(data: bytes | None) -> Manifest | None:
     try:
-        return decode(data) if data is not None else None
+        return manifests.decode(data) if data is not None else None
     except ManifestError:
         return None
 
@@ -96,16 +97,16 @@ def _is_right(
     manifest: Manifest,
     day: Day,
     request: Request,
-    history: History,
+    index: SnapshotIndex,
     sizes: dict[str, int],
 ) -> bool:
     """True if an output was made of what is there now, by this version, and is all there."""
     if day.manifest is None or manifest.code_version != request.code_version:
         return False
-    key = history.manifest_key(manifest.partition)
+    key = index.manifest_key(manifest.partition)
     if manifest.inputs.get(key) != hashlib.sha256(day.manifest).hexdigest():
         return False
-    if output == PRICE_CHANGES and not history.is_current(manifest, request.code_version):
+    if output == PRICE_CHANGES and not index.is_current(manifest, request.code_version):
         return False
     folder = f"{request.prefixes[output]}/date={manifest.partition}"
     return all(sizes.get(f"{folder}/{file.name}") == file.bytes for file in manifest.files)

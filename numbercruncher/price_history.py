@@ -10,11 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from formats import manifest as manifests
+from formats.manifest import Manifest, ManifestError, describe_file
 from numbercruncher.errors import CruncherError, MissingObjectError, SnapshotInvalidError
-from numbercruncher.history import LEFT_OUT, History
-from numbercruncher.manifests import MANIFEST, Manifest, ManifestError, decode, file_of
 from numbercruncher.price_changes import empty_state, fold, has_numbers, state_from_arrow
-from numbercruncher.snapshots import Snapshot
+from numbercruncher.snapshot_index import LEFT_OUT, SnapshotIndex
+from numbercruncher.snapshot_rows import Snapshot
 from numbercruncher.store import Store
 
 STATE_FILE = "state.parquet"
@@ -33,19 +34,17 @@ class PriceHistory:
 
     Attributes:
         left_out: dates up to now whose snapshots cannot be used, with what they looked like.
-        source: what the latest state was made from, in words.
     """
 
-    def __init__(self, store: Store, history: History, prefix: str, code_version: str) -> None:
+    def __init__(self, store: Store, index: SnapshotIndex, prefix: str, code_version: str) -> None:
         self._store = store
-        self._history = history
+        self._index = index
         self._prefix = prefix
         self._code_version = code_version
         self._state = empty_state()
         self._at = ""
         self._unreadable: EarlierSnapshotError | None = None
         self.left_out: dict[str, str] = {}
-        self.source = "nothing"
 
     def as_of(self, snapshot: Snapshot) -> pd.DataFrame:
         """The state with a day's snapshot in it, and with all before it.
@@ -54,7 +53,7 @@ class PriceHistory:
             EarlierSnapshotError: one of those before it could not be read.
             SnapshotChangedError: the snapshot is not the one that was there when the run began.
         """
-        self._history.confirm(snapshot)
+        self._index.confirm(snapshot)
         self._catch_up(snapshot.date)
         if self._unreadable is not None:
             raise self._unreadable
@@ -68,7 +67,7 @@ class PriceHistory:
         be good, so nothing that needs it is made.
         """
         try:
-            if day not in self._history.references:
+            if day not in self._index.references:
                 return
         except CruncherError as unlisted:
             error = unlisted
@@ -76,7 +75,7 @@ class PriceHistory:
             error, SnapshotInvalidError
         )
         if not may_be_good:
-            self.left_out[day] = self._history.references[day].fingerprint
+            self.left_out[day] = self._index.references[day].fingerprint
         elif self._unreadable is None:
             self._unreadable = EarlierSnapshotError(
                 f"The prices of {day} are needed for all later dates, and could not be read:"
@@ -94,16 +93,14 @@ class PriceHistory:
             if self._unreadable is not None:
                 return
             try:
-                snapshot = self._history.read(earlier)
-                self._history.confirm(snapshot)
+                snapshot = self._index.read(earlier)
+                self._index.confirm(snapshot)
                 self._fold(snapshot)
             except Exception as error:
                 self.go_without(earlier, error)
 
     def _gap(self, day: str) -> list[str]:
-        return [
-            d for d in self._history.references if self._at < d < day and d not in self.left_out
-        ]
+        return [d for d in self._index.references if self._at < d < day and d not in self.left_out]
 
     def _fold(self, snapshot: Snapshot) -> None:
         numbers = snapshot.rows["id"].dtype == "int64"
@@ -115,12 +112,11 @@ class PriceHistory:
             )
         self._state = fold(self._state, date.fromisoformat(snapshot.date), snapshot.rows)
         self._at = snapshot.date
-        self.source = "the state before and the day's snapshot"
 
     def _jump(self, gap: list[str]) -> None:
         """Takes the latest stored state within a gap that is still true, if there is one."""
         for manifest in self._stored(gap):
-            if not self._history.is_current(manifest, self._code_version):
+            if not self._index.is_current(manifest, self._code_version):
                 continue
             state = self._load(manifest)
             if state is not None:
@@ -132,12 +128,12 @@ class PriceHistory:
         """Manifests of stored states, the latest first; in growing portions."""
         remaining, portion = sorted(dates, reverse=True), 1
         while remaining:
-            keys = [f"{self._prefix}/date={d}/{MANIFEST}" for d in remaining[:portion]]
-            found = self._store.get_many(keys)
+            keys = [f"{self._prefix}/date={d}/{manifests.NAME}" for d in remaining[:portion]]
+            contents = self._store.get_many(keys)
             for key in keys:
                 try:
-                    if key in found:
-                        yield decode(found[key])
+                    if key in contents:
+                        yield manifests.decode(contents[key])
                 except ManifestError:
                     continue
             remaining, portion = remaining[portion:], min(portion * 4, 64)
@@ -149,6 +145,6 @@ class PriceHistory:
             data = self._store.get(f"{self._prefix}/date={manifest.partition}/{STATE_FILE}")
         except MissingObjectError:
             return None
-        if file_of(STATE_FILE, data) != expected:
+        if describe_file(STATE_FILE, data) != expected:
             return None
         return state_from_arrow(pq.read_table(pa.BufferReader(data), use_threads=False))

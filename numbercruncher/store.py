@@ -21,7 +21,7 @@ import obstore
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.exceptions import BaseError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, UnauthenticatedError
 from obstore.store import S3Store
 
 from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailableError
@@ -178,16 +178,33 @@ class Store:
             body = obstore.get(self._store, key).stream(min_chunk_size=CHUNK)
         return Content(body, lambda: self._speaking(key))
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Writes an object."""
+    def put(self, key: str, data: bytes, content_type: str) -> str:
+        """Writes an object and returns its ETag, as `entries` shows it."""
         with self._speaking(key):
-            obstore.put(
+            written = obstore.put(
                 self._store,
                 key,
                 data,
                 attributes={"Content-Type": content_type},
                 use_multipart=False,
             )
+        return (written["e_tag"] or "").strip('"')
+
+    def create(self, key: str, data: bytes, content_type: str) -> bool:
+        """Writes an object where there is none (If-None-Match); False where there is one."""
+        with self._speaking(key):
+            try:
+                obstore.put(
+                    self._store,
+                    key,
+                    data,
+                    attributes={"Content-Type": content_type},
+                    use_multipart=False,
+                    mode="create",
+                )
+            except AlreadyExistsError:
+                return False
+        return True
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is all right."""

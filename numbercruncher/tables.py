@@ -4,13 +4,14 @@ What the columns mean is not known here.
 """
 
 import io
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from numbercruncher.manifests import Column
+from formats.columns import Column
 
 ROWS_PER_GROUP = 262_144
 
@@ -42,13 +43,21 @@ def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
     return tuple(Column(field.name, _type_name(field.type)) for field in schema)
 
 
-def records_of(table: pa.Table) -> Iterator[Mapping[str, Any]]:
+def json_bytes(table: pa.Table) -> bytes:
+    """The rows as a JSON list of objects, a line each, with the keys in the order of columns."""
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in records_of(table)]
+    return ("[\n  " + ",\n  ".join(lines) + "\n]\n" if lines else "[]\n").encode()
+
+
+def records_of(table: pa.Table) -> list[Mapping[str, Any]]:
     """The rows as plain dicts; dates as ISO text, integers exact, null as None."""
-    for record in table.to_pylist():
-        yield {
+    return [
+        {
             name: value.isoformat() if hasattr(value, "isoformat") else value
-            for name, value in record.items()
+            for name, value in row.items()
         }
+        for row in table.to_pylist()
+    ]
 
 
 def _type_name(type_: pa.DataType) -> str:

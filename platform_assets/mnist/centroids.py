@@ -35,11 +35,11 @@ def nearest(images: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDAr
     """
     points = centroids.astype(np.float64)
     squares = np.einsum("kd,kd->k", points, points)
-    found = np.empty(len(images), np.int64)
+    indices = np.empty(len(images), np.int64)
     for start in range(0, len(images), _ROWS_AT_ONCE):
         block = images[start : start + _ROWS_AT_ONCE].astype(np.float64)
-        found[start : start + len(block)] = np.argmin(squares - 2 * (block @ points.T), axis=1)
-    return found
+        indices[start : start + len(block)] = np.argmin(squares - 2 * (block @ points.T), axis=1)
+    return indices
 
 
 def digits_of(images: NDArray[np.float32], renumbered: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -1,10 +1,11 @@
 """The digits as SageMaker reads them: train, validation and test channels in RecordIO-protobuf.
 
-How a pickle is read safely and how a digit is prepared stands in `formats`.
+The asset, its checks, and how a channel is read. How a pickle is read safely and how a digit is
+prepared stands in `formats`.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 import numpy as np
@@ -13,28 +14,28 @@ from numpy.typing import NDArray
 from formats import digit_images, mnist_pickle, recordio
 from formats.columns import Column
 from formats.digit_features import FEATURES
+from platform_assets.checks import Verdict, check_each
 from platform_assets.mnist import raw
-from platform_assets.mnist.centroids import marked
+from platform_assets.mnist.centroids import are_marked, marked
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report
-from platform_assets.upstream import already_made, require_manifest
-from resources.s3 import Folder, Manifest, ObjectStore, Publication, file_key, read_file
+from resources.s3 import Folder, ObjectStore, Publication, Published
 
 CHANNELS = ("train", "validation", "test")
 # The train digits once more, each marked with its digit: what the model is trained on.
 MARKED = "marked"
 CODE_VERSION = "2"
-# The public file has 16 MB and expands to 220 MB. Reading one may take twice what it expands to,
-# and a run in production has 2 GB: what is larger is refused, rather than the run killed.
-MAX_COMPRESSED_BYTES = 256 * 2**20
-MAX_EXPANDED_BYTES = 512 * 2**20
+# In the public file each digit has between 9.0 % and 11.3 % of a split; in a tenth of it, chance
+# takes that to about 7 % and 13 %.
+LEAST_SHARE, LARGEST_SHARE = 0.05, 0.20
+_MAX_CHANNEL_BYTES = 512 * 2**20
 # Enough digits for one part of a multipart upload, so that memory does not grow with the file.
 _DIGITS_AT_ONCE = 2000
 
 
-def prefix(date: str) -> str:
-    """Where a date's channels stand."""
-    return f"mnist/dataset/date={date}"
+def folder(store: ObjectStore, date: str) -> Folder:
+    """Where a date's channels are."""
+    return Folder(store, f"mnist/dataset/date={date}")
 
 
 def channel_file(channel: str) -> str:
@@ -61,51 +62,58 @@ def mnist_dataset(
     context: dg.AssetExecutionContext, digits_store: ObjectStore
 ) -> dg.MaterializeResult:
     return report(
-        context, make_each(context.partition_keys, lambda date: extract(digits_store, date))
+        context,
+        make_each(
+            context.partition_keys,
+            lambda date: extract(raw.folder(digits_store, date), folder(digits_store, date), date),
+        ),
     )
 
 
-def extract(store: ObjectStore, date: str) -> Materialization:
-    """Read a date's pickle and publish its channels; nothing to do where they are there.
+def extract(source: Folder, target: Folder, date: str) -> Materialization:
+    """Reads a date's pickle and publishes its channels; nothing to do where they are there.
+
+    Args:
+        source: Where mnist/raw is.
+        target: Where the channels are to be.
+        date: The partition.
 
     Raises:
         formats.mnist_pickle.MnistPickleError: The file is not the digits in the public format.
     """
-    source = require_manifest(store, raw.prefix(date), "mnist/raw")
-    inputs = {file_key(raw.prefix(date), raw.FILE): source.file(raw.FILE).sha256}
-    there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
-    manifest = there
-    if manifest is None:
-        compressed = read_file(
-            store, raw.prefix(date), source.file(raw.FILE), max_bytes=MAX_COMPRESSED_BYTES
-        )
+    copy = source.require("mnist/raw")
+    inputs = {source.key(raw.FILE): copy.manifest.file(raw.FILE).sha256}
+    earlier = target.made_of(inputs, CODE_VERSION)
+    channels = earlier
+    if channels is None:
         splits = mnist_pickle.load(
-            compressed,
-            max_compressed_bytes=MAX_COMPRESSED_BYTES,
-            max_expanded_bytes=MAX_EXPANDED_BYTES,
+            copy.read(raw.FILE, max_bytes=raw.MAX_COMPRESSED_BYTES),
+            max_compressed_bytes=raw.MAX_COMPRESSED_BYTES,
+            max_expanded_bytes=raw.MAX_EXPANDED_BYTES,
         )
-        manifest = publish_channels(store, date, splits, inputs)
+        channels = publish_channels(target, date, splits, inputs)
+    manifest = channels.manifest
     return Materialization(
         metadata={
-            "dagster/uri": store.uri(prefix(date)),
+            "dagster/uri": target.uri,
             "dagster/partition_row_count": manifest.rows,
             "dagster/column_schema": dg.TableSchema(
                 columns=[dg.TableColumn(c.name, c.type) for c in manifest.columns]
             ),
             **{f"{channel}_digits": manifest.extra["digits"][channel] for channel in CHANNELS},
             "bytes": manifest.size,
-            "unchanged": there is not None,
+            "unchanged": earlier is not None,
         },
         data_version=manifest.content_sha256,
     )
 
 
 def publish_channels(
-    store: ObjectStore, date: str, splits: mnist_pickle.MnistDataset, inputs: dict[str, str]
-) -> Manifest:
-    """Write the channels, prepared and encoded in bounded memory, and their manifest."""
+    target: Folder, date: str, splits: mnist_pickle.MnistDataset, inputs: Mapping[str, str]
+) -> Published:
+    """Writes the channels, prepared and encoded in bounded memory, and their manifest."""
     digits: dict[str, dict[str, int]] = {}
-    with Publication(Folder(store, prefix(date))) as publication:
+    with Publication(target) as publication:
         clustered = publication.open(channel_file(MARKED))
         for channel, split in splits.splits().items():
             out = publication.open(channel_file(channel))
@@ -127,7 +135,7 @@ def publish_channels(
             code_version=CODE_VERSION,
             inputs=inputs,
             extra={"digits": digits},
-        ).manifest
+        )
 
 
 def _prepared(
@@ -137,3 +145,81 @@ def _prepared(
     for start in range(0, len(split.images), _DIGITS_AT_ONCE):
         rows = slice(start, start + _DIGITS_AT_ONCE)
         yield digit_images.prepare(split.images[rows]), split.labels[rows]
+
+
+def read_channel(
+    channels: Published, channel: str
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """A channel's features, (n, 784) float32 (of `MARKED` 794), and labels, (n,) int64.
+
+    Raises:
+        formats.recordio.RecordIOError: The file cannot be decoded, or has no labels.
+    """
+    data = channels.read(channel_file(channel), max_bytes=_MAX_CHANNEL_BYTES)
+    features, labels = recordio.decode(data)
+    if labels is None:
+        raise recordio.RecordIOError(
+            f"The {channel} channel of {channels.manifest.partition} has no labels."
+        )
+    return features, labels.astype(np.int64)
+
+
+@dg.asset_check(
+    asset=mnist_dataset,
+    name="well_formed",
+    blocking=True,
+    partitions_def=DAILY,
+    description="Every channel decodes to 784 finite features in 0..1 with labels in 0..9.",
+)
+def dataset_well_formed(
+    context: dg.AssetCheckExecutionContext, digits_store: ObjectStore
+) -> dg.AssetCheckResult:
+    return check_each(context, lambda date: judge_form(folder(digits_store, date)))
+
+
+def judge_form(published_in: Folder) -> Verdict:
+    """Decodes every channel as SageMaker does."""
+    channels = published_in.require("mnist/dataset")
+    for channel in CHANNELS:
+        features, labels = read_channel(channels, channel)
+        digits = sum(channels.manifest.extra["digits"][channel].values())
+        if features.shape != (digits, FEATURES):
+            return Verdict(False, f"{channel} has the shape {features.shape}.")
+        if not (np.isfinite(features).all() and features.min() >= 0 and features.max() <= 1):
+            return Verdict(False, f"{channel} has features outside of 0..1.")
+        if labels.min() < 0 or labels.max() > 9:
+            return Verdict(False, f"{channel} has labels outside of 0..9.")
+        if channel == "train":
+            clustered, _ = read_channel(channels, MARKED)
+            if not are_marked(clustered, features, labels):
+                return Verdict(False, f"{MARKED} is not the train digits, marked.")
+    return Verdict(True, "Well-formed.", {"digits": channels.manifest.rows})
+
+
+@dg.asset_check(
+    asset=mnist_dataset,
+    name="balanced",
+    blocking=True,
+    partitions_def=DAILY,
+    description=f"Each digit has {LEAST_SHARE:.0%} to {LARGEST_SHARE:.0%} of every channel.",
+)
+def dataset_balanced(
+    context: dg.AssetCheckExecutionContext, digits_store: ObjectStore
+) -> dg.AssetCheckResult:
+    return check_each(context, lambda date: judge_balance(folder(digits_store, date)))
+
+
+def judge_balance(published_in: Folder) -> Verdict:
+    """Counts the labels of every channel anew."""
+    channels = published_in.require("mnist/dataset")
+    extremes: dict[str, float] = {}
+    for channel in CHANNELS:
+        _, labels = read_channel(channels, channel)
+        shares = np.bincount(labels, minlength=10) / len(labels)
+        extremes[f"{channel}_least"] = float(shares.min())
+        extremes[f"{channel}_largest"] = float(shares.max())
+        odd = [digit for digit in range(10) if not LEAST_SHARE <= shares[digit] <= LARGEST_SHARE]
+        if odd:
+            reasons = ", ".join(f"{digit} has {shares[digit]:.1%}" for digit in odd)
+            return Verdict(False, f"{channel} is not balanced: {reasons}.", extremes)
+    return Verdict(True, "Balanced.", extremes)

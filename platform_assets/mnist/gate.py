@@ -1,45 +1,62 @@
-"""The gate: a floor, and a margin to the classifier that is live.
+"""The gate: the accuracy a classifier must reach, and how much worse than the live one it may be.
 
-The floor belongs to a classifier and is written with it. The margin is a relation to whatever is
-live at the moment. It is judged anew where it counts, by the check and once more before a deploy,
-and recorded nowhere: a record would be wrong as soon as something else is live.
+The least accuracy is measured once, with the classifier, and written beside it. The comparison
+depends on which classifier is live at the moment: it is made by the check and once more before a
+deploy, and is not recorded, since the record would be wrong as soon as another one is live.
 """
 
+import dagster as dg
 import numpy as np
+from pydantic import Field
 
 from platform_assets.checks import Verdict
-from platform_assets.mnist import centroids, classifier, dataset
-from platform_assets.mnist.classifier import Judged
-from platform_assets.upstream import require_manifest
-from resources.s3 import ObjectStore
+from platform_assets.mnist import centroids, dataset
+from platform_assets.mnist.published_classifier import PublishedClassifier
 
-# Of differences of shares, so that 0.97 - 0.95 is no more than 0.02.
+# Rounds differences of floats, so that 0.97 - 0.95 is not more than 0.02.
 _DECIMALS = 9
 
 
-class Margin:
-    """Holds classifiers up against the live one, each on the test digits of its own date.
+class Gate(dg.Config):
+    """What a classifier must reach to be deployed."""
 
-    Both are asked for the same digits: an accuracy that was measured on others is no measure.
+    min_accuracy: float = Field(
+        default=0.90,
+        ge=0,
+        le=1,
+        description="The least share of test digits that it must classify rightly.",
+    )
+    max_drop: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description=(
+            "By how much that share may be less than the live classifier's on the same digits."
+        ),
+    )
+
+
+class Margin:
+    """Compares classifiers with the live one, on the test digits of the candidate's date.
+
+    Both classify the same digits: accuracies that were measured on different ones say nothing.
 
     Args:
-        store: Where classifiers and digits stand.
         live: The classifier that is live; None where nothing is.
     """
 
-    def __init__(self, store: ObjectStore, live: Judged | None) -> None:
-        self._store = store
+    def __init__(self, live: PublishedClassifier | None) -> None:
         self._live = live
         # By the sha256 of the digits, since many dates have the same.
         self._live_accuracy: dict[str, float] = {}
 
-    def judge(self, candidate: Judged) -> Verdict:
+    def judge(self, candidate: PublishedClassifier) -> Verdict:
         """Whether a classifier is no worse than the live one by more than its gate allows.
 
-        What is older than the live one does not take its place and is not compared with it.
+        A candidate that is older than the live one would not replace it, and passes.
 
         Raises:
-            UpstreamMissingError: Its date has no digits any more.
+            NotPublishedError: Its date has no digits any more.
         """
         live = self._live
         if live is None:
@@ -48,27 +65,34 @@ class Margin:
             return Verdict(True, "It is what is live.")
         if candidate.date < live.date:
             return Verdict(True, f"It does not replace the newer one of {live.date}, that is live.")
-        most = candidate.read_evaluation(self._store)["max_drop"]
+        max_drop = candidate.read_evaluation()["max_drop"]
         own_accuracy, live_accuracy = self._accuracies(candidate, live)
-        drop = live_accuracy - own_accuracy
         return Verdict(
-            passed=round(drop, _DECIMALS) <= most,
+            passed=round(live_accuracy - own_accuracy, _DECIMALS) <= max_drop,
             description=(
                 f"The live one of {live.date} classifies {live_accuracy:.1%} of its test digits "
-                f"rightly and this one {own_accuracy:.1%}; at most {most:.1%} less are allowed."
+                f"rightly and this one {own_accuracy:.1%}; at most {max_drop:.1%} less are allowed."
             ),
-            metadata={"live_accuracy": live_accuracy, "live_date": live.date, "max_drop": most},
+            metadata={
+                "live_accuracy": live_accuracy,
+                "live_date": live.date,
+                "max_drop": max_drop,
+            },
         )
 
-    def _accuracies(self, candidate: Judged, live: Judged) -> tuple[float, float]:
-        channels = require_manifest(self._store, dataset.prefix(candidate.date), "mnist/dataset")
-        images, labels = classifier.read_channel(self._store, candidate.date, channels, "test")
+    def _accuracies(
+        self, candidate: PublishedClassifier, live: PublishedClassifier
+    ) -> tuple[float, float]:
+        channels = dataset.folder(candidate.files.folder.store, candidate.date).require(
+            "mnist/dataset"
+        )
+        images, labels = dataset.read_channel(channels, "test")
 
-        def accuracy(judged: Judged) -> float:
-            found = centroids.digits_of(images, judged.read_centroids(self._store))
-            return float(np.mean(found == labels))
+        def accuracy(classifier: PublishedClassifier) -> float:
+            predicted = centroids.digits_of(images, classifier.read_centroids())
+            return float(np.mean(predicted == labels))
 
-        digits = channels.file(dataset.channel_file("test")).sha256
+        digits = channels.manifest.file(dataset.channel_file("test")).sha256
         if digits not in self._live_accuracy:
             self._live_accuracy[digits] = accuracy(live)
         return accuracy(candidate), self._live_accuracy[digits]

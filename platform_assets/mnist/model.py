@@ -5,19 +5,21 @@ How a job is started, found, awaited and stopped stands in `resources.sagemaker`
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
 
 from formats.digit_features import FEATURES
+from formats.manifest import Manifest
 from platform_assets.mnist import dataset
 from platform_assets.mnist.centroids import DIGITS
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report
-from platform_assets.upstream import already_made, require_manifest
-from resources.s3 import Folder, Manifest, ObjectStore, Publication
+from resources.s3 import Folder, ObjectStore, Publication, Published
 from resources.sagemaker import (
+    Log,
     S3Channel,
     SageMakerResource,
     TrainingCompute,
@@ -56,10 +58,6 @@ class KMeans(dg.Config):
     compute: TrainingCompute = Field(
         default_factory=TrainingCompute, description="What the job runs on, and for how long."
     )
-    extra_request: dict[str, Any] = Field(
-        default={},
-        description="Further fields of CreateTrainingJob by AWS's names, such as VpcConfig.",
-    )
 
     def to_hyperparameters(self) -> dict[str, str]:
         """As SageMaker takes them: all are text."""
@@ -75,14 +73,14 @@ class KMeans(dg.Config):
         }
 
 
-def prefix(date: str) -> str:
-    """Where it is said which model is a date's."""
-    return f"{PREFIX}/date={date}"
+def folder(store: ObjectStore, date: str) -> Folder:
+    """Where a manifest without files says which model is a date's."""
+    return Folder(store, f"{PREFIX}/date={date}")
 
 
-def prefix_of_work(digest: str) -> str:
-    """Where the artifact of equal inputs and configuration stands, whatever the date."""
-    return f"{PREFIX}/work={digest}"
+def work_folder(store: ObjectStore, digest: str) -> Folder:
+    """Where the artifact of equal inputs and configuration is, whatever the date."""
+    return Folder(store, f"{PREFIX}/work={digest}")
 
 
 @dg.asset(
@@ -108,84 +106,119 @@ def mnist_model(
     digits_store: ObjectStore,
     sagemaker: SageMakerResource,
 ) -> dg.MaterializeResult:
-    failed: dict[str, TrainingError] = {}
-
-    def train(date: str) -> Materialization:
-        tags = {"pipeline": "mnist", "partition": date, "run_id": context.run.run_id}
-        return ensure_model(
-            sagemaker, digits_store, date, config, log=context.log, tags=tags, failed=failed
-        )
-
-    return report(context, make_each(context.partition_keys, train))
+    training = Training(sagemaker, digits_store, config, context.log, context.run.run_id)
+    return report(context, make_each(context.partition_keys, training.make_model))
 
 
-def ensure_model(
-    sagemaker: SageMakerResource,
-    store: ObjectStore,
-    date: str,
-    config: KMeans,
-    *,
-    log: Any,
-    tags: Mapping[str, str],
-    failed: dict[str, TrainingError],
-) -> Materialization:
-    """Point the date to the model of its digits and configuration; train it where there is none.
+@dataclass
+class Training:
+    """Finds or trains the models of the dates of one run.
 
-    Args:
+    Attributes:
         sagemaker: Trains.
-        store: Where digits and models stand.
-        date: Whose model it is to be.
+        store: Where digits and models are.
         config: How to train.
         log: Of the run.
-        tags: Of a job that is started.
-        failed: What a training came to that would fail or be stopped again, by the digest of its
-            work: another date of the run does not pay for it again. Added to here.
-
-    Raises:
-        resources.sagemaker.errors.SageMakerError: It could not be trained.
+        run_id: Of the run; a tag of the jobs that it starts.
     """
-    channels = require_manifest(store, dataset.prefix(date), "mnist/dataset")
-    work = describe_work(channels, config)
-    digest = hashlib.sha256(repr(sorted(work.items())).encode()).hexdigest()[:16]
-    trained = already_made(store, prefix_of_work(digest), inputs=work, code_version=CODE_VERSION)
-    reused = trained is not None
-    if trained is None and digest in failed:
-        raise failed[digest]
-    if trained is None:
+
+    sagemaker: SageMakerResource
+    store: ObjectStore
+    config: KMeans
+    log: Log
+    run_id: str
+    # By the digest of the work: what failed for good is not paid for again by another date.
+    _failed: dict[str, TrainingError] = field(default_factory=dict, init=False)
+
+    def make_model(self, date: str) -> Materialization:
+        """Points the date to the model of its digits and configuration; trains it where none is.
+
+        Raises:
+            NotPublishedError: The date has no digits.
+            resources.sagemaker.errors.SageMakerError: The model could not be trained.
+        """
+        channels = dataset.folder(self.store, date).require("mnist/dataset")
+        work = describe_work(channels.manifest, self.config)
+        digest = hashlib.sha256(repr(sorted(work.items())).encode()).hexdigest()[:16]
+        target = work_folder(self.store, digest)
+        earlier = target.made_of(work, CODE_VERSION)
+        trained = (earlier or self._train(date, work, target, digest)).manifest
+        (artifact,) = trained.files
+        with Publication(folder(self.store, date)) as publication:
+            publication.commit(
+                partition=date,
+                rows=trained.rows,
+                code_version=CODE_VERSION,
+                inputs={channels.folder.prefix: channels.manifest.content_sha256},
+                extra={
+                    "artifact": target.key(artifact.name),
+                    "sha256": artifact.sha256,
+                    "job": trained.extra["job"],
+                },
+            )
+        job = trained.extra["metadata"]
+        return Materialization(
+            metadata={
+                **(without_cost(job) if earlier else job),
+                "training_job_url": dg.MetadataValue.url(job["training_job_url"]),
+                "dagster/uri": target.file_uri(artifact.name),
+                "training_job": trained.extra["job"],
+                "clusters": trained.rows,
+                "bytes": artifact.bytes,
+                "reused": earlier is not None,
+            },
+            data_version=artifact.sha256,
+        )
+
+    def _train(self, date: str, work: Mapping[str, str], target: Folder, digest: str) -> Published:
+        """Has SageMaker train, and publishes the artifact in the folder of the work."""
+        if digest in self._failed:
+            raise self._failed[digest]
         try:
-            trained = train(sagemaker, store, date, config, work, digest, log=log, tags=tags)
+            job = self.sagemaker.train(
+                self._job_spec(date, target, digest),
+                log=self.log,
+                tags={
+                    "pipeline": "mnist",
+                    "partition": date,
+                    "run_id": self.run_id,
+                    "version": digest,
+                },
+                # A finished job whose artifact somebody has removed is of no use.
+                usable=lambda done: self.store.exists(
+                    done.artifact_uri.removeprefix(self.store.uri(""))
+                ),
+            )
         except TrainingError as error:
             if not error.transient:
-                failed[digest] = error
+                self._failed[digest] = error
             raise
-    (artifact,) = trained.files
-    key = f"{prefix_of_work(digest)}/{artifact.name}"
-    with Publication(Folder(store, prefix(date))) as publication:
-        publication.commit(
-            partition=date,
-            rows=trained.rows,
-            code_version=CODE_VERSION,
-            inputs={dataset.prefix(date): channels.content_sha256},
-            extra={"artifact": key, "sha256": artifact.sha256, "job": trained.extra["job"]},
+        with Publication(target) as publication:
+            publication.adopt(job.artifact_uri.removeprefix(target.file_uri("")))
+            return publication.commit(
+                partition=date,
+                rows=self.config.clusters,
+                code_version=CODE_VERSION,
+                inputs=work,
+                extra={"job": job.name, "metadata": job.metadata()},
+            )
+
+    def _job_spec(self, date: str, target: Folder, digest: str) -> TrainingJobSpec:
+        return TrainingJobSpec(
+            name=deterministic_name("mnist", date, digest_of=digest),
+            image=builtin_image_uri("kmeans", self.sagemaker.region),
+            output_s3_uri=target.uri,
+            hyperparameters=self.config.to_hyperparameters(),
+            channels=[
+                S3Channel(
+                    name="train",
+                    s3_uri=dataset.folder(self.store, date).file_uri(f"{dataset.MARKED}/"),
+                    content_type="application/x-recordio-protobuf",
+                )
+            ],
+            compute=self.config.compute,
+            extra_request=self.config.extra_request,
         )
-    told = trained.extra["metadata"]
-    # Paid for once: summed over the dates, it is what was paid.
-    paid = {name: told[name] for name in ("billable_seconds", "estimated_cost")}
-    if reused:
-        paid = {name: None if value is None else value * 0 for name, value in paid.items()}
-    return Materialization(
-        metadata={
-            **told,
-            **paid,
-            "training_job_url": dg.MetadataValue.url(told["training_job_url"]),
-            "dagster/uri": store.uri(key),
-            "training_job": trained.extra["job"],
-            "clusters": trained.rows,
-            "bytes": artifact.bytes,
-            "reused": reused,
-        },
-        data_version=artifact.sha256,
-    )
 
 
 def describe_work(channels: Manifest, config: KMeans) -> dict[str, str]:
@@ -198,46 +231,11 @@ def describe_work(channels: Manifest, config: KMeans) -> dict[str, str]:
     }
 
 
-def train(
-    sagemaker: SageMakerResource,
-    store: ObjectStore,
-    date: str,
-    config: KMeans,
-    work: Mapping[str, str],
-    digest: str,
-    *,
-    log: Any,
-    tags: Mapping[str, str],
-) -> Manifest:
-    """Have SageMaker train, and publish what came of it under the digest of the work."""
-    job = sagemaker.train(
-        TrainingJobSpec(
-            name=deterministic_name("mnist", date, digest_of=digest),
-            image=builtin_image_uri("kmeans", sagemaker.region),
-            output_s3_uri=store.uri(prefix_of_work(digest)),
-            hyperparameters=config.to_hyperparameters(),
-            channels=[
-                S3Channel(
-                    name="train",
-                    s3_uri=store.uri(f"{dataset.prefix(date)}/{dataset.MARKED}/"),
-                    content_type="application/x-recordio-protobuf",
-                )
-            ],
-            compute=config.compute,
-            extra_request=config.extra_request,
-        ),
-        log=log,
-        tags={**tags, "version": digest},
-        # A finished job whose artifact somebody has removed is of no use.
-        usable=lambda done: store.exists(done.artifact_uri.removeprefix(store.uri(""))),
-    )
-    at = store.uri(prefix_of_work(digest)) + "/"
-    with Publication(Folder(store, prefix_of_work(digest))) as publication:
-        publication.adopt(job.artifact_uri.removeprefix(at))
-        return publication.commit(
-            partition=date,
-            rows=config.clusters,
-            code_version=CODE_VERSION,
-            inputs=dict(work),
-            extra={"job": job.name, "metadata": job.metadata()},
-        ).manifest
+def without_cost(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's metadata for a date that reuses its model: what was paid is shown with one date only.
+
+    Summed over the dates, the costs are what was paid. What is not known (None) stays so.
+    """
+    billable_seconds = None if job["billable_seconds"] is None else 0
+    estimated_cost = None if job["estimated_cost"] is None else 0.0
+    return {**job, "billable_seconds": billable_seconds, "estimated_cost": estimated_cost}

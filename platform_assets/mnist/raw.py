@@ -1,25 +1,33 @@
-"""The public digits, and our copy of them: one object a day, copied inside S3.
+"""The public digits, and the platform's copy of them: one object a day, copied inside S3.
 
-What is in the object is not looked at here: `dataset.py` reads it, `checks.py` verifies it.
+The source, the asset and its check. `dataset.py` reads what is in the object.
 """
+
+import gzip
+import zlib
 
 import dagster as dg
 from pydantic import Field
 
 from formats import s3_uri
+from platform_assets.checks import Verdict, check_each
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report, to_failure
-from platform_assets.upstream import already_made
 from resources.errors import ResourceError
-from resources.s3 import Folder, ObjectInfo, ObjectStore, Publication, file_key
+from resources.s3 import Folder, ObjectInfo, ObjectStore, Publication
 
 FILE = "mnist.pkl.gz"
 CODE_VERSION = "1"
 PUBLIC_MNIST = dg.AssetKey(["mnist", "public"])
+# The public file has 16 MB and expands to 220 MB. Reading one may take twice what it expands to,
+# and a run in production has 2 GB: what is larger is refused, rather than the run killed.
+MAX_COMPRESSED_BYTES = 256 * 2**20
+MAX_EXPANDED_BYTES = 512 * 2**20
+_BLOCK_BYTES = 1 << 20
 
 
 class PublicMnist(dg.ConfigurableResource):
-    """Where the public object stands: the file that AWS publishes for SageMaker's examples."""
+    """Where the public object is: the file that AWS publishes for SageMaker's examples."""
 
     uri: str = Field(description="s3://bucket/key of the gzipped pickle.")
 
@@ -45,9 +53,9 @@ def version_of(etag: str) -> str:
     return etag.strip('"')
 
 
-def prefix(date: str) -> str:
-    """Where a date's copy stands."""
-    return f"mnist/raw/date={date}"
+def folder(store: ObjectStore, date: str) -> Folder:
+    """Where a date's copy is."""
+    return Folder(store, f"mnist/raw/date={date}")
 
 
 @dg.observable_source_asset(
@@ -61,12 +69,12 @@ def prefix(date: str) -> str:
 )
 def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveResult:
     try:
-        found = public.head(digits_store)
+        original = public.head(digits_store)
     except (ResourceError, ValueError) as error:
         raise to_failure(error) from error
     return dg.ObserveResult(
-        data_version=dg.DataVersion(version_of(found.etag)),
-        metadata={"dagster/uri": public.uri, "bytes": found.size},
+        data_version=dg.DataVersion(version_of(original.etag)),
+        metadata={"dagster/uri": public.uri, "bytes": original.size},
     )
 
 
@@ -86,31 +94,71 @@ def raw_mnist(
 ) -> dg.MaterializeResult:
     return report(
         context,
-        make_each(context.partition_keys, lambda date: copy_public(public, digits_store, date)),
+        make_each(
+            context.partition_keys,
+            lambda date: copy_public(public, folder(digits_store, date), date),
+        ),
     )
 
 
-def copy_public(public: PublicMnist, store: ObjectStore, date: str) -> Materialization:
-    """Copy the public object as it is now to its date's place; nothing to do where it is there."""
-    source, key = public.locate(store)
-    found = source.head(key)
-    inputs = {public.uri: version_of(found.etag)}
-    there = already_made(store, prefix(date), inputs=inputs, code_version=CODE_VERSION)
-    manifest = there
-    if manifest is None:
-        with Publication(Folder(store, prefix(date))) as publication:
-            publication.copy(FILE, source, key, etag=found.etag)
-            manifest = publication.commit(
+def copy_public(public: PublicMnist, target: Folder, date: str) -> Materialization:
+    """Copies the public object as it is now; nothing to do where that copy is there already.
+
+    Args:
+        public: What to copy.
+        target: Where to.
+        date: The partition.
+    """
+    source, key = public.locate(target.store)
+    original = source.head(key)
+    inputs = {public.uri: version_of(original.etag)}
+    earlier = target.made_of(inputs, CODE_VERSION)
+    copy = earlier
+    if copy is None:
+        with Publication(target) as publication:
+            publication.copy(FILE, source, key, etag=original.etag)
+            copy = publication.commit(
                 partition=date, rows=0, code_version=CODE_VERSION, inputs=inputs
-            ).manifest
+            )
+    sha256 = copy.manifest.file(FILE).sha256
     return Materialization(
         metadata={
-            "dagster/uri": store.uri(file_key(prefix(date), FILE)),
+            "dagster/uri": target.file_uri(FILE),
             "source": public.uri,
             "source_etag": inputs[public.uri],
-            "bytes": manifest.size,
-            "sha256": manifest.file(FILE).sha256,
-            "unchanged": there is not None,
+            "bytes": copy.manifest.size,
+            "sha256": sha256,
+            "unchanged": earlier is not None,
         },
-        data_version=manifest.file(FILE).sha256,
+        data_version=sha256,
     )
+
+
+@dg.asset_check(
+    asset=raw_mnist,
+    name="intact",
+    blocking=True,
+    partitions_def=DAILY,
+    description="The copy has the bytes that its manifest names, and is a whole gzip file.",
+)
+def raw_intact(
+    context: dg.AssetCheckExecutionContext, digits_store: ObjectStore
+) -> dg.AssetCheckResult:
+    return check_each(context, lambda date: judge_raw(folder(digits_store, date)))
+
+
+def judge_raw(copied_to: Folder) -> Verdict:
+    """Reads the whole copy: sha256 by the manifest, CRC and length by the end of the gzip file."""
+    copy = copied_to.require("mnist/raw")
+    if problems := copy.verify():
+        return Verdict(False, " ".join(problems))
+    try:
+        with copy.open(FILE) as compressed, gzip.open(compressed) as plain:
+            expanded = 0
+            while block := plain.read(_BLOCK_BYTES):
+                expanded += len(block)
+                if expanded > MAX_EXPANDED_BYTES:
+                    return Verdict(False, f"It expands to more than {expanded:,} bytes.")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        return Verdict(False, f"{copied_to.file_uri(FILE)} is not a whole gzip file: {error}")
+    return Verdict(True, "Whole.", {"bytes": copy.manifest.size, "expanded_bytes": expanded})

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
-from platform_assets.mnist import frozen, model
+from platform_assets.mnist import deployed, model
 from resources.errors import ResourceError
 from resources.s3 import DATE, Folder, ObjectStore, list_published
 from resources.sagemaker import Log, SageMakerResource
@@ -23,27 +23,27 @@ _DIGEST = r"[\w-]+"
 def clean_up(
     store: ObjectStore, sagemaker: SageMakerResource, endpoint_name: str, *, keep: int, log: Log
 ) -> dict[str, Any]:
-    """Remove what the last `keep` versions do not need; returns what is worth showing.
+    """Remove what the last `keep` versions do not need; returns metadata to show.
 
-    The deploy before it has succeeded, so a failure is told and left to the next deploy's clean-up.
+    The deploy before it has succeeded, so a failure is logged and left to the next clean-up.
     """
-    shown: dict[str, Any] = {}
+    removed: dict[str, Any] = {}
     try:
         pruned = sagemaker.prune(endpoint_name, keep=keep, log=log)
-        shown |= pruned.metadata()
+        removed |= pruned.metadata()
         if pruned.artifacts_in_use is not None and pruned.newest is not None:
-            shown["removed_classifiers"] = remove_classifiers(
+            removed["removed_classifiers"] = remove_classifiers(
                 store,
                 endpoint_name,
                 in_use=pruned.artifacts_in_use,
                 before=pruned.newest,
                 log=log,
             )
-        shown["removed_models"] = remove_models(store, keep=keep, log=log)
+        removed["removed_models"] = remove_models(store, keep=keep, log=log)
     except ResourceError as error:
         log.warning(f"Not everything old was removed; the next deploy tries again. {error}")
-        shown["clean_up_failed"] = str(error)
-    return shown
+        removed["clean_up_failed"] = str(error)
+    return removed
 
 
 def remove_classifiers(
@@ -61,10 +61,10 @@ def remove_classifiers(
     Returns:
         How many were removed.
     """
-    at_endpoint = f"{frozen.root(endpoint_name)}sha256="
+    beginning = deployed.folder(store, endpoint_name, "").prefix
     unused = [
         folder
-        for folder, modified in list_published(store, at_endpoint, _DIGEST, warn=log.warning)
+        for folder, modified in list_published(store, beginning, _DIGEST, warn=log.warning)
         if modified + _CLOCK < before
         and not any(uri.startswith(folder.file_uri("")) for uri in in_use)
     ]
@@ -81,15 +81,15 @@ def remove_models(store: ObjectStore, *, keep: int, log: Log) -> int:
         How many were removed.
     """
     works = sorted(
-        list_published(store, model.prefix_of_work(""), _DIGEST, warn=log.warning),
+        list_published(store, model.work_folder(store, "").prefix, _DIGEST, warn=log.warning),
         key=lambda work: work[1],
         reverse=True,
     )
     if len(works) <= keep:
         return 0
-    dates = list_published(store, model.prefix(""), DATE, warn=log.warning)
+    dates = list_published(store, model.folder(store, "").prefix, DATE, warn=log.warning)
     with ThreadPoolExecutor(_READERS) as pool:
-        models = list(pool.map(lambda date: date[0].published(), dates))
+        models = list(pool.map(lambda item: item[0].published(), dates))
     used = {model.manifest.extra["artifact"] for model in models if model is not None}
     unused = [work for work, _ in works if not any(key.startswith(work.key("")) for key in used)]
     return _remove(unused[keep:])

@@ -14,7 +14,6 @@ from resources.s3.errors import (
     StoreRequestError,
     StoreUnavailableError,
 )
-from resources.s3.manifest import file_key, open_file, read_file, read_manifest, verify
 from resources.s3.publication import Publication
 from resources.s3.published import DATE, Folder, Published, list_published
 from resources.s3.store import ObjectInfo, ObjectStore, StoredObject
@@ -43,10 +42,5 @@ __all__ = [
     "StoreRequestError",
     "StoreUnavailableError",
     "StoredObject",
-    "file_key",
     "list_published",
-    "open_file",
-    "read_file",
-    "read_manifest",
-    "verify",
 ]

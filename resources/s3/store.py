@@ -1,6 +1,6 @@
 """The S3 resource: single objects read, written, copied, listed and removed, with typed errors.
 
-What makes a set of objects a published one (the manifest) is in `manifest.py`.
+What makes a set of objects a published one (the manifest) is in `published.py`.
 """
 
 import hashlib

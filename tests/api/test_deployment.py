@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 
-from platform_assets.mnist import frozen
+from platform_assets.mnist import deployed
 from tests.api.rig import Deployment, Split
 from tests.conftest import CHECKOUT, Services, clean_environ
 from tests.digit_pictures import encoded
@@ -148,7 +148,7 @@ def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> Non
         "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/digits",
         "arn:aws:sagemaker:eu-west-1:123456789012:endpoint-config/digits-*",
         "arn:aws:sagemaker:eu-west-1:123456789012:model/digits-*",
-        f"arn:aws:s3:::platform/{frozen.root('Digits')}*",
+        f"arn:aws:s3:::platform/{deployed.root('Digits')}*",
         "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/digits-*",
     }
 

@@ -15,7 +15,7 @@ from botocore import xform_name
 
 from platform_assets.airbnb import processed
 from platform_assets.airbnb.published_snapshots import snapshot_folder
-from platform_assets.mnist import classifier, dataset, frozen, model, raw
+from platform_assets.mnist import classifier, dataset, deployed, model, raw
 from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
 from resources.sagemaker import EndpointSpec, ModelContainer, builtin_image_uri, deterministic_name
@@ -26,6 +26,7 @@ DEPLOY = CHECKOUT / "deploy"
 IAM = DEPLOY / "iam"
 POLICIES = [*sorted(IAM.glob("*.json")), DEPLOY / "api" / "policy.json"]
 REGION, ACCOUNT, DATE = "eu-west-1", "123456789012", "2026-11-22"
+STORE = ObjectStore(bucket="digits-bucket")
 SOURCE = Settings.model_fields["mnist_source"].default.removeprefix("s3://")
 FILLED_IN = {
     "account": ACCOUNT,
@@ -184,18 +185,17 @@ def test_the_platform_may_use_the_names_that_the_code_makes_and_no_others() -> N
 def test_the_platform_may_write_where_its_assets_stand_and_only_read_the_public_object() -> None:
     platform = IAM / "platform.json"
     digits = [
-        raw.prefix(DATE),
-        dataset.prefix(DATE),
-        model.prefix(DATE),
-        model.prefix_of_work("0" * 16),
-        classifier.prefix(DATE),
-        frozen.prefix("digits", "0" * 64),
+        raw.folder(STORE, DATE).prefix,
+        dataset.folder(STORE, DATE).prefix,
+        model.folder(STORE, DATE).prefix,
+        model.work_folder(STORE, "0" * 16).prefix,
+        classifier.folder(STORE, DATE).prefix,
+        deployed.folder(STORE, "digits", "0" * 64).prefix,
     ]
-    store = ObjectStore(bucket="listings-bucket")
     listings = [
-        snapshot_folder(store, DATE).prefix,
-        processed.result_folder(store, processed.PRICE_CHANGES.key, DATE).prefix,
-        processed.result_folder(store, processed.NEIGHBOURHOOD_SUMMARY.key, DATE).prefix,
+        snapshot_folder(STORE, DATE).prefix,
+        processed.result_folder(STORE, processed.PRICE_CHANGES.key, DATE).prefix,
+        processed.result_folder(STORE, processed.NEIGHBOURHOOD_SUMMARY.key, DATE).prefix,
     ]
     for bucket, prefixes in (("digits-bucket", digits), ("listings-bucket", listings)):
         for prefix in prefixes:
@@ -212,13 +212,13 @@ def test_the_platform_may_write_where_its_assets_stand_and_only_read_the_public_
 def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
     role = IAM / "sagemaker-role.json"
     keys = {
-        "raw": raw.prefix(DATE),
-        "dataset": dataset.prefix(DATE),
-        "models": model.prefix_of_work("0" * 16),
-        "classifiers": frozen.prefix("Digits", "0" * 64),
+        "raw": raw.folder(STORE, DATE).prefix,
+        "dataset": dataset.folder(STORE, DATE).prefix,
+        "models": model.work_folder(STORE, "0" * 16).prefix,
+        "classifiers": deployed.folder(STORE, "Digits", "0" * 64).prefix,
         # What a date has is not served: it has not passed its gate, or not yet.
-        "a date's classifier": classifier.prefix(DATE),
-        "another endpoint's": frozen.prefix("another", "0" * 64),
+        "a date's classifier": classifier.folder(STORE, DATE).prefix,
+        "another endpoint's": deployed.folder(STORE, "another", "0" * 64).prefix,
     }
     readable = {name for name, key in keys.items() if reaches(role, "s3:GetObject", key)}
     writable = {name for name, key in keys.items() if reaches(role, "s3:PutObject", key)}

@@ -19,8 +19,8 @@ from numbercruncher.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from numbercruncher.history import History
 from numbercruncher.request import parse_request
+from numbercruncher.snapshot_index import SnapshotIndex
 from numbercruncher.store import Entry, Store
 from tests.numbercruncher.conftest import Crunch
 from tests.numbercruncher.listings import (
@@ -431,7 +431,7 @@ def test_old_files_never_stand_under_a_new_manifest_nor_new_ones_under_an_old(
     run("2026-01-01")
     put_snapshot(client, bucket, "2026-01-01", [row(1, 6)])
     asked: list[str] = []
-    for name in ("put", "delete"):
+    for name in ("put", "create", "delete"):
         real = getattr(Store, name)
         monkeypatch.setattr(
             Store,
@@ -443,7 +443,7 @@ def test_old_files_never_stand_under_a_new_manifest_nor_new_ones_under_an_old(
         )
     run("2026-01-01", outputs=["price_changes"])
     assert asked[0] == "delete manifest.json"
-    assert asked[-1] == "put manifest.json"
+    assert asked[-1] == "create manifest.json"
     assert len(asked) == 6
 
 
@@ -453,7 +453,7 @@ def test_a_snapshot_that_was_replaced_before_it_was_listed_counts_as_changed_not
     first, second = market(days("2026-01-01", 2), 40).values()
     put_snapshot(client, bucket, "2026-01-01", first)
     store = Store(bucket)
-    history = History(store, "airbnb/listings")
+    history = SnapshotIndex(store, "airbnb/listings")
     manifest = history.manifests(["2026-01-01"])["2026-01-01"]
     put_snapshot(client, bucket, "2026-01-01", second)
     with ThreadPoolExecutor(1) as pool:

@@ -8,15 +8,16 @@ import numpy as np
 
 from embedded import seed_digits
 from formats.mnist_pickle import MnistDataset, Split, dump
-from platform_assets.mnist import classifier, dataset
-from platform_assets.upstream import require_manifest
+from platform_assets.mnist import classifier, dataset, evaluation
+from platform_assets.mnist.gate import Gate
+from platform_assets.mnist.published_classifier import PublishedClassifier
 
 if TYPE_CHECKING:
     from tests.platform_assets.conftest import Platform
 
 PUBLIC = "public/mnist.pkl.gz"
 # Anything goes but what is worse than the live one by more than two percent.
-EASY = classifier.Gate(min_accuracy=0.1)
+EASY = Gate(min_accuracy=0.1)
 FEW = {"ops": {"mnist__model": {"config": {"clusters": 60}}}}
 
 
@@ -51,27 +52,27 @@ def publish(platform: "Platform", digits: MnistDataset) -> None:
 def put_digits(platform: "Platform", *dates: str) -> None:
     """Publish the real digits as the datasets of dates, without what stands before them."""
     for date in dates:
-        dataset.publish_channels(platform.store, date, real_digits(), inputs={})
+        target = dataset.folder(platform.store, date)
+        dataset.publish_channels(target, date, real_digits(), inputs={})
 
 
 def put_classifier(
-    platform: "Platform", date: str, examples: int, gate: classifier.Gate = EASY
-) -> classifier.Judged:
+    platform: "Platform", date: str, examples: int, gate: Gate = EASY
+) -> PublishedClassifier:
     """Publish as a date's classifier one whose centroids are the first so many train digits.
 
     The more they are, the more test digits it reads rightly.
     """
-    channels = require_manifest(platform.store, dataset.prefix(date), "mnist/dataset")
-    marked, _ = classifier.read_channel(platform.store, date, channels, dataset.MARKED)
+    channels = dataset.folder(platform.store, date).require("mnist/dataset")
+    marked, _ = dataset.read_channel(channels, dataset.MARKED)
     artifact = classifier.label(marked[:examples])
-    tested_by = classifier.read_channel(platform.store, date, channels, "test")
-    judged_by = classifier.read_channel(platform.store, date, channels, "validation")
-    evaluation = {
-        **classifier.evaluate(artifact, *tested_by, gate),
-        **classifier.calibrate(artifact, *judged_by),
+    tested_by = dataset.read_channel(channels, "test")
+    judged_by = dataset.read_channel(channels, "validation")
+    measured = {
+        **evaluation.evaluate(artifact, *tested_by, gate),
+        **evaluation.calibrate(artifact, *judged_by),
     }
-    manifest = classifier.publish(platform.store, date, artifact, evaluation, {})
-    return classifier.Judged(classifier.prefix(date), manifest)
+    return classifier.publish(classifier.folder(platform.store, date), date, artifact, measured, {})
 
 
 def live_config(endpoint: str) -> str:

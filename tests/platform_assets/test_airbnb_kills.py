@@ -19,7 +19,7 @@ from embedded import s3, seed_listings
 from formats.manifest import NAME
 from resources.docker import DockerResource
 from resources.docker.container import labelled_runs
-from resources.s3 import ObjectStore, verify
+from resources.s3 import Folder, ObjectStore
 from tests.containers import engine, number_cruncher_image
 from tests.platform_assets.conftest import Platform
 
@@ -93,7 +93,8 @@ def objects(store: ObjectStore) -> dict[str, str]:
 def half_published(store: ObjectStore) -> list[str]:
     """What is wrong with anything that counts as published."""
     prefixes = [key.removesuffix(f"/{NAME}") for key in objects(store) if key.endswith(f"/{NAME}")]
-    return [problem for prefix in prefixes for problem in verify(store, prefix)]
+    published = [Folder(store, prefix).published() for prefix in prefixes]
+    return [problem for one in published if one for problem in one.verify()]
 
 
 def crunchers_of(bucket: str) -> list[int]:

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from formats import digit_images, mnist_pickle, recordio
-from platform_assets.mnist import checks, dataset, raw
-from resources.s3 import Folder, ObjectStore, Publication, StoreUnavailableError, read_manifest
+from platform_assets.mnist import dataset, raw
+from resources.s3 import ObjectStore, Publication, StoreUnavailableError
 from tests.platform_assets.conftest import Platform, failed_checks, said
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
@@ -41,7 +41,9 @@ def extract(platform: Platform, data: bytes) -> dg.ExecuteInProcessResult:
 def channel(
     platform: Platform, name: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    data = platform.store.get_bytes(f"{dataset.prefix(DATE)}/{name}/data.rec", max_bytes=2**24)
+    data = platform.store.get_bytes(
+        dataset.folder(platform.store, DATE).key(f"{name}/data.rec"), max_bytes=2**24
+    )
     return recordio.decode(data)
 
 
@@ -79,7 +81,7 @@ def test_a_range_of_dates_is_one_run_that_makes_each(platform: Platform) -> None
     platform.store.put_bytes(PUBLIC, public_file())
     assert platform.run("digits", DATE, NEXT, assets=[RAW, DATASET]).success
     assert platform.materialized(DATASET) == {DATE, NEXT}
-    assert read_manifest(platform.store, dataset.prefix(NEXT)) is not None
+    assert dataset.folder(platform.store, NEXT).published() is not None
 
 
 class Dangerous:
@@ -145,8 +147,9 @@ def test_the_public_object_is_the_one_whose_key_stands_in_its_address(
 ) -> None:
     platform.store.put_bytes(f"public/{odd}", odd.encode())
     public = raw.PublicMnist(uri=platform.store.uri(f"public/{odd}"))
-    raw.copy_public(public, platform.store, DATE)
-    copied = platform.store.get_bytes(f"{raw.prefix(DATE)}/{raw.FILE}", max_bytes=100)
+    folder = raw.folder(platform.store, DATE)
+    raw.copy_public(public, folder, DATE)
+    copied = platform.store.get_bytes(folder.key(raw.FILE), max_bytes=100)
     assert copied == odd.encode()
 
 
@@ -166,7 +169,7 @@ def test_a_store_that_is_down_is_a_fault_that_may_pass_and_says_so(
     store = ObjectStore(bucket=platform.store.bucket, max_attempts=1)
     public = raw.PublicMnist(uri=platform.env["PLATFORM_MNIST_SOURCE"])
     with pytest.raises(StoreUnavailableError, match="AWS_ENDPOINT_URL_S3") as caught:
-        raw.copy_public(public, store, DATE)
+        raw.copy_public(public, raw.folder(store, DATE), DATE)
     assert caught.value.transient
 
 
@@ -177,16 +180,17 @@ def test_the_intact_check_fails_on_an_altered_copy_and_the_next_run_repairs_it(
     assert extract(platform, public_file()).success
     altered = bytearray(public_file())
     altered[at] ^= 255
-    platform.store.put_bytes(f"{raw.prefix(DATE)}/{raw.FILE}", bytes(altered))
+    folder = raw.folder(platform.store, DATE)
+    platform.store.put_bytes(folder.key(raw.FILE), bytes(altered))
 
-    assert not checks.judge_raw(platform.store, DATE).passed
+    assert not raw.judge_raw(folder).passed
     assert platform.run("digits", DATE, assets=[RAW, DATASET]).success
-    assert checks.judge_raw(platform.store, DATE).passed
+    assert raw.judge_raw(folder).passed
 
 
 def test_a_channel_that_was_removed_is_made_again(platform: Platform) -> None:
     assert extract(platform, public_file()).success
-    platform.store.delete(f"{dataset.prefix(DATE)}/train/data.rec")
+    platform.store.delete(dataset.folder(platform.store, DATE).key("train/data.rec"))
     assert platform.run("digits", DATE, assets=[DATASET]).success
     assert len(channel(platform, "train")[0]) == 60
 
@@ -220,7 +224,8 @@ def test_the_form_check_fails_on_channels_that_decode_to_something_else(
 ) -> None:
     data = b"".join(recordio.encode(features.astype(np.float32), labels.astype(np.float32)))
     counts = {str(digit): 1 for digit in range(10)}
-    with Publication(Folder(platform.store, dataset.prefix(DATE))) as publication:
+    folder = dataset.folder(platform.store, DATE)
+    with Publication(folder) as publication:
         for name in dataset.CHANNELS:
             publication.put(dataset.channel_file(name), data)
         publication.commit(
@@ -229,6 +234,6 @@ def test_the_form_check_fails_on_channels_that_decode_to_something_else(
             code_version="1",
             extra={"digits": dict.fromkeys(dataset.CHANNELS, counts)},
         )
-    verdict = checks.judge_dataset(platform.store, DATE)
+    verdict = dataset.judge_form(folder)
     assert not verdict.passed
     assert words in verdict.description

@@ -6,8 +6,11 @@ from typing import Any
 import boto3
 import pytest
 
-from platform_assets.mnist import checks, classifier, frozen, gate
+from platform_assets.checks import Verdict
+from platform_assets.mnist import classifier, deployed
 from platform_assets.mnist.endpoint import Proof, WrongAnswersError
+from platform_assets.mnist.gate import Gate, Margin
+from platform_assets.mnist.published_classifier import ARTIFACT
 from resources.sagemaker import (
     EndpointSpec,
     ModelContainer,
@@ -39,12 +42,14 @@ def resource(platform: Platform, **changes: Any) -> SageMakerResource:
     return SageMakerResource(**{**fields, **changes})
 
 
-def asked(platform: Platform, endpoint: str, **changes: Any) -> Callable[[], gate.Margin]:
+def asked(platform: Platform, endpoint: str, **changes: Any) -> Callable[[], Margin]:
     """The margin to what is live, as the check asks for it."""
     sagemaker = resource(platform, **changes)
-    return lambda: gate.Margin(
-        platform.store, frozen.find_live(platform.store, sagemaker, endpoint)
-    )
+    return lambda: Margin(deployed.find_live(platform.store, sagemaker, endpoint))
+
+
+def judge(platform: Platform, margin: Callable[[], Margin]) -> Verdict:
+    return classifier.judge_accuracy(classifier.folder(platform.store, DATE), margin)
 
 
 def test_what_is_worse_than_the_live_one_by_more_than_the_margin_is_never_deployed(
@@ -79,14 +84,14 @@ def test_what_is_worse_than_the_live_one_by_more_than_the_margin_is_never_deploy
 def test_a_classifier_is_compared_on_the_test_digits_of_its_own_date(digits: Platform) -> None:
     put_digits(digits, BEFORE, DATE, NEXT)
     live = put_classifier(digits, DATE, 400)
-    margin = gate.Margin(digits.store, live)
+    margin = Margin(live)
 
     assert margin.judge(put_classifier(digits, NEXT, 1000)).passed
     assert margin.judge(put_classifier(digits, NEXT, 400)).description == "It is what is live."
     worse = put_classifier(digits, NEXT, 30)
     assert not margin.judge(worse).passed
-    assert gate.Margin(digits.store, None).judge(worse).passed
-    wide = put_classifier(digits, NEXT, 30, classifier.Gate(min_accuracy=0.1, max_drop=0.8))
+    assert Margin(None).judge(worse).passed
+    wide = put_classifier(digits, NEXT, 30, Gate(min_accuracy=0.1, max_drop=0.8))
     assert margin.judge(wide).passed
     older = put_classifier(digits, BEFORE, 30)
     assert margin.judge(older).passed, "a date that is made again is no candidate"
@@ -97,12 +102,12 @@ def test_a_date_that_is_live_passes_when_it_is_made_again(digits: Platform, endp
     put_classifier(digits, DATE, 400)
     assert digits.run("digits", DATE, assets=[ENDPOINT]).success
 
-    assert checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+    assert judge(digits, asked(digits, endpoint)).passed
     put_classifier(digits, DATE, 30)
-    assert not checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+    assert not judge(digits, asked(digits, endpoint)).passed
     assert digits.run("digits", DATE, assets=[ENDPOINT]).success
     put_classifier(digits, DATE, 400)
-    assert checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+    assert judge(digits, asked(digits, endpoint)).passed
 
 
 def test_nothing_older_takes_the_place_of_a_date_that_was_made_again(
@@ -114,7 +119,7 @@ def test_nothing_older_takes_the_place_of_a_date_that_was_made_again(
     assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
     live = live_config(endpoint)
 
-    put_classifier(digits, NEXT, 30, classifier.Gate(min_accuracy=0.99))
+    put_classifier(digits, NEXT, 30, Gate(min_accuracy=0.99))
     assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
     assert live_config(endpoint) == live
 
@@ -129,22 +134,22 @@ def test_a_sagemaker_that_cannot_be_asked_is_neither_a_pass_nor_a_failure(
         patch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
         unreachable = asked(digits, endpoint, patience_seconds=0, max_attempts=1)
         with pytest.raises(UnavailableError):
-            checks.judge_classifier(digits.store, DATE, unreachable)
+            judge(digits, unreachable)
 
 
 def test_what_nobody_can_compare_with_is_not_replaced(digits: Platform, endpoint: str) -> None:
     put_digits(digits, DATE)
-    judged = put_classifier(digits, DATE, 400)
+    published = put_classifier(digits, DATE, 400)
     digits.store.copy_from(
-        digits.store, f"{judged.prefix}/{classifier.ARTIFACT}", "elsewhere/model.tar.gz"
+        digits.store, published.files.folder.key(ARTIFACT), "elsewhere/model.tar.gz"
     )
     uri = digits.store.uri("elsewhere/model.tar.gz")
     container = ModelContainer(image=builtin_image_uri("kmeans", "eu-west-1"), model_data_url=uri)
     resource(digits).deploy(EndpointSpec(endpoint_name=endpoint, version="1", container=container))
     live = live_config(endpoint)
 
-    with pytest.raises(frozen.LiveUnknownError, match=r"elsewhere/model\.tar\.gz"):
-        checks.judge_classifier(digits.store, DATE, asked(digits, endpoint))
+    with pytest.raises(deployed.LiveUnknownError, match=r"elsewhere/model\.tar\.gz"):
+        judge(digits, asked(digits, endpoint))
     assert "Nobody can tell" in said(digits.run("digits", DATE, assets=[ENDPOINT]))
     assert live_config(endpoint) == live
 
@@ -167,9 +172,9 @@ def test_an_endpoint_that_serves_nothing_has_only_the_floor(
     assert resource(digits).live_artifacts(endpoint) == frozenset()
     put_digits(digits, DATE)
     put_classifier(digits, DATE, 30, EASY)
-    assert checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
-    put_classifier(digits, DATE, 30, classifier.Gate(min_accuracy=0.99))
-    assert not checks.judge_classifier(digits.store, DATE, asked(digits, endpoint)).passed
+    assert judge(digits, asked(digits, endpoint)).passed
+    put_classifier(digits, DATE, 30, Gate(min_accuracy=0.99))
+    assert not judge(digits, asked(digits, endpoint)).passed
     assert not boto3.client("sagemaker").list_endpoints(NameContains=endpoint)["Endpoints"]
 
 
@@ -185,8 +190,8 @@ def test_a_classifier_of_earlier_features_is_neither_deployed_nor_proved(
 
     assert digits.run("digits", DATE, assets=[ENDPOINT]).success
 
-    live = frozen.find_live(digits.store, resource(digits), endpoint)
+    live = deployed.find_live(digits.store, resource(digits), endpoint)
     assert live is not None
     assert live.date == BEFORE
     with pytest.raises(WrongAnswersError, match="earlier version of the code"):
-        Proof.read(digits.store, outdated)
+        Proof.read(outdated)

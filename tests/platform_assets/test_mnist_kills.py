@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from formats.mnist_pickle import MnistDataset, Split
-from platform_assets.mnist import dataset, frozen
+from platform_assets.mnist import dataset, deployed
 from platform_assets.mnist.endpoint import Endpoint, Proof
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
@@ -88,7 +88,8 @@ class Rig:
 
     def start(self, number: int) -> BaseProcess:
         """Start the run of the date of that number; each date has work of its own."""
-        dataset.publish_channels(self.store, day(number), tiny(), inputs={})
+        target = dataset.folder(self.store, day(number))
+        dataset.publish_channels(target, day(number), tiny(), inputs={})
         run = CONTEXT.Process(target=materialise, args=(self.env, day(number), 20 + number))
         run.start()
         return run
@@ -230,7 +231,7 @@ def test_random_kills_cost_no_second_training_and_leave_the_right_version_live(
         assert set(statuses) <= {"Completed", "Failed"}, (day(each), statuses)
 
     sagemaker = SageMakerResource(role_arn=rig.env["PLATFORM_SAGEMAKER_ROLE_ARN"])
-    live = frozen.find_live(rig.store, sagemaker, ENDPOINT)
+    live = deployed.find_live(rig.store, sagemaker, ENDPOINT)
     assert live is not None
     assert live.date == day(number)
     state = sagemaker.describe_endpoint(ENDPOINT)
@@ -241,7 +242,7 @@ def test_random_kills_cost_no_second_training_and_leave_the_right_version_live(
     ]
     assert version.version == Endpoint(name=ENDPOINT).version(live.sha256)
     assert version.verified_at
-    proof = Proof.read(rig.store, live)
+    proof = Proof.read(live)
     proof.require(lambda body, **more: sagemaker.invoke(ENDPOINT, body, **more))
 
     assert gone(rig.left), "a child has outlived the process that it belonged to"

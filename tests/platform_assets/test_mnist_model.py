@@ -11,7 +11,9 @@ import pytest
 
 from formats import ndarray_file, recordio
 from formats.mnist_pickle import MnistDataset, Split
-from platform_assets.mnist import checks, classifier, dataset, gate, model
+from platform_assets.mnist import classifier, dataset, model
+from platform_assets.mnist.gate import Margin
+from platform_assets.mnist.published_classifier import ARTIFACT
 from tests.platform_assets.conftest import Platform, failed_checks, said
 from tests.platform_assets.mnist_rig import (
     FEW,
@@ -60,7 +62,9 @@ def test_the_live_endpoint_answers_with_digits_as_rightly_as_it_was_judged(
 ) -> None:
     assert digits.run("digits", DATE, config=FEW).success
 
-    data = digits.store.get_bytes(f"{dataset.prefix(DATE)}/test/data.rec", max_bytes=2**24)
+    data = digits.store.get_bytes(
+        dataset.folder(digits.store, DATE).key("test/data.rec"), max_bytes=2**24
+    )
     images, labels = recordio.decode(data)
     answer = boto3.client("sagemaker-runtime").invoke_endpoint(
         EndpointName=endpoint,
@@ -106,7 +110,7 @@ def test_a_model_that_somebody_has_removed_is_trained_again(digits: Platform) ->
     """SageMaker still has the finished job, and its artifact is nowhere."""
     made = ["mnist/raw", "mnist/dataset", MODEL, CLASSIFIER]
     assert digits.run("digits", DATE, assets=made, config=FEW).success
-    digits.store.delete_prefix(model.prefix_of_work(""))
+    digits.store.delete_prefix(model.work_folder(digits.store, "").prefix)
     assert digits.run("digits", DATE, assets=made, config=FEW).success
     assert len(jobs(digits)) == 2
 
@@ -161,9 +165,9 @@ def test_a_classifier_that_nobody_could_prove_does_not_go_live_in_the_first_plac
 ) -> None:
     put_digits(digits, DATE)
     put_classifier(digits, DATE, 400)
-    digits.store.delete(f"{dataset.prefix(DATE)}/manifest.json")
+    digits.store.delete(dataset.folder(digits.store, DATE).key("manifest.json"))
     message = said(digits.run("digits", DATE, assets=[ENDPOINT]))
-    assert f"{dataset.prefix(DATE)}: materialise mnist/dataset for this date first." in message
+    assert f"mnist/dataset/date={DATE}: materialise mnist/dataset for this date first." in message
     assert "failed its smoke request" not in message
     client = boto3.client("sagemaker")
     assert not client.list_endpoint_configs(NameContains=endpoint)["EndpointConfigs"]
@@ -229,11 +233,12 @@ def test_the_gate_fails_when_the_artifact_is_not_the_one_that_was_judged(
 ) -> None:
     put_digits(digits, DATE)
     put_classifier(digits, DATE, 1000)
-    key = f"{classifier.prefix(DATE)}/{classifier.ARTIFACT}"
-    assert checks.judge_classifier(digits.store, DATE, nothing_live(digits)).passed
+    folder = classifier.folder(digits.store, DATE)
+    key = folder.key(ARTIFACT)
+    assert classifier.judge_accuracy(folder, nothing_live).passed
     digits.store.put_bytes(key, damage(digits.store.get_bytes(key, max_bytes=2**24)))
-    assert not checks.judge_classifier(digits.store, DATE, nothing_live(digits)).passed
+    assert not classifier.judge_accuracy(folder, nothing_live).passed
 
 
-def nothing_live(platform: Platform) -> Callable[[], gate.Margin]:
-    return lambda: gate.Margin(platform.store, None)
+def nothing_live() -> Margin:
+    return Margin(None)

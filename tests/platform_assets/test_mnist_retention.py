@@ -14,9 +14,10 @@ import dagster as dg
 import pytest
 
 from platform_assets.definitions import build_defs
-from platform_assets.mnist import classifier, frozen, model, retention
+from platform_assets.mnist import deployed, model, retention
 from platform_assets.mnist.endpoint import mnist_endpoint
-from resources.s3 import Folder, ManifestInvalidError, ObjectStore, Publication
+from platform_assets.mnist.published_classifier import ARTIFACT
+from resources.s3 import ManifestInvalidError, ObjectStore, Publication
 from resources.sagemaker import SageMakerResource
 from tests.conftest import CHECKOUT
 from tests.platform_assets.conftest import Platform
@@ -52,7 +53,7 @@ def press(platform: Platform, button: str, **config: Any) -> bool:
 
 def standing(platform: Platform, endpoint: str) -> set[str]:
     """The sha256 of the classifiers that stand for an endpoint."""
-    root = f"{frozen.root(endpoint)}sha256="
+    root = deployed.folder(platform.store, endpoint, "").prefix
     return {each.key.removeprefix(root).split("/")[0] for each in platform.store.list(root)}
 
 
@@ -130,8 +131,8 @@ def test_a_rollback_to_what_does_not_answer_rightly_is_undone(
     # What the endpoint will load is not the artifact that was judged.
     digits.store.copy_from(
         digits.store,
-        f"{frozen.prefix(endpoint, second.sha256)}/{classifier.ARTIFACT}",
-        f"{frozen.prefix(endpoint, first.sha256)}/{classifier.ARTIFACT}",
+        deployed.folder(digits.store, endpoint, second.sha256).key(ARTIFACT),
+        deployed.folder(digits.store, endpoint, first.sha256).key(ARTIFACT),
     )
 
     assert not press(digits, "rollback_endpoint")
@@ -144,29 +145,29 @@ def test_an_artifact_that_comes_back_is_of_its_latest_date(digits: Platform, end
         put_classifier(digits, date, examples)
         deploy(digits, date)
     role = digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
-    live = frozen.find_live(digits.store, SageMakerResource(role_arn=role), endpoint)
+    live = deployed.find_live(digits.store, SageMakerResource(role_arn=role), endpoint)
     assert live is not None
     assert live.date == DATES[2]
 
 
 def put_work(platform: Platform, digest: str, *dates: str) -> None:
     """A finished training, and dates that have its model."""
-    at = model.prefix_of_work(digest)
-    with Publication(Folder(platform.store, at)) as publication:
+    work = model.work_folder(platform.store, digest)
+    with Publication(work) as publication:
         publication.put("job/output/model.tar.gz", digest.encode())
         publication.commit(partition="", rows=1, code_version="1")
     for date in dates:
-        with Publication(Folder(platform.store, model.prefix(date))) as publication:
+        with Publication(model.folder(platform.store, date)) as publication:
             publication.commit(
                 partition=date,
                 rows=1,
                 code_version="1",
-                extra={"artifact": f"{at}/job/output/model.tar.gz"},
+                extra={"artifact": work.key("job/output/model.tar.gz")},
             )
 
 
 def works(platform: Platform) -> set[str]:
-    root = model.prefix_of_work("")
+    root = model.work_folder(platform.store, "").prefix
     return {each.key.removeprefix(root).split("/")[0] for each in platform.store.list(root)}
 
 
@@ -177,7 +178,8 @@ def test_models_that_no_date_has_go_but_for_the_newest(platform: Platform) -> No
         # S3 tells times to the second.
         wait_for_the_next_second()
     # A training under way: its artifact is there, its manifest is not.
-    platform.store.put_bytes(f"{model.prefix_of_work('begun')}/job/output/model.tar.gz", b"x")
+    begun = model.work_folder(platform.store, "begun")
+    platform.store.put_bytes(begun.key("job/output/model.tar.gz"), b"x")
 
     assert retention.remove_models(platform.store, keep=3, log=LOG) == 0
     assert retention.remove_models(platform.store, keep=1, log=LOG) == 2
@@ -194,7 +196,7 @@ def wait_for_the_next_second() -> None:
 def test_nothing_is_removed_where_a_date_cannot_be_read(platform: Platform) -> None:
     put_work(platform, "had", DATES[0])
     put_work(platform, "left")
-    platform.store.put_bytes(f"{model.prefix(DATES[1])}/manifest.json", b"{}")
+    platform.store.put_bytes(model.folder(platform.store, DATES[1]).key("manifest.json"), b"{}")
     with pytest.raises(ManifestInvalidError):
         retention.remove_models(platform.store, keep=1, log=LOG)
     assert works(platform) == {"had", "left"}
@@ -202,20 +204,20 @@ def test_nothing_is_removed_where_a_date_cannot_be_read(platform: Platform) -> N
 
 def test_what_is_in_use_or_just_begun_stays(digits: Platform, endpoint: str) -> None:
     put_digits(digits, DATES[0])
-    first = frozen.freeze(digits.store, endpoint, put_classifier(digits, DATES[0], 40))
-    second = frozen.freeze(digits.store, endpoint, put_classifier(digits, DATES[0], 50))
-    others = frozen.freeze(digits.store, "another", put_classifier(digits, DATES[0], 60))
-    began = min(each.modified for each in digits.store.list(first.prefix))
+    first = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 40), endpoint)
+    second = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 50), endpoint)
+    others = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 60), "another")
+    began = min(each.modified for each in digits.store.list(first.files.folder.prefix))
 
     def remove(in_use: set[str], before: datetime) -> int:
         return retention.remove_classifiers(
             digits.store, endpoint, in_use=in_use, before=before, log=LOG
         )
 
-    uris = {frozen.artifact_uri(digits.store, each) for each in (first, second)}
+    uris = {first.artifact_uri, second.artifact_uri}
     assert remove(uris, LATER) == 0
     assert remove(set(), began) == 0
-    assert remove({frozen.artifact_uri(digits.store, first)}, LATER) == 1
+    assert remove({first.artifact_uri}, LATER) == 1
     assert standing(digits, endpoint) == {first.sha256}
     assert standing(digits, "another") == {others.sha256}
 
@@ -223,7 +225,7 @@ def test_what_is_in_use_or_just_begun_stays(digits: Platform, endpoint: str) -> 
 def test_a_clean_up_that_fails_is_told_and_fails_no_deploy(digits: Platform, endpoint: str) -> None:
     for number in range(3):
         put_work(digits, f"left-{number}")
-    digits.store.put_bytes(f"{model.prefix(DATES[0])}/manifest.json", json.dumps({}).encode())
+    digits.store.put_bytes(model.folder(digits.store, DATES[0]).key("manifest.json"), b"{}")
     put_digits(digits, DATES[0])
     put_classifier(digits, DATES[0], 400)
     (made,) = deploy(digits, DATES[0]).asset_materializations_for_node("mnist__endpoint")
@@ -273,16 +275,18 @@ def test_what_is_foreign_among_models_is_named_and_stays(
     put_work(platform, "had", DATES[0])
     put_work(platform, "left")
     foreign = [
-        model.prefix("x") + "/manifest.json",
-        model.prefix(DATES[0]) + "/",
-        model.prefix_of_work("left") + "/a note.txt",
-        model.prefix_of_work("left") + "/line\nbreak/manifest.json",
+        model.folder(platform.store, "x").key("manifest.json"),
+        model.folder(platform.store, DATES[0]).key(""),
+        model.work_folder(platform.store, "left").key("a note.txt"),
+        model.work_folder(platform.store, "left").key("line\nbreak/manifest.json"),
     ]
     for key in foreign:
         platform.store.put_bytes(key, b"")
     with caplog.at_level(logging.WARNING):
         assert retention.remove_models(platform.store, keep=0, log=LOG) == 1
-    left = {each.key for each in platform.store.list(model.prefix_of_work("left"))}
+    left = {
+        each.key for each in platform.store.list(model.work_folder(platform.store, "left").prefix)
+    }
     assert left == set(foreign[2:])
     assert all(caplog.text.count(repr(key)) == 1 for key in foreign)
 
@@ -292,7 +296,10 @@ def test_a_second_slash_does_not_have_somebody_elses_model_removed(
 ) -> None:
     """The embedded S3 takes two slashes for one, so that a front of it has to show the key."""
     put_work(platform, "had", DATES[0])
-    keys = [f"{model.prefix_of_work('had')}//manifest.json", model.prefix(f"{DATES[0]}//m.json")]
+    keys = [
+        model.work_folder(platform.store, "had").key("/manifest.json"),
+        model.folder(platform.store, DATES[0]).key("/m.json"),
+    ]
     with in_front_of(platform.env["AWS_ENDPOINT_URL_S3"]) as front:
         front.rewrite = with_keys(*keys)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", front.url)

@@ -11,8 +11,6 @@ from resources.s3 import (
     ObjectStore,
     Publication,
     StoreUnavailableError,
-    read_manifest,
-    verify,
 )
 from resources.s3.streams import PART_BYTES
 from tests.faulty_network import Proxy, proxied
@@ -67,9 +65,9 @@ def test_a_part_whose_connection_broke_is_sent_again(store: ObjectStore, proxy: 
     proxy.cut_requests_after, proxy.cuts = 3 * MIB, 2
     with Publication(Folder(store, "prefix")) as publication:
         publication.put("data", data)
-        publication.commit(partition="d", rows=1, code_version="1")
+        published = publication.commit(partition="d", rows=1, code_version="1")
     assert proxy.cuts == 0
-    assert verify(store, "prefix") == ()
+    assert published.verify() == ()
     assert store.get_bytes("prefix/data", max_bytes=SIZE) == data
 
 
@@ -88,6 +86,8 @@ def test_an_upload_whose_connection_keeps_breaking_leaves_what_was_there(
 
     with pytest.raises(StoreUnavailableError, match="run again"):
         replace()
-    assert read_manifest(store, "prefix") == published.manifest
-    assert verify(store, "prefix") == ()
+    read = Folder(store, "prefix").published()
+    assert read is not None
+    assert read.manifest == published.manifest
+    assert read.verify() == ()
     assert open_uploads(store) == []

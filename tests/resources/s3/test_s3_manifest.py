@@ -11,14 +11,11 @@ from resources.s3 import (
     Manifest,
     ManifestFile,
     ManifestInvalidError,
+    NotPublishedError,
     ObjectChangedError,
     ObjectStore,
     ObjectTooLargeError,
     Publication,
-    open_file,
-    read_file,
-    read_manifest,
-    verify,
 )
 from resources.s3.streams import PART_BYTES
 from tests.resources.s3.s3_rig import PREFIX, commit
@@ -73,41 +70,45 @@ def test_a_manifest_has_one_canonical_form(store: ObjectStore) -> None:
 """
     stored = store.get_bytes(f"{PREFIX}/manifest.json", max_bytes=10_000)
     assert stored.decode() == expected
-    assert published.manifest == read_manifest(store, PREFIX)
+    read = Folder(store, PREFIX).published()
+    assert read is not None
+    assert published.manifest == read.manifest
     assert published.manifest.sha256 == sha256(stored).hexdigest()
     assert published.folder.uri == f"s3://{store.bucket}/{PREFIX}"
 
 
 def test_nothing_is_published_before_the_first_commit(store: ObjectStore) -> None:
-    assert read_manifest(store, PREFIX) is None
-    assert verify(store, PREFIX) == (f"Nothing is published under {PREFIX}.",)
+    folder = Folder(store, PREFIX)
+    assert folder.published() is None
+    assert folder.made_of({}, "1") is None
+    with pytest.raises(NotPublishedError, match=f"under s3://{store.bucket}/{PREFIX}: material"):
+        folder.require("airbnb/snapshot")
 
 
 def test_a_reader_of_a_replaced_file_is_told(store: ObjectStore) -> None:
     """Same size and, for the stream, replaced while it is open would be: only the hash tells."""
-    file = commit(store, {"data": b"a" * 100}).manifest.file("data")
+    published = commit(store, {"data": b"a" * 100})
     commit(store, {"data": b"b" * 100})
     with pytest.raises(ObjectChangedError, match="not the file that its manifest names"):
-        read_file(store, PREFIX, file, max_bytes=100)
-    with open_file(store, PREFIX, file) as stream, pytest.raises(ObjectChangedError):
+        published.read("data", max_bytes=100)
+    with published.open("data") as stream, pytest.raises(ObjectChangedError):
         stream.read(100)
     commit(store, {"data": b"b" * 101})
     with pytest.raises(ObjectChangedError):
-        open_file(store, PREFIX, file)
+        published.open("data")
 
 
 def test_a_published_file_is_streamed(store: ObjectStore) -> None:
     data = b"0123456789" * (LARGE // 10)
-    file = commit(store, {"data": data}).manifest.file("data")
-    with open_file(store, PREFIX, file) as stream:
+    with commit(store, {"data": data}).open("data") as stream:
         assert stream.read(5) == b"01234"
         assert stream.read() == data[5:]
 
 
 def test_a_published_file_has_a_limit_too(store: ObjectStore) -> None:
-    file = commit(store, {"data": bytes(10)}).manifest.file("data")
+    published = commit(store, {"data": bytes(10)})
     with pytest.raises(ObjectTooLargeError):
-        read_file(store, PREFIX, file, max_bytes=9)
+        published.read("data", max_bytes=9)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +121,11 @@ def test_a_published_file_has_a_limit_too(store: ObjectStore) -> None:
     ids=["truncated", "other bytes", "gone"],
 )
 def test_damage_is_found(store: ObjectStore, damage: bytes | None, problem: str) -> None:
-    commit(store, {"data": b"abc", "fine": b"x"})
+    published = commit(store, {"data": b"abc", "fine": b"x"})
     store.delete(f"{PREFIX}/data")
     if damage is not None:
         store.put_bytes(f"{PREFIX}/data", damage)
-    (found,) = verify(store, PREFIX)
+    (found,) = published.verify()
     assert f"{PREFIX}/data" in found
     assert problem in found
 
@@ -139,9 +140,8 @@ def test_a_manifest_of_another_form_is_refused_and_can_be_replaced(
 ) -> None:
     store.put_bytes(f"{PREFIX}/manifest.json", data)
     with pytest.raises(ManifestInvalidError, match=r"manifest\.json is not a manifest"):
-        read_manifest(store, PREFIX)
-    commit(store, {"data": b"x"})
-    assert verify(store, PREFIX) == ()
+        Folder(store, PREFIX).published()
+    assert commit(store, {"data": b"x"}).verify() == ()
 
 
 def test_a_manifest_names_only_the_files_it_has(store: ObjectStore) -> None:
@@ -163,5 +163,7 @@ def test_a_manifest_alone_publishes_what_lies_there(store: ObjectStore) -> None:
     file = ManifestFile(name="data", bytes=1, sha256=stored.sha256)
     manifest = Manifest(partition="d", rows=1, files=(file,), code_version="1")
     store.put_bytes(f"{PREFIX}/manifest.json", manifest.encode())
-    assert read_manifest(store, PREFIX) == manifest
-    assert verify(store, PREFIX) == ()
+    published = Folder(store, PREFIX).published()
+    assert published is not None
+    assert published.manifest == manifest
+    assert published.verify() == ()

@@ -15,9 +15,6 @@ from resources.s3 import (
     ObjectStore,
     Publication,
     Published,
-    read_file,
-    read_manifest,
-    verify,
 )
 from resources.s3.streams import PART_BYTES
 from tests.resources.s3.s3_rig import PREFIX, commit, open_uploads
@@ -31,9 +28,15 @@ def contents(store: ObjectStore) -> dict[str, str]:
 
 
 def published_bytes(store: ObjectStore, name: str) -> bytes:
-    manifest = read_manifest(store, PREFIX)
-    assert manifest is not None
-    return read_file(store, PREFIX, manifest.file(name), max_bytes=LARGE)
+    published = Folder(store, PREFIX).published()
+    assert published is not None
+    return published.read(name, max_bytes=LARGE)
+
+
+def whole(store: ObjectStore) -> bool:
+    """Whether something is published, with all its files as its manifest names them."""
+    published = Folder(store, PREFIX).published()
+    return published is not None and published.verify() == ()
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["one request", "in parts"])
@@ -44,7 +47,7 @@ def test_files_appear_with_the_commit_only(store: ObjectStore, size: int) -> Non
         published = publication.commit(partition="d", rows=1, code_version="1")
     assert published.changed
     assert published_bytes(store, "data") == bytes(size)
-    assert verify(store, PREFIX) == ()
+    assert whole(store)
     assert open_uploads(store) == []
 
 
@@ -106,7 +109,7 @@ def test_a_damaged_file_is_repaired_by_a_commit_of_the_same(store: ObjectStore) 
     commit(store, {"data": b"good"})
     store.put_bytes(f"{PREFIX}/data", b"evil")
     assert commit(store, {"data": b"good"}).changed
-    assert verify(store, PREFIX) == ()
+    assert whole(store)
 
 
 def test_files_that_are_no_longer_part_of_it_are_removed(store: ObjectStore) -> None:
@@ -136,9 +139,9 @@ def test_killed_between_files_and_manifest_it_is_unpublished_and_repaired_by_a_r
     doomed.client.meta.events.register(f"before-call.s3.{request_name}", die)
     with pytest.raises(KeyboardInterrupt):
         commit(doomed, {"data": bytes(LARGE)})
-    assert read_manifest(store, PREFIX) is None
+    assert Folder(store, PREFIX).published() is None
     assert commit(store, {"data": bytes(LARGE)}).changed
-    assert verify(store, PREFIX) == ()
+    assert whole(store)
     assert open_uploads(store) == []
 
 
@@ -175,19 +178,16 @@ def test_readers_never_get_files_of_two_commits(store: ObjectStore) -> None:
         pairs, _ = reader.result()
     assert pairs > 0
     assert conflicts < 24
-    assert read_manifest(store, PREFIX) is None or verify(store, PREFIX) == ()
+    assert Folder(store, PREFIX).published() is None or whole(store)
     commit(store, {"left": b"end", "right": b"end"})
     assert published_pair(store) == (b"end", b"end")
 
 
 def published_pair(store: ObjectStore) -> tuple[bytes, bytes] | None:
-    manifest = read_manifest(store, PREFIX)
-    if manifest is None:
+    published = Folder(store, PREFIX).published()
+    if published is None:
         return None
-    left, right = (
-        read_file(store, PREFIX, manifest.file(name), max_bytes=1000) for name in ("left", "right")
-    )
-    return left, right
+    return published.read("left", max_bytes=1000), published.read("right", max_bytes=1000)
 
 
 def test_a_commit_overtaken_by_another_withdraws(store: ObjectStore) -> None:
@@ -201,7 +201,7 @@ def test_a_commit_overtaken_by_another_withdraws(store: ObjectStore) -> None:
     ours.client.meta.events.register("provide-client-params.s3.PutObject", overtake)
     with pytest.raises(ObjectChangedError, match="published by another run"):
         commit(ours, {"data": b"ours"})
-    assert read_manifest(store, PREFIX) is None
+    assert Folder(store, PREFIX).published() is None
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE], ids=["one request", "in parts"])
@@ -243,7 +243,7 @@ def test_files_of_another_system_are_adopted(store: ObjectStore) -> None:
         ManifestFile(name="job-1/output/model.tar.gz", bytes=5, sha256=stored.sha256),
     )
     assert store.head(stored.key).etag == stored.etag
-    assert verify(store, PREFIX) == ()
+    assert whole(store)
 
 
 @pytest.mark.parametrize("name", ["data", "manifest.json"])

@@ -9,29 +9,41 @@ request tells whether any snapshot of any past day was added, replaced or remove
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 
-from numbercruncher.dated import Foreign
+from formats import manifest as manifests
+from formats.manifest import Manifest
+from numbercruncher.dated import Foreign, dated
 from numbercruncher.errors import (
     MissingObjectError,
     SnapshotChangedError,
     SnapshotInvalidError,
     SnapshotMissingError,
 )
-from numbercruncher.manifests import MANIFEST, Manifest
-from numbercruncher.snapshots import (
-    Reference,
-    Snapshot,
-    find_snapshots,
-    md5,
-    read_snapshot,
-)
+from numbercruncher.snapshot_rows import Snapshot, md5, read_snapshot
 from numbercruncher.store import Store
 
 LEFT_OUT = "left_out"
 
 
-class History:
+@dataclass(frozen=True)
+class Reference:
+    """A snapshot as a listing of the bucket shows it.
+
+    Attributes:
+        manifest_etag: the MD5 of its manifest, on stores whose ETags are.
+        fingerprint: changes as soon as any object of it is written anew.
+    """
+
+    date: str
+    manifest_key: str
+    manifest_etag: str
+    fingerprint: str
+
+
+class SnapshotIndex:
     """The snapshots of a bucket as they are while the run goes on; safe to read from threads.
 
     Which there are is found out once, by a listing; whoever uses one that was read before or
@@ -49,7 +61,7 @@ class History:
         self._digests: dict[frozenset[str], dict[str, str]] = {}
 
     def list_ahead(self, pool: Executor) -> None:
-        """Begins with the listing: of a long history it takes as long as to crunch a day."""
+        """Begins to list in the background: of many days it takes as long as to crunch a day."""
         self._ahead = pool.submit(_find, self._store, self._prefix, self.foreign)
 
     @cached_property
@@ -69,7 +81,7 @@ class History:
 
     def manifest_key(self, date: str) -> str:
         """Where the manifest of a date's snapshot is, if there is one."""
-        return f"{self._prefix}/date={date}/{MANIFEST}"
+        return f"{self._prefix}/date={date}/{manifests.NAME}"
 
     def manifests(self, dates: list[str]) -> dict[str, bytes]:
         """The manifests' bytes of those of the dates that have a snapshot."""
@@ -105,7 +117,7 @@ class History:
             raise
 
     def confirm(self, snapshot: Snapshot) -> None:
-        """Makes sure that a snapshot is the one that the history tells of.
+        """Makes sure that a snapshot is the one that was listed.
 
         Raises:
             SnapshotChangedError: it was replaced meanwhile.
@@ -159,18 +171,45 @@ class History:
         """For every date the digest over all snapshots up to it, in one pass."""
         digest = hashlib.sha256()
         digests: dict[str, str] = {}
-        for date, found in sorted(self._listed[1].items()):
+        for date, manifest_md5 in sorted(self._listed[1].items()):
             if date not in left_out:
-                digest.update(f"{date} {found}\n".encode())
+                digest.update(f"{date} {manifest_md5}\n".encode())
             digests[date] = digest.copy().hexdigest()
         return digests
+
+
+def _find_snapshots(store: Store, prefix: str, foreign: Foreign) -> dict[str, Reference]:
+    """All snapshots that have a manifest, by date, in the order of dates.
+
+    Args:
+        store: where they are.
+        prefix: their folder.
+        foreign: takes note of what else lies among them.
+    """
+    start = f"{prefix}/date="
+    objects: dict[str, list[str]] = {}
+    etags: dict[str, str] = {}
+    entries = takewhile(lambda e: e.key.startswith(start), store.entries(prefix, after=start))
+    for date, name, entry in dated(entries, prefix, foreign):
+        objects.setdefault(date, []).append(f"{name} {entry.etag} {entry.bytes}")
+        if name == manifests.NAME:
+            etags[date] = entry.etag
+    return {
+        date: Reference(
+            date=date,
+            manifest_key=f"{start}{date}/{manifests.NAME}",
+            manifest_etag=etag,
+            fingerprint=hashlib.sha256("\n".join(objects[date]).encode()).hexdigest(),
+        )
+        for date, etag in etags.items()
+    }
 
 
 def _find(
     store: Store, prefix: str, foreign: Foreign
 ) -> tuple[dict[str, Reference], dict[str, str]]:
     """All snapshots, and the MD5s of their manifests, by date."""
-    references = find_snapshots(store, prefix, foreign)
+    references = _find_snapshots(store, prefix, foreign)
     etags = {date: reference.manifest_etag for date, reference in references.items()}
     if not etags:
         return references, etags
@@ -179,5 +218,5 @@ def _find(
         return references, etags
     # Where the store encrypts with keys of its own, ETags are no MD5s: the manifests are read.
     keys = {reference.manifest_key: date for date, reference in references.items()}
-    found = store.get_many(list(keys))
-    return references, {keys[key]: md5(data) for key, data in found.items()}
+    contents = store.get_many(list(keys))
+    return references, {keys[key]: md5(data) for key, data in contents.items()}

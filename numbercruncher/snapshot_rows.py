@@ -1,13 +1,13 @@
-"""Snapshots of the listings: which there are, and their rows, by their manifests.
+"""The rows of one day's snapshot of the listings, read by its manifest.
 
-Only what is crunched is read of them: four columns, checked against the manifest's digest.
+Only the four columns that are crunched are read, and checked against the manifest's digests. Which
+snapshots exist stands in `snapshot_index.py`.
 """
 
 import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from numbercruncher.dated import Foreign, dated
+from formats import manifest as manifests
+from formats.manifest import Manifest, ManifestError, ManifestFile
 from numbercruncher.errors import (
     MissingObjectError,
     SnapshotInvalidError,
     StoreUnavailableError,
 )
-from numbercruncher.manifests import MANIFEST, File, Manifest, ManifestError, decode
 from numbercruncher.store import Content, Store
 
 NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -32,21 +32,6 @@ COLUMNS: Mapping[str, pa.DataType] = {
     "room_type": NAMES,
 }
 ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A snapshot as a listing of the bucket shows it.
-
-    Attributes:
-        manifest_etag: the MD5 of its manifest, on stores whose ETags are.
-        fingerprint: changes as soon as any object of it is written anew.
-    """
-
-    date: str
-    manifest_key: str
-    manifest_etag: str
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -61,33 +46,6 @@ class Snapshot:
     rows: pd.DataFrame
 
 
-def find_snapshots(store: Store, prefix: str, foreign: Foreign) -> dict[str, Reference]:
-    """All snapshots that have a manifest, by date, in the order of dates.
-
-    Args:
-        store: where they are.
-        prefix: their folder.
-        foreign: takes note of what else lies among them.
-    """
-    start = f"{prefix}/date="
-    objects: dict[str, list[str]] = {}
-    manifests: dict[str, str] = {}
-    entries = takewhile(lambda e: e.key.startswith(start), store.entries(prefix, after=start))
-    for date, name, entry in dated(entries, prefix, foreign):
-        objects.setdefault(date, []).append(f"{name} {entry.etag} {entry.bytes}")
-        if name == MANIFEST:
-            manifests[date] = entry.etag
-    return {
-        date: Reference(
-            date=date,
-            manifest_key=f"{start}{date}/{MANIFEST}",
-            manifest_etag=etag,
-            fingerprint=hashlib.sha256("\n".join(objects[date]).encode()).hexdigest(),
-        )
-        for date, etag in manifests.items()
-    }
-
-
 def decode_manifest(data: bytes, place: str, date: str) -> Manifest:
     """A snapshot's manifest, checked for what is needed of it.
 
@@ -95,10 +53,11 @@ def decode_manifest(data: bytes, place: str, date: str) -> Manifest:
         SnapshotInvalidError: it is none, belongs to another date, or lacks a column.
     """
     try:
-        manifest = decode(data)
+        manifest = manifests.decode(data)
     except ManifestError as error:
         raise SnapshotInvalidError(
-            f"The manifest {place} cannot be read: {error}. Materialise the snapshot of {date}"
+            f"The manifest {place} cannot be read: it is not a manifest, since {error}."
+            f" Materialise the snapshot of {date}"
             " again."
         ) from error
     if manifest.partition != date:
@@ -129,7 +88,7 @@ def read_snapshot(store: Store, date: str, manifest_key: str, data: bytes) -> Sn
         StoreError: it could not be read.
     """
     manifest = decode_manifest(data, f"s3://{store.bucket}/{manifest_key}", date)
-    folder = manifest_key.removesuffix(MANIFEST)
+    folder = manifest_key.removesuffix(manifests.NAME)
     schema = _schema(manifest)
     tables = [_read_file(store, folder, file, date, schema) for file in manifest.files]
     table = pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries()
@@ -154,7 +113,9 @@ def _schema(manifest: Manifest) -> pa.Schema:
     return pa.schema(list({**COLUMNS, **ids}.items()))
 
 
-def _read_file(store: Store, folder: str, file: File, date: str, schema: pa.Schema) -> pa.Table:
+def _read_file(
+    store: Store, folder: str, file: ManifestFile, date: str, schema: pa.Schema
+) -> pa.Table:
     place = f"s3://{store.bucket}/{folder}{file.name}"
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -171,7 +132,9 @@ def _read_file(store: Store, folder: str, file: File, date: str, schema: pa.Sche
     raise AssertionError("unreachable")
 
 
-def _read_once(store: Store, key: str, file: File, place: str, schema: pa.Schema) -> pa.Table:
+def _read_once(
+    store: Store, key: str, file: ManifestFile, place: str, schema: pa.Schema
+) -> pa.Table:
     failure: Exception | None = None
     table: pa.Table | None = None
     content = store.open(key)
