@@ -58,6 +58,10 @@ class KMeans(dg.Config):
     compute: TrainingCompute = Field(
         default_factory=TrainingCompute, description="What the job runs on, and for how long."
     )
+    extra_request: dict[str, Any] = Field(
+        default={},
+        description="Further fields of CreateTrainingJob by AWS's names, such as VpcConfig.",
+    )
 
     def to_hyperparameters(self) -> dict[str, str]:
         """As SageMaker takes them: all are text."""
