@@ -29,7 +29,7 @@ from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_ho
 T = TypeVar("T")
 
 # What the interface promises is 30 s; the rest is for machines that do more at the same time.
-UP_SECONDS = 90
+UP_SECONDS = 600
 
 
 @dataclass(frozen=True)
