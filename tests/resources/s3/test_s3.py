@@ -151,7 +151,6 @@ def test_a_missing_object_is_told_from_a_missing_bucket(store: ObjectStore) -> N
 
 
 OPERATIONS: dict[str, Callable[[ObjectStore], object]] = {
-    "check_bucket": lambda store: store.check_bucket(),
     "head": lambda store: store.head("key"),
     "exists": lambda store: store.exists("key"),
     "get_bytes": lambda store: store.get_bytes("key", max_bytes=1),
