@@ -171,7 +171,7 @@ class Exporter:
                 if not all_before_are_judged:
                     continue
                 verdicts = self._judge(day)
-            except Exception as error:  # told with its date
+            except Exception as error:  # reported with its date
                 outcomes[date] = error
             else:
                 committing[date] = commits.submit(self._commit, day, verdicts)
@@ -274,7 +274,7 @@ class Exporter:
                     code_version=CODE_VERSION,
                     extra={"profile": day.profile.model_dump()},
                 )
-            except Exception as error:  # told with its date
+            except Exception as error:  # reported with its date
                 return error
         metadata = {
             **_describe(published.manifest),
