@@ -1,4 +1,4 @@
-"""Judging dates: a check's verdict on each, and what Dagster is told of it.
+"""Judging dates: a check's verdict on each, and how Dagster gets it.
 
 What is judged, and by what measure, stands with the assets.
 """

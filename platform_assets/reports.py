@@ -1,16 +1,17 @@
-"""What Dagster is told of each date: a materialisation of what was made, one failure for the rest.
+"""Reporting dates to Dagster: a materialisation of what was made, one failure for the rest.
 
 What is made, and how, stands with the assets; nothing here knows S3, digits or listings.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
+from formats.columns import Column
 from platform_assets.checks import RefusedError, Verdict
 from platform_assets.errors import EXPECTED, describe_error
 from platform_assets.retries import attempt, list_dates, retry_dates
@@ -142,6 +143,11 @@ def dates_failure(failed: Mapping[tuple[dg.AssetKey, str], Exception]) -> dg.Fai
         # What may pass was tried again already.
         allow_retries=False,
     )
+
+
+def table_schema(columns: Iterable[Column]) -> dg.TableSchema:
+    """Columns as Dagster shows them: the value of the metadata "dagster/column_schema"."""
+    return dg.TableSchema(columns=[dg.TableColumn(c.name, c.type) for c in columns])
 
 
 def to_failure(error: Exception) -> dg.Failure:

@@ -11,6 +11,7 @@ from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.limits import Limits
 from platform_assets.errors import PlatformError
 from platform_assets.partitions import DAILY
+from platform_assets.reports import table_schema
 from resources.postgres import (
     Constant,
     DatabaseAccessDeniedError,
@@ -327,8 +328,6 @@ listings = dg.AssetSpec(
     description="Listings as downloaded, a row for each listing and day; filled from outside.",
     metadata={
         "dagster/table_name": "listings",
-        "dagster/column_schema": dg.TableSchema(
-            columns=[dg.TableColumn(column.name, column.type) for column in CONTRACT]
-        ),
+        "dagster/column_schema": table_schema(CONTRACT),
     },
 )

@@ -2,7 +2,7 @@
 
 What readers may rely on (see `published.py` for how they read):
 
-- Files read by way of the manifest are those it names, to the byte, or the reader is told by an
+- Files read by way of the manifest are those it names, to the byte, or the reader gets an
   `ObjectChangedError`. Nobody ever gets files of two publications mixed.
 - A commit of what is already there changes nothing, not even an ETag.
 - A commit of something else removes the manifest, lets the new files appear (they were uploaded

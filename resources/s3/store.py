@@ -157,21 +157,19 @@ class ObjectStore(dg.ConfigurableResource[Any]):
             return False
         return True
 
-    def get_bytes(self, key: str, *, max_bytes: int, etag: str | None = None) -> bytes:
+    def get_bytes(self, key: str, *, max_bytes: int) -> bytes:
         """Reads a whole object.
 
         Args:
             key: key of the object.
             max_bytes: the most to take into memory.
-            etag: read this version or none.
 
         Raises:
             ObjectTooLargeError: the object is larger; nothing was read.
             ObjectMissingError: there is no such object.
-            ObjectChangedError: the object has another ETag.
             StoreError: any other failure.
         """
-        with self.open(key, etag=etag) as reader:
+        with self.open(key) as reader:
             if reader.size > max_bytes:
                 raise ObjectTooLargeError(
                     f"{self.uri(key)} has {reader.size:,} bytes and at most {max_bytes:,} are read "
@@ -285,7 +283,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
 
         Args:
             prefix: what the keys begin with.
-            ours: told a key, says whether it may go.
+            ours: says of a key whether it may go.
 
         Raises:
             ValueError: `prefix` is empty, which would empty the bucket.
