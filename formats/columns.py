@@ -59,7 +59,7 @@ def compare_columns(expected: Iterable[Column], actual: Iterable[Column]) -> Col
 
     Args:
         expected: what readers rely on.
-        actual: what is there, for instance `Session.table_columns("listings")`.
+        actual: the table's columns.
 
     Returns:
         What is missing, retyped or new, in the order of the list that names it.

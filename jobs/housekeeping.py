@@ -22,6 +22,3 @@ def orphan_containers(context: dg.SensorEvaluationContext, docker: DockerResourc
     except ResourceError as error:
         return dg.SkipReason(str(error))
     return dg.SkipReason(f"Removed {', '.join(removed) or 'none'}.")
-
-
-SENSORS = [orphan_containers]

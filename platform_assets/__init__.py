@@ -3,3 +3,17 @@
 How the outside is reached stands in `resources`, when things happen in `jobs`, how bytes look
 in `formats`. `definitions.py` is the one place where they meet.
 """
+
+import warnings
+
+import dagster as dg
+
+# Features of Dagster that the platform uses although they may still change: pyproject.toml pins the
+# minor version. Every command would print a warning for each use; other warnings stay.
+for _category, _feature in (
+    (dg.BetaWarning, r"Function `observable_source_asset`"),
+    (dg.BetaWarning, r"Parameter `backfill_policy` of function `(multi_)?asset`"),
+    (dg.PreviewWarning, r"Specifying a partitions_def on an AssetCheckSpec"),
+    (dg.PreviewWarning, r"Function `load_definitions_from_(package_module|modules)`"),
+):
+    warnings.filterwarnings("ignore", message=_feature, category=_category)

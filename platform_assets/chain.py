@@ -25,14 +25,12 @@ from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import (
     Materialization,
     Outcome,
-    Outcomes,
     dates_failure,
     errors_of,
-    log_unexpected,
     report_made,
     verdicts_of,
 )
-from platform_assets.retries import retry_dates
+from platform_assets.retries import attempt, retry_dates
 
 # Date → asset → what became of it.
 DatesOutcomes = Mapping[str, Mapping[dg.AssetKey, Outcome]]
@@ -94,15 +92,8 @@ def make_one_by_one(make: Callable[[Any, str], Materialization]) -> Maker:
     Args:
         make: (resources, date) → what was made. What it raises fails this date alone.
     """
-
-    def attempt(run: "ChainRun", date: str) -> Outcome:
-        try:
-            return make(run.resources, date)
-        except Exception as error:  # the chain names it with its date
-            return error
-
     return lambda run, dates, keys: {
-        date: dict.fromkeys(keys, attempt(run, date)) for date in dates
+        date: dict.fromkeys(keys, attempt(make, run.resources, date)) for date in dates
     }
 
 
@@ -184,41 +175,35 @@ class ChainRun:
         outcomes: DatesOutcomes = {}
         if wanted and dates:
             outcomes = retry_dates(dates, lambda some: make(self, some, wanted))
-        for key in wanted:
-            of_asset = {date: by_asset[key] for date, by_asset in outcomes.items()}
-            yield from self._report_made(key, of_asset)
+        by_asset = {
+            key: {date: of_date[key] for date, of_date in outcomes.items()} for key in wanted
+        }
+        for key, of_asset in by_asset.items():
+            for date, error in errors_of(of_asset).items():
+                self._drop(key, date, error)
+            if result := report_made(self.context, of_asset, key=key):
+                yield result
         for asset in assets:
-            made = asset.key in wanted
-            of_asset = {date: by_asset[asset.key] for date, by_asset in outcomes.items() if made}
-            yield from self._check(asset, dates, of_asset if made else None)
-
-    def _report_made(
-        self, key: dg.AssetKey, outcomes: Outcomes
-    ) -> Iterator[dg.MaterializeResult[Any]]:
-        failed = errors_of(outcomes)
-        log_unexpected(self.context, failed)
-        for date, error in failed.items():
-            self._drop(key, date, error)
-        yield from report_made(self.context, outcomes, key=key)
+            yield from self._check(asset, dates, by_asset.get(asset.key))
 
     def _check(
-        self, asset: ChainAsset, dates: Sequence[str], outcomes: Outcomes | None
+        self, asset: ChainAsset, dates: Sequence[str], outcomes: Mapping[str, Outcome] | None
     ) -> Iterator[dg.AssetCheckResult]:
         """Evaluate an asset's checks; `outcomes` are None where the run does not make it."""
-        judged: DatesVerdicts = {}
+        by_date: DatesVerdicts = {}
         if outcomes is not None:
-            judged = {date: verdicts_of(outcome) for date, outcome in outcomes.items()}
+            by_date = {date: verdicts_of(outcome) for date, outcome in outcomes.items()}
         elif asset.judge_published and any(
             self._is_wanted(asset.check_key(check.name))
             for check in asset.checks
             if check.judge is None
         ):
-            judged = asset.judge_published(self.resources, dates)
+            by_date = asset.judge_published(self.resources, dates)
         for check in asset.checks:
             if check.judge is None:
                 verdicts = {
                     date: by_check[check.name]
-                    for date, by_check in judged.items()
+                    for date, by_check in by_date.items()
                     if check.name in by_check
                 }
             elif self._is_wanted(asset.check_key(check.name)):

@@ -1,4 +1,4 @@
-"""Judging dates: a check's verdict on each, and what Dagster is told of it.
+"""Judging dates: a check's verdict on each, and how Dagster gets it.
 
 What is judged, and by what measure, stands with the assets.
 """
@@ -6,12 +6,13 @@ What is judged, and by what measure, stands with the assets.
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import dagster as dg
 
 from platform_assets.errors import PlatformError, describe_error
-from platform_assets.retries import retry_dates
+from platform_assets.retries import attempt, retry_dates
 
 _MOST_DESCRIPTIONS = 5
 
@@ -68,16 +69,10 @@ def judge_each(
         at_once: How many dates are checked at a time: a store that is far away keeps each waiting.
     """
 
-    def attempt(date: str) -> Verdict | Exception:
-        try:
-            return judge(date)
-        except Exception as error:
-            return error
-
     def attempt_all(some: Sequence[str]) -> dict[str, Verdict | Exception]:
         pool = ThreadPoolExecutor(at_once, thread_name_prefix="check")
         try:
-            return dict(zip(some, pool.map(attempt, some), strict=True))
+            return dict(zip(some, pool.map(partial(attempt, judge), some), strict=True))
         finally:  # a run that is interrupted does not wait for those that are being checked
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -1,19 +1,20 @@
-"""What Dagster is told of each date: a materialisation of what was made, one failure for the rest.
+"""Reporting dates to Dagster: a materialisation of what was made, one failure for the rest.
 
 What is made, and how, stands with the assets; nothing here knows S3, digits or listings.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
+from formats.columns import Column
 from platform_assets.checks import RefusedError, Verdict
 from platform_assets.errors import EXPECTED, describe_error
-from platform_assets.retries import list_dates, retry_dates
+from platform_assets.retries import attempt, list_dates, retry_dates
 
 # The public tag under which Dagster reads a data version off a materialisation.
 DATA_VERSION_TAG = "dagster/data_version"
@@ -44,14 +45,7 @@ def make_each(dates: Sequence[str], make: Callable[[str], Materialization]) -> d
 
     Dates that failed with a transient error are tried again.
     """
-
-    def attempt(date: str) -> Outcome:
-        try:
-            return make(date)
-        except Exception as error:  # `report` names it with its date
-            return error
-
-    return retry_dates(dates, lambda some: {date: attempt(date) for date in some})
+    return retry_dates(dates, lambda some: {date: attempt(make, date) for date in some})
 
 
 def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.MaterializeResult[Any]:
@@ -68,35 +62,36 @@ def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.Material
         dagster.Failure: When a date failed, naming each with its reason. The dates that were made
             are recorded before.
     """
-    results = list(report_made(context, outcomes, key=context.asset_key))
-    failed = errors_of(outcomes)
-    if failed:
-        log_unexpected(context, failed)
-        by_key = {(context.asset_key, date): error for date, error in failed.items()}
-        raise dates_failure(by_key) from next(iter(failed.values()))
-    (result,) = results
+    result = report_made(context, outcomes, key=context.asset_key)
+    if result is None:
+        failed = {(context.asset_key, date): e for date, e in errors_of(outcomes).items()}
+        raise dates_failure(failed) from next(iter(failed.values()))
     return result
 
 
 def report_made(
     context: dg.AssetExecutionContext, outcomes: Outcomes, *, key: dg.AssetKey
-) -> Iterator[dg.MaterializeResult[Any]]:
+) -> dg.MaterializeResult[Any] | None:
     """Tell Dagster of the dates that were made, each with its own metadata.
 
-    Yields:
+    The traceback of an error that nobody has foreseen is put into the run's log.
+
+    Returns:
         Where no date of the run failed, the result from which Dagster writes a materialisation
-        for each. Otherwise nothing, since Dagster would write one for those that failed, too: the
+        for each. Otherwise None, since Dagster would write one for those that failed, too: the
         events of the others are logged here.
     """
-    made = {
+    for date, error in errors_of(outcomes).items():
+        if not isinstance(error, EXPECTED):
+            context.log.error(f"{date} failed for a reason nobody has foreseen", exc_info=error)
+    materializations = {
         date: outcome for date, outcome in outcomes.items() if isinstance(outcome, Materialization)
     }
-    if len(made) == len(context.partition_keys):
-        for date, outcome in made.items():
+    if len(materializations) == len(context.partition_keys):
+        for date, outcome in materializations.items():
             context.add_asset_metadata(outcome.metadata, asset_key=key, partition_key=date)
-        yield dg.MaterializeResult(asset_key=key, data_version=_joint_version(made))
-        return
-    for date, outcome in made.items():
+        return dg.MaterializeResult(asset_key=key, data_version=_joint_version(materializations))
+    for date, outcome in materializations.items():
         context.log_event(
             dg.AssetMaterialization(
                 asset_key=key,
@@ -105,17 +100,18 @@ def report_made(
                 tags={DATA_VERSION_TAG: outcome.data_version},
             )
         )
+    return None
 
 
-def _joint_version(made: Mapping[str, Materialization]) -> dg.DataVersion:
+def _joint_version(outcomes: Mapping[str, Materialization]) -> dg.DataVersion:
     """One version for all dates of a run, since Dagster takes one: it changes if any of them does.
 
     A date's own version is that of a run of this date alone; in a run of several, what is
     downstream of an unchanged date may therefore show as outdated, but never the other way round.
     """
-    if len(made) == 1:
-        return dg.DataVersion(next(iter(made.values())).data_version)
-    versions = sorted(f"{date} {outcome.data_version}" for date, outcome in made.items())
+    if len(outcomes) == 1:
+        return dg.DataVersion(next(iter(outcomes.values())).data_version)
+    versions = sorted(f"{date} {outcome.data_version}" for date, outcome in outcomes.items())
     return dg.DataVersion(hashlib.sha256("\n".join(versions).encode()).hexdigest())
 
 
@@ -127,13 +123,6 @@ def errors_of(outcomes: Outcomes) -> dict[str, Exception]:
 def verdicts_of(outcome: Outcome) -> Mapping[str, Verdict]:
     """What checks said of a date before it was published or refused, by their names."""
     return outcome.verdicts if isinstance(outcome, Materialization | RefusedError) else {}
-
-
-def log_unexpected(context: dg.AssetExecutionContext, failed: Mapping[str, Exception]) -> None:
-    """Put the traceback of errors that nobody has foreseen into the run's log."""
-    for date, error in failed.items():
-        if not isinstance(error, EXPECTED):
-            context.log.error(f"{date} failed for a reason nobody has foreseen", exc_info=error)
 
 
 def dates_failure(failed: Mapping[tuple[dg.AssetKey, str], Exception]) -> dg.Failure:
@@ -154,6 +143,11 @@ def dates_failure(failed: Mapping[tuple[dg.AssetKey, str], Exception]) -> dg.Fai
         # What may pass was tried again already.
         allow_retries=False,
     )
+
+
+def table_schema(columns: Iterable[Column]) -> dg.TableSchema:
+    """Columns as Dagster shows them: the value of the metadata "dagster/column_schema"."""
+    return dg.TableSchema(columns=[dg.TableColumn(c.name, c.type) for c in columns])
 
 
 def to_failure(error: Exception) -> dg.Failure:

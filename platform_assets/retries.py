@@ -4,7 +4,7 @@ Dagster's own retries would begin the whole step again, and do so for a run that
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import dagster as dg
 from tenacity import (
@@ -22,6 +22,15 @@ from platform_assets.errors import describe_error, is_transient
 ATTEMPTS = 3
 WAIT = wait_exponential(multiplier=5, max=60) + wait_random(0, 5)
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
+
+
+def attempt(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | Exception:
+    """What a call returns; the exception where it raises one."""
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:  # the caller reports it with its date
+        return error
 
 
 def errors_in(result: object) -> Sequence[Exception]:
@@ -54,7 +63,7 @@ def retry_dates(
             if is_transient(error)
         }
 
-    def attempt() -> bool:
+    def call() -> bool:
         results.update(make(list(transient_errors()) or dates))
         return bool(transient_errors())
 
@@ -68,7 +77,7 @@ def retry_dates(
         retry=retry_if_result(bool),
         retry_error_callback=lambda _: None,
         before_sleep=announce,
-    )(attempt)
+    )(call)
     return results
 
 

@@ -11,15 +11,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import dagster as dg
-
 from formats.columns import ColumnDifferences
 from platform_assets.airbnb import quality
 from platform_assets.airbnb.listings import ListingsTable, id_columns
 from platform_assets.airbnb.published_snapshots import TrailingProfiles, snapshot_folder
 from platform_assets.checks import RefusedError, Verdict
 from platform_assets.errors import PlatformError
-from platform_assets.reports import Materialization, Outcome
+from platform_assets.reports import Materialization, Outcome, table_schema
 from resources.cancellation import CHECK_SECONDS
 from resources.errors import ResourceError
 from resources.postgres import (
@@ -78,8 +76,8 @@ class Exporter:
 
     As many dates are exported at a time as the table's connections allow. The thread that asks
     judges them in their order: verdicts on drift depend on what is published before a date, and on
-    the dates of the same run that were found good, even if the store then does not take one. What
-    is good is committed while later dates are exported. Of runs at the same time, each sees what
+    the dates of the same run that passed, even if the store then does not take one. Dates that
+    passed are committed while later ones are exported. Of runs at the same time, each sees what
     the others have published until then.
 
     Args:
@@ -171,7 +169,7 @@ class Exporter:
                 if not all_before_are_judged:
                     continue
                 verdicts = self._judge(day)
-            except Exception as error:  # told with its date
+            except Exception as error:  # reported with its date
                 outcomes[date] = error
             else:
                 committing[date] = commits.submit(self._commit, day, verdicts)
@@ -200,8 +198,11 @@ class Exporter:
                 self._refuse_other_days(session, columns)
                 sink = publication.open(self._file)
                 # Two sessions would see two states of another server.
-                export = self._export_over_two if two_sessions and not foreign else self._export
-                exported, profile = export(session, extract, sink)
+                if two_sessions and not foreign:
+                    exported, profile = self._export_over_two(session, extract, sink)
+                else:
+                    exported = session.export(extract, sink, format=self._table.format)
+                    profile = session.profile(extract, "price", id_columns(extract))
                 examples = {name: session.lost_value(extract, name) or "" for name in profile.lost}
                 # Of a table without days the rows are of now, which is always another.
                 rows_by_now = exported.rows
@@ -222,17 +223,10 @@ class Exporter:
                 date, publication, cleanup.pop_all(), exported, profile, differences, examples
             )
 
-    def _export(
-        self, session: Session, extract: Extract, sink: ObjectWriter
-    ) -> tuple[Exported, Profile]:
-        """The rows to where they go, then their figures as the database has them."""
-        exported = session.export(extract, sink, format=self._table.format)
-        return exported, session.profile(extract, "price", id_columns(extract))
-
     def _export_over_two(
         self, session: Session, extract: Extract, sink: ObjectWriter
     ) -> tuple[Exported, Profile]:
-        """The same at a time, over a second connection that sees the same state."""
+        """Export the rows, and compute their figures over a second connection meanwhile."""
         with (
             self._open(session.twin(extract.table)) as twin,
             ThreadPoolExecutor(1, thread_name_prefix="profile") as thread,
@@ -274,7 +268,7 @@ class Exporter:
                     code_version=CODE_VERSION,
                     extra={"profile": day.profile.model_dump()},
                 )
-            except Exception as error:  # told with its date
+            except Exception as error:  # reported with its date
                 return error
         metadata = {
             **_describe(published.manifest),
@@ -355,9 +349,7 @@ def _describe(manifest: Manifest) -> dict[str, object]:
     empty = {} if manifest.rows else {"empty": "The table has no rows of this day."}
     return {
         "dagster/partition_row_count": manifest.rows,
-        "dagster/column_schema": dg.TableSchema(
-            columns=[dg.TableColumn(column.name, column.type) for column in manifest.columns]
-        ),
+        "dagster/column_schema": table_schema(manifest.columns),
         "bytes": manifest.size,
         **empty,
     }

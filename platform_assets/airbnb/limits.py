@@ -1,61 +1,53 @@
-"""The limits of a day that is published; what is held against them stands in `quality.py`."""
+"""The limits of a day that is published; what is compared with them stands in `quality.py`."""
+
+from typing import Annotated
 
 import dagster as dg
 from pydantic import Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Limits(dg.Config):
     """From where on a day is odd (a warning), and from where on it is not published."""
 
-    null_prices_warn: float = Field(
-        default=0.5, ge=0, le=1, description="Share of rows without a price that is odd."
+    null_prices_warn: Share = Field(
+        default=0.5, description="Share of rows without a price that is odd."
     )
-    null_prices_block: float = Field(
-        default=0.9, ge=0, le=1, description="Share of rows without a price that stops the day."
+    null_prices_block: Share = Field(
+        default=0.9, description="Share of rows without a price that stops the day."
     )
-    null_keys_warn: float = Field(
+    null_keys_warn: Share = Field(
         default=0,
-        ge=0,
-        le=1,
         description="Share of rows without a neighbourhood, or without a room type, that is odd.",
     )
-    null_keys_block: float = Field(
+    null_keys_block: Share = Field(
         default=0.05,
-        ge=0,
-        le=1,
         description="Share of rows without one of these that stops the day.",
     )
-    negative_prices_warn: float = Field(
-        default=0, ge=0, le=1, description="Share of prices below 0 that is odd."
+    negative_prices_warn: Share = Field(
+        default=0, description="Share of prices below 0 that is odd."
     )
-    negative_prices_block: float = Field(
-        default=0, ge=0, le=1, description="Share of prices below 0 that stops the day."
+    negative_prices_block: Share = Field(
+        default=0, description="Share of prices below 0 that stops the day."
     )
-    lost_values_warn: float = Field(
+    lost_values_warn: Share = Field(
         default=0,
-        ge=0,
-        le=1,
         description="Share of a column's values without a place in its type that is odd.",
     )
-    lost_values_block: float = Field(
+    lost_values_block: Share = Field(
         default=0,
-        ge=0,
-        le=1,
         description=(
             "Share of a column's values without a place in its type that stops the day; such as "
             "are let through are null."
         ),
     )
-    rounded_ids_warn: float = Field(
+    rounded_ids_warn: Share = Field(
         default=0.05,
-        ge=0,
-        le=1,
         description="Share of a column's ids beyond 2**53 that look rounded which is odd.",
     )
-    rounded_ids_block: float = Field(
+    rounded_ids_block: Share = Field(
         default=0.1,
-        ge=0,
-        le=1,
         description="Share of a column's ids beyond 2**53 that look rounded which stops the day.",
     )
     price_warn: float = Field(default=200_000, gt=0, description="A price that is odd.")

@@ -11,6 +11,7 @@ from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.limits import Limits
 from platform_assets.errors import PlatformError
 from platform_assets.partitions import DAILY
+from platform_assets.reports import table_schema
 from resources.postgres import (
     Constant,
     DatabaseAccessDeniedError,
@@ -170,15 +171,15 @@ class ListingsTable(dg.ConfigurableResource):
             ColumnNamesError: What is to be left out, pseudonymised or renamed cannot be.
         """
         columns = session.describe(self.source)
-        there = self._leaving(columns)
+        available = self._leaving(columns)
         promised = {c.name: c for c in self.contract if c.name not in self._left_out}
-        lacking = [column for name, column in promised.items() if name not in there]
+        lacking = [column for name, column in promised.items() if name not in available]
         needed = {*NEEDED, self.day}
         return columns, ColumnDifferences(
             missing=tuple(column for column in lacking if column.name in needed),
             retyped=tuple(
                 Retyped(name, promised[name].type, column.declared)
-                for name, column in there.items()
+                for name, column in available.items()
                 if name in promised
                 and name not in self._hashed
                 and column.readable
@@ -186,7 +187,7 @@ class ListingsTable(dg.ConfigurableResource):
             ),
             new=tuple(
                 Column(name=name, type=column.type)
-                for name, column in there.items()
+                for name, column in available.items()
                 if name not in promised and column.readable
             ),
             absent=tuple(column for column in lacking if column.name not in needed),
@@ -230,10 +231,10 @@ class ListingsTable(dg.ConfigurableResource):
                 be read.
         """
         promised = {column.name: column for column in self.exported_contract}
-        there = self._leaving(columns)
+        available = self._leaving(columns)
         if denied := sorted(
             column.name
-            for name, column in there.items()
+            for name, column in available.items()
             if name in promised and not column.readable
         ):
             raise DatabaseAccessDeniedError(
@@ -242,7 +243,7 @@ class ListingsTable(dg.ConfigurableResource):
             )
         leaving: list[Column] = []
         sources: dict[str, SourceColumn | Constant] = {}
-        for name, column in there.items():
+        for name, column in available.items():
             if not column.readable:
                 continue
             as_it_is = name not in promised or name in self._hashed
@@ -253,7 +254,7 @@ class ListingsTable(dg.ConfigurableResource):
             elif (name, type_) != (column.name, column.type):
                 sources[name] = column
         for name, column in promised.items():
-            if name not in there:
+            if name not in available:
                 leaving.append(column)
                 sources[name] = Constant(None)
         return Extract(
@@ -327,8 +328,6 @@ listings = dg.AssetSpec(
     description="Listings as downloaded, a row for each listing and day; filled from outside.",
     metadata={
         "dagster/table_name": "listings",
-        "dagster/column_schema": dg.TableSchema(
-            columns=[dg.TableColumn(column.name, column.type) for column in CONTRACT]
-        ),
+        "dagster/column_schema": table_schema(CONTRACT),
     },
 )

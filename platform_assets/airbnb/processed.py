@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from formats.columns import Column
 from platform_assets.airbnb.published_snapshots import require_snapshot
 from platform_assets.airbnb.snapshots import SNAPSHOT
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.checks import Verdict
 from platform_assets.errors import PlatformError
-from platform_assets.reports import Materialization, Outcome
+from platform_assets.reports import Materialization, Outcome, table_schema
 from resources.docker import ModuleRunError
 from resources.errors import ResourceError
 from resources.s3 import Folder, ObjectStore
@@ -101,12 +102,11 @@ def _outcome(
     if output.get("error"):
         error = NotCrunchedNowError if output.get("transient") else NotCrunchedError
         return error(output["error"])
-    columns = [dg.TableColumn(column["name"], column["type"]) for column in output["columns"]]
     return Materialization(
         metadata={
             "dagster/uri": store.uri(output["prefix"]),
             "dagster/partition_row_count": output["rows"],
-            "dagster/column_schema": dg.TableSchema(columns=columns),
+            "dagster/column_schema": table_schema(Column(**column) for column in output["columns"]),
             "bytes": sum(file["bytes"] for file in output["files"]),
             "unchanged": output["status"] == "unchanged",
             **output["metadata"],

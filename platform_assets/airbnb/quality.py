@@ -78,8 +78,9 @@ def judge_values(candidate: Candidate, limits: Limits) -> Verdict:
     )
 
 
-def judge_keys(profile: Profile) -> Verdict:
+def judge_keys(candidate: Candidate, _limits: Limits) -> Verdict:
     """Each id once."""
+    profile = candidate.profile
     repeated = profile.rows - profile.nulls.get("id", 0) - profile.distinct_keys
     counts = {"rows": profile.rows, "distinct_ids": profile.distinct_keys}
     if repeated > 0:
@@ -90,8 +91,9 @@ def judge_keys(profile: Profile) -> Verdict:
     return Verdict(True, "Each id once.", counts)
 
 
-def judge_ids(profile: Profile, limits: Limits) -> Verdict:
+def judge_ids(candidate: Candidate, limits: Limits) -> Verdict:
     """Long ids are as they were given: no spreadsheet and no float has rounded them."""
+    profile = candidate.profile
     long_ids = {name: LongIds(*figures) for name, figures in profile.long_ids.items()}
     # Some ids end in zeros by chance: as few as that count as none.
     shares = {
@@ -111,8 +113,9 @@ def judge_ids(profile: Profile, limits: Limits) -> Verdict:
     )
 
 
-def judge_nulls(profile: Profile, limits: Limits) -> Verdict:
+def judge_nulls(candidate: Candidate, limits: Limits) -> Verdict:
     """Few rows lack what results are grouped by, and not too many a price."""
+    profile = candidate.profile
     if not profile.rows:
         return Verdict(True, "There are no rows.")
     shares = {name: count / profile.rows for name, count in profile.nulls.items()}
@@ -136,8 +139,9 @@ def judge_nulls(profile: Profile, limits: Limits) -> Verdict:
     )
 
 
-def judge_prices(profile: Profile, limits: Limits) -> Verdict:
+def judge_prices(candidate: Candidate, limits: Limits) -> Verdict:
     """Every price is a number from 0 on, and none is beyond what anybody pays for a night."""
+    profile = candidate.profile
     extremes = {"least": profile.least, "largest": profile.largest}
     if profile.least is None or profile.largest is None:
         return Verdict(True, "There are no prices.")
@@ -195,19 +199,19 @@ CHECKS: Mapping[str, QualityCheck] = {
     ),
     "unique_ids": QualityCheck(
         "Each id once.",
-        lambda candidate, _: judge_keys(candidate.profile),
+        judge_keys,
     ),
     "ids_are_exact": QualityCheck(
         "Long ids are as they were given: no spreadsheet and no float has rounded them.",
-        lambda candidate, limits: judge_ids(candidate.profile, limits),
+        judge_ids,
     ),
     "null_rates": QualityCheck(
         "Few rows lack what results are grouped by, and not too many lack a price.",
-        lambda candidate, limits: judge_nulls(candidate.profile, limits),
+        judge_nulls,
     ),
     "price_range": QualityCheck(
         "Every price is a number from 0 on, within reason.",
-        lambda candidate, limits: judge_prices(candidate.profile, limits),
+        judge_prices,
     ),
     "volume_drift": QualityCheck("About as many rows as on the trailing days.", judge_volume),
     "price_drift": QualityCheck(

@@ -18,7 +18,7 @@ from platform_assets.checks import Verdict, check_each
 from platform_assets.mnist import raw
 from platform_assets.mnist.centroids import are_marked, marked
 from platform_assets.partitions import DAILY, ONE_RUN
-from platform_assets.reports import Materialization, make_each, report
+from platform_assets.reports import Materialization, make_each, report, table_schema
 from resources.s3 import Folder, ObjectStore, Publication, Published
 
 CHANNELS = ("train", "validation", "test")
@@ -97,9 +97,7 @@ def extract(source: Folder, target: Folder, date: str) -> Materialization:
         metadata={
             "dagster/uri": target.uri,
             "dagster/partition_row_count": manifest.rows,
-            "dagster/column_schema": dg.TableSchema(
-                columns=[dg.TableColumn(c.name, c.type) for c in manifest.columns]
-            ),
+            "dagster/column_schema": table_schema(manifest.columns),
             **{f"{channel}_digits": manifest.extra["digits"][channel] for channel in CHANNELS},
             "bytes": manifest.size,
             "unchanged": earlier is not None,

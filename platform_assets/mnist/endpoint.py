@@ -105,8 +105,8 @@ def reconcile(
         and version.config_name == state.config_name
         and version.verified_at
     ]
-    # The same classifier is in the folder of every date that made it: the version tells which one
-    # is served, not the folder.
+    # The same classifier is in the folder of every date that made it: which one is served is known
+    # by its version, not by its folder.
     if state and served == [wanted_version]:
         outcome = {
             "status": state.status,
@@ -155,7 +155,7 @@ def approved(store: ObjectStore, *, log: Log) -> Iterator[PublishedClassifier]:
 
 
 def is_current(published: PublishedClassifier) -> bool:
-    """Whether a classifier reads the features that are sent today: its code version tells."""
+    """Whether a classifier reads the features that are sent today, by its code version."""
     return published.files.manifest.code_version == classifier.CODE_VERSION
 
 

@@ -1,4 +1,4 @@
-"""The k-means model: a SageMaker training job's artifact, found again instead of trained again.
+"""The k-means model: a SageMaker training job's artifact, reused instead of trained again.
 
 How a job is started, found, awaited and stopped stands in `resources.sagemaker`.
 """

@@ -1,7 +1,7 @@
 """What is removed after a deploy: old versions, their classifiers, and models that no date has.
 
 Never what is live or could be rolled back to, and nothing at all where anything could not be read.
-What lies among them and is nobody's file is left alone.
+Objects among them that are not the platform's are left alone.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ from resources.errors import ResourceError
 from resources.s3 import DATE, Folder, ObjectStore, list_published
 from resources.sagemaker import Log, SageMakerResource
 
-# S3 tells to the second when an object was written.
+# S3 says to the second when an object was written.
 _CLOCK = timedelta(seconds=1)
 _READERS = 8
 _DIGEST = r"[\w-]+"
@@ -56,7 +56,7 @@ def remove_classifiers(
         endpoint_name: Whose they are.
         in_use: S3 URIs of what SageMaker may still load.
         before: What is younger may be of a deploy that has just begun, and stays.
-        log: Told of what is foreign there.
+        log: Gets a warning of objects there that are not the platform's.
 
     Returns:
         How many were removed.

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from psycopg2 import sql
 
-from formats.columns import Column
-
 _ARROW_TYPES = {
     "smallint": "int64",
     "integer": "int64",
@@ -29,7 +27,7 @@ POSTGRES_TYPES = {
     "date32": "date",
     "string": "text",
 }
-"""What a column of a type is in Postgres, where there is no other that says so."""
+"""The type of Postgres for a constant, by Arrow's name, and the target of a cast."""
 
 _STRINGS, _ENUMS = "S", "E"  # pg_type.typcategory
 _NUMBER_TYPES = frozenset({"smallint", "integer", "bigint", "real", "double precision", "money"})
@@ -61,11 +59,6 @@ class SourceColumn:
     def type(self) -> str:
         """Arrow's name for the type that it has as it is (see `arrow_type`)."""
         return arrow_type(self.declared)
-
-    @property
-    def column(self) -> Column:
-        """The column as it leaves if nothing is cast."""
-        return Column(name=self.name, type=self.type)
 
     @property
     def is_text(self) -> bool:

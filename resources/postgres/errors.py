@@ -83,8 +83,8 @@ _BY_STATE: dict[str, _Kind] = {
     "57014": (DatabaseTimeoutError, "Raise statement_timeout_seconds, or add an index."),
     "57P": (DatabaseUnavailableError, "The server ended the connection: run again."),
 }
-# Failed and broken connections come without a SQLSTATE: only a sentence tells.
-_BY_SENTENCE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
+# Failed and broken connections have no SQLSTATE, only a message.
+_BY_MESSAGE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
     (("password authentication failed", "no password supplied", "pg_hba.conf"), _BY_STATE["28"]),
     (("role ",), _BY_STATE["28"]),
     (("too many clients", "remaining connection slots"), _BY_STATE["53"]),
@@ -112,23 +112,15 @@ def database_errors(action: str, *, target: str, dsn: str) -> Generator[None]:
     try:
         yield
     except psycopg2.Error as error:
-        kind, message = explain(error, action, target=target, dsn=dsn)
+        sentence = _sentence(error, dsn)
+        kind, advice = _kind(error.pgcode or "", sentence)
         # Not chained by `from error`: libpq's text could hold what is to stay secret.
-        raise kind(message) from None
-
-
-def explain(
-    error: psycopg2.Error, action: str, *, target: str, dsn: str
-) -> tuple[type[DatabaseError], str]:
-    """The kind and the sentence for a driver's exception."""
-    sentence = _sentence(error, dsn)
-    kind, advice = _kind(error.pgcode or "", sentence)
-    return kind, f"Cannot {action} {target}: {sentence}. {advice}"
+        raise kind(f"Cannot {action} {target}: {sentence}. {advice}") from None
 
 
 def _kind(state: str, sentence: str) -> _Kind:
     if not state:
-        matches = (kind for words, kind in _BY_SENTENCE if any(word in sentence for word in words))
+        matches = (kind for words, kind in _BY_MESSAGE if any(word in sentence for word in words))
         return next(matches, _UNREACHABLE)
     for length in (5, 3, 2):
         if state[:length] in _BY_STATE:

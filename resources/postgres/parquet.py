@@ -125,7 +125,7 @@ class _Rows:
         return pyarrow.csv.read_csv(pa.BufferReader(block), read, _PARSE, convert)
 
     def _culprit(self, block: bytearray, names: Sequence[str]) -> str | None:
-        """Which column could not be read, and why: pyarrow tells its number only."""
+        """Which column could not be read, and why: pyarrow names it by its number only."""
         for name in names:
             try:
                 self._read(block, names, only=name)

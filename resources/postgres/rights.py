@@ -1,4 +1,4 @@
-"""Whether a user sees all rows that a statement is meant to read, as Postgres itself tells.
+"""Whether a user sees all rows that a statement is meant to read, as Postgres itself says.
 
 Row-level security is refused by the server (`row_security = off`); here is what names its
 policies, and what finds the filters of views that depend on who reads them.
@@ -59,7 +59,7 @@ _USER_FUNCTIONS = r"""
     )
     select distinct name from called where definition ~* {words}
 """
-# SQL's names of who is asking, and what tells of it otherwise; as EXPLAIN prints them.
+# SQL's names for the user who asks, and functions that depend on it, as EXPLAIN prints them.
 _WORDS = "current_user|session_user|current_role|system_user|current_setting|pg_has_role"
 _NAMES = re.compile(r"\b(?:CURRENT_USER|SESSION_USER|CURRENT_ROLE|SYSTEM_USER|USER)\b")
 _CALLS = re.compile(

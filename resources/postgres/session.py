@@ -15,7 +15,6 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class named in lower case
 
 from formats import postgres_dsn
-from formats.columns import Column
 from resources.postgres import rights
 from resources.postgres.casts import SourceColumn
 from resources.postgres.errors import (
@@ -61,10 +60,6 @@ class Session:
         self._connection = connection
         self._dsn = dsn
         self._can_pseudonymise = can_pseudonymise
-
-    def table_columns(self, table: Table) -> tuple[Column, ...]:
-        """The columns that may be read, as they leave if nothing is cast; see `describe`."""
-        return tuple(source.column for source in self.describe(table) if source.readable)
 
     def describe(self, table: Table) -> tuple[SourceColumn, ...]:
         """The table's columns in their order; of those that may not be read only the names.

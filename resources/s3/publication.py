@@ -2,7 +2,7 @@
 
 What readers may rely on (see `published.py` for how they read):
 
-- Files read by way of the manifest are those it names, to the byte, or the reader is told by an
+- Files read by way of the manifest are those it names, to the byte, or the reader gets an
   `ObjectChangedError`. Nobody ever gets files of two publications mixed.
 - A commit of what is already there changes nothing, not even an ETag.
 - A commit of something else removes the manifest, lets the new files appear (they were uploaded
@@ -13,9 +13,8 @@ What readers may rely on (see `published.py` for how they read):
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from formats.columns import Column
 from formats.manifest import NAME, Manifest, ManifestFile
@@ -32,52 +31,46 @@ from resources.s3.streams import ObjectWriter
 _COMMIT_ATTEMPTS = 3
 
 
-class _Staged(Protocol):
-    """A file that is ready to appear."""
+class _Staged:
+    """A file that waits for the commit; by itself, one that another system has put in place.
 
-    etag: str
+    Attributes:
+        content: What knows its size and sha256.
+        etag: Of the object in the file's place; empty until that is known to be the file.
+    """
 
-    @property
-    def size(self) -> int: ...
+    def __init__(self, content: ObjectWriter | StoredObject, etag: str = "") -> None:
+        self.content = content
+        self.etag = etag
 
-    @property
-    def sha256(self) -> str: ...
+    def is_in_place(self) -> bool:
+        """Whether the object in the file's place is the file; sets `etag`.
 
-    def in_place(self) -> bool:
-        """Whether just these bytes already lie where the file is to appear; sets `etag` if so."""
-        ...
+        Raises:
+            ObjectMissingError: There is no object.
+        """
+        return True
 
     def prepare(self) -> None:
-        """Does all that can fail or takes long, so that `complete` is one request."""
-        ...
+        """Do all that can fail or takes long, so that `complete` is one request."""
 
     def complete(self) -> None:
-        """Lets the file appear and sets `etag`."""
-        ...
+        """Let the file appear, and set `etag`."""
 
     def abort(self) -> None:
-        """Forgets the file, unless it has appeared."""
-        ...
+        """Forget the file, unless it has appeared."""
 
 
-class _Written:
+class _Written(_Staged):
     """A file that was uploaded from here."""
 
     def __init__(self, store: ObjectStore, writer: ObjectWriter) -> None:
+        super().__init__(writer)
         self._store = store
         self._writer = writer
-        self.etag = ""
 
-    @property
-    def size(self) -> int:
-        return self._writer.size
-
-    @property
-    def sha256(self) -> str:
-        return self._writer.sha256
-
-    def in_place(self) -> bool:
-        # An ETag of a plain upload says as much as its bytes. Under KMS it does not, so there the
+    def is_in_place(self) -> bool:
+        # An ETag of a plain upload says as much as its bytes. Under KMS it does not, so that the
         # file is written again, which does no harm.
         self.etag = self._store.head(self._writer.key).etag
         return self.etag == self._writer.expected_etag()
@@ -92,61 +85,32 @@ class _Written:
         self._writer.abort()
 
 
-@dataclass
-class _Copied:
+class _Copied(_Staged):
     """A file that the store copies by itself."""
 
-    store: ObjectStore
-    key: str
-    source: ObjectStore
-    original: StoredObject
-    etag: str = ""
+    def __init__(
+        self, store: ObjectStore, key: str, source: ObjectStore, original: StoredObject
+    ) -> None:
+        super().__init__(original)
+        self._store = store
+        self._key = key
+        self._source = source
+        self._original = original
 
-    @property
-    def size(self) -> int:
-        return self.original.size
-
-    @property
-    def sha256(self) -> str:
-        return self.original.sha256
-
-    def in_place(self) -> bool:
+    def is_in_place(self) -> bool:
         # A copy's ETag depends on how it was made: only the bytes tell.
-        found = self.store.fingerprint(self.key)
-        self.etag = found.etag
-        return found.sha256 == self.sha256
+        stored = self._store.fingerprint(self._key)
+        self.etag = stored.etag
+        return stored.sha256 == self._original.sha256
 
     def prepare(self) -> None:
-        self.source.check_etag(self.original.key, self.original.etag)
+        self._source.check_etag(self._original.key, self._original.etag)
 
     def complete(self) -> None:
-        original = self.original
-        copied = self.store.copy_from(self.source, original.key, self.key, etag=original.etag)
-        self.etag = copied.etag
-
-    def abort(self) -> None:
-        """A copy that was not made leaves nothing."""
-
-
-@dataclass
-class _Adopted:
-    """A file that another system put in place."""
-
-    size: int
-    sha256: str
-    etag: str
-
-    def in_place(self) -> bool:
-        return True
-
-    def prepare(self) -> None:
-        """It is there."""
-
-    def complete(self) -> None:
-        """It is there."""
-
-    def abort(self) -> None:
-        """It is not ours to remove."""
+        original = self._original
+        self.etag = self._store.copy_from(
+            self._source, original.key, self._key, etag=original.etag
+        ).etag
 
 
 class Publication:
@@ -208,13 +172,8 @@ class Publication:
 
     def adopt(self, name: str) -> None:
         """Adds a file that another system already wrote under the prefix; reads it once."""
-        found = self._store.fingerprint(self._free_key(name))
-        self._staged[name] = _Adopted(found.size, found.sha256, found.etag)
-
-    def file(self, name: str) -> ManifestFile:
-        """Size and sha256 of a file added so far."""
-        staged = self._staged[name]
-        return ManifestFile(name=name, bytes=staged.size, sha256=staged.sha256)
+        stored = self._store.fingerprint(self._free_key(name))
+        self._staged[name] = _Staged(stored, stored.etag)
 
     def commit(
         self,
@@ -239,17 +198,26 @@ class Publication:
             partition=partition,
             rows=rows,
             columns=tuple(columns),
-            files=tuple(self.file(name) for name in sorted(self._staged)),
+            files=tuple(
+                ManifestFile(name=name, bytes=staged.content.size, sha256=staged.content.sha256)
+                for name, staged in sorted(self._staged.items())
+            ),
             code_version=code_version,
             inputs=dict(inputs or {}),
             extra=dict(extra or {}),
         )
         previous = self._previous()
-        outdated = [s for name, s in self._staged.items() if not _in_place(s, name, previous)]
+        published = {file.name: file.sha256 for file in previous.files} if previous else {}
+        outdated = [
+            staged
+            for name, staged in self._staged.items()
+            if not _is_in_place(staged, published.get(name))
+        ]
         changed = bool(outdated) or previous is None or previous.encode() != manifest.encode()
         if changed:
             self._replace(manifest, outdated)
-            self._remove_leftovers(previous)
+            for name in published.keys() - self._staged.keys():
+                self._store.delete(self._folder.key(name))
         for staged in self._staged.values():
             staged.abort()
         self._store.abort_uploads(self._folder.key(""))
@@ -281,8 +249,8 @@ class Publication:
                 self._withdraw(key, etag)
             break
         raise ObjectChangedError(
-            f"{self._folder.uri} is being published by another run at "
-            "the same time. Run again when that has ended."
+            f"{self._folder.uri} is being published by another run at the same time. Run again "
+            "when that has ended."
         )
 
     def _put_new(self, key: str, data: bytes) -> str | None:
@@ -315,25 +283,19 @@ class Publication:
         except ObjectMissingError:
             return False
 
-    def _remove_leftovers(self, previous: Manifest | None) -> None:
-        for file in previous.files if previous is not None else ():
-            if file.name not in self._staged:
-                self._store.delete(self._folder.key(file.name))
-
     def _free_key(self, name: str) -> str:
         if name in self._staged or name == NAME:
             raise ValueError(f"A publication cannot have two files named {name}.")
         return self._folder.key(name)
 
 
-def _in_place(staged: _Staged, name: str, previous: Manifest | None) -> bool:
-    """Whether a file is published already, with these bytes."""
-    if isinstance(staged, _Adopted):
+def _is_in_place(staged: _Staged, published_sha256: str | None) -> bool:
+    """Whether a file's object is there already, and published if it is ours."""
+    if staged.etag:
         return True
-    known = {file.name: file.sha256 for file in previous.files} if previous is not None else {}
-    if known.get(name) != staged.sha256:
+    if staged.content.sha256 != published_sha256:
         return False
     try:
-        return staged.in_place()
+        return staged.is_in_place()
     except ObjectMissingError:
         return False

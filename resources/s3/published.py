@@ -227,7 +227,7 @@ class _CheckedReader(io.RawIOBase):
         self._file = file
         self._hash = hashlib.sha256()
         self._left = file.bytes
-        self._source = folder.store.open_raw(folder.key(file.name))
+        self._source = folder.store.open(folder.key(file.name))
         if self._source.size != file.bytes:
             self._source.close()
             raise _changed(self._uri)

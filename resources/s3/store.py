@@ -123,11 +123,6 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         """The s3:// address of a key."""
         return f"s3://{self.bucket}/{key}"
 
-    def check_bucket(self) -> None:
-        """Raises the fitting StoreError unless the bucket can be listed."""
-        with store_errors("use", bucket=self.bucket):
-            self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
-
     def head(self, key: str) -> ObjectInfo:
         """Asks for size and ETag.
 
@@ -140,19 +135,19 @@ class ObjectStore(dg.ConfigurableResource[Any]):
                 answer = self.client.head_object(Bucket=self.bucket, Key=key)
         except StoreError:
             # The answer to HEAD has no body, so its failure has no reason: ask again for one.
-            with self.open_raw(key) as reader:
+            with self.open(key) as reader:
                 return ObjectInfo(key, reader.size, reader.etag, reader.modified)
         return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
 
     def check_etag(self, key: str, etag: str | None) -> ObjectInfo:
         """As `head`, but raises ObjectChangedError if the object has another ETag than `etag`."""
-        found = self.head(key)
-        if etag is not None and found.etag != etag:
+        info = self.head(key)
+        if etag is not None and info.etag != etag:
             raise ObjectChangedError(
-                f"{self.uri(key)} was replaced: its ETag is {found.etag}, not {etag}. Run again to "
+                f"{self.uri(key)} was replaced: its ETag is {info.etag}, not {etag}. Run again to "
                 "take the new one."
             )
-        return found
+        return info
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""
@@ -162,21 +157,19 @@ class ObjectStore(dg.ConfigurableResource[Any]):
             return False
         return True
 
-    def get_bytes(self, key: str, *, max_bytes: int, etag: str | None = None) -> bytes:
+    def get_bytes(self, key: str, *, max_bytes: int) -> bytes:
         """Reads a whole object.
 
         Args:
             key: key of the object.
             max_bytes: the most to take into memory.
-            etag: read this version or none.
 
         Raises:
             ObjectTooLargeError: the object is larger; nothing was read.
             ObjectMissingError: there is no such object.
-            ObjectChangedError: the object has another ETag.
             StoreError: any other failure.
         """
-        with self.open_raw(key, etag=etag) as reader:
+        with self.open(key) as reader:
             if reader.size > max_bytes:
                 raise ObjectTooLargeError(
                     f"{self.uri(key)} has {reader.size:,} bytes and at most {max_bytes:,} are read "
@@ -184,19 +177,19 @@ class ObjectStore(dg.ConfigurableResource[Any]):
                 )
             return reader.readall()
 
-    def open(self, key: str, *, etag: str | None = None) -> io.BufferedReader:
-        """Opens an object for reading from beginning to end, in bounded memory.
+    def open(self, key: str, *, etag: str | None = None) -> ObjectReader:
+        """Opens an object for reading from beginning to end, without a buffer.
 
         Raises:
             ObjectMissingError: there is no such object.
             ObjectChangedError: the object has another ETag.
             StoreError: any other failure; `read` raises the same kinds.
         """
-        return io.BufferedReader(self.open_raw(key, etag=etag), buffer_size=MIB)
+        return ObjectReader(self.client, self.bucket, key, etag=etag)
 
     def fingerprint(self, key: str, *, etag: str | None = None) -> StoredObject:
         """Reads an object, keeping nothing, for its sha256."""
-        with self.open_raw(key, etag=etag) as reader:
+        with self.open(key, etag=etag) as reader:
             digest = hashlib.sha256()
             block = bytearray(MIB)
             while count := reader.readinto(block):
@@ -290,7 +283,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
 
         Args:
             prefix: what the keys begin with.
-            ours: told a key, says whether it may go.
+            ours: says of a key whether it may go.
 
         Raises:
             ValueError: `prefix` is empty, which would empty the bucket.
@@ -335,10 +328,6 @@ class ObjectStore(dg.ConfigurableResource[Any]):
                 return 0
             raise
         return 1
-
-    def open_raw(self, key: str, *, etag: str | None = None) -> ObjectReader:
-        """As `open`, without a buffer; the reader knows the object's size and ETag."""
-        return ObjectReader(self.client, self.bucket, key, etag=etag)
 
     def _encryption(self) -> dict[str, Any]:
         if self.kms_key_id is None:

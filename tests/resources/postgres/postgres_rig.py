@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from resources.postgres import ExportFormat
+from formats.columns import Column
+from resources.postgres import ExportFormat, Session, Table
 
 FORMATS: tuple[ExportFormat, ...] = ("csv", "csv.gz", "parquet")
 each_format = pytest.mark.parametrize("form", FORMATS)
@@ -27,6 +28,15 @@ class Memory(io.RawIOBase):
     def write(self, data: Any, /) -> int:
         self.data += data
         return len(data)
+
+
+def readable_columns(session: Session, table: Table) -> tuple[Column, ...]:
+    """The columns that may be read, as they leave if nothing is cast."""
+    return tuple(
+        Column(name=source.name, type=source.type)
+        for source in session.describe(table)
+        if source.readable
+    )
 
 
 def run(connection: Connection, statement: str) -> None:

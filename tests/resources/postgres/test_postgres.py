@@ -29,7 +29,7 @@ from resources.postgres import (
     TableMissingError,
 )
 from resources.postgres.query import key_settings
-from tests.resources.postgres.postgres_rig import run
+from tests.resources.postgres.postgres_rig import readable_columns, run
 
 
 def test_columns_have_arrow_types_in_the_tables_order(database: str, writer: Connection) -> None:
@@ -45,7 +45,7 @@ def test_columns_have_arrow_types_in_the_tables_order(database: str, writer: Con
     )
     run(writer, "alter table t drop column dropped")
     with PostgresResource(dsn=database).connect() as session:
-        assert {column.name: column.type for column in session.table_columns("t")} == {
+        assert {column.name: column.type for column in readable_columns(session, "t")} == {
             "b": "int64",
             "i": "int64",
             "s": "int64",
@@ -77,7 +77,7 @@ def test_names_are_never_read_as_sql(database: str, writer: Connection, name: st
         cursor.execute(f"insert into {quoted}.{quoted} values (%s)".replace("%s)", "'v')"))
     with PostgresResource(dsn=database).connect() as session:
         table = f"{name}.{name}"
-        assert session.table_columns(table) == (Column(name=name, type="string"),)
+        assert readable_columns(session, table) == (Column(name=name, type="string"),)
         assert session.count(table, {name: "v"}) == 1
         assert session.count(table, {name: "' or true --"}) == 0
 
@@ -87,7 +87,7 @@ def test_a_missing_table_is_called_so(database: str) -> None:
         PostgresResource(dsn=database).connect() as session,
         pytest.raises(TableMissingError, match=r"table nothing of .*no such table"),
     ):
-        session.table_columns("nothing")
+        readable_columns(session, "nothing")
     with (
         PostgresResource(dsn=database).connect() as session,
         pytest.raises(TableMissingError, match="correct the table's name") as caught,
@@ -150,7 +150,7 @@ def test_a_twin_sees_the_state_of_its_session_and_ends_with_its_block(
     run(writer, "create table t (id bigint)")
     run(writer, "insert into t values (1)")
     with PostgresResource(dsn=database).connect() as session:
-        session.table_columns("t")
+        readable_columns(session, "t")
         assert session.count("t") == 1
         run(writer, "insert into t values (2)")
         with session.twin("t") as twin:
@@ -169,7 +169,7 @@ def test_a_table_is_neither_emptied_nor_altered_once_its_columns_are_known(
     """Neither heeds snapshots: to a session that began before, the table would be empty."""
     run(writer, "create table t (id bigint); insert into t values (1); set lock_timeout = '50ms'")
     with PostgresResource(dsn=database).connect() as session:
-        session.table_columns("t")
+        readable_columns(session, "t")
         assert session.count("t") == 1
         run(writer, "insert into t values (2)")
         with pytest.raises(psycopg2.errors.LockNotAvailable):
@@ -182,7 +182,7 @@ def test_a_table_is_neither_emptied_nor_altered_once_its_columns_are_known(
 def test_a_materialised_view_is_read_as_a_table_is(database: str, writer: Connection) -> None:
     run(writer, "create materialized view t as select 1::bigint as id")
     with PostgresResource(dsn=database).connect() as session:
-        assert session.table_columns("t") == (ID,)
+        assert readable_columns(session, "t") == (ID,)
         assert session.count("t") == 1
 
 

@@ -23,7 +23,15 @@ from resources.postgres import (
 )
 from resources.s3 import Folder, ObjectStore, Publication
 from resources.s3.streams import PART_BYTES
-from tests.resources.postgres.postgres_rig import Memory, Row, each_format, others, run, wait_until
+from tests.resources.postgres.postgres_rig import (
+    Memory,
+    Row,
+    each_format,
+    others,
+    readable_columns,
+    run,
+    wait_until,
+)
 
 KEY = "a key that nobody may see"
 LARGE = "insert into t select i, repeat(md5(i::text), 10) from generate_series(1, 150000) i"
@@ -43,7 +51,7 @@ def publish(
         PostgresResource(dsn=database).connect() as session,
         Publication(Folder(store, "prefix")) as publication,
     ):
-        extract = Extract("t", session.table_columns("t"), ("id",))
+        extract = Extract("t", readable_columns(session, "t"), ("id",))
         sink = wrap(publication.open(f"t.{form}"))
         exported = session.export(extract, sink, format=form)
         publication.commit(partition="d", rows=exported.rows, code_version="1")
@@ -119,7 +127,7 @@ def test_an_interruption_ends_a_query_that_has_not_begun_to_answer(
     sender.start()
     try:
         with PostgresResource(dsn=database).connect() as session:
-            extract = Extract("t", session.table_columns("t"), ("id",))
+            extract = Extract("t", readable_columns(session, "t"), ("id",))
             with pytest.raises(KeyboardInterrupt):
                 session.export(extract, Memory(), format=form)
     finally:
@@ -172,7 +180,7 @@ def test_a_value_that_parquet_cannot_hold_is_named(
     """CSV holds it, as Postgres writes it."""
     run(writer, f"create table t (id bigint, odd {type_}); insert into t values (1, '{value}')")
     with PostgresResource(dsn=database).connect() as session:
-        extract = Extract("t", session.table_columns("t"), ("id",))
+        extract = Extract("t", readable_columns(session, "t"), ("id",))
         session.export(extract, sink := Memory(), format="csv")
         assert sink.data == f"id,odd\n1,{value}\n".encode()
         with pytest.raises(
@@ -190,7 +198,7 @@ def test_without_a_key_nothing_leaves_that_should_be_pseudonymised(
     sink = Memory()
     with PostgresResource(dsn=database).connect() as session:
         extract = Extract(
-            "t", session.table_columns("t"), ("id",), pseudonymised=frozenset({"host"})
+            "t", readable_columns(session, "t"), ("id",), pseudonymised=frozenset({"host"})
         )
         with pytest.raises(DatabaseRequestError, match="configure pseudonym_key"):
             session.export(extract, sink, format=form)
@@ -217,7 +225,7 @@ def test_the_key_is_part_of_no_statement(
     seen: list[Row] = []
     sink = Acting(lambda: seen.extend(others(writer, "query")))
     with PostgresResource(dsn=database, pseudonym_key=KEY).connect() as session:
-        columns = session.table_columns("t")
+        columns = readable_columns(session, "t")
         extract = Extract("t", columns, ("id",), pseudonymised=frozenset({"name"}))
         session.export(extract, sink, format=form)
     text = str(seen)
