@@ -1,16 +1,14 @@
-"""A module in a container: created, fed, followed, judged and always removed.
+"""A module in a container: created, given its files, followed to its end and always removed.
 
 Which engine and which image is `resource.py`'s business, and what a module is `modules.py`'s.
 """
 
 import json
-import logging
 import re
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -21,29 +19,30 @@ import requests
 from dagster_pipes import PipesContextData, PipesDefaultContextLoader, PipesParams
 from docker.models.containers import Container
 from docker.models.images import Image
-from docker.types import DeviceRequest, LogConfig, Mount
+from docker.types import LogConfig, Mount
 
 from resources.cancellation import Cancellation
-from resources.docker.aws_reach import as_process_output
+from resources.docker.aws_reach import HOST, as_process_output
 from resources.docker.errors import (
     ENGINE_ERRORS,
     ContainerRefusedError,
     EngineLostError,
     ModuleFailedError,
-    ModuleMemoryError,
-    ModuleRunError,
-    ModuleTimeoutError,
 )
 from resources.docker.modules import (
+    STOP_SECONDS,
     DeadlinePassedError,
     ModuleSpec,
     Output,
     StreamMessageReader,
+    out_of_memory,
     renewing,
+    timed_out,
 )
 from resources.docker.private import (
     CREDENTIALS,
     PRIVATE_FOLDER,
+    USER_ID,
     file_variables,
     reach_files,
     setting_private,
@@ -52,33 +51,13 @@ from resources.docker.private import (
 
 RUN_LABEL = "data-platform.run-id"
 
-STOP_SECONDS = 3
 REMOVE_SECONDS = 10.0
-# The clock inside only matters where nobody outside is left to look at one.
-DEADLINE_INSIDE_EXTRA_SECONDS = 30
 EXIT_BY_TIMEOUT = 124
 EXIT_BY_SIGKILL = 137
 OOM_REPORT_SECONDS = 2.0
 
 
-@dataclass(frozen=True)
-class ContainerOptions:
-    """What a container gets beyond its module.
-
-    Attributes:
-        network: "bridge", "host", "none" or the name of a network of the engine.
-        user: numeric "uid:gid" that the module runs as.
-        mounts: "source:target" or "source:target:ro" each.
-        gpus: number of GPUs; -1 for all.
-    """
-
-    network: str = "bridge"
-    user: str = "10001:10001"
-    mounts: tuple[str, ...] = ()
-    gpus: int = 0
-
-
-class _ContextFile(dg.PipesContextInjector):
+class ContextFile(dg.PipesContextInjector):
     """Keeps the Pipes context for a file in the container: any size, and not in `inspect`."""
 
     def __init__(self) -> None:
@@ -86,152 +65,147 @@ class _ContextFile(dg.PipesContextInjector):
 
     @contextmanager
     def inject_context(self, context_data: PipesContextData) -> Generator[PipesParams]:
+        """Dagster's hook: the module finds the context by the path in its environment."""
         self.content = json.dumps(context_data).encode()
         yield {PipesDefaultContextLoader.FILE_PATH_KEY: f"{PRIVATE_FOLDER}/context.json"}
 
     def no_messages_debug_text(self) -> str:
+        """Dagster's hook: what its log says where no message came."""
         return "The context was put into the container as a file."
 
 
-class ContainerPipesClient(dg.PipesClient):
-    """Runs modules in containers of one image, through Dagster Pipes."""
+def run_in_container(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    client: docker.DockerClient,
+    image: Image,
+    spec: ModuleSpec,
+    pipes_context: bytes,
+    reader: StreamMessageReader,
+) -> str:
+    """Run a module to its end; whatever happens, no container stays behind.
 
-    def __init__(
-        self, client: docker.DockerClient, image: Image, options: ContainerOptions
-    ) -> None:
-        self._client = client
-        self._image = image
-        self._options = options
+    Args:
+        context: Of the op or asset that runs it.
+        client: Of the engine.
+        image: Whose Python has the module.
+        spec: The module.
+        pipes_context: Content of its context file.
+        reader: Gets its output.
 
-    def run(  # pyright: ignore[reportIncompatibleMethodOverride] - as Dagster's own clients do
-        self,
-        *,
-        context: dg.OpExecutionContext | dg.AssetExecutionContext,
-        spec: ModuleSpec,
-        extras: Mapping[str, Any] | None = None,
-        cancellation: Cancellation,
-    ) -> dg.PipesClientCompletedInvocation:
-        """Runs a module to its end; whatever happens, no container stays behind.
+    Returns:
+        The name that the container had.
 
-        Raises:
-            ContainerRefusedError: the engine would not create or start the container.
-            ModuleRunError: the module did not come to a good end.
-        """
-        injector, reader = _ContextFile(), StreamMessageReader()
-        name = f"{re.sub(r'[^a-zA-Z0-9]+', '-', spec.module)}-{uuid.uuid4().hex[:12]}"
-        with dg.open_pipes_session(
-            context=context,
-            context_injector=injector,
-            message_reader=reader,
-            extras=dict(extras or {}),
-        ) as session:
-            environment = {**spec.environment, **session.get_bootstrap_env_vars()}
-            files = {"context.json": injector.content, **reach_files(spec.reach)}
-            try:
-                self._run_container(name, spec, environment, files, reader, cancellation)
-            except ModuleRunError as error:
-                error.messages = tuple(session.get_custom_messages())
-                raise
-            finally:
-                _remove(self._client, name, context.log)
-        return dg.PipesClientCompletedInvocation(session, metadata={"container": name})
-
-    def _run_container(
-        self,
-        name: str,
-        spec: ModuleSpec,
-        environment: Mapping[str, str],
-        files: Mapping[str, bytes],
-        reader: StreamMessageReader,
-        cancellation: Cancellation,
-    ) -> None:
-        deadline = time.monotonic() + spec.deadline_seconds
-        container = self._start(name, spec, environment, files)
-        output = Output()
-
-        def check() -> bool:
-            cancellation.check()
-            return True
-
+    Raises:
+        ContainerRefusedError: The engine would not create or start the container.
+        ModuleRunError: The module failed, ran out of memory or time, or was lost.
+    """
+    name = f"{re.sub(r'[^a-zA-Z0-9]+', '-', spec.module)}-{uuid.uuid4().hex[:12]}"
+    files = {"context.json": pipes_context, **reach_files(spec.reach)}
+    try:
+        container = _start(client, image, name, spec, files)
+        state = _follow(container, spec, reader, Cancellation(context.instance, context.run))
+    except ENGINE_ERRORS as error:
+        raise EngineLostError(
+            f"The container {name} of {spec.module} was lost on its way: it was removed, or the"
+            f" Docker Engine stopped answering ({type(error).__name__}: {error}). Check the engine,"
+            " then run this again.",
+            log_tail=reader.tail,
+        ) from error
+    finally:
         try:
-            for stream in ("stdout", "stderr"):
-                # One reader a stream: pieces of long lines of the two would else be mixed up.
-                other = {"stdout": stream == "stdout", "stderr": stream == "stderr"}
-                output.follow(stream, container.logs(stream=True, follow=True, **other))
-            with renewing(spec.reach, lambda credentials: self._renew(container, credentials)):
-                output.pump(reader.consume, deadline=deadline, check=check)
-                container.wait(timeout=max(1.0, deadline - time.monotonic()))
-            state = _final_state(container)
-        except (DeadlinePassedError, requests.exceptions.ReadTimeout):
-            raise _timed_out(spec, reader.tail) from None
+            remove_container(client, name)
         except ENGINE_ERRORS as error:
-            raise _lost(name, spec, error, reader.tail) from error
-        finally:
-            output.abandon()
-        _judge(state, spec, reader.tail)
+            context.log.warning(
+                f"The container {name} could not be removed ({error}); the sweep will do it once"
+                " the engine answers."
+            )
+    _raise_failure(state, spec, reader.tail)
+    return name
 
-    def _start(
-        self,
-        name: str,
-        spec: ModuleSpec,
-        environment: Mapping[str, str],
-        files: Mapping[str, bytes],
-    ) -> Container:
-        try:
-            container = self._create(name, spec, environment)
-            self._put(container, files)
-            container.start()
-        except docker.errors.APIError as error:
-            reason = error.explanation or str(error)
-            raise ContainerRefusedError(
-                f"The Docker Engine would not run {spec.module} in the image"
-                f" {self._image.id}: {reason}. Look at the network, mounts and limits that the"
-                " Docker resource is configured with."
-            ) from error
-        except ENGINE_ERRORS as error:
-            raise _lost(name, spec, error, ()) from error
-        return container
 
-    def _put(self, container: Container, files: Mapping[str, bytes]) -> None:
-        uid, _, gid = self._options.user.partition(":")
-        archive = tar(files, int(uid), int(gid or uid))
-        container.put_archive(PRIVATE_FOLDER, archive)  # pyright: ignore[reportUnknownMemberType]
+def _start(
+    client: docker.DockerClient,
+    image: Image,
+    name: str,
+    spec: ModuleSpec,
+    files: Mapping[str, bytes],
+) -> Container:
+    try:
+        container = _create(client, image, name, spec)
+        _put_files(container, files)
+        container.start()
+    except docker.errors.APIError as error:
+        reason = error.explanation or str(error)
+        raise ContainerRefusedError(
+            f"The Docker Engine would not run {spec.module} in the image {image.id}: {reason}."
+            " Check the network and the limits that the Docker resource is configured with."
+        ) from error
+    return container
 
-    def _renew(self, container: Container, credentials: Mapping[str, str]) -> None:
-        self._put(container, {CREDENTIALS: as_process_output(credentials)})
 
-    def _create(self, name: str, spec: ModuleSpec, environment: Mapping[str, str]) -> Container:
-        inside = spec.deadline_seconds + DEADLINE_INSIDE_EXTRA_SECONDS
-        bytes_allowed = spec.memory_mb * 1024 * 1024
-        gpus = [DeviceRequest(count=self._options.gpus, capabilities=[["gpu"]])]
-        return self._client.containers.create(
-            str(self._image.id),
-            entrypoint=["timeout", f"--kill-after={STOP_SECONDS}", f"{inside:.0f}"],
-            command=[*setting_private(spec.reach), "python", "-m", spec.module, *spec.arguments],
-            name=name,
-            labels=dict(spec.labels),
-            environment={**file_variables(spec.reach), **environment, "HOME": "/tmp"},  # noqa: S108
-            network_mode=self._options.network,
-            # The host as seen from a bridge network; the engine's own name on Docker Desktop.
-            extra_hosts={"host.docker.internal": "host-gateway"}
-            if self._options.network not in ("host", "none")
-            else {},
-            user=self._options.user,
-            mem_limit=bytes_allowed,
-            memswap_limit=bytes_allowed,
-            nano_cpus=int(spec.cpus * 1e9),
-            pids_limit=512,
-            device_requests=gpus if self._options.gpus else None,
-            volumes=list(self._options.mounts),
-            mounts=[Mount(PRIVATE_FOLDER, name, type="volume", labels=dict(spec.labels))],
-            read_only=True,
-            tmpfs={"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
-            cap_drop=["ALL"],
-            security_opt=["no-new-privileges"],
-            init=True,
-            log_config=LogConfig(type=LogConfig.types.JSON),
-            detach=True,
-        )
+def _put_files(container: Container, files: Mapping[str, bytes]) -> None:
+    container.put_archive(PRIVATE_FOLDER, tar(files))  # pyright: ignore[reportUnknownMemberType]
+
+
+def _follow(
+    container: Container,
+    spec: ModuleSpec,
+    reader: StreamMessageReader,
+    cancellation: Cancellation,
+) -> Mapping[str, Any]:
+    """Read the container's output until it ends; returns its final state."""
+    deadline = time.monotonic() + spec.deadline_seconds
+    output = Output()
+
+    def check() -> bool:
+        cancellation.check()
+        return True
+
+    def renew(credentials: Mapping[str, str]) -> None:
+        _put_files(container, {CREDENTIALS: as_process_output(credentials)})
+
+    try:
+        for stream in ("stdout", "stderr"):
+            # One reader a stream: pieces of long lines of the two would else be mixed up.
+            only = {"stdout": stream == "stdout", "stderr": stream == "stderr"}
+            output.follow(stream, container.logs(stream=True, follow=True, **only))
+        with renewing(spec.reach, renew):
+            output.pump(reader.consume, deadline=deadline, check=check)
+            container.wait(timeout=max(1.0, deadline - time.monotonic()))
+        return _final_state(container)
+    except (DeadlinePassedError, requests.exceptions.ReadTimeout):
+        raise timed_out(spec, reader.tail) from None
+    finally:
+        output.abandon()
+
+
+def _create(client: docker.DockerClient, image: Image, name: str, spec: ModuleSpec) -> Container:
+    memory = spec.memory_mb * 1024 * 1024
+    # The host as seen from a bridge network; the engine's own name on Docker Desktop.
+    hosts = {HOST: "host-gateway"} if spec.network not in ("host", "none") else {}
+    return client.containers.create(
+        str(image.id),
+        entrypoint=["timeout", f"--kill-after={STOP_SECONDS}", f"{spec.deadline_inside:.0f}"],
+        command=[*setting_private(spec.reach), "python", "-m", spec.module, *spec.arguments],
+        name=name,
+        labels=dict(spec.labels),
+        environment={**file_variables(spec.reach), **spec.environment, "HOME": "/tmp"},  # noqa: S108
+        network_mode=spec.network,
+        extra_hosts=hosts,
+        user=f"{USER_ID}:{USER_ID}",
+        mem_limit=memory,
+        memswap_limit=memory,
+        nano_cpus=int(spec.cpus * 1e9),
+        pids_limit=512,
+        mounts=[Mount(PRIVATE_FOLDER, name, type="volume", labels=dict(spec.labels))],
+        read_only=True,
+        tmpfs={"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        init=True,
+        log_config=LogConfig(type=LogConfig.types.JSON),
+        detach=True,
+    )
 
 
 def labelled_runs(client: docker.DockerClient) -> dict[str, str]:
@@ -277,16 +251,6 @@ def _until_gone(remove: Callable[[], object]) -> None:
             return
 
 
-def _remove(client: docker.DockerClient, name: str, log: logging.Logger) -> None:
-    try:
-        remove_container(client, name)
-    except ENGINE_ERRORS as error:
-        log.warning(
-            f"The container {name} could not be removed ({error}); the sweep will do it once the"
-            " engine answers."
-        )
-
-
 def _final_state(container: Container) -> Mapping[str, Any]:
     """The state after the end; the engine may learn of the kernel's kill a moment later."""
     patience = time.monotonic() + OOM_REPORT_SECONDS
@@ -299,36 +263,16 @@ def _final_state(container: Container) -> Mapping[str, Any]:
         time.sleep(0.1)
 
 
-def _judge(state: Mapping[str, Any], spec: ModuleSpec, tail: Sequence[str]) -> None:
+def _raise_failure(state: Mapping[str, Any], spec: ModuleSpec, tail: Sequence[str]) -> None:
+    """Raise what an exit code other than 0 means."""
     code = int(state["ExitCode"])
     if code == 0:
         return
     if state["OOMKilled"]:
-        raise ModuleMemoryError(
-            f"{spec.module} ran out of its {spec.memory_mb} MiB of memory in its container."
-            " Give it more (memory_mb), or fewer dates in one run.",
-            log_tail=tail,
-        )
+        raise out_of_memory(spec, "container", tail)
     if code == EXIT_BY_TIMEOUT:
-        raise _timed_out(spec, tail)
+        raise timed_out(spec, tail)
     by = f" (killed by signal {code - 128})" if code > 128 else ""
     raise ModuleFailedError(
         f"{spec.module} ended in its container with exit code {code}{by}.", log_tail=tail
-    )
-
-
-def _timed_out(spec: ModuleSpec, tail: Sequence[str]) -> ModuleTimeoutError:
-    return ModuleTimeoutError(
-        f"{spec.module} was still running after {spec.deadline_seconds:g} s and was stopped."
-        " Give it more time (deadline_seconds), or fewer dates in one run.",
-        log_tail=tail,
-    )
-
-
-def _lost(name: str, spec: ModuleSpec, error: Exception, tail: Sequence[str]) -> EngineLostError:
-    return EngineLostError(
-        f"The container {name} of {spec.module} was lost on its way: it was removed, or the Docker"
-        f" Engine stopped answering ({type(error).__name__}: {error}). Look after the engine, then"
-        " run this again.",
-        log_tail=tail,
     )

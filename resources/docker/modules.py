@@ -10,15 +10,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 from dagster_pipes import PIPES_PROTOCOL_VERSION_FIELD, PipesDefaultMessageWriter, PipesParams
 
 from resources.docker.aws_reach import RENEW_SECONDS, Reach
+from resources.docker.errors import ModuleMemoryError, ModuleTimeoutError
 
 TAIL_LINES = 30
 TAIL_COLUMNS = 500
@@ -26,6 +27,9 @@ QUEUED_LINES = 256
 CHECK_SECONDS = 0.2
 LAST_LINES_SECONDS = 1.0
 STOP_RENEWING_SECONDS = 5.0
+STOP_SECONDS = 3
+# A module's own clock only matters where nobody outside is left to look at one.
+DEADLINE_INSIDE_EXTRA_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -41,17 +45,42 @@ class ModuleSpec:
         memory_mb: upper bound of resident memory, in MiB.
         cpus: upper bound of processors, fractions allowed.
         deadline_seconds: time from start to end after which the module is stopped.
+        network: "bridge", "host", "none" or the name of a network of the engine, for a container.
         labels: what the container is labelled with.
     """
 
     module: str
-    arguments: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    reach: Reach = field(default_factory=Reach)
-    memory_mb: int = 1024
-    cpus: float = 2.0
-    deadline_seconds: float = 3600.0
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    reach: Reach
+    memory_mb: int
+    cpus: float
+    deadline_seconds: float
+    network: str
+    labels: Mapping[str, str]
+
+    @property
+    def deadline_inside(self) -> float:
+        """Seconds after which the module is ended by a clock of its own."""
+        return self.deadline_seconds + DEADLINE_INSIDE_EXTRA_SECONDS
+
+
+def out_of_memory(spec: ModuleSpec, where: str, tail: Sequence[str]) -> ModuleMemoryError:
+    """The error of a module that reached its memory limit in its container or process."""
+    return ModuleMemoryError(
+        f"{spec.module} ran out of its {spec.memory_mb} MiB of memory in its {where}."
+        " Give it more (memory_mb), or fewer dates in one run.",
+        log_tail=tail,
+    )
+
+
+def timed_out(spec: ModuleSpec, tail: Sequence[str]) -> ModuleTimeoutError:
+    """The error of a module that was stopped at its deadline."""
+    return ModuleTimeoutError(
+        f"{spec.module} was still running after {spec.deadline_seconds:g} s and was stopped."
+        " Give it more time (deadline_seconds), or fewer dates in one run.",
+        log_tail=tail,
+    )
 
 
 @contextmanager
@@ -87,16 +116,6 @@ class DeadlinePassedError(Exception):
     """The time a module was given is over; for use between the modules of this package."""
 
 
-class _Line(NamedTuple):
-    stream: str
-    text: bytes
-
-
-class _EndOfStream(NamedTuple):
-    stream: str
-    error: Exception | None
-
-
 def split_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Cuts a stream of chunks into lines of any length, wherever the chunks were cut.
 
@@ -117,7 +136,8 @@ class Output:
     """The lines of a module's streams, each read by a thread of its own."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[_Line | _EndOfStream] = queue.Queue(QUEUED_LINES)
+        # Lines with the names of their streams; None for the end of a stream.
+        self._queue: queue.Queue[tuple[str, bytes] | None] = queue.Queue(QUEUED_LINES)
         self._open = 0
         self._abandoned = threading.Event()
 
@@ -132,16 +152,13 @@ class Output:
         self._abandoned.set()
 
     def _read(self, stream: str, chunks: Iterable[bytes]) -> None:
-        error: Exception | None = None
-        try:
+        # Whatever the error is, the stream has ended; how the module ended is asked for elsewhere.
+        with suppress(Exception):
             for line in split_lines(chunks):
-                self._put(_Line(stream, line))
-        except Exception as caught:
-            # Whatever it was, the stream has ended; how the module ended is asked for elsewhere.
-            error = caught
-        self._put(_EndOfStream(stream, error))
+                self._put((stream, line))
+        self._put(None)
 
-    def _put(self, item: _Line | _EndOfStream) -> None:
+    def _put(self, item: tuple[str, bytes] | None) -> None:
         while not self._abandoned.is_set():
             try:
                 self._queue.put(item, timeout=1.0)
@@ -154,7 +171,7 @@ class Output:
         consume: Callable[[str, bytes], None],
         *,
         deadline: float,
-        check: Callable[[], bool] = lambda: True,
+        check: Callable[[], bool],
     ) -> None:
         """Hands on every line as it comes, until all streams have ended.
 
@@ -180,13 +197,13 @@ class Output:
                 next_check = now + CHECK_SECONDS
                 ended_at = None if check() else now
             try:
-                item = self._queue.get(timeout=min(CHECK_SECONDS, deadline - now))
+                line = self._queue.get(timeout=min(CHECK_SECONDS, deadline - now))
             except queue.Empty:
                 continue
-            if isinstance(item, _Line):
-                consume(item.stream, item.text)
-            else:
+            if line is None:
                 self._open -= 1
+            else:
+                consume(*line)
 
 
 class StreamMessageReader(dg.PipesMessageReader):
@@ -233,7 +250,7 @@ class StreamMessageReader(dg.PipesMessageReader):
             self._tail.append(text[:TAIL_COLUMNS])
 
     def no_messages_debug_text(self) -> str:
-        """What Dagster tells where no message came."""
+        """Dagster's hook: what its log says where no message came."""
         return "The messages were expected as lines of the module's standard error."
 
 

@@ -14,6 +14,9 @@ from resources.docker.aws_reach import Reach, as_process_output, read_bundle
 PRIVATE_FOLDER = "/run/data-platform"
 """Where a container finds its context and its AWS files: a volume of its own, gone with it."""
 
+USER_ID = 10001
+"""User and group that the module runs as, who alone may read these files."""
+
 CREDENTIALS = "credentials.json"
 CA_BUNDLE = "ca-bundle.pem"
 VARIABLES = "variables.sh"
@@ -53,13 +56,14 @@ def setting_private(reach: Reach) -> list[str]:
     return ["sh", "-c", f'. {PRIVATE_FOLDER}/{VARIABLES} && exec "$@"', "sh"]
 
 
-def tar(files: Mapping[str, bytes], uid: int, gid: int) -> bytes:
+def tar(files: Mapping[str, bytes]) -> bytes:
     """The files as an archive, readable for the container's user alone."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode, entry.uid, entry.gid = len(content), 0o400, uid, gid
+            entry.size, entry.mode = len(content), 0o400
+            entry.uid = entry.gid = USER_ID
             entry.mtime = int(time.time())
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

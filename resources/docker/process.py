@@ -10,37 +10,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import dagster as dg
 import psutil
 
 from resources.cancellation import Cancellation
 from resources.docker.aws_reach import Reach, as_process_output
-from resources.docker.errors import (
-    ModuleFailedError,
-    ModuleMemoryError,
-    ModuleRunError,
-    ModuleTimeoutError,
-)
+from resources.docker.errors import ModuleFailedError
 from resources.docker.modules import (
+    STOP_SECONDS,
     DeadlinePassedError,
     ModuleSpec,
     Output,
     StreamMessageReader,
+    out_of_memory,
     renewing,
+    timed_out,
 )
 
 # By its path: importing this package, Dagster and all, would cost it a second and 100 MB.
 CHILD = (sys.executable, "-P", str(Path(__file__).with_name("child.py")))
 CREDENTIALS = "DATA_PLATFORM_CREDENTIALS"
-STOP_SECONDS = 3
 FAMILY_SECONDS = 1.0
-# The clock inside only matters where nobody outside is left to look at one.
-DEADLINE_INSIDE_EXTRA_SECONDS = 30
 
 # A child gets these of its parent's variables and no others: the parent's hold secrets.
 INHERITED = frozenset(
@@ -49,44 +44,6 @@ INHERITED = frozenset(
         "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
     }
 )  # fmt: skip
-
-
-class ProcessPipesClient(dg.PipesClient):
-    """Runs modules in child processes of their own session, through Dagster Pipes."""
-
-    def run(  # pyright: ignore[reportIncompatibleMethodOverride] - as Dagster's own clients do
-        self,
-        *,
-        context: dg.OpExecutionContext | dg.AssetExecutionContext,
-        spec: ModuleSpec,
-        extras: Mapping[str, Any] | None = None,
-        cancellation: Cancellation,
-    ) -> dg.PipesClientCompletedInvocation:
-        """Runs a module to its end; whatever happens, none of its processes stays behind.
-
-        Raises:
-            ModuleRunError: the module did not come to a good end.
-        """
-        reader = StreamMessageReader()
-        with dg.open_pipes_session(
-            context=context,
-            context_injector=dg.PipesEnvContextInjector(),
-            message_reader=reader,
-            extras=dict(extras or {}),
-        ) as session:
-            reach = spec.reach
-            settings = {**spec.environment, **reach.private}
-            settings |= {"AWS_CA_BUNDLE": reach.ca_bundle} if reach.ca_bundle else {}
-            settings |= session.get_bootstrap_env_vars()
-            try:
-                with _credential_variables(reach) as credentials:
-                    peak = _run_process(spec, settings | credentials, reader, cancellation)
-            except ModuleRunError as error:
-                error.messages = tuple(session.get_custom_messages())
-                raise
-        return dg.PipesClientCompletedInvocation(
-            session, metadata={"peak_memory_mb": round(peak / 1024**2)}
-        )
 
 
 class _Memory:
@@ -122,17 +79,40 @@ class _MemoryExceededError(Exception):
     pass
 
 
+def run_in_process(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    spec: ModuleSpec,
+    reader: StreamMessageReader,
+) -> int:
+    """Run a module to its end; whatever happens, none of its processes stays behind.
+
+    Args:
+        context: Of the op or asset that runs it.
+        spec: The module.
+        reader: Gets its output.
+
+    Returns:
+        The peak of its resident memory in bytes.
+
+    Raises:
+        ModuleRunError: The module failed, or ran out of memory or time.
+    """
+    with _credential_variables(spec.reach) as credentials:
+        settings = {**spec.environment, **spec.reach.private, **credentials}
+        if spec.reach.ca_bundle:
+            settings["AWS_CA_BUNDLE"] = spec.reach.ca_bundle
+        return _run_process(spec, settings, reader, Cancellation(context.instance, context.run))
+
+
 def _run_process(
     spec: ModuleSpec,
     settings: Mapping[str, str],
     reader: StreamMessageReader,
     cancellation: Cancellation,
 ) -> int:
-    """Runs the module and returns the peak of its resident memory in bytes."""
     deadline = time.monotonic() + spec.deadline_seconds
-    inside = spec.deadline_seconds + DEADLINE_INSIDE_EXTRA_SECONDS
     process = subprocess.Popen(
-        [*CHILD, f"{inside:.0f}", spec.module, *spec.arguments],
+        [*CHILD, f"{spec.deadline_inside:.0f}", spec.module, *spec.arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -156,21 +136,24 @@ def _run_process(
             output.pump(reader.consume, deadline=deadline, check=check)
             _await_end(check, deadline)
     except _MemoryExceededError:
-        raise ModuleMemoryError(
-            f"{spec.module} ran out of its {spec.memory_mb} MiB of memory in its process."
-            " Give it more (memory_mb), or fewer dates in one run.",
-            log_tail=reader.tail,
-        ) from None
+        raise out_of_memory(spec, "process", reader.tail) from None
     except DeadlinePassedError:
-        raise ModuleTimeoutError(
-            f"{spec.module} was still running after {spec.deadline_seconds:g} s and was stopped."
-            " Give it more time (deadline_seconds), or fewer dates in one run.",
-            log_tail=reader.tail,
-        ) from None
+        raise timed_out(spec, reader.tail) from None
     finally:
         output.abandon()
         _end(process)
-    _judge(process.returncode, spec, reader.tail)
+    code = process.returncode
+    if code == -signal.SIGKILL:
+        raise ModuleFailedError(
+            f"{spec.module} was killed from outside in its process (signal 9), by somebody or by"
+            " the kernel for lack of memory on this machine.",
+            log_tail=reader.tail,
+        )
+    if code:
+        how = f"exit code {code}" if code > 0 else f"signal {-code}"
+        raise ModuleFailedError(
+            f"{spec.module} ended in its process with {how}.", log_tail=reader.tail
+        )
     return memory.peak
 
 
@@ -232,16 +215,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(BrokenPipeError):
             if process.stdin is not None:
                 process.stdin.close()
-
-
-def _judge(code: int, spec: ModuleSpec, tail: Sequence[str]) -> None:
-    if code == 0:
-        return
-    if code == -signal.SIGKILL:
-        raise ModuleFailedError(
-            f"{spec.module} was killed from outside in its process (signal 9), by somebody or by"
-            " the kernel for lack of memory on this machine.",
-            log_tail=tail,
-        )
-    how = f"exit code {code}" if code > 0 else f"signal {-code}"
-    raise ModuleFailedError(f"{spec.module} ended in its process with {how}.", log_tail=tail)

@@ -17,22 +17,22 @@ import docker.errors
 from docker.models.images import Image
 from pydantic import Field
 
-from resources.cancellation import Cancellation
 from resources.docker.aws_reach import Reach, find_reach, off_this_host
 from resources.docker.container import (
     RUN_LABEL,
-    ContainerOptions,
-    ContainerPipesClient,
+    ContextFile,
     labelled_runs,
     remove_container,
+    run_in_container,
 )
-from resources.docker.errors import ENGINE_ERRORS, EngineUnavailableError, ImageMissingError
-from resources.docker.modules import ModuleSpec
-from resources.docker.process import ProcessPipesClient
-
-JOB_LABEL = "data-platform.job"
-ASSET_LABEL = "data-platform.asset"
-MODULE_LABEL = "data-platform.module"
+from resources.docker.errors import (
+    ENGINE_ERRORS,
+    EngineUnavailableError,
+    ImageMissingError,
+    ModuleRunError,
+)
+from resources.docker.modules import ModuleSpec, StreamMessageReader
+from resources.docker.process import run_in_process
 
 _PROBE_SECONDS = 5
 _REQUEST_SECONDS = 120
@@ -85,23 +85,12 @@ class DockerResource(dg.ConfigurableResource[Any]):
         default="bridge",
         description="bridge, host, none, or the name of a network of the engine.",
     )
-    user: str = Field(
-        default="10001:10001", description="Numeric uid:gid of the process in the container."
-    )
-    mounts: list[str] = Field(
-        default_factory=list, description="Mounts of the container, source:target[:ro] each."
-    )
-    gpus: int = Field(default=0, ge=-1, description="GPUs of the container; -1 for all.")
     memory_mb: int = Field(
         default=1024, ge=32, description="Upper bound of the module's memory, in MiB."
     )
     cpus: float = Field(default=2.0, gt=0, description="Upper bound of its processors.")
     deadline_seconds: float = Field(
         default=3600.0, gt=0, description="Time after which it is stopped, in seconds."
-    )
-    environment: dict[str, str] = Field(
-        default_factory=dict,
-        description="Variables for the module that are no secrets: they show in docker inspect.",
     )
     endpoint_url_s3: str = Field(
         default="",
@@ -139,42 +128,46 @@ class DockerResource(dg.ConfigurableResource[Any]):
             EngineUnavailableError, ImageMissingError, ContainerRefusedError: it never started.
         """
         started = time.monotonic()
-        cancellation = Cancellation(context.instance, context.run)
         engine = self._find_engine()
         reach = find_reach(
             endpoint_url_s3=self.endpoint_url_s3,
             region=self.region,
             forward_credentials=self.forward_credentials,
         )
+        reader = StreamMessageReader()
+        context_file = ContextFile()
+        injector: dg.PipesContextInjector = context_file
         metadata: dict[str, str | int | float]
         if isinstance(engine, str):
+            injector = dg.PipesEnvContextInjector()
             metadata = {"mode": "process", "mode_reason": engine}
-            invocation = ProcessPipesClient().run(
-                context=context,
-                spec=self._spec(context, module, arguments, reach),
-                extras=extras,
-                cancellation=cancellation,
-            )
         else:
-            client, image = engine
-            metadata = {"mode": "docker", **_image_metadata(self.image, image)}
+            metadata = {"mode": "docker", **_image_metadata(self.image, engine[1])}
             if self.network != "host":
                 reach = off_this_host(reach)
-            options = ContainerOptions(self.network, self.user, tuple(self.mounts), self.gpus)
-            with closing(client):
-                invocation = ContainerPipesClient(client, image, options).run(
-                    context=context,
-                    spec=self._spec(context, module, arguments, reach),
-                    extras=extras,
-                    cancellation=cancellation,
-                )
-        for key, value in invocation.metadata.items():
-            metadata[key] = value.value  # pyright: ignore[reportArgumentType]
+        with dg.open_pipes_session(
+            context=context,
+            context_injector=injector,
+            message_reader=reader,
+            extras=dict(extras or {}),
+        ) as session:
+            pipes_variables = session.get_bootstrap_env_vars()
+            spec = self._spec(context, module, arguments, reach, pipes_variables)
+            try:
+                if isinstance(engine, str):
+                    peak = run_in_process(context, spec, reader)
+                    metadata["peak_memory_mb"] = round(peak / 1024**2)
+                else:
+                    client, image = engine
+                    with closing(client):
+                        metadata["container"] = run_in_container(
+                            context, client, image, spec, context_file.content, reader
+                        )
+            except ModuleRunError as error:
+                error.messages = tuple(session.get_custom_messages())
+                raise
         metadata["seconds"] = round(time.monotonic() - started, 3)
-        return ModuleRun(
-            messages=tuple(invocation.get_custom_messages()),
-            metadata=metadata,
-        )
+        return ModuleRun(tuple(session.get_custom_messages()), metadata)
 
     def sweep(self, is_gone: Callable[[str], bool]) -> list[str]:
         """Removes the containers that a run left behind when it was killed.
@@ -249,6 +242,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
         module: str,
         arguments: Sequence[str],
         reach: Reach,
+        pipes_variables: Mapping[str, str],
     ) -> ModuleSpec:
         environment = {
             # The module's work is small pieces: threads would cost memory and gain nothing.
@@ -257,15 +251,23 @@ class DockerResource(dg.ConfigurableResource[Any]):
             "PYTHONUNBUFFERED": "1",
             "TZ": "UTC",
         }
+        keys = context.selected_asset_keys if context.has_assets_def else ()
+        assets = sorted(key.to_user_string() for key in keys)
         return ModuleSpec(
             module=module,
             arguments=tuple(arguments),
-            environment={**environment, **reach.environment, **self.environment},
+            environment={**environment, **reach.environment, **pipes_variables},
             reach=reach,
             memory_mb=self.memory_mb,
             cpus=self.cpus,
             deadline_seconds=self.deadline_seconds,
-            labels=_labels(context, module),
+            network=self.network,
+            labels={
+                RUN_LABEL: context.run.run_id,
+                "data-platform.job": context.job_name,
+                "data-platform.asset": ",".join(assets),
+                "data-platform.module": module,
+            },
         )
 
 
@@ -282,20 +284,6 @@ def connect() -> docker.DockerClient:
         raise _unavailable(error) from error
     client.api.timeout = _REQUEST_SECONDS
     return client
-
-
-def _labels(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext, module: str
-) -> dict[str, str]:
-    assets = ""
-    if context.has_assets_def:
-        assets = ",".join(sorted(key.to_user_string() for key in context.selected_asset_keys))
-    return {
-        RUN_LABEL: context.run.run_id,
-        JOB_LABEL: context.job_name,
-        ASSET_LABEL: assets,
-        MODULE_LABEL: module,
-    }
 
 
 def _image_metadata(name: str, image: Image) -> dict[str, str | int | float]:

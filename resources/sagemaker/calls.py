@@ -6,7 +6,7 @@ Nothing here knows what the calls are for.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 import boto3.session
@@ -106,37 +106,27 @@ class Clients:
         return f"https://{host}/sagemaker/home?region={self.region}#/{page}"
 
 
-def make_clients(
-    *,
-    region: str | None = None,
-    profile: str | None = None,
-    connect_timeout: float = 10,
-    read_timeout: float = 70,
-    attempts: int = 5,
-) -> Clients:
+def make_clients(*, region: str | None = None, attempts: int = 5) -> Clients:
     """Clients from the standard AWS environment, in a session of their own.
 
     Credentials, region and endpoint URLs (`AWS_ENDPOINT_URL_SAGEMAKER`, ...) are what boto3 finds.
 
     Args:
         region: Instead of the environment's.
-        profile: Of the shared AWS configuration files.
-        connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for an answer. A model may take 60 to give one.
         attempts: How often botocore sends one request before it gives up.
     """
-    session = boto3.session.Session(region_name=region, profile_name=profile)
+    session = boto3.session.Session(region_name=region)
     config = Config(
-        connect_timeout=connect_timeout,
-        read_timeout=read_timeout,
+        connect_timeout=10,
+        read_timeout=70,  # a model may take 60 s for an answer
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra="dagster-sagemaker",
     )
     # Logs are an extra: where they cannot be reached, jobs are watched all the same.
-    hasty = config.merge(
+    logs_config = config.merge(
         Config(
-            connect_timeout=min(connect_timeout, 3),
-            read_timeout=min(read_timeout, 10),
+            connect_timeout=3,
+            read_timeout=10,
             retries={"mode": "standard", "total_max_attempts": min(attempts, 2)},
         )
     )
@@ -145,7 +135,7 @@ def make_clients(
     return Clients(
         control=make("sagemaker", config=config),
         runtime=make("sagemaker-runtime", config=config),
-        logs=make("logs", config=hasty),
+        logs=make("logs", config=logs_config),
     )
 
 
@@ -193,12 +183,8 @@ class Calls:
 
     def hurried(self, seconds: float) -> "Calls":
         """The same with less patience and never interrupted, for what must be over soon."""
-        return Calls(
-            min(seconds, self.patience_seconds),
-            self.log,
-            self.first_wait_seconds,
-            self.longest_wait_seconds,
-        )
+        patience = min(seconds, self.patience_seconds)
+        return replace(self, patience_seconds=patience, sleep=time.sleep)
 
     def _log_retry(self, name: str, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

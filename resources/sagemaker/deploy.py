@@ -8,6 +8,7 @@ named by their contents and never change.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import dagster as dg
@@ -88,21 +89,6 @@ class Deployment:
         }
 
 
-@dataclass(frozen=True)
-class ExistingConfig:
-    """An endpoint config that exists in SageMaker.
-
-    Attributes:
-        name: Of the endpoint config.
-        arn: Of the endpoint config.
-        verified: Whether it has come into service and passed.
-    """
-
-    name: str
-    arn: str
-    verified: bool
-
-
 class Deployer:
     """Deploys to one endpoint.
 
@@ -131,46 +117,33 @@ class Deployer:
         self._deadline = self._began + deadline_seconds
 
     def deploy(self, plan: EndpointPlan) -> Deployment:
-        """Put a version into service, unless it is already.
-
-        Raises:
-            DeployConflictError: Somebody else is deploying, or did so while we were.
-            EndpointError: SageMaker could not create or update the endpoint; what was live before
-                is live. Or a name of ours holds something else.
-            SmokeTestError: The new version failed; what was live before is live again.
-            DeployDeadlineError: SageMaker was not done in time.
-        """
+        """Put a version into service, unless it is already; see `SageMakerResource.deploy`."""
         state = self._settled(plan.config_name)
-        config = self._ensure_parts(plan)
+        config_arn, verified = self._ensure_parts(plan)
         before = state.config_name if state else None
         outcome: Outcome = "attached"
         if state is None:
-            outcome = self._create(plan, config)
+            outcome = self._create(plan)
         elif state.changing:
             self._log.info(f"Endpoint {self._name}: {plan.version} is being deployed: attached.")
-        elif state.config_name != config.name:
-            outcome = self._update(config, state, plan.update)
+        elif state.config_name != plan.config_name:
+            outcome = self._update(plan.config_name, state, plan.update)
             self._endpoints.add_tags(state.arn, plan.tags)
-        elif config.verified and state.in_service:
+        elif verified and state.in_service:
             self._log.info(f"Endpoint {self._name} serves {plan.version} already.")
             return self._deployment(state, plan.version, "unchanged", before)
         else:
             self._log.info(f"Endpoint {self._name}: {plan.version} has not been proved yet.")
-        live = self._confirmed(config.name, before)
-        self._prove(live, config, plan.version, fallback=self._fallback(outcome, config, before))
+        live = self._confirmed(plan.config_name, before)
+        if before in {None, plan.config_name}:
+            fallback = self._earlier_config(plan.config_name) if outcome != "created" else None
+        else:
+            fallback = before
+        self._prove(live, plan.version, config_arn, verified=verified, fallback=fallback)
         return self._deployment(live, plan.version, outcome, before)
 
     def roll_back(self, to: str | None, tags: dict[str, str]) -> Deployment:
-        """Put an earlier version back into service.
-
-        Args:
-            to: A version or the name of an endpoint config; None for the one that last passed
-                before the live one.
-            tags: Of the run.
-
-        Raises:
-            EndpointError: There is no endpoint, or nothing to roll back to.
-        """
+        """Put an earlier version back into service; see `SageMakerResource.rollback`."""
         state = self._settled(None)
         if state is None:
             raise EndpointError(
@@ -207,11 +180,16 @@ class Deployer:
     def _move_back(
         self, target: EndpointVersion, state: EndpointState, tags: dict[str, str]
     ) -> EndpointState:
-        config = ExistingConfig(target.config_name, target.arn, target.verified_at is not None)
-        self._update(config, state, None)
+        self._update(target.config_name, state, None)
         self._endpoints.add_tags(state.arn, self._tags_of(target) | tags)
-        live = self._confirmed(config.name, state.config_name)
-        self._prove(live, config, target.version, fallback=state.config_name)
+        live = self._confirmed(target.config_name, state.config_name)
+        self._prove(
+            live,
+            target.version,
+            target.arn,
+            verified=target.verified_at is not None,
+            fallback=state.config_name,
+        )
         return live
 
     def _take_mark_back(self, version: EndpointVersion) -> None:
@@ -237,8 +215,12 @@ class Deployer:
             return None
         return state
 
-    def _ensure_parts(self, plan: EndpointPlan) -> ExistingConfig:
-        """Create the model and the endpoint config, or see that they are what they should be."""
+    def _ensure_parts(self, plan: EndpointPlan) -> tuple[str, bool]:
+        """Create the model and the endpoint config, or see that they are what they should be.
+
+        Returns:
+            The ARN of the endpoint config, and whether it has come into service and passed.
+        """
         tags = to_tags(plan.tags)
         if not self._model_exists(plan):
             self._create_part(
@@ -275,60 +257,60 @@ class Deployer:
         _require_same("Model", plan.model_name, plan.model, actual)
         return True
 
-    def _existing_config(self, plan: EndpointPlan) -> ExistingConfig | None:
+    def _existing_config(self, plan: EndpointPlan) -> tuple[str, bool] | None:
         try:
             actual = self._endpoints.describe_config(plan.config_name)
         except NotFoundError:
             return None
         _require_same("Endpoint config", plan.config_name, plan.config, actual)
         arn = actual["EndpointConfigArn"]
-        return ExistingConfig(plan.config_name, arn, is_verified(self._endpoints.tags(arn)))
+        return arn, is_verified(self._endpoints.tags(arn))
 
-    def _create(self, plan: EndpointPlan, config: ExistingConfig) -> Outcome:
-        self._log.info(f"Creating endpoint {self._name} with {config.name}.")
+    def _create(self, plan: EndpointPlan) -> Outcome:
+        self._log.info(f"Creating endpoint {self._name} with {plan.config_name}.")
         try:
             self._calls(
                 self._control.create_endpoint,
                 EndpointName=self._name,
-                EndpointConfigName=config.name,
+                EndpointConfigName=plan.config_name,
                 Tags=to_tags(plan.tags),
             )
         except AlreadyExistsError as error:
-            self._ours_or_conflict(config, error)
+            self._ours_or_conflict(plan.config_name, error)
         return "created"
 
     def _update(
-        self, config: ExistingConfig, state: EndpointState, policy: dict[str, Any] | None
+        self, config_name: str, state: EndpointState, policy: dict[str, Any] | None
     ) -> Outcome:
-        self._log.info(f"Updating endpoint {self._name}: {state.config_name} → {config.name}.")
+        self._log.info(f"Updating endpoint {self._name}: {state.config_name} → {config_name}.")
         more = {"DeploymentConfig": policy} if policy else {}
         try:
             self._calls(
                 self._control.update_endpoint,
                 EndpointName=self._name,
-                EndpointConfigName=config.name,
+                EndpointConfigName=config_name,
                 **cast("dict[str, Any]", more),
             )
         except BusyError as error:
-            self._ours_or_conflict(config, error)
+            self._ours_or_conflict(config_name, error)
         else:
-            self._await_start(config, state)
+            self._await_start(config_name, state)
         return "updated"
 
-    def _ours_or_conflict(self, config: ExistingConfig, error: SageMakerError) -> None:
+    def _ours_or_conflict(self, config_name: str, error: SageMakerError) -> None:
         # The request may have been ours: sent again since its first answer got lost.
         state = self._endpoints.describe(self._name)
-        if state and state.target_config_name != config.name:
+        if state and state.target_config_name != config_name:
             raise self._conflict(state) from error
 
-    def _await_start(self, config: ExistingConfig, before: EndpointState) -> None:
+    def _await_start(self, config_name: str, before: EndpointState) -> None:
         end = min(self._deadline, time.monotonic() + UNSEEN_SECONDS)
         while time.monotonic() < end:
             state = self._endpoints.describe(self._name)
             if (
                 state is None
                 or state.changing
-                or state.config_name == config.name
+                or state.config_name == config_name
                 or state.last_modified != before.last_modified
             ):
                 return
@@ -359,38 +341,40 @@ class Deployer:
         )
 
     def _prove(
-        self, live: EndpointState, config: ExistingConfig, version: str, *, fallback: str | None
+        self,
+        live: EndpointState,
+        version: str,
+        config_arn: str,
+        *,
+        verified: bool,
+        fallback: str | None,
     ) -> None:
         if self._smoke:
             try:
-                self._smoke(self._endpoints.invoker(self._name))
+                self._smoke(partial(self._endpoints.invoke, self._name))
             except Exception as error:  # the caller's own function may raise anything
-                outcome = self._undo(live, config, fallback)
+                outcome = self._undo(live, verified, fallback)
                 raise SmokeTestError(
                     f"Endpoint {self._name} failed its smoke request with version {version}: "
                     f"{error} {outcome} See {self._console_url}",
                     transient=isinstance(error, ResourceError) and error.transient,
                 ) from error
-        mark_verified(self._endpoints, config.arn)
+        mark_verified(self._endpoints, config_arn)
 
-    def _fallback(self, outcome: Outcome, config: ExistingConfig, before: str | None) -> str | None:
-        if before not in {None, config.name}:
-            return before
-        if outcome == "created":
-            return None
-        target = rollback_target(list_versions(self._endpoints, self._name), config.name)
+    def _earlier_config(self, config_name: str) -> str | None:
+        target = rollback_target(list_versions(self._endpoints, self._name), config_name)
         return target.config_name if target else None
 
-    def _undo(self, live: EndpointState, config: ExistingConfig, fallback: str | None) -> str:
+    def _undo(self, live: EndpointState, verified: bool, fallback: str | None) -> str:
         """Take out of service what has failed; says what serves now."""
-        if fallback is None and config.verified:
+        if fallback is None and verified:
             return "It goes on serving: no other version is there to take its place."
         try:
             if fallback is None:
                 self._endpoints.delete(self._name, deadline=self._deadline)
                 return "Nothing was served before: the endpoint has been deleted."
             self._log.warning(f"Putting {fallback} back into service on {self._name}.")
-            self._update(ExistingConfig(fallback, "", verified=True), live, None)
+            self._update(fallback, live, None)
             self._confirmed(fallback, live.config_name)
         except SageMakerError as error:
             return f"It may still be serving, for the way back failed as well: {error}"

@@ -28,7 +28,6 @@ class EndpointPlan:
     """What has to exist in SageMaker for one version of an endpoint.
 
     Attributes:
-        endpoint_name: Name of the endpoint.
         version: The version.
         model_name: Name of the model.
         model: CreateModel request, without name and tags.
@@ -36,10 +35,8 @@ class EndpointPlan:
         config: CreateEndpointConfig request, without name and tags.
         update: DeploymentConfig of an update.
         tags: Of all of it.
-        deadline_seconds: Longest wait for the endpoint to be in service.
     """
 
-    endpoint_name: str
     version: str
     model_name: str
     model: dict[str, Any]
@@ -47,7 +44,6 @@ class EndpointPlan:
     config: dict[str, Any]
     update: dict[str, Any] | None
     tags: dict[str, str]
-    deadline_seconds: float
 
 
 class ModelContainer(Config):
@@ -202,7 +198,6 @@ class EndpointSpec(Config):
         variants = [variant.to_request(model_name) for variant in self.variants]
         config = with_extra({"ProductionVariants": variants}, self.extra_request)
         return EndpointPlan(
-            endpoint_name=self.endpoint_name,
             version=self.version,
             model_name=model_name,
             model=model,
@@ -215,7 +210,6 @@ class EndpointSpec(Config):
                 ENDPOINT_TAG: self.endpoint_name,
                 VERSION_TAG: self.version,
             },
-            deadline_seconds=self.deadline_seconds,
         )
 
     def _name(self, contents: dict[str, Any]) -> str:

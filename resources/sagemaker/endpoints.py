@@ -5,10 +5,10 @@ changed stands in `deploy.py`, which of its versions may go in `retention.py`.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from resources.sagemaker.calls import Calls, Clients, Log
 from resources.sagemaker.errors import (
@@ -22,7 +22,6 @@ from resources.sagemaker.names import (
     ROLLED_BACK_TAG,
     VERIFIED_TAG,
     VERSION_TAG,
-    from_tags,
     to_tags,
 )
 
@@ -119,18 +118,8 @@ class Invocation:
     variant: str
 
 
-class Invoke(Protocol):
-    """Sends one request to one endpoint: what a smoke test gets."""
-
-    def __call__(
-        self,
-        body: bytes,
-        /,
-        *,
-        content_type: str,
-        accept: str = "application/json",
-        target_variant: str | None = None,
-    ) -> Invocation: ...
+Invoke = Callable[..., Invocation]
+"""Sends one request to one endpoint, as `SageMakerResource.invoke` does: what a smoke test gets."""
 
 
 @dataclass(frozen=True)
@@ -223,35 +212,36 @@ class Endpoints:
         """
         return self.calls(self.clients.control.describe_endpoint_config, EndpointConfigName=name)
 
-    def invoker(self, name: str) -> Invoke:
-        """A function that sends requests to one endpoint."""
+    def invoke(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        accept: str = "application/json",
+        target_variant: str | None = None,
+    ) -> Invocation:
+        """Send one request to an endpoint."""
+        more = {"TargetVariant": target_variant} if target_variant else {}
 
-        def invoke(
-            body: bytes,
-            /,
-            *,
-            content_type: str,
-            accept: str = "application/json",
-            target_variant: str | None = None,
-        ) -> Invocation:
-            more = {"TargetVariant": target_variant} if target_variant else {}
-            return self.calls(
-                self._invoke_endpoint,
-                EndpointName=name,
-                Body=body,
-                ContentType=content_type,
-                Accept=accept,
-                **more,
+        def invoke_endpoint() -> Invocation:
+            # Reading the body belongs to the call: it can break off as well.
+            answer = self.clients.runtime.invoke_endpoint(
+                EndpointName=name, Body=body, ContentType=content_type, Accept=accept, **more
+            )
+            return Invocation(
+                body=answer["Body"].read(),
+                content_type=answer["ContentType"],
+                variant=answer.get("InvokedProductionVariant", ""),
             )
 
-        return invoke
+        return self.calls(invoke_endpoint)
 
     def tags(self, arn: str) -> dict[str, str]:
         """All tags of a resource."""
         tags: dict[str, str] = {}
-        pages = self.pages("list_tags", ResourceArn=arn)
-        for page in pages:
-            tags |= from_tags(page.get("Tags", []))
+        for page in self.pages("list_tags", ResourceArn=arn):
+            tags |= {tag["Key"]: tag["Value"] for tag in page.get("Tags", [])}
         return tags
 
     def add_tags(self, arn: str, tags: Mapping[str, str]) -> None:
@@ -269,15 +259,6 @@ class Endpoints:
             token = page.get("NextToken")
             if not token:
                 return
-
-    def _invoke_endpoint(self, **request: Any) -> Invocation:
-        # Reading the body belongs to the call: it can break off as well.
-        answer = self.clients.runtime.invoke_endpoint(**request)
-        return Invocation(
-            body=answer["Body"].read(),
-            content_type=answer["ContentType"],
-            variant=answer.get("InvokedProductionVariant", ""),
-        )
 
 
 def _state(described: "DescribeEndpointOutputTypeDef") -> EndpointState:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from resources.sagemaker.errors import SpecError
@@ -108,11 +108,7 @@ def attempt_name(base: str, attempt: int) -> str:
 
 def digest(value: object) -> str:
     """A short digest of anything that JSON can hold, whatever the order of its keys."""
-    return digest_text(json.dumps(value, sort_keys=True, separators=(",", ":"), default=str))
-
-
-def digest_text(text: str) -> str:
-    """The first digits of the SHA-256 of a text."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
@@ -137,11 +133,6 @@ def to_tags(*groups: Mapping[str, str]) -> "list[TagTypeDef]":
         {"Key": _taggable(key)[:128], "Value": _taggable(value)[:256]}
         for key, value in merged.items()
     ]
-
-
-def from_tags(tags: "Iterable[TagTypeDef]") -> dict[str, str]:
-    """Tags as a mapping."""
-    return {tag["Key"]: tag["Value"] for tag in tags}
 
 
 def builtin_image_uri(algorithm: str, region: str) -> str:

@@ -57,12 +57,6 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     """
 
     role_arn: str = Field(description="Role that jobs and containers work as.")
-    region_name: str | None = Field(
-        default=None, description="AWS region; that of the environment where not given."
-    )
-    profile_name: str | None = Field(
-        default=None, description="Profile of the shared AWS configuration files."
-    )
     poll_seconds: float = Field(
         default=30, description="Seconds between two looks at a job or an endpoint.", gt=0
     )
@@ -73,12 +67,6 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             "before the run fails with an error that may be retried."
         ),
         ge=0,
-    )
-    connect_timeout_seconds: float = Field(
-        default=10, description="Longest wait for a connection.", gt=0
-    )
-    read_timeout_seconds: float = Field(
-        default=70, description="Longest wait for an answer; a model may take 60 s for one.", gt=0
     )
     max_attempts: int = Field(
         default=5, description="How often botocore sends a request before it gives up.", ge=1
@@ -102,13 +90,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     def clients(self) -> Clients:
         """The boto3 clients, for what this resource does not do."""
         if self._clients is None:
-            self._clients = make_clients(
-                region=self.region_name,
-                profile=self.profile_name,
-                connect_timeout=self.connect_timeout_seconds,
-                read_timeout=self.read_timeout_seconds,
-                attempts=self.max_attempts,
-            )
+            self._clients = make_clients(attempts=self.max_attempts)
         return self._clients
 
     @property
@@ -218,7 +200,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             UnavailableError: SageMaker could not be reached.
         """
         plan = spec.plan(self.role_arn, self._tags(tags))
-        return self._deployer(spec.endpoint_name, smoke, plan.deadline_seconds, log).deploy(plan)
+        return self._deployer(spec.endpoint_name, smoke, spec.deadline_seconds, log).deploy(plan)
 
     def rollback(
         self,
@@ -318,8 +300,12 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             RefusedError: The model refuses the request, in its own words.
             UnavailableError: The endpoint could not be reached.
         """
-        return self._endpoints(log).invoker(endpoint_name)(
-            body, content_type=content_type, accept=accept, target_variant=target_variant
+        return self._endpoints(log).invoke(
+            endpoint_name,
+            body,
+            content_type=content_type,
+            accept=accept,
+            target_variant=target_variant,
         )
 
     def prune(self, endpoint_name: str, *, keep: int = 3, log: Log = LOG) -> Pruned:

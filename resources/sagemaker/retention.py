@@ -1,6 +1,6 @@
 """Removes what is left of old versions of an endpoint, and never what is live."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,8 +23,8 @@ class Pruned:
 
     Attributes:
         endpoint_name: Whose versions were looked through.
-        configs: Endpoint configs that were removed.
-        models: Models that were removed.
+        configs: Endpoint configs that were removed, by this clean-up or meanwhile by somebody else.
+        models: Models that were removed, likewise.
         kept: Endpoint configs that were kept.
         artifacts_in_use: S3 URIs of what the models load that are left: those of this endpoint's
             versions, and those that any endpoint of the account serves. Whoever wrote artifacts
@@ -81,19 +81,28 @@ def prune(endpoints: Endpoints, endpoint_name: str, *, keep: int) -> Pruned:
         name: _artifacts(endpoints, name) for name in {*unused, *elsewhere, *_model_names(versions)}
     }
     # All has been read: from here on things go.
-    removal = _Removal(endpoints, endpoint_name)
-    left = [version for version in goes if not removal.remove_config(version.config_name)]
-    for name in sorted(set(unused) - set(_model_names(left))):
-        removal.remove_model(name)
-    standing = [uris for name, uris in artifacts.items() if name not in removal.models]
+    failed: dict[str, str] = {}
+    for version in goes:
+        if reason := _remove_config(endpoints, endpoint_name, version.config_name):
+            failed[version.config_name] = reason
+    configs = [version.config_name for version in goes if version.config_name not in failed]
+    left = [version for version in goes if version.config_name in failed]
+    removable = sorted(set(unused) - set(_model_names(left)))
+    for name in removable:
+        if reason := _remove(endpoints, endpoints.clients.control.delete_model, ModelName=name):
+            failed[name] = reason
+    models = [name for name in removable if name not in failed]
+    for name, reason in failed.items():
+        endpoints.log.warning(f"{name} was not removed: {reason}")
+    standing = [uris for name, uris in artifacts.items() if name not in models]
     return Pruned(
         endpoint_name,
-        configs=tuple(removal.configs),
-        models=tuple(removal.models),
+        configs=tuple(configs),
+        models=tuple(models),
         kept=tuple(version.config_name for version in kept),
         artifacts_in_use=frozenset[str]().union(*standing),
         newest=versions[0].created,
-        failed=removal.failed,
+        failed=failed,
     )
 
 
@@ -157,43 +166,21 @@ def _artifacts(endpoints: Endpoints, model_name: str) -> frozenset[str]:
         return frozenset()
 
 
-@dataclass
-class _Removal:
-    """A clean-up on its way: what is gone, and what could not be removed."""
+def _remove_config(endpoints: Endpoints, endpoint_name: str, name: str) -> str | None:
+    # SageMaker would let us delete what is live. Somebody may have rolled back to it since.
+    own = endpoints.describe(endpoint_name)
+    if own and (own.changing or own.config_name == name):
+        return f"endpoint {own.name} is {own.status} and may need it"
+    delete = endpoints.clients.control.delete_endpoint_config
+    return _remove(endpoints, delete, EndpointConfigName=name)
 
-    endpoints: Endpoints
-    endpoint_name: str
-    configs: list[str] = field(default_factory=list[str])
-    models: list[str] = field(default_factory=list[str])
-    failed: dict[str, str] = field(default_factory=dict[str, str])
 
-    def remove_config(self, name: str) -> bool:
-        # SageMaker would let us delete what is live. Somebody may have rolled back to it since.
-        own = self.endpoints.describe(self.endpoint_name)
-        if own and (own.changing or own.config_name == name):
-            return self._failed(name, f"endpoint {own.name} is {own.status} and may need it")
-        try:
-            self.endpoints.calls(
-                self.endpoints.clients.control.delete_endpoint_config, EndpointConfigName=name
-            )
-        except NotFoundError:
-            return True
-        except SageMakerError as error:
-            return self._failed(name, str(error))
-        self.configs.append(name)
-        return True
-
-    def remove_model(self, name: str) -> bool:
-        try:
-            self.endpoints.calls(self.endpoints.clients.control.delete_model, ModelName=name)
-        except NotFoundError:
-            return True
-        except SageMakerError as error:
-            return self._failed(name, str(error))
-        self.models.append(name)
-        return True
-
-    def _failed(self, name: str, reason: str) -> bool:
-        self.failed[name] = reason
-        self.endpoints.log.warning(f"{name} was not removed: {reason}")
-        return False
+def _remove(endpoints: Endpoints, delete: Callable[..., Any], **name: str) -> str | None:
+    """Delete something that may be gone already; returns why that failed, None where it did not."""
+    try:
+        endpoints.calls(delete, **name)
+    except NotFoundError:
+        return None
+    except SageMakerError as error:
+        return str(error)
+    return None

@@ -81,11 +81,7 @@ class Trainer:
     def train_all(
         self, specs: Sequence[TrainingJobSpec], *, at_once: int
     ) -> list[TrainedJob | SageMakerError]:
-        """Run many jobs, so many at once, and wait for all of them in this thread.
-
-        Returns:
-            For each spec its job, or the error that it ended with.
-        """
+        """Run many jobs and wait for all of them in this thread."""
         if at_once < 1:
             raise SpecError(f"At least one job must be allowed to run at one time, not {at_once}.")
         outcomes: dict[int, TrainedJob | SageMakerError] = {}
@@ -158,20 +154,20 @@ class JobRun:
         self._unknown_since: float | None = None
 
     def begin(self) -> None:
-        """Find the job that does this work, or start it.
-
-        Raises:
-            SpecError: The spec cannot work.
-            RefusedError: SageMaker refuses the job.
-            UnavailableError: SageMaker cannot be reached.
-        """
+        """Find the job that does this work, or start it."""
         self._spec.check()
         for attempt in range(1, MOST_ATTEMPTS + 1):
             self._name = attempt_name(self._spec.name, attempt)
             existing = self._trainer.describe(self._name) or self._create()
             if existing is None or self._take(existing):
                 if self._spec.stream_logs and self._origin != "reused":
-                    self._logs = self._job_logs()
+                    self._logs = JobLogs(
+                        self._trainer.clients,
+                        self._calls,
+                        self._log,
+                        job=self._name,
+                        instances=self._spec.compute.instance_count,
+                    )
                 return
         raise TrainingError(
             f"{MOST_ATTEMPTS} jobs named {self._spec.name} have failed or were stopped. "
@@ -294,15 +290,6 @@ class JobRun:
         return TrainingError(
             f"Training job {self._name} has vanished: SageMaker does not know it any more. "
             "Run again."
-        )
-
-    def _job_logs(self) -> JobLogs:
-        return JobLogs(
-            self._trainer.clients,
-            self._calls,
-            self._log,
-            job=self._name,
-            instances=self._spec.compute.instance_count,
         )
 
     def _copy_logs(self, logs: JobLogs, description: "Description") -> None:

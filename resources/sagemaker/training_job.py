@@ -311,18 +311,16 @@ def trained_job(
     price_per_hour: Mapping[str, float],
     console_url: str,
 ) -> TrainedJob:
-    """The result of a job that has completed with an artifact.
-
-    Args:
-        description: By DescribeTrainingJob.
-        origin: How the job came.
-        price_per_hour: By instance type.
-        console_url: The job in the AWS console.
-    """
+    """The result of a job that has completed with an artifact."""
     resources = description.get("ResourceConfig", {})
     instance_type = resources.get("InstanceType", "")
     instance_count = resources.get("InstanceCount", 1)
     billable = description.get("BillableTimeInSeconds")
+    price = price_per_hour.get(instance_type)
+    cost = None
+    # AWS leaves the billable seconds out of some jobs.
+    if price is not None and "BillableTimeInSeconds" in description:
+        cost = billable * instance_count * price / 3600
     return TrainedJob(
         name=description["TrainingJobName"],
         arn=description["TrainingJobArn"],
@@ -338,12 +336,6 @@ def trained_job(
         instance_count=instance_count,
         training_seconds=description.get("TrainingTimeInSeconds"),
         billable_seconds=billable,
-        estimated_cost=_cost(billable, instance_count, price_per_hour.get(instance_type)),
+        estimated_cost=cost,
         console_url=console_url,
     )
-
-
-def _cost(billable_seconds: int | None, instances: int, price: float | None) -> float | None:
-    if billable_seconds is None or price is None:
-        return None
-    return billable_seconds * instances * price / 3600
