@@ -1,6 +1,4 @@
-"""The Chalice app: which route does what. Deployed as a Lambda behind API Gateway, or served by
-`api.local`. What a request does stands in the modules beside it.
-"""
+"""The Chalice app: its routes. Deployed as a Lambda, or served by `api.local`."""
 
 from __future__ import annotations
 
@@ -44,8 +42,8 @@ def create_app() -> Chalice:
         assert app.current_request is not None  # noqa: S101 - Chalice sets it before a view runs
         return app.current_request
 
-    # Without content types of its own, a GET that names one is not turned away; and a POST of
-    # another one is told here which are read, which Chalice does not.
+    # Chalice would refuse a GET that names a content type, and a POST with another one without
+    # saying which are read; so it knows no content types, and they are checked here.
     @app.route("/", methods=["GET"], content_types=[])
     @answering
     def get_page() -> Response:
@@ -67,7 +65,7 @@ def create_app() -> Chalice:
         requests.require_type(request(), ["application/json"])
         pictures = requests.batch_of(requests.body_of(request(), requests.MAX_BATCH_BYTES))
         answers = recogniser().recognise_all(pictures)
-        return json_answer({"predictions": [_told(answer) for answer in answers]})
+        return json_answer({"predictions": [_prediction(answer) for answer in answers]})
 
     @app.route("/model", methods=["GET"], content_types=[])
     @answering
@@ -78,7 +76,7 @@ def create_app() -> Chalice:
     @app.route("/healthz", methods=["GET"], content_types=[])
     @answering
     def get_health() -> Response:
-        # The process is well when it can say this; whether the endpoint is there is told, too.
+        # "ok" says that this process answers; the endpoint has a status of its own.
         endpoint = {"name": recogniser().endpoint.name, "status": recogniser().models.status()}
         return json_answer({"status": "ok", "endpoint": endpoint})
 
@@ -90,7 +88,7 @@ def create_app() -> Chalice:
     return app
 
 
-def _told(answer: Answer | PictureError) -> dict[str, Any]:
+def _prediction(answer: Answer | PictureError) -> dict[str, Any]:
     return {"error": str(answer)} if isinstance(answer, PictureError) else answer.summary()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -21,7 +21,7 @@ CONNECTIONS = 16
 
 
 class Clients:
-    """boto3 clients; they may be used by several threads, but not made by several at once."""
+    """boto3 clients. Several threads may use one, but a session makes one client at a time."""
 
     def __init__(self, settings: ApiSettings) -> None:
         self._config = Config(
@@ -30,7 +30,7 @@ class Clients:
             retries={"total_max_attempts": settings.api_attempts, "mode": "standard"},
             max_pool_connections=CONNECTIONS,
         )
-        # What is told beside the digit must never keep the digit waiting.
+        # The explanation of a digit must never delay the digit.
         self._brief = self._config.merge(
             Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})
         )
@@ -41,28 +41,20 @@ class Clients:
         return boto3.session.Session()
 
     @cached_property
-    def _runtime(self) -> SageMakerRuntimeClient:
-        return self._session.client("sagemaker-runtime", config=self._config)
-
-    @cached_property
-    def _sagemaker(self) -> SageMakerClient:
-        return self._session.client("sagemaker", config=self._brief)
-
-    @cached_property
-    def _s3(self) -> S3Client:
-        return self._session.client("s3", config=self._brief)
-
     def runtime(self) -> SageMakerRuntimeClient:
-        """For the endpoint's answers."""
-        with self._lock:
-            return self._runtime
+        """Invokes the endpoint."""
+        return self._make("sagemaker-runtime", self._config)
 
+    @cached_property
     def sagemaker(self) -> SageMakerClient:
-        """For what the endpoint serves."""
-        with self._lock:
-            return self._sagemaker
+        """Describes what the endpoint serves."""
+        return self._make("sagemaker", self._brief)
 
+    @cached_property
     def s3(self) -> S3Client:
-        """For the centroids it serves."""
+        """Reads the centroids that the endpoint serves."""
+        return self._make("s3", self._brief)
+
+    def _make(self, service: Any, config: Config) -> Any:
         with self._lock:
-            return self._s3
+            return self._session.client(service, config=config)

@@ -1,4 +1,4 @@
-"""The SageMaker endpoint as the API sees it: digits in, clusters out, failures in its own words."""
+"""The SageMaker endpoint: asks it for the clusters of digits, translates AWS's errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ABSENT = {
 
 @dataclass(frozen=True)
 class Clusters:
-    """What the endpoint answered.
+    """The endpoint's answer for n digits.
 
     Attributes:
         numbers: (n,) int64, the closest cluster of each digit.
@@ -64,10 +64,6 @@ class DigitEndpoint:
         self.name = name
         self._clients = clients
 
-    def warm_up(self) -> None:
-        """Make the client."""
-        self._clients.runtime()
-
     def closest(self, features: NDArray[np.float32]) -> Clusters:
         """Ask for the closest clusters of prepared digits, (n, 784) float32, in one request.
 
@@ -76,13 +72,13 @@ class DigitEndpoint:
         """
         body = b"".join(recordio.encode(features))
         try:
-            answer = self._clients.runtime().invoke_endpoint(
+            response = self._clients.runtime.invoke_endpoint(
                 EndpointName=self.name,
                 Body=body,
                 ContentType="application/x-recordio-protobuf",
                 Accept="application/json",
             )
-            content = answer["Body"].read()
+            content = response["Body"].read()
         except (BotoCoreError, ClientError) as error:
             raise self._translated(error) from error
         return self._parsed(content, len(features))
@@ -90,15 +86,15 @@ class DigitEndpoint:
     def _parsed(self, content: bytes, count: int) -> Clusters:
         try:
             predictions = json.loads(content)["predictions"]
-            numbers = np.array([int(each["closest_cluster"]) for each in predictions], np.int64)
-            distances = np.array([float(each["distance_to_cluster"]) for each in predictions])
+            numbers = np.array([int(item["closest_cluster"]) for item in predictions], np.int64)
+            distances = np.array([float(item["distance_to_cluster"]) for item in predictions])
         except (ValueError, TypeError, LookupError, OverflowError) as error:
-            raise self._strange() from error
+            raise self._bad_answer() from error
         if len(numbers) != count or (numbers < 0).any() or not np.isfinite(distances).all():
-            raise self._strange()
+            raise self._bad_answer()
         return Clusters(numbers, distances)
 
-    def _strange(self) -> ApiError:
+    def _bad_answer(self) -> ApiError:
         return BadEndpointError(
             f"The endpoint {self.name} answered something other than clusters. "
             "Look at what it serves: GET /model says which model that is."

@@ -1,4 +1,4 @@
-"""The failures that a caller sees: each a status, a code and a sentence."""
+"""The errors that a caller sees: each has an HTTP status, a code and a message."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the endpoint serves just now: its versions, their centroids and what is known of them.
+"""The models that the endpoint serves at present: their centroids and evaluations.
 
-Nothing here decides on a digit: that is the endpoint's own answer. The centroids only tell how far
-the other digits were, and an answer is explained with those centroids alone that reproduce it, so
-that in the middle of an update no answer is shown with another model's.
+Nothing here decides on a digit: that is the endpoint's own answer. The centroids only show how far
+the other digits were. An answer is explained only by centroids that reproduce it, so that during an
+update no answer is shown with another model's.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _MAX_ARTIFACT_BYTES = 64 * 2**20
 _MAX_EVALUATION_BYTES = 2**20
 # The live version, the one that replaces it and the one that it replaced.
 _KEPT = 3
-_SECONDS_BETWEEN_LOOKS = 2.0
+_SECONDS_BETWEEN_REFRESHES = 2.0
 # The endpoint calculates in float32.
 _SAME_DISTANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model that the endpoint serves, or is about to.
+    """A model that the endpoint serves or will serve.
 
     Attributes:
-        name: Of the SageMaker model.
-        etag: Of the artifact's object, which tells one content from another.
+        name: The SageMaker model's name.
+        etag: Of the artifact's object; it changes with the content.
         centroids: (10·m, 784) float32; number `digit + 10·j` belongs to `digit`.
-        evaluation: What was measured when it was made, as far as it stands beside the artifact.
+        evaluation: The evaluation.json beside the artifact; empty where there is none.
     """
 
     name: str
@@ -53,19 +53,19 @@ class Model:
 
     def explains(self, features: NDArray[np.float32], clusters: Clusters) -> NDArray[np.bool_]:
         """(n,) bool: whether this model would have given the answers."""
-        known = clusters.numbers < len(self.centroids)
-        chosen = self.centroids[np.where(known, clusters.numbers, 0)]
+        exists = clusters.numbers < len(self.centroids)
+        chosen = self.centroids[np.where(exists, clusters.numbers, 0)]
         distances = np.linalg.norm(features - chosen, axis=1)
         near = np.abs(distances - clusters.distances) <= _SAME_DISTANCE * (1 + clusters.distances)
-        return known & near
+        return exists & near
 
     @property
     def reads_other_features(self) -> bool:
-        """Whether it was trained on other features than are sent here, as far as that is known."""
+        """Whether its evaluation says that it was trained on other features than the API sends."""
         return bool(self.evaluation) and self.evaluation.get("features") != digit_features.VERSION
 
     def likelihoods(self, features: NDArray[np.float32]) -> NDArray[np.float64] | None:
-        """(n, 10): how likely each digit is; None where nobody measured how sure it may be."""
+        """(n, 10): how likely each digit is; None where the evaluation has no `reach`."""
         reach = self.evaluation.get("reach")
         if not isinstance(reach, list) or len(reach) != DIGITS:
             return None
@@ -78,10 +78,10 @@ Explanation = tuple[Model, NDArray[np.float64] | None]
 
 @dataclass(frozen=True)
 class Service:
-    """What DescribeEndpoint says.
+    """The answer of DescribeEndpoint.
 
     Attributes:
-        status: SageMaker's word for it, such as InService or Updating.
+        status: SageMaker's status, such as InService or Updating.
         config: The endpoint configuration that is live.
         changed: When the endpoint was last changed.
         pending: The configuration that an update is bringing.
@@ -94,41 +94,39 @@ class Service:
 
 
 class LiveModels:
-    """The models behind an endpoint, kept as long as they are live; safe for several threads."""
+    """The models behind an endpoint, cached while they are live; safe for several threads."""
 
     def __init__(self, endpoint: str, clients: Clients) -> None:
         self._endpoint = endpoint
         self._clients = clients
         self._models: list[Model] = []
-        self._looked = float("-inf")
+        self._refreshed = float("-inf")
         self._lock = Lock()
         self._status = ""
         self._status_asked = float("-inf")
         self._status_lock = Lock()
 
-    def warm_up(self) -> None:
-        """Fetch what is live, if it is there already."""
-        self._look()
-
     def service(self) -> Service:
-        """What the endpoint's description says.
+        """The endpoint's description.
 
         Raises:
             BotoCoreError, ClientError: It cannot be described.
         """
-        told = self._clients.sagemaker().describe_endpoint(EndpointName=self._endpoint)
-        pending = told.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+        response = self._clients.sagemaker.describe_endpoint(EndpointName=self._endpoint)
         return Service(
-            told["EndpointStatus"], told["EndpointConfigName"], told["LastModifiedTime"], pending
+            status=response["EndpointStatus"],
+            config=response["EndpointConfigName"],
+            changed=response["LastModifiedTime"],
+            pending=response.get("PendingDeploymentSummary", {}).get("EndpointConfigName"),
         )
 
     def status(self) -> str:
-        """SageMaker's word for how the endpoint is, or why there is none; up to two seconds old.
+        """The endpoint's status, or why there is none; up to two seconds old.
 
-        Anybody may ask for it, and as often as they like; AWS is not to be asked each time.
+        Anybody may call this as often as they like without a call to AWS each time.
         """
         with self._status_lock:
-            if time.monotonic() - self._status_asked >= _SECONDS_BETWEEN_LOOKS:
+            if time.monotonic() - self._status_asked >= _SECONDS_BETWEEN_REFRESHES:
                 self._status = self._ask_status()
                 self._status_asked = time.monotonic()
             return self._status
@@ -137,26 +135,26 @@ class LiveModels:
         try:
             return self.service().status
         except ClientError as error:
-            # DescribeEndpoint knows a single error: that there is no such endpoint.
+            # The only error that DescribeEndpoint has: there is no such endpoint.
             code = error.response.get("Error", {}).get("Code", "")
             return "NotDeployed" if code == "ValidationException" else "Unknown"
         except BotoCoreError:
             return "Unreachable"
 
     def model_of(self, config: str) -> Model:
-        """The model of an endpoint configuration, from memory where its artifact is unchanged.
+        """The model of an endpoint configuration, cached while its artifact is unchanged.
 
         Raises:
             BotoCoreError, ClientError: AWS does not give it.
             ValueError: It is no classifier of digits.
         """
-        sagemaker, s3 = self._clients.sagemaker(), self._clients.s3()
+        sagemaker, s3 = self._clients.sagemaker, self._clients.s3
         (variant, *_) = sagemaker.describe_endpoint_config(EndpointConfigName=config)[
             "ProductionVariants"
         ]
         name = variant.get("ModelName", "")
         container = sagemaker.describe_model(ModelName=name).get("PrimaryContainer", {})
-        bucket, key = _location(container.get("ModelDataUrl", ""))
+        bucket, key = s3_uri.parse(container.get("ModelDataUrl", ""))
         etag = s3.head_object(Bucket=bucket, Key=key)["ETag"]
         for model in tuple(self._models):
             if (model.name, model.etag) == (name, etag):
@@ -172,10 +170,10 @@ class LiveModels:
     ) -> list[Explanation | None]:
         """For each answer the model that gave it and the likelihood of each digit.
 
-        None where that model is not, or no longer, to be had: the digit holds all the same.
+        None where that model cannot be read (any more): the digit is right all the same.
         """
         explained = self._explain(features, clusters)
-        if None in explained and self._look():
+        if None in explained and self.refresh():
             explained = self._explain(features, clusters)
         return explained
 
@@ -193,24 +191,24 @@ class LiveModels:
                     explained[index] = (model, None if likelihoods is None else likelihoods[index])
         return explained
 
-    def _look(self) -> bool:
-        """Look at what is live, unless that was done a moment ago."""
-        asked = time.monotonic()
+    def refresh(self) -> bool:
+        """Reads the live models, unless that was done a moment ago; returns whether it worked."""
+        called = time.monotonic()
         with self._lock:
-            # Whoever waited here for somebody else's look has its result already.
-            if self._looked > asked:
+            # Another thread has refreshed them while this one waited.
+            if self._refreshed > called:
                 return True
-            if asked - self._looked < _SECONDS_BETWEEN_LOOKS:
+            if called - self._refreshed < _SECONDS_BETWEEN_REFRESHES:
                 return False
             try:
                 self._remember()
             except (BotoCoreError, ClientError, ValueError, LookupError) as error:
                 _LOG.warning(
-                    "the model behind %s is not to be had: %s", self._endpoint, type(error).__name__
+                    "the model behind %s cannot be read: %s", self._endpoint, type(error).__name__
                 )
                 return False
             finally:
-                self._looked = time.monotonic()
+                self._refreshed = time.monotonic()
         return True
 
     def _remember(self) -> None:
@@ -219,20 +217,20 @@ class LiveModels:
             if config is None:
                 continue
             model = self.model_of(config)
-            others = [each for each in self._models if each is not model]
-            # Replaced as a whole: other threads go over the list meanwhile.
+            others = [other for other in self._models if other is not model]
+            # A new list: other threads may be iterating over the old one.
             self._models = [model, *others][:_KEPT]
 
     def _evaluation(self, bucket: str, key: str) -> dict[str, Any]:
-        beside = f"{key.rpartition('/')[0]}/evaluation.json"
+        evaluation_key = f"{key.rpartition('/')[0]}/evaluation.json"
         try:
-            found = json.loads(self._read(bucket, beside, _MAX_EVALUATION_BYTES))
+            evaluation = json.loads(self._read(bucket, evaluation_key, _MAX_EVALUATION_BYTES))
         except (BotoCoreError, ClientError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return evaluation if isinstance(evaluation, dict) else {}
 
     def _read(self, bucket: str, key: str, limit: int) -> bytes:
-        body = self._clients.s3().get_object(Bucket=bucket, Key=key)["Body"]
+        body = self._clients.s3.get_object(Bucket=bucket, Key=key)["Body"]
         try:
             content = body.read(limit + 1)
         finally:
@@ -240,10 +238,3 @@ class LiveModels:
         if len(content) > limit:
             raise ValueError(f"s3://{bucket}/{key} has more than {limit:,} bytes")
         return content
-
-
-def _location(uri: str) -> tuple[str, str]:
-    bucket, key = s3_uri.parse(uri)
-    if not key:
-        raise ValueError(f"{uri!r} is no object in S3")
-    return bucket, key

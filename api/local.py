@@ -1,9 +1,8 @@
 """The Chalice app on this machine: an ASGI server that calls it as API Gateway would.
 
-Chalice's own local server answers one request at a time; here threads do, each with an app of its
-own, since a Chalice app holds the request that it works on. What API Gateway does in front of the
-Lambda is done here too: bodies that are too large and more requests than can be answered are
-turned away before they cost anything.
+Chalice's own local server answers one request at a time. Here several threads answer, each with an
+app of its own, since a Chalice app holds the request that it works on. Like API Gateway in front of
+the Lambda, this refuses bodies that are too large, and more requests than can be answered.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from api.responses import failure_answer
 
 HOST = "127.0.0.1"
 
-# Those that are answered, and those that wait for their turn.
+# Requests that are being answered, and requests that wait.
 MAX_IN_FLIGHT = CONNECTIONS + 48
 
 Message = MutableMapping[str, Any]
@@ -83,14 +82,10 @@ async def _live(receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             # Making the clients takes half a second, which the first caller need not wait for.
-            threading.Thread(target=_warm_up, daemon=True).start()
+            threading.Thread(target=lambda: recogniser().warm_up(), daemon=True).start()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
-
-
-def _warm_up() -> None:
-    recogniser().warm_up()
 
 
 async def _body(receive: Receive) -> bytes:
@@ -110,7 +105,7 @@ def _event(scope: Message, body: bytes) -> dict[str, Any]:
     queries: dict[str, list[str]] = {}
     for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
         queries.setdefault(name, []).append(value)
-    headers = {name.decode("latin-1"): each.decode("latin-1") for name, each in scope["headers"]}
+    headers = {name.decode("latin-1"): text.decode("latin-1") for name, text in scope["headers"]}
     path, method = scope["path"], scope["method"]
     client = scope.get("client") or ("", 0)
     return {
@@ -139,9 +134,12 @@ def _failure(error: ApiError) -> dict[str, Any]:
 async def _send(send: Send, answer: dict[str, Any]) -> None:
     body = answer["body"]
     content = base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode()
-    # API Gateway, too, takes an answer of no type for JSON: Chalice's own failures name none.
-    named = {"Content-Type": "application/json", **answer["headers"]}
-    headers = {**named, "Content-Length": str(len(content))}
+    headers = {
+        # Chalice's own failures name no type; API Gateway, too, takes them for JSON.
+        "Content-Type": "application/json",
+        **answer["headers"],
+        "Content-Length": str(len(content)),
+    }
     encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": answer["statusCode"], "headers": encoded})
     await send({"type": "http.response.body", "body": content})

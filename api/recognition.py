@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from api.live_model import Explanation
     from api.settings import ApiSettings
 
-# A Lambda takes 6 MiB, in which a picture stands in base64.
+# A Lambda takes requests of 6 MiB, with the picture in base64.
 PICTURE_LIMITS = PictureLimits(max_bytes=4_500_000, max_pixels=25_000_000)
-# In a batch: enough for any digit that was cut out, little enough for a thousand of them.
+# In a batch: enough for a cut-out digit, and little enough for a thousand of them.
 BATCH_LIMITS = PictureLimits(max_bytes=1_000_000, max_pixels=1_000_000)
 
 # On Lambda, reading a batch's pictures ends after this time, well before API Gateway gives up.
@@ -43,10 +43,10 @@ class Answer:
     """A recognised digit.
 
     Attributes:
-        digit: Read off the endpoint's own answer.
+        digit: The endpoint's own answer.
         cluster: The closest cluster's number.
         distance: Euclidean distance to its centroid.
-        likelihoods: (10,) of each digit, or None where the model that answered is not to be had.
+        likelihoods: (10,) of each digit, or None where the model that answered cannot be read.
         seen: (784,) float32, the features that the model was shown.
         centroid: (784,) float32, the closest centroid, or None.
     """
@@ -59,7 +59,7 @@ class Answer:
     centroid: NDArray[np.float32] | None = field(repr=False)
 
     def summary(self) -> dict[str, Any]:
-        """As the API tells it."""
+        """The answer as the API sends it."""
         confidence = None if self.likelihoods is None else float(self.likelihoods[self.digit])
         return {
             "digit": self.digit,
@@ -83,15 +83,15 @@ class Recogniser:
     """Reads pictures and asks the endpoint; one for a process, used by all its threads."""
 
     def __init__(self, settings: ApiSettings) -> None:
-        clients = Clients(settings)
-        self.endpoint = DigitEndpoint(settings.endpoint_name, clients)
-        self.models = LiveModels(settings.endpoint_name, clients)
+        self._clients = Clients(settings)
+        self.endpoint = DigitEndpoint(settings.endpoint_name, self._clients)
+        self.models = LiveModels(settings.endpoint_name, self._clients)
         self._batch_seconds = _BATCH_SECONDS if settings.aws_lambda_function_name else math.inf
 
     def warm_up(self) -> None:
-        """Do beforehand what would keep the first caller waiting; needs nothing to be there."""
-        self.endpoint.warm_up()
-        self.models.warm_up()
+        """Makes the clients and reads the live models, so that the first caller need not wait."""
+        _ = self._clients.runtime
+        self.models.refresh()
 
     def recognise(self, picture: bytes) -> Answer:
         """The digit in one picture.
@@ -113,8 +113,8 @@ class Recogniser:
         """
         ends = time.monotonic() + self._batch_seconds
         read = [_attempt(picture, ends) for picture in pictures]
-        answers = iter(self._ask([each for each in read if not isinstance(each, PictureError)]))
-        return [each if isinstance(each, PictureError) else next(answers) for each in read]
+        answers = iter(self._ask([item for item in read if not isinstance(item, PictureError)]))
+        return [item if isinstance(item, PictureError) else next(answers) for item in read]
 
     def _ask(self, digits: list[NDArray[np.float32]]) -> list[Answer]:
         if not digits:

@@ -1,4 +1,4 @@
-"""What a request holds: the key it names, its body, its batch; checked before anything is done."""
+"""The parts of a request: its API key, its body, its batch; checked before anything is done."""
 
 from __future__ import annotations
 
@@ -39,20 +39,19 @@ PICTURE_TYPES = [
     "image/x-png",
     FORM,
 ]
-"""What a picture may come as: by its name, by another one that is in use, or in a form."""
+"""The media types of pictures: the official names, others in use, and forms."""
 
 
 def require_key(request: Request, settings: ApiSettings) -> None:
-    """Let in whoever names the API key, or everybody where there is none.
+    """Checks the request's API key, if the settings have one.
 
     Raises:
         UnauthorizedError: It is missing or wrong.
     """
-    wanted = settings.key_digest
-    if wanted is None:
+    digest = settings.key_digest
+    if digest is None:
         return
-    given = request.headers.get("x-api-key", "")
-    if not hmac.compare_digest(digest_of(given), wanted):
+    if not hmac.compare_digest(digest_of(request.headers.get("x-api-key", "")), digest):
         raise UnauthorizedError("Name the API key in the header x-api-key.")
 
 
@@ -81,13 +80,13 @@ def require_type(request: Request, types: list[str]) -> str:
     Raises:
         MediaTypeError: It is none of these.
     """
-    named = _content_type(request).get_content_type()
-    if "content-type" in request.headers and named in types:
-        return named
+    media_type = _content_type(request).get_content_type()
+    if "content-type" in request.headers and media_type in types:
+        return media_type
     raise MediaTypeError(
-        f"The body is {named if 'content-type' in request.headers else 'of no type'}; what is read "
-        f"here is {', '.join(types)}: name one of them in the header Content-Type. Save a picture "
-        "of another kind, such as GIF or TIFF, as JPEG or PNG."
+        f"The body is {media_type if 'content-type' in request.headers else 'of no type'}; "
+        f"what is read here is {', '.join(types)}: name one of them in the header Content-Type. "
+        "Save a picture of another kind, such as GIF or TIFF, as JPEG or PNG."
     )
 
 
@@ -97,9 +96,9 @@ def picture_of(request: Request) -> bytes:
     Raises:
         ApiError: It is of another type, too large, empty, or a form without a file.
     """
-    named = require_type(request, PICTURE_TYPES)
+    media_type = require_type(request, PICTURE_TYPES)
     body = body_of(request, MAX_PICTURE_BYTES)
-    if named != FORM:
+    if media_type != FORM:
         return body
     boundary = _content_type(request).get_boundary("").encode("utf-8", "replace")
     parts = (b"\r\n" + body).split(b"\r\n--" + boundary) if boundary else []

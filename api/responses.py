@@ -1,4 +1,4 @@
-"""HTTP answers: JSON, failures and the page, each with the headers that keep browsers careful."""
+"""HTTP answers: JSON, failures and the page, each with headers that restrict browsers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api.errors import ApiError, TooLargeError, UnreadableError
 from formats.digit_pictures import PictureError, PictureTooLargeError
 
 _LOG = logging.getLogger(__name__)
-_CAREFUL: dict[str, str | list[str]] = {
+_SECURITY_HEADERS: dict[str, str | list[str]] = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -22,13 +22,13 @@ _CAREFUL: dict[str, str | list[str]] = {
 
 def json_answer(body: dict[str, Any], status: int = 200) -> Response:
     """A JSON document."""
-    return Response(body, {**_CAREFUL, "Content-Type": "application/json"}, status)
+    return Response(body, {**_SECURITY_HEADERS, "Content-Type": "application/json"}, status)
 
 
 def page_answer(html: str, policy: str) -> Response:
     """The page, allowed to do only what its content security policy says."""
     headers: dict[str, str | list[str]] = {
-        **_CAREFUL,
+        **_SECURITY_HEADERS,
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": policy,
         "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
@@ -46,7 +46,7 @@ def failure_answer(error: ApiError) -> Response:
 
 
 def answering(view: Callable[..., Response]) -> Callable[..., Response]:
-    """A view whose failures become answers; what nobody foresaw is logged and told as a 500."""
+    """A view whose errors become answers; an unforeseen one is logged and answered with 500."""
 
     @functools.wraps(view)
     def answered(*args: Any, **kwargs: Any) -> Response:

@@ -1,4 +1,4 @@
-"""What the API is told by its environment; the only module of it that reads the environment.
+"""The API's settings; only this module of the API reads the environment.
 
 Where AWS is, and as whom, boto3 reads for itself (AWS_ENDPOINT_URL_*, AWS_ACCESS_KEY_ID and so on).
 """

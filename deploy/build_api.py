@@ -21,7 +21,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "deploy" / "api"
-# The local server and what it needs stay at home.
+# The local server is not deployed.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "local.py", "__main__.py")
 STAGE = "prod"
 SHORTEST_KEY = 16
@@ -100,18 +100,18 @@ def main() -> int:
     parser.add_argument("--bucket", required=True, help="bucket of the classifiers")
     parser.add_argument("--account", required=True, help="AWS account, 12 digits")
     parser.add_argument("--region", default=os.environ.get("AWS_DEFAULT_REGION", "eu-west-1"))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
         api_key = chosen_key()
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     build(
-        given.folder,
-        endpoint=given.endpoint,
-        bucket=given.bucket,
-        account=given.account,
-        region=given.region,
+        arguments.folder,
+        endpoint=arguments.endpoint,
+        bucket=arguments.bucket,
+        account=arguments.account,
+        region=arguments.region,
         api_key=api_key,
     )
     return 0

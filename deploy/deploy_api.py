@@ -1,9 +1,9 @@
 """`make deploy-api`: puts the HTTP API on AWS by Chalice, or brings what is there up to date.
 
 From the environment: PLATFORM_BUCKET, PLATFORM_API_KEY, PLATFORM_ENDPOINT_NAME (`digits` if unset),
-and AWS credentials as boto3 finds them. What Chalice made is remembered in the bucket under
-`deploy/api/`, so that the next deployment, from whichever machine, changes that and makes no second
-one.
+and AWS credentials as boto3 finds them. Chalice's record of the deployment is kept in the bucket
+under `deploy/api/`, so that the next deployment, from any machine, updates the API instead of
+making a second one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from build_api import CHECKOUT, STAGE, build, chosen_key
 
 PROJECT = CHECKOUT / "build" / "api"
-MADE = PROJECT / ".chalice" / "deployed" / f"{STAGE}.json"
+DEPLOYED = PROJECT / ".chalice" / "deployed" / f"{STAGE}.json"
 
 
 class DeployError(Exception):
@@ -44,7 +44,7 @@ def deploy() -> None:
     if not session.region_name:
         raise DeployError("Set AWS_DEFAULT_REGION to the region of the endpoint.")
     endpoint = os.environ.get("PLATFORM_ENDPOINT_NAME") or "digits"
-    with _aws_told():
+    with _aws_errors_explained():
         account = session.client("sts").get_caller_identity()["Account"]
     build(
         PROJECT,
@@ -55,16 +55,16 @@ def deploy() -> None:
         api_key=api_key,
     )
     key = f"deploy/api/{endpoint}.json"
-    with _aws_told():
+    with _aws_errors_explained():
         _fetch(session, bucket, key)
     _chalice(session.region_name)
-    with _aws_told():
-        session.client("s3").put_object(Bucket=bucket, Key=key, Body=MADE.read_bytes())
+    with _aws_errors_explained():
+        session.client("s3").put_object(Bucket=bucket, Key=key, Body=DEPLOYED.read_bytes())
 
 
 @contextmanager
-def _aws_told() -> Iterator[None]:
-    """AWS's refusals in a sentence."""
+def _aws_errors_explained() -> Iterator[None]:
+    """Turns errors of AWS into a `DeployError`."""
     try:
         yield
     except NoCredentialsError as error:
@@ -73,40 +73,40 @@ def _aws_told() -> Iterator[None]:
             "AWS_SECRET_ACCESS_KEY, of somebody who may deploy."
         ) from error
     except ClientError as error:
-        said = error.response.get("Error", {})
+        details = error.response.get("Error", {})
         raise DeployError(
-            f"AWS refuses {error.operation_name}: {said.get('Message') or said.get('Code')}"
+            f"AWS refuses {error.operation_name}: {details.get('Message') or details.get('Code')}"
         ) from error
     except BotoCoreError as error:
         raise DeployError(f"AWS cannot be asked: {error}") from error
 
 
 def _fetch(session: boto3.session.Session, bucket: str, key: str) -> None:
-    """Fetch what was made before, if anything was."""
+    """Fetches Chalice's record of the last deployment, if there is one."""
     try:
-        made = session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+        record = session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     except ClientError as error:
         if error.response.get("Error", {}).get("Code") != "NoSuchKey":
             raise
         return
-    MADE.parent.mkdir()
-    MADE.write_bytes(made)
+    DEPLOYED.parent.mkdir()
+    DEPLOYED.write_bytes(record)
 
 
 def _chalice(region: str) -> None:
     chalice = Path(sys.executable).with_name("chalice")
-    ran = subprocess.run(
+    result = subprocess.run(
         [chalice, "--project-dir", PROJECT, "deploy", "--stage", STAGE],
         env={**os.environ, "AWS_DEFAULT_REGION": region},
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
-    if ran.returncode:
-        # Chalice prints a traceback; what it has to say stands behind the error's name.
-        said = ran.stderr.rpartition("ChaliceDeploymentError:")[2].split()
-        raise DeployError(f"Chalice could not deploy it: {' '.join(said[-80:])}")
-    sys.stderr.write(ran.stderr)
+    if result.returncode:
+        # Chalice prints a traceback; the message follows the name of the error.
+        words = result.stderr.rpartition("ChaliceDeploymentError:")[2].split()
+        raise DeployError(f"Chalice could not deploy it: {' '.join(words[-80:])}")
+    sys.stderr.write(result.stderr)
 
 
 if __name__ == "__main__":

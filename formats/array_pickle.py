@@ -1,13 +1,14 @@
 """A reader of pickles that hold NumPy arrays in tuples, and nothing else.
 
-Lives here: a machine for the few pickle opcodes that Python 2 (protocols 0 to 2) and Python 3
+Lives here: an interpreter of the few pickle opcodes that Python 2 (protocols 0 to 2) and Python 3
 (protocols 2 to 4) write for arrays. Does not: gzip, and what the arrays mean
 (`formats.mnist_pickle`).
 
-It isn't `pickle.Unpickler` with `find_class` narrowed: that still believes the stream in other
-ways (a memo index of 2**31 makes it allocate 16 GB, a tuple nested deep enough and used as a key
-overruns the C stack). Here a global name is a token that never becomes an object, and an array is
-made by `numpy.frombuffer` from bytes that are there.
+`pickle.Unpickler` with a narrowed `find_class` is not safe enough: a memo index of 2**31 makes it
+allocate 16 GB, and a deeply nested tuple used as a key overflows the C stack. `pickletools.genops`
+cannot check the stream beforehand, since it fails on Python 2's binary strings of protocol 0. Here
+a global name is a token that never becomes an object, and an array is a view of bytes that were
+read.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from numpy.typing import NDArray
 
 from formats.errors import FormatError
 
-__all__ = ["ForbiddenPickleError", "MalformedPickleError", "TruncatedPickleError", "load"]
+__all__ = [
+    "CorruptError",
+    "ForbiddenContentError",
+    "PickleFileError",
+    "TruncatedError",
+    "load",
+]
 
 _MAX_OPCODES = 10_000
 _MAX_LINE = 4096
@@ -43,20 +50,24 @@ _ENCODE = "_codecs encode"
 _KINDS = "biuf"
 
 
-class MalformedPickleError(FormatError):
-    """The bytes are no pickle, or one that contradicts itself."""
+class PickleFileError(FormatError):
+    """The file is not a pickle of arrays as it should be."""
 
 
-class TruncatedPickleError(MalformedPickleError):
-    """The bytes end before the pickle does."""
+class CorruptError(PickleFileError):
+    """The bytes contradict their checksum or their own format."""
 
 
-class ForbiddenPickleError(FormatError):
+class TruncatedError(PickleFileError):
+    """The file ends before its content does."""
+
+
+class ForbiddenContentError(PickleFileError):
     """The pickle asks for something other than numeric NumPy arrays, in tuples."""
 
 
 class Stream(Protocol):
-    """What is read from. Both calls raise, or return fewer bytes, where the stream ends."""
+    """The source of the bytes. Both methods raise, or return fewer bytes, where it ends."""
 
     def read(self, size: int, /) -> bytearray: ...
     def readline(self) -> bytes: ...
@@ -69,18 +80,15 @@ def load(stream: Stream) -> object:
         Tuples of NumPy arrays (in the order and byte order of the pickle), numbers, bytes and None.
 
     Raises:
-        MalformedPickleError, ForbiddenPickleError: See there. What `stream` raises passes through.
+        PickleFileError: The pickle is corrupt, truncated or forbidden. Errors of `stream` pass
+            through.
     """
-    return _Machine(stream).run()
+    return _Interpreter(stream).run()
 
 
 @dataclass(frozen=True, slots=True)
 class _Global:
     name: str
-
-
-class _Mark:
-    """What MARK leaves on the stack."""
 
 
 @dataclass(slots=True)
@@ -94,16 +102,17 @@ class _Array:
     complete: NDArray[Any] | None = None
 
 
-_MARK = _Mark()
+# What the instruction MARK leaves on the stack.
+_MARK = object()
 
 
-class _Machine:
+class _Interpreter:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
-        # Text that a pickle may still have encoded: what it has once, it may not have a thousand
-        # copies made of.
+        # How many bytes of text may still be encoded: a pickle that holds a text once may not have
+        # a thousand copies of it made.
         self._encodable = 0
 
     def run(self) -> object:
@@ -113,16 +122,18 @@ class _Machine:
                 return _finished(self.pop())
             action = _ACTIONS.get(code)
             if action is None:
-                raise ForbiddenPickleError(f"the pickle uses {_opcode_name(code)}; {_ONLY}")
+                raise ForbiddenContentError(f"the pickle uses {_opcode_name(code)}; {_ONLY}")
             action(self)
-        raise ForbiddenPickleError(f"the pickle has more than {_MAX_OPCODES} instructions; {_ONLY}")
+        raise ForbiddenContentError(
+            f"the pickle has more than {_MAX_OPCODES} instructions; {_ONLY}"
+        )
 
     # Reading
 
     def take(self, size: int) -> bytearray:
         data = self._stream.read(size)
         if len(data) != size:
-            raise TruncatedPickleError("the pickle ends before its STOP")
+            raise TruncatedError("the pickle ends before its STOP")
         return data
 
     def number(self, layout: str) -> int:
@@ -132,13 +143,13 @@ class _Machine:
     def _line(self) -> bytes:
         line = self._stream.readline()
         if not line.endswith(b"\n"):
-            raise TruncatedPickleError("the pickle ends before its STOP")
+            raise TruncatedError("the pickle ends before its STOP")
         return line
 
     def _short_line(self) -> str:
         line = self._line()[:-1]
         if len(line) > _MAX_LINE:
-            raise MalformedPickleError(f"the pickle has a name or number of {len(line)} bytes")
+            raise CorruptError(f"the pickle has a name or number of {len(line)} bytes")
         return line.decode("latin-1")
 
     def decimal(self) -> int:
@@ -146,13 +157,13 @@ class _Machine:
         try:
             return int(text.removesuffix("L"))
         except ValueError as error:
-            raise MalformedPickleError(f"the pickle has {text[:40]!r} for a number") from error
+            raise CorruptError(f"the pickle has {text[:40]!r} for a number") from error
 
     # The stack
 
     def pop(self) -> object:
         if not self._stack or self._stack[-1] is _MARK:
-            raise MalformedPickleError("the pickle takes more off its stack than is there")
+            raise CorruptError("the pickle takes more off its stack than it holds")
         return self._stack.pop()
 
     def push(self, value: object) -> None:
@@ -163,7 +174,7 @@ class _Machine:
     def proto(self) -> None:
         protocol = self.number("<B")
         if protocol > _MAX_PROTOCOL:
-            raise ForbiddenPickleError(f"the pickle is of protocol {protocol}; {_ONLY}")
+            raise ForbiddenContentError(f"the pickle is of protocol {protocol}; {_ONLY}")
 
     def frame(self) -> None:
         self.take(8)
@@ -178,19 +189,19 @@ class _Machine:
 
     def _push_global(self, name: str) -> None:
         if name not in _RECONSTRUCT and name not in (_NDARRAY, _DTYPE, _ENCODE):
-            raise ForbiddenPickleError(
+            raise ForbiddenContentError(
                 f"the pickle asks for {name.replace(' ', '.')[:100]!r}; {_ONLY}"
             )
         self.push(_Global(name))
 
     def tuple_to_mark(self) -> None:
-        at = len(self._stack) - 1
-        while at >= 0 and self._stack[at] is not _MARK:
-            at -= 1
-        if at < 0:
-            raise MalformedPickleError("the pickle ends a tuple that it did not begin")
-        items = tuple(self._stack[at + 1 :])
-        del self._stack[at:]
+        mark = len(self._stack) - 1
+        while mark >= 0 and self._stack[mark] is not _MARK:
+            mark -= 1
+        if mark < 0:
+            raise CorruptError("the pickle ends a tuple that it did not begin")
+        items = tuple(self._stack[mark + 1 :])
+        del self._stack[mark:]
         self.push(items)
 
     def tuple_of(self, count: int) -> None:
@@ -207,7 +218,7 @@ class _Machine:
 
     def get(self, index: int) -> None:
         if index not in self._memo:
-            raise MalformedPickleError(f"the pickle takes number {index} from its memo: not there")
+            raise CorruptError(f"the pickle takes number {index} from its memo, which has none")
         self.push(self._memo[index])
 
     def long1(self) -> None:
@@ -217,42 +228,42 @@ class _Machine:
         # A view: in protocol 0 a whole matrix is one line, four characters for a byte.
         quoted = memoryview(self._line())[:-1]
         if len(quoted) < 2 or quoted[0] not in b"'\"" or quoted[-1] != quoted[0]:
-            raise MalformedPickleError("the pickle has a string without quotes")
+            raise CorruptError("the pickle has a string without quotes")
         try:
             value, _ = codecs.escape_decode(quoted[1:-1])
         except ValueError as error:
-            raise MalformedPickleError("the pickle has a string with a bad escape") from error
+            raise CorruptError("the pickle has a string with a bad escape") from error
         self.push(value)
 
     def counted(self, layout: str) -> None:
         size = self.number(layout)
         if size < 0:
-            raise MalformedPickleError(f"the pickle has a string of {size} bytes")
+            raise CorruptError(f"the pickle has a string of {size} bytes")
         self._encodable += size
         self.push(self.take(size))
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
-            raise MalformedPickleError("the pickle calls something that is no function")
-        made = _call(function.name, cast("tuple[object, ...]", arguments))
-        if isinstance(made, bytearray):
-            self._encodable -= len(made)
+            raise CorruptError("the pickle calls something that is no function")
+        result = _call(function.name, cast("tuple[object, ...]", arguments))
+        if isinstance(result, bytearray):
+            self._encodable -= len(result)
             if self._encodable < 0:
-                raise ForbiddenPickleError(f"the pickle has a text encoded twice; {_ONLY}")
-        self.push(made)
+                raise ForbiddenContentError(f"the pickle has a text encoded twice; {_ONLY}")
+        self.push(result)
 
     def build(self) -> None:
         state, target = self.pop(), self.pop()
         if not isinstance(state, tuple):
-            raise ForbiddenPickleError(f"the pickle sets a state of its own making; {_ONLY}")
+            raise ForbiddenContentError(f"the pickle sets a state of its own making; {_ONLY}")
         items = cast("tuple[object, ...]", state)
         if isinstance(target, _Array) and target.complete is None:
             target.complete = _array(items)
         elif isinstance(target, _DType) and target.complete is None:
             target.complete = _dtype(target.code, items)
         else:
-            raise ForbiddenPickleError(f"the pickle sets the state of another object; {_ONLY}")
+            raise ForbiddenContentError(f"the pickle sets the state of another object; {_ONLY}")
         self.push(target)
 
 
@@ -269,29 +280,29 @@ def _opcode_name(code: bytes) -> str:
 def _text(value: object) -> str:
     if isinstance(value, (bytes, bytearray)):
         return value[:_MAX_LINE].decode("latin-1")
-    raise MalformedPickleError("the pickle has something else where a name belongs")
+    raise CorruptError("the pickle has something else where a name belongs")
 
 
 def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | bytearray:
     if function in _RECONSTRUCT:
         if len(arguments) != 3 or arguments[0] != _Global(_NDARRAY) or arguments[1] != (0,):
-            raise ForbiddenPickleError(f"the pickle makes an array of another class; {_ONLY}")
+            raise ForbiddenContentError(f"the pickle makes an array of another class; {_ONLY}")
         return _Array()
     if function == _DTYPE and arguments:
         code = _text(arguments[0])
         # Letters such as O, V or M make NumPy do more than look at numbers.
         if len(code) > 2 or code[:1] not in _KINDS or not code[1:].isdigit():
-            raise ForbiddenPickleError(f"the pickle has the dtype {code[:40]!r}; {_ONLY}")
+            raise ForbiddenContentError(f"the pickle has the dtype {code[:40]!r}; {_ONLY}")
         return _DType(code)
     if function == _ENCODE and len(arguments) == 2 and _text(arguments[1]) == "latin1":
         return _latin1(arguments[0])
-    raise ForbiddenPickleError(f"the pickle calls {function.replace(' ', '.')}; {_ONLY}")
+    raise ForbiddenContentError(f"the pickle calls {function.replace(' ', '.')}; {_ONLY}")
 
 
 def _latin1(text: object) -> bytearray:
     """A text's characters as bytes, piece by piece: the text is not held a third time."""
     if not isinstance(text, (bytes, bytearray)):
-        raise MalformedPickleError("the pickle has something else where a text belongs")
+        raise CorruptError("the pickle has something else where a text belongs")
     decoder = codecs.getincrementaldecoder("utf-8")()
     encoded = bytearray()
     try:
@@ -299,37 +310,35 @@ def _latin1(text: object) -> bytearray:
             encoded += decoder.decode(text[start : start + _PIECE]).encode("latin-1")
         decoder.decode(b"", final=True)
     except UnicodeError as error:
-        raise MalformedPickleError(
-            "the pickle has bytes that are not written as Latin-1"
-        ) from error
+        raise CorruptError("the pickle has bytes that are not written as Latin-1") from error
     return encoded
 
 
 def _dtype(code: str, state: tuple[object, ...]) -> np.dtype[Any]:
     # (version, byte order, subarray, names, fields, itemsize, alignment, flags)
     if len(state) < 5 or any(item is not None for item in state[2:5]):
-        raise ForbiddenPickleError(f"the pickle has a structured dtype; {_ONLY}")
+        raise ForbiddenContentError(f"the pickle has a structured dtype; {_ONLY}")
     order = _text(state[1])
     if order not in ("<", ">", "=", "|"):
-        raise MalformedPickleError(f"the pickle has a dtype with the byte order {order[:40]!r}")
+        raise CorruptError(f"the pickle has a dtype with the byte order {order[:40]!r}")
     try:
         return np.dtype(f"{order}{code}")
     except TypeError as error:
-        raise MalformedPickleError(f"the pickle has the unknown dtype {code!r}") from error
+        raise CorruptError(f"the pickle has the unknown dtype {code!r}") from error
 
 
 def _array(state: tuple[object, ...]) -> NDArray[Any]:
     if len(state) != 5:
-        raise MalformedPickleError("the pickle has an array whose state is not as NumPy writes it")
+        raise CorruptError("the pickle has an array whose state is not as NumPy writes it")
     _, shape, dtype, fortran, data = state
     if not isinstance(dtype, _DType) or dtype.complete is None:
-        raise ForbiddenPickleError(f"the pickle has an array without a numeric dtype; {_ONLY}")
+        raise ForbiddenContentError(f"the pickle has an array without a numeric dtype; {_ONLY}")
     if not isinstance(data, (bytes, bytearray)):
-        raise ForbiddenPickleError(f"the pickle has an array that does not hold bytes; {_ONLY}")
+        raise ForbiddenContentError(f"the pickle has an array that does not hold bytes; {_ONLY}")
     sizes = _shape(shape)
     needed = math.prod(sizes) * dtype.complete.itemsize
     if needed != len(data):
-        raise MalformedPickleError(
+        raise CorruptError(
             f"the pickle has an array of shape {sizes} and dtype {dtype.complete} "
             f"with {len(data)} bytes instead of {needed}"
         )
@@ -343,82 +352,56 @@ def _shape(shape: object) -> tuple[int, ...]:
         sizes = tuple(item for item in items if isinstance(item, int) and item > 0)
         if 1 <= len(sizes) == len(items) <= 8:
             return sizes
-    raise MalformedPickleError("the pickle has an array of an impossible or empty shape")
+    raise CorruptError("the pickle has an array of an impossible or empty shape")
 
 
-def _finished(value: object) -> object:
+def _finished(value: object, levels: int = 2) -> object:
     """The result with arrays in the place of their builders; the public file nests two levels."""
-    if isinstance(value, tuple):
-        return tuple(
-            tuple(_plain(part) for part in cast("tuple[object, ...]", item))
-            if isinstance(item, tuple)
-            else _plain(item)
-            for item in cast("tuple[object, ...]", value)
-        )
-    return _plain(value)
-
-
-def _plain(value: object) -> object:
     if isinstance(value, _Array):
         if value.complete is None:
-            raise MalformedPickleError("the pickle has an array without values")
+            raise CorruptError("the pickle has an array without values")
         return value.complete
+    if not levels:
+        return value
+    if isinstance(value, tuple):
+        return tuple(_finished(item, levels - 1) for item in cast("tuple[object, ...]", value))
     return value
 
 
-Action = Callable[[_Machine], None]
-
-
-def _pushing(value: object) -> Action:
-    return lambda machine: machine.push(value)
-
-
-def _pushing_number(layout: str) -> Action:
-    return lambda machine: machine.push(machine.number(layout))
-
-
-def _counted(layout: str) -> Action:
-    return lambda machine: machine.counted(layout)
-
-
-def _tuple_of(count: int) -> Action:
-    return lambda machine: machine.tuple_of(count)
-
-
-_ACTIONS: dict[bytes, Action] = {
-    pickle.PROTO: _Machine.proto,
-    pickle.FRAME: _Machine.frame,
-    pickle.GLOBAL: _Machine.global_,
-    pickle.STACK_GLOBAL: _Machine.stack_global,
-    pickle.MARK: _pushing(_MARK),
-    pickle.TUPLE: _Machine.tuple_to_mark,
-    pickle.EMPTY_TUPLE: _tuple_of(0),
-    pickle.TUPLE1: _tuple_of(1),
-    pickle.TUPLE2: _tuple_of(2),
-    pickle.TUPLE3: _tuple_of(3),
-    pickle.PUT: lambda machine: machine.put(machine.decimal()),
-    pickle.BINPUT: lambda machine: machine.put(machine.number("<B")),
-    pickle.LONG_BINPUT: lambda machine: machine.put(machine.number("<I")),
-    pickle.MEMOIZE: _Machine.memoize,
-    pickle.GET: lambda machine: machine.get(machine.decimal()),
-    pickle.BINGET: lambda machine: machine.get(machine.number("<B")),
-    pickle.LONG_BINGET: lambda machine: machine.get(machine.number("<I")),
-    pickle.NONE: _pushing(None),
-    pickle.NEWTRUE: _pushing(True),
-    pickle.NEWFALSE: _pushing(False),
-    pickle.INT: lambda machine: machine.push(machine.decimal()),
-    pickle.LONG: lambda machine: machine.push(machine.decimal()),
-    pickle.BININT: _pushing_number("<i"),
-    pickle.BININT1: _pushing_number("<B"),
-    pickle.BININT2: _pushing_number("<H"),
-    pickle.LONG1: _Machine.long1,
-    pickle.STRING: _Machine.string,
-    pickle.SHORT_BINSTRING: _counted("<B"),
-    pickle.BINSTRING: _counted("<i"),
-    pickle.SHORT_BINBYTES: _counted("<B"),
-    pickle.BINBYTES: _counted("<I"),
-    pickle.SHORT_BINUNICODE: _counted("<B"),
-    pickle.BINUNICODE: _counted("<I"),
-    pickle.REDUCE: _Machine.reduce,
-    pickle.BUILD: _Machine.build,
+_ACTIONS: dict[bytes, Callable[[_Interpreter], None]] = {
+    pickle.PROTO: _Interpreter.proto,
+    pickle.FRAME: _Interpreter.frame,
+    pickle.GLOBAL: _Interpreter.global_,
+    pickle.STACK_GLOBAL: _Interpreter.stack_global,
+    pickle.MARK: lambda it: it.push(_MARK),
+    pickle.TUPLE: _Interpreter.tuple_to_mark,
+    pickle.EMPTY_TUPLE: lambda it: it.tuple_of(0),
+    pickle.TUPLE1: lambda it: it.tuple_of(1),
+    pickle.TUPLE2: lambda it: it.tuple_of(2),
+    pickle.TUPLE3: lambda it: it.tuple_of(3),
+    pickle.PUT: lambda it: it.put(it.decimal()),
+    pickle.BINPUT: lambda it: it.put(it.number("<B")),
+    pickle.LONG_BINPUT: lambda it: it.put(it.number("<I")),
+    pickle.MEMOIZE: _Interpreter.memoize,
+    pickle.GET: lambda it: it.get(it.decimal()),
+    pickle.BINGET: lambda it: it.get(it.number("<B")),
+    pickle.LONG_BINGET: lambda it: it.get(it.number("<I")),
+    pickle.NONE: lambda it: it.push(None),
+    pickle.NEWTRUE: lambda it: it.push(True),
+    pickle.NEWFALSE: lambda it: it.push(False),
+    pickle.INT: lambda it: it.push(it.decimal()),
+    pickle.LONG: lambda it: it.push(it.decimal()),
+    pickle.BININT: lambda it: it.push(it.number("<i")),
+    pickle.BININT1: lambda it: it.push(it.number("<B")),
+    pickle.BININT2: lambda it: it.push(it.number("<H")),
+    pickle.LONG1: _Interpreter.long1,
+    pickle.STRING: _Interpreter.string,
+    pickle.SHORT_BINSTRING: lambda it: it.counted("<B"),
+    pickle.BINSTRING: lambda it: it.counted("<i"),
+    pickle.SHORT_BINBYTES: lambda it: it.counted("<B"),
+    pickle.BINBYTES: lambda it: it.counted("<I"),
+    pickle.SHORT_BINUNICODE: lambda it: it.counted("<B"),
+    pickle.BINUNICODE: lambda it: it.counted("<I"),
+    pickle.REDUCE: _Interpreter.reduce,
+    pickle.BUILD: _Interpreter.build,
 }

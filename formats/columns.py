@@ -29,10 +29,10 @@ class ColumnDifferences:
     """How a table's columns differ from those expected of it; their order does not count.
 
     Attributes:
-        missing: columns that were expected and are not there, with the type expected.
-        retyped: columns that are there with another type.
-        new: columns that are there and were not expected.
-        absent: columns that were expected and are not there, which readers get as nulls.
+        missing: expected columns that the table lacks, with the expected type.
+        retyped: columns of another type than expected.
+        new: columns that were not expected.
+        absent: expected columns that the table lacks, which readers get as nulls.
     """
 
     missing: tuple[Column, ...]
@@ -64,14 +64,14 @@ def compare_columns(expected: Iterable[Column], actual: Iterable[Column]) -> Col
     Returns:
         What is missing, retyped or new, in the order of the list that names it.
     """
-    wanted = {column.name: column for column in expected}
+    required = {column.name: column for column in expected}
     present = {column.name: column for column in actual}
     return ColumnDifferences(
-        missing=tuple(column for name, column in wanted.items() if name not in present),
+        missing=tuple(column for name, column in required.items() if name not in present),
         retyped=tuple(
             Retyped(name, column.type, present[name].type)
-            for name, column in wanted.items()
+            for name, column in required.items()
             if name in present and present[name].type != column.type
         ),
-        new=tuple(column for name, column in present.items() if name not in wanted),
+        new=tuple(column for name, column in present.items() if name not in required),
     )

@@ -230,7 +230,7 @@ def _choose(parts: Parts, ink: Grey) -> tuple[Mask, Mask, int]:
     if inner[main]:
         belongs &= inner
         others = inner & ~belongs
-    chosen, left_out = (np.append(False, each)[parts.labels] for each in (belongs, others))
+    chosen, left_out = (np.append(False, members)[parts.labels] for members in (belongs, others))
     return chosen, left_out, int(digits.sum())
 
 

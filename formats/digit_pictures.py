@@ -123,9 +123,9 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
         NoDigitError: Nothing in it looks like a digit's ink.
     """
     picture = _decode(data, limits or PictureLimits())
-    kept = _as_mnist(_values(picture.convert("L")))
-    if kept is not None:
-        return kept.reshape(PIXELS)
+    digit = _as_mnist(_values(picture.convert("L")))
+    if digit is not None:
+        return digit.reshape(PIXELS)
     ink = _find_inside(picture)
     if ink is None:
         raise NoDigitError(
@@ -224,7 +224,7 @@ def _opaque(picture: Image.Image) -> Image.Image:
         Image.alpha_composite(Image.new("RGBA", picture.size, paper), picture).convert("RGB")
         for paper in ("white", "black")
     )
-    spread = [float(_values(each.convert("L")).std()) for each in (on_white, on_black)]
+    spread = [float(_values(laid.convert("L")).std()) for laid in (on_white, on_black)]
     return on_black if spread[0] < _VANISHES * spread[1] else on_white
 
 
@@ -251,7 +251,7 @@ def _contrasting(picture: Image.Image) -> Image.Image:
     red, green, blue = picture.split()
     best, channel = max(
         zip(map(_contrast, small.split()), (red, green, blue), strict=True),
-        key=lambda each: each[0],
+        key=lambda pair: pair[0],
     )
     return channel if best > _STANDS_OUT * in_grey else grey
 
@@ -398,13 +398,13 @@ def _place(ink: Ink) -> NDArray[np.float32]:
 def _too_many_pixels(
     limits: PictureLimits, size: tuple[int, int] | None = None
 ) -> PictureTooLargeError:
-    said = f"{size[0]} × {size[1]} pixels" if size else "far too many pixels"
+    pixels = f"{size[0]} × {size[1]} pixels" if size else "far too many pixels"
     return PictureTooLargeError(
-        f"The picture has {said}; at most {limits.max_pixels:,} are read. Send a smaller one."
+        f"The picture has {pixels}; at most {limits.max_pixels:,} are read. Send a smaller one."
     )
 
 
 def _damaged(error: Exception) -> PictureDamagedError:
-    # Pillow's words name what is wrong with the file; a MemoryError's are empty.
-    said = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-    return PictureDamagedError(f"The picture does not decode: {said}.")
+    # Pillow's message names what is wrong with the file; a MemoryError's is empty.
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return PictureDamagedError(f"The picture does not decode: {reason}.")

@@ -98,10 +98,10 @@ def _edge(grey: Values) -> Edge | None:
             continue
         rows = np.arange(first, last)[:, None] + fall
         length = np.abs(sign[rows, column].mean(axis=1))
-        for at in np.flatnonzero(length >= _LEAST_LENGTH):
-            strength = abs(float(np.median(step[rows[at], column])))
+        for index in np.flatnonzero(length >= _LEAST_LENGTH):
+            strength = abs(float(np.median(step[rows[index], column])))
             if strength > distinct:
-                distinct, middle = strength, first + int(at) + _SOFT + 1
+                distinct, middle = strength, first + int(index) + _SOFT + 1
                 lower = slant * width / 2
                 best = Edge((middle - lower) / height, (middle + lower) / height)
     return best

@@ -1,7 +1,7 @@
 """The public `mnist.pkl.gz`: a gzipped Python 2 pickle of three (images, labels) pairs.
 
 Lives here: reading it as what it is, a file from somebody else's bucket, and writing one. Does not:
-fetching it (`platform_assets`), and the pickle machine (`formats.array_pickle`).
+fetching it (`platform_assets`), and the opcodes of pickles (`formats.array_pickle`).
 
 Values are byte/256, so the maximum is 0.99609375; ink is high, the ground is 0.
 """
@@ -20,22 +20,7 @@ from isal import igzip, igzip_lib
 from numpy.typing import NDArray
 
 from formats import array_pickle
-from formats.errors import FormatError
-
-__all__ = [
-    "CorruptError",
-    "ForbiddenContentError",
-    "MnistDataset",
-    "MnistPickleError",
-    "NotGzipError",
-    "Split",
-    "TooLargeError",
-    "TruncatedError",
-    "WrongLayoutError",
-    "WrongValuesError",
-    "dump",
-    "load",
-]
+from formats.array_pickle import CorruptError, PickleFileError, TruncatedError
 
 PIXELS = 784
 CLASSES = 10
@@ -47,35 +32,19 @@ _DeflateError = cast("type[Exception]", igzip_lib.IsalError)
 _NAMES = ("train", "validation", "test")
 
 
-class MnistPickleError(FormatError):
-    """The object is not the digits it should be."""
-
-
-class NotGzipError(MnistPickleError):
+class NotGzipError(PickleFileError):
     """The object does not begin as gzip does."""
 
 
-class TruncatedError(MnistPickleError):
-    """The object ends before its content does."""
-
-
-class CorruptError(MnistPickleError):
-    """The object's bytes contradict its checksum or its own format."""
-
-
-class TooLargeError(MnistPickleError):
+class TooLargeError(PickleFileError):
     """The object is larger, compressed or expanded, than it may be."""
 
 
-class ForbiddenContentError(MnistPickleError):
-    """The pickle asks for something other than NumPy arrays of numbers."""
-
-
-class WrongLayoutError(MnistPickleError):
+class WrongLayoutError(PickleFileError):
     """The arrays are not three (float32 (N, 784), int64 (N,)) pairs."""
 
 
-class WrongValuesError(MnistPickleError):
+class WrongValuesError(PickleFileError):
     """A pixel is not within 0 to 1, or a label is not a digit."""
 
 
@@ -111,7 +80,7 @@ def load(
     arrays that are returned, so that memory stays at about their size.
 
     Raises:
-        MnistPickleError: One of its subclasses for each kind of failure, see there.
+        PickleFileError: One of its subclasses for each kind of failure, see there.
     """
     if len(compressed) > max_compressed_bytes:
         raise TooLargeError(
@@ -124,12 +93,6 @@ def load(
     try:
         content = array_pickle.load(stream)
         stream.expect_end()
-    except array_pickle.ForbiddenPickleError as error:
-        raise ForbiddenContentError(str(error)) from error
-    except array_pickle.TruncatedPickleError as error:
-        raise TruncatedError(str(error)) from error
-    except array_pickle.MalformedPickleError as error:
-        raise CorruptError(str(error)) from error
     except EOFError as error:
         raise TruncatedError(
             f"the object is cut off: its gzip stream does not end within {len(compressed)} bytes"
@@ -145,7 +108,7 @@ def dump(dataset: MnistDataset) -> bytes:
     The pickle is the same to the byte as cPickle's; equal datasets make equal objects.
 
     Raises:
-        MnistPickleError: The dataset is not one that `load` would take.
+        PickleFileError: The dataset is not one that `load` would take.
     """
     for name, split in dataset.splits().items():
         _check(name, split.images, split.labels)
@@ -157,7 +120,7 @@ def dump(dataset: MnistDataset) -> bytes:
 
 
 class _Expanded:
-    """What the object holds, expanded as it is read and never beyond the limit."""
+    """The object's content, expanded as it is read and never beyond the limit."""
 
     def __init__(self, compressed: bytes, limit: int) -> None:
         self._file = igzip.IGzipFile(fileobj=io.BytesIO(compressed), mode="rb")
@@ -181,7 +144,7 @@ class _Expanded:
         return line
 
     def expect_end(self) -> None:
-        """Reads on to the checksum, which stands at the end."""
+        """Reads on to the checksum, which is at the end of the gzip stream."""
         if self._file.read(1):
             raise CorruptError("the object goes on after the end of its pickle")
 
@@ -250,7 +213,7 @@ def _array(value: object, dtype: str, ndim: int, what: str) -> NDArray[Any]:
 
 
 def _pickled(dataset: MnistDataset) -> Iterator[bytes | memoryview]:
-    """cPickle's opcodes: what occurs again gets a memo number at first and is fetched later."""
+    """cPickle's opcodes: what occurs again gets a memo number and is fetched by it later."""
     yield b"\x80\x02"
     memo = 2
     dtypes: dict[str, int] = {}
@@ -284,9 +247,9 @@ def _reconstruct(first: bool, memo: int) -> Iterator[bytes]:
 
 
 def _dtype(code: str, memo: int, class_memo: int | None) -> bytes:
-    known = b"h\x04" if class_memo is None else b"cnumpy\ndtype\nq" + bytes([class_memo])
-    made = b"U" + bytes([len(code)]) + code.encode() + b"K\x00K\x01\x87Rq" + bytes([memo])
-    return known + made + b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    class_ = b"h\x04" if class_memo is None else b"cnumpy\ndtype\nq" + bytes([class_memo])
+    call = b"U" + bytes([len(code)]) + code.encode() + b"K\x00K\x01\x87Rq" + bytes([memo])
+    return class_ + call + b"(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
 
 
 def _shape(shape: tuple[int, ...]) -> bytes:

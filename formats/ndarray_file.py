@@ -163,20 +163,20 @@ class _Reader:
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
-        self._at = 0
+        self._position = 0
 
     @property
     def rest(self) -> int:
-        return len(self._data) - self._at
+        return len(self._data) - self._position
 
     def take(self, count: int) -> memoryview:
         if count > self.rest:
             raise NDArrayFileError(
-                f"the NDArray file ends early: byte {self._at} should be followed by {count} more, "
-                f"{self.rest} are there"
+                f"the NDArray file ends early: byte {self._position} should be followed by "
+                f"{count} more, {self.rest} are there"
             )
-        self._at += count
-        return self._data[self._at - count : self._at]
+        self._position += count
+        return self._data[self._position - count : self._position]
 
     def numbers(self, layout: str) -> tuple[int, ...]:
         return struct.unpack(layout, self.take(struct.calcsize(layout)))
@@ -224,8 +224,8 @@ class _Bounded(io.RawIOBase):
         self._left = limit
 
     def read(self, size: int = -1, /) -> bytes:
-        wanted = self._left + 1 if size < 0 else min(size, self._left + 1)
-        data = self._stream.read(wanted)
+        count = self._left + 1 if size < 0 else min(size, self._left + 1)
+        data = self._stream.read(count)
         self._left -= len(data)
         if self._left < 0:
             raise NDArrayFileError(

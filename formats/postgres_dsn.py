@@ -1,7 +1,7 @@
-"""What stands in a Postgres connection string, told without its password.
+"""The parts of a Postgres connection string (DSN), without its password.
 
 All forms that libpq takes: URIs, `key=value`, several hosts, services; and SQLAlchemy's URIs, which
-name a driver. Whoever shows anything about a DSN asks here.
+name a driver. Messages show a DSN, or errors about one, only through these functions.
 """
 
 import re
@@ -13,7 +13,7 @@ from formats.errors import FormatError
 
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+\w+://")
 _HIDDEN = ("password", "sslpassword")
-_TAKEN = re.compile(r"[^@]*")
+_WITHOUT_AT = re.compile(r"[^@]*")
 _PORTS = re.compile(r"[\d,]*")
 
 
@@ -33,7 +33,7 @@ def parse(dsn: str) -> dict[str, str]:
         parts = {"port": "none"}
     # An unescaped "/", "?" or "@" in a password makes hosts, ports and names of what follows it.
     names = [parts.get(name, "") for name in ("host", "hostaddr", "dbname")]
-    if not _PORTS.fullmatch(parts.get("port", "")) or not all(map(_TAKEN.fullmatch, names)):
+    if not _PORTS.fullmatch(parts.get("port", "")) or not all(map(_WITHOUT_AT.fullmatch, names)):
         raise DsnError(
             "The Postgres DSN cannot be parsed. Write it as "
             "postgresql://user:password@host:port/database, special characters %-encoded."

@@ -14,7 +14,7 @@ def proxy_variables(environ: Mapping[str, str], *direct: str) -> dict[str, str]:
     """The proxies of an environment, with loopback left out; nothing where there are none.
 
     Args:
-        environ: where they stand, in small or capital letters.
+        environ: the environment; the names may be in small or capital letters.
         direct: more hosts that are reached without a proxy.
 
     Returns:
@@ -24,8 +24,8 @@ def proxy_variables(environ: Mapping[str, str], *direct: str) -> dict[str, str]:
     if not proxies:
         return {}
     # Clients differ in which of the two they read.
-    given = f"{environ.get('no_proxy', '')},{environ.get('NO_PROXY', '')}".split(",")
-    names = [name.strip() for name in (*given, *LOOPBACK, *direct)]
+    direct_names = f"{environ.get('no_proxy', '')},{environ.get('NO_PROXY', '')}".split(",")
+    names = [name.strip() for name in (*direct_names, *LOOPBACK, *direct)]
     # Everything is left out by a `*` that stands alone: beside others it is taken for a name.
     left_out = "*" if "*" in names else ",".join(dict.fromkeys(name for name in names if name))
     return proxies | {"NO_PROXY": left_out, "no_proxy": left_out}

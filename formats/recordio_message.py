@@ -97,20 +97,20 @@ def int_label(value: int) -> bytes:
 
 def parse(buffer: NDArray[np.uint8], position: int, start: int, end: int, stop: int) -> Frame:
     """Parses the message in `buffer[start:end]` of the record that spans `[position, stop)`."""
-    found: dict[int, Tensor] = {}
+    tensors: dict[int, Tensor] = {}
     for field in _fields(buffer, start, end):
         if field.number in (_FEATURES, _LABEL):
-            found[field.number] = _map_entry(buffer, _must_be_bytes(field))
-    if _FEATURES not in found:
+            tensors[field.number] = _map_entry(buffer, _must_be_bytes(field))
+    if _FEATURES not in tensors:
         raise RecordIOError(f"the record at byte {position} has no features")
-    label = found.get(_LABEL)
+    label = tensors.get(_LABEL)
     if label is not None and label.keys is not None:
         raise RecordIOError(f"the record at byte {position} has a sparse label; give a dense one")
     if label is not None and label.count != 1:
         raise RecordIOError(f"the record at byte {position} has {label.count} labels, not one")
-    if found[_FEATURES].count == 0:
+    if tensors[_FEATURES].count == 0:
         raise RecordIOError(f"the record at byte {position} has an empty feature vector")
-    return Frame(position, stop - position, found[_FEATURES], label)
+    return Frame(position, stop - position, tensors[_FEATURES], label)
 
 
 def _entry(number: int, value: bytes) -> bytes:
@@ -130,22 +130,22 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(buffer: NDArray[np.uint8], at: int, end: int) -> tuple[int, int]:
+def _read_varint(buffer: NDArray[np.uint8], position: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
-        if at >= end:
-            raise RecordIOError(f"the message ends within a number at byte {at}")
-        byte = int(buffer[at])
-        at += 1
+        if position >= end:
+            raise RecordIOError(f"the message ends within a number at byte {position}")
+        byte = int(buffer[position])
+        position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, at
-    raise RecordIOError(f"the number that ends at byte {at} is longer than protobuf allows")
+            return value & 0xFFFFFFFFFFFFFFFF, position
+    raise RecordIOError(f"the number that ends at byte {position} is longer than protobuf allows")
 
 
-def _fields(buffer: NDArray[np.uint8], at: int, end: int) -> Iterator[_Field]:
-    while at < end:
-        key, start = _read_varint(buffer, at, end)
+def _fields(buffer: NDArray[np.uint8], position: int, end: int) -> Iterator[_Field]:
+    while position < end:
+        key, start = _read_varint(buffer, position, end)
         number, wire = key >> 3, key & 7
         if wire == _BYTES:
             length, start = _read_varint(buffer, start, end)
@@ -155,11 +155,13 @@ def _fields(buffer: NDArray[np.uint8], at: int, end: int) -> Iterator[_Field]:
         elif wire in (_FIXED64, _FIXED32):
             stop = start + (8 if wire == _FIXED64 else 4)
         else:
-            raise RecordIOError(f"no protobuf at byte {at}: wire type {wire}")
+            raise RecordIOError(f"no protobuf at byte {position}: wire type {wire}")
         if number == 0 or stop > end:
-            raise RecordIOError(f"no protobuf at byte {at}: a field runs over its message's end")
+            raise RecordIOError(
+                f"no protobuf at byte {position}: a field runs over its message's end"
+            )
         yield _Field(number, wire, start, stop)
-        at = stop
+        position = stop
 
 
 def _must_be_bytes(field: _Field) -> _Field:
@@ -196,19 +198,19 @@ def _tensor(buffer: NDArray[np.uint8], tensor: _Field, kind: Kind) -> Tensor:
             keys.append(_unsigned(buffer, field))
         elif field.number == 3:
             shape += [int(size) for size in _unsigned(buffer, field)]
-    found = _one_piece(buffer, pieces, kind) or _many_pieces(buffer, pieces, kind)
+    dense = _one_piece(buffer, pieces, kind) or _many_pieces(buffer, pieces, kind)
     size = math.prod(shape)
     # What a writer of sparse tensors makes of a row of zeros has no keys either, only the shape.
-    if any(part.size for part in keys) or (shape and not found.count):
+    if any(part.size for part in keys) or (shape and not dense.count):
         if not shape:
             raise RecordIOError(f"the tensor at byte {tensor.start} is sparse and has no shape")
         values = _many_pieces(buffer, pieces, kind).values
         return Tensor(kind, size, 0, 0, values, np.concatenate([*keys, _NO_KEYS]))
-    if shape and size != found.count:
+    if shape and size != dense.count:
         raise RecordIOError(
-            f"the tensor at byte {tensor.start} has {found.count} values for shape {shape[:8]}"
+            f"the tensor at byte {tensor.start} has {dense.count} values for shape {shape[:8]}"
         )
-    return found
+    return dense
 
 
 def _unsigned(buffer: NDArray[np.uint8], field: _Field) -> NDArray[np.uint64]:

@@ -1,7 +1,7 @@
-"""What a container or a child process runs: `python -m numbercruncher`, fed through Dagster Pipes.
+"""`python -m numbercruncher`: runs in a container or a child process, started by Dagster Pipes.
 
-Exits 0 also where single dates failed, since each date is reported by a message of its own; exits 1
-with a sentence as the last line of the log where nothing could be done.
+Exits 0 even if single dates failed, since each date is reported by a message of its own. Exits 1,
+with the reason in the last line of the log, if nothing could be done.
 """
 
 import sys
@@ -23,7 +23,7 @@ def main() -> int:
     Returns:
         The exit code.
     """
-    # The system's allocator gives memory back, and a day's tables are small.
+    # The system's allocator returns memory sooner than Arrow's own, and a day's tables are small.
     pa.set_memory_pool(pa.system_memory_pool())
     with open_dagster_pipes() as pipes:
         try:
@@ -53,7 +53,7 @@ def _run(pipes: PipesContext) -> None:
         pipes.report_custom_message({"outdated": outdated})
         pipes.log.warning(
             f"The price changes of {len(outdated)} later dates ({outdated[0]} to {outdated[-1]})"
-            " were made of other snapshots than are there now; materialise them again."
+            " were made of other snapshots than exist now; materialise them again."
         )
 
 

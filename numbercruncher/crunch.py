@@ -1,7 +1,7 @@
-"""Dates in, outputs and messages out: what is missing is made, one date after the other.
+"""Makes the missing outputs of a request, one date after the other, and reports every date.
 
-Snapshots are read ahead and outputs written behind, a few at a time, so that memory stays bounded
-and a range of dates takes one pass. A date that fails, fails alone.
+A few snapshots are read ahead and a few outputs are written in the background, so memory stays
+bounded and a range of dates takes one pass. A date that fails does not stop the others.
 """
 
 import traceback
@@ -31,7 +31,7 @@ READ_AHEAD = 2
 WRITERS = 8
 UNWRITTEN_DATES = 6
 FAILURES_IN_A_ROW = 3
-"""Dates that fail one after the other for want of the store, before the rest is given up."""
+"""Dates that fail in a row because of the store, before the rest is given up."""
 
 
 def crunch(
@@ -40,16 +40,17 @@ def crunch(
     report: Callable[[Report], None],
     warn: Callable[[str], None],
 ) -> list[str]:
-    """Makes what is missing of the outputs asked for and reports every date, in order.
+    """Makes the missing outputs of a request and reports every date, in order.
 
     Args:
         store: the bucket.
         request: what to make.
-        report: told of each date: `date`, `status`, `rows`, `error`, `transient`, `outputs`.
-        warn: told of what is no date's business.
+        report: called with the message about each date: `date`, `status`, `rows`, `error`,
+            `transient`, `outputs`.
+        warn: called with warnings that belong to no single date.
 
     Returns:
-        Later dates whose price changes should be made again, since a snapshot before them changed.
+        Later dates whose price changes should be made again, since an earlier snapshot changed.
 
     Raises:
         CruncherError: nothing can be done at all (no bucket, no access, no answer).
@@ -140,7 +141,7 @@ class _Cruncher:
         self.made_price_changes = False
 
     def make(self, date: str) -> _Pending:
-        """Makes what is to be made of a date; its outputs are written in the background."""
+        """Makes the missing outputs of a date; they are written in the background."""
         day = self._plan[date]
         rows = [output["metadata"]["snapshot_rows"] for output in day.unchanged.values()]
         pending = _Pending(date, rows[0] if rows else None)
@@ -207,9 +208,9 @@ def _write(store: Store, prefix: str, output: Output, replaces: bool) -> Report:
 
 
 def _failed(error: Exception) -> dict[str, Any]:
-    """An output that could not be made; a fault nobody foresaw goes to the log in full."""
+    """The report of an output that could not be made; unforeseen errors are logged in full."""
     if isinstance(error, CruncherError):
         return {"status": "failed", "error": str(error), "transient": error.transient}
     traceback.print_exception(error)
-    sentence = f"An unforeseen fault, see the log of the run: {type(error).__name__}: {error}."
+    sentence = f"An unforeseen error, see the log of the run: {type(error).__name__}: {error}."
     return {"status": "failed", "error": sentence, "transient": False}

@@ -1,7 +1,7 @@
-"""Keys of the form `<folder>/date=YYYY-MM-DD/<name>`, and those that only lie beside them.
+"""Keys of the form `<folder>/date=YYYY-MM-DD/<name>`, and foreign objects in the same folders.
 
-Whoever can write to the bucket may leave something in a folder of ours: a note, an editor's folder
-marker. It is no snapshot and no output, whatever it is called, and must not stop anything.
+Whoever can write to the bucket may leave something in one of the platform's folders: a note, an
+editor's folder marker. It is neither snapshot nor output, and must not stop anything.
 """
 
 import re
@@ -11,16 +11,17 @@ from datetime import date
 from functools import lru_cache
 from threading import Lock
 
+from formats import manifest as manifests
 from numbercruncher.store import Entry
 
 SHOWN = 5
 _NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 
-class Foreign:
-    """The objects in folders of ours that are not ours: how many, and the keys of the first.
+class ForeignObjects:
+    """Objects in the platform's folders that are not the platform's: their count, the first keys.
 
-    Safe to add to from threads.
+    Safe to add to from several threads.
     """
 
     def __init__(self) -> None:
@@ -29,15 +30,15 @@ class Foreign:
         self._adding = Lock()
 
     def add(self, key: str) -> None:
-        """Counts one."""
+        """Counts an object."""
         with self._adding:
             self.count += 1
             if len(self.keys) < SHOWN:
                 self.keys.append(key)
 
     def sentence(self, bucket: str) -> str:
-        """What is there and what became of it."""
-        # As literals, since a line break in a key would forge a line of the log.
+        """A warning that says how many there are and names the first."""
+        # As literals: a line break in a key must not look like another line of the log.
         keys = ", ".join(map(repr, self.keys)) + (", …" if self.count > len(self.keys) else "")
         return (
             f"Objects in s3://{bucket}/ that are not the platform's were left alone"
@@ -46,11 +47,11 @@ class Foreign:
 
 
 def dated(
-    entries: Iterable[Entry], folder: str, foreign: Foreign
+    entries: Iterable[Entry], folder: str, foreign: ForeignObjects
 ) -> Iterator[tuple[str, str, Entry]]:
-    """Date and name of every entry that has them; of the others `foreign` takes note.
+    """Date and name of every entry whose key has them; the others are added to `foreign`.
 
-    A name is what the platform gives: a file of letters, digits and `._-`.
+    A name consists of letters, digits and `._-`, as the platform's do.
     """
     start = f"{folder}/date="
     for entry in entries:
@@ -58,9 +59,14 @@ def dated(
         if entry.key.startswith(start) and is_date(day) and _NAME.fullmatch(name):
             yield day, name, entry
         else:
-            # The marker of a folder is empty, and obstore hides the slash at its end.
+            # A folder's marker is an empty object; obstore hides the slash at the end of its key.
             marker = is_date(day) and not name and not entry.bytes
             foreign.add(f"{entry.key.rstrip('/')}/" if marker else entry.key)
+
+
+def manifest_key(folder: str, date: str) -> str:
+    """The key of a day's manifest."""
+    return f"{folder}/date={date}/{manifests.NAME}"
 
 
 @lru_cache(maxsize=1 << 12)

@@ -1,4 +1,4 @@
-"""What can go wrong while numbers are crunched, by what it means for the other dates."""
+"""The errors of the number cruncher. `transient` says whether a retry may help."""
 
 
 class CruncherError(Exception):
@@ -12,11 +12,11 @@ class CruncherError(Exception):
 
 
 class RequestError(CruncherError):
-    """What was asked for makes no sense."""
+    """The request is incomplete or contradicts itself."""
 
 
 class StoreError(CruncherError):
-    """The object store did not do what was asked, for reasons that lie in nobody's data."""
+    """The object store refused or failed a request."""
 
 
 class StoreUnavailableError(StoreError):
@@ -42,8 +42,8 @@ class MissingObjectError(CruncherError):
 
 
 class SnapshotMissingError(CruncherError):
-    """The snapshot of a date that was asked for is not there."""
+    """There is no snapshot of a requested date."""
 
 
 class SnapshotInvalidError(CruncherError):
-    """A snapshot is not what its manifest promises, or not what can be crunched."""
+    """A snapshot is not what its manifest promises, or cannot be crunched."""

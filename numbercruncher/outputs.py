@@ -1,4 +1,4 @@
-"""What is written for a day: the files of each output and the manifest that commits them."""
+"""The outputs of a day: the files of each, and the manifest that commits them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from numbercruncher.tables import columns_of, json_bytes, parquet_bytes
 PRICE_CHANGES = "price_changes"
 NEIGHBOURHOOD_SUMMARY = "neighbourhood_summary"
 OUTPUTS = (NEIGHBOURHOOD_SUMMARY, PRICE_CHANGES)
-"""In the order in which they are made: what needs the past as well comes last."""
+"""In the order in which they are made: the one that needs earlier days comes last."""
 
 JSON_TYPE = "application/json"
 PARQUET_TYPE = "application/vnd.apache.parquet"
@@ -46,8 +46,8 @@ def make_price_changes(
     table = price_changes.changes(state)
     whole = price_changes.to_arrow(table, price_changes.SCHEMA)
     files = {
-        "biggest_decrease.json": _named(price_changes.biggest_decreases(table)),
-        "biggest_increase.json": _named(price_changes.biggest_increases(table)),
+        "biggest_decrease.json": _json(price_changes.biggest_decreases(table)),
+        "biggest_increase.json": _json(price_changes.biggest_increases(table)),
         "price_changes.parquet": parquet_bytes(whole),
         STATE_FILE: parquet_bytes(price_changes.to_arrow(state, price_changes.STATE_SCHEMA)),
     }
@@ -105,21 +105,21 @@ def make_neighbourhood_summary(snapshot: Snapshot, code_version: str) -> Output:
 
 
 def publish(store: Store, prefix: str, output: Output, *, replaces: bool) -> str:
-    """Writes an output, its manifest last and only where there is none, as the platform does.
+    """Writes an output, its manifest last and only if there is none, as the platform does.
 
     Args:
-        store: where to.
+        store: the bucket.
         prefix: folder of the day.
-        output: what.
-        replaces: True where a manifest is there: it goes first, so that no reader and no later run
-            takes the old manifest for that of the new files.
+        output: its files and manifest.
+        replaces: True if there is a manifest already: it is deleted first, so that no reader takes
+            it for that of the new files.
 
     Returns:
         The sha256 of the manifest.
 
     Raises:
-        ConcurrentRunError: another run publishes the same at the same time. Nothing is published,
-            or what the other run made.
+        ConcurrentRunError: another run publishes the same output at the same time. Either nothing
+            is published, or the other run's output.
         StoreError: the store failed.
     """
     key = f"{prefix}/{manifests.NAME}"
@@ -135,7 +135,7 @@ def publish(store: Store, prefix: str, output: Output, *, replaces: bool) -> str
     for _ in range(COMMIT_ATTEMPTS):
         if store.create(key, data, JSON_TYPE):
             return hashlib.sha256(data).hexdigest()
-        # The manifest of another run stands beside files of which the last may be ours.
+        # There is another run's manifest, beside files of which we may have written the last.
         stored = {entry.key: entry.etag for entry in store.entries(prefix)}
         store.delete(key)
         if any(stored.get(name) != etag for name, etag in etags.items()):
@@ -147,7 +147,7 @@ def publish(store: Store, prefix: str, output: Output, *, replaces: bool) -> str
 
 
 def describe(manifest: Manifest, prefix: str, status: str, manifest_sha256: str) -> dict[str, Any]:
-    """An output as the message about its date tells of it."""
+    """An output, as the message about its date reports it."""
     metadata = {
         name: value
         for name, value in manifest.extra.items()
@@ -163,14 +163,14 @@ def describe(manifest: Manifest, prefix: str, status: str, manifest_sha256: str)
         "rows": manifest.rows,
         "files": [vars(file) for file in manifest.files],
         "columns": [vars(column) for column in manifest.columns],
-        # The state is for the next day; readers of this one do not look at it.
+        # The state is an input of the next day, not part of what readers see.
         "data_version": content_sha256(f for f in manifest.files if f.name != STATE_FILE),
         "manifest_sha256": manifest_sha256,
         "metadata": metadata,
     }
 
 
-def _named(frame: pd.DataFrame) -> bytes:
+def _json(frame: pd.DataFrame) -> bytes:
     return json_bytes(price_changes.to_arrow(frame, price_changes.SCHEMA))
 
 

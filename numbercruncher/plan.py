@@ -1,4 +1,4 @@
-"""What of a request is there already and right, and what is not."""
+"""Which outputs of a request are published already and right, and which have to be made."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 from formats import manifest as manifests
 from formats.manifest import Manifest, ManifestError
-from numbercruncher.dated import dated
+from numbercruncher.dated import dated, manifest_key
 from numbercruncher.outputs import PRICE_CHANGES, describe
 from numbercruncher.request import Request
 from numbercruncher.snapshot_index import SnapshotIndex
@@ -19,12 +19,12 @@ Report = dict[str, Any]
 
 @dataclass
 class Day:
-    """What is known of a date before anything is made.
+    """The outputs of a date before anything is made.
 
     Attributes:
         manifest: bytes of its snapshot's manifest; None where there is no snapshot.
         todo: the outputs to make.
-        unchanged: the outputs that are there and right, as they are reported.
+        unchanged: reports of the outputs that are published and right.
         replaces: the outputs that have a manifest, right or not.
     """
 
@@ -35,38 +35,39 @@ class Day:
 
 
 def make_plan(store: Store, request: Request, index: SnapshotIndex) -> dict[str, Day]:
-    """Looks at every date asked for, with few requests however many they are."""
+    """Looks at every date of the request; the number of dates hardly adds to the calls."""
     snapshots = index.manifests(list(request.dates))
     days = {date: Day(snapshots.get(date)) for date in request.dates}
     for output in request.outputs:
-        prefix = f"{request.prefixes[output]}/date="
-        entries = _entries(store, request.prefixes[output], request.dates[0], request.dates[-1])
-        ours = dated(entries, request.prefixes[output], index.foreign)
-        sizes = {entry.key: entry.bytes for _, _, entry in ours}
-        keys = [f"{prefix}{date}/{manifests.NAME}" for date in request.dates]
+        folder = request.prefixes[output]
+        entries = _entries(store, folder, request.dates[0], request.dates[-1])
+        sizes = {entry.key: entry.bytes for _, _, entry in dated(entries, folder, index.foreign)}
+        keys = [manifest_key(folder, date) for date in request.dates]
         stored = store.get_many([key for key in keys if key in sizes])
         for date, day in days.items():
-            data = stored.get(f"{prefix}{date}/{manifests.NAME}")
+            data = stored.get(manifest_key(folder, date))
             if data is not None:
                 day.replaces.add(output)
             manifest = _decoded(data)
             if manifest and _is_right(output, manifest, day, request, index, sizes):
                 digest = hashlib.sha256(data or b"").hexdigest()
-                day.unchanged[output] = describe(manifest, prefix + date, "unchanged", digest)
+                day.unchanged[output] = describe(
+                    manifest, f"{folder}/date={date}", "unchanged", digest
+                )
             else:
                 day.todo.append(output)
     return days
 
 
 def find_outdated(store: Store, request: Request, index: SnapshotIndex) -> list[str]:
-    """Dates after those asked for whose price changes were made of other snapshots than now are.
+    """Dates after the request's whose price changes were made of other snapshots than exist now.
 
-    They are right again once they are made again; nobody else would notice them.
+    Nothing else would notice them. Making them again puts them right.
     """
     folder = request.prefixes[PRICE_CHANGES]
     entries = store.entries(folder, after=f"{folder}/date={request.dates[-1]}0")
-    ours = dated(entries, folder, index.foreign)
-    keys = [entry.key for _, name, entry in ours if name == manifests.NAME]
+    objects = dated(entries, folder, index.foreign)
+    keys = [entry.key for _, name, entry in objects if name == manifests.NAME]
     published = [_decoded(data) for data in store.get_many(keys).values()]
     return sorted(
         manifest.partition
@@ -100,10 +101,10 @@ def _is_right(
     index: SnapshotIndex,
     sizes: dict[str, int],
 ) -> bool:
-    """True if an output was made of what is there now, by this version, and is all there."""
+    """True if an output was made of the present inputs, by this version, and is complete."""
     if day.manifest is None or manifest.code_version != request.code_version:
         return False
-    key = index.manifest_key(manifest.partition)
+    key = manifest_key(request.listings_prefix, manifest.partition)
     if manifest.inputs.get(key) != hashlib.sha256(day.manifest).hexdigest():
         return False
     if output == PRICE_CHANGES and not index.is_current(manifest, request.code_version):

@@ -48,32 +48,32 @@ def fold(state: pd.DataFrame, date_: date, rows: pd.DataFrame) -> pd.DataFrame:
     ids, prices = rows["id"].to_numpy(), rows["price"].to_numpy()
     priced = ~np.isnan(prices)
     ids, prices = ids[priced], prices[priced]
-    known = state.index.to_numpy()
-    everybody = _union(known, ids)
-    before, today = np.searchsorted(everybody, known), np.searchsorted(everybody, ids)
+    old_ids = state.index.to_numpy()
+    all_ids = _union(old_ids, ids)
+    before, today = np.searchsorted(all_ids, old_ids), np.searchsorted(all_ids, ids)
     values: dict[str, np.ndarray] = {}
     for name, of_today in (("day", (date_ - EPOCH).days), ("price", prices)):
-        known_first = state[f"first_{name}"].to_numpy()
-        # First everybody of today, then the known over them: a first price stays the first. The
-        # last price the other way round.
-        first, last = np.empty((2, len(everybody)), dtype=known_first.dtype)
+        old_first = state[f"first_{name}"].to_numpy()
+        # Today's values first, then the old ones over them: a first price stays the first. For the
+        # last price it is the other way round.
+        first, last = np.empty((2, len(all_ids)), dtype=old_first.dtype)
         first[today] = of_today
-        first[before] = known_first
+        first[before] = old_first
         last[before] = state[f"last_{name}"].to_numpy()
         last[today] = of_today
         values |= {f"first_{name}": first, f"last_{name}": last}
     return pd.DataFrame(
-        values, index=pd.Index(everybody, name="id", dtype=everybody.dtype), columns=state.columns
+        values, index=pd.Index(all_ids, name="id", dtype=all_ids.dtype), columns=state.columns
     )
 
 
-def _union(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Both, ascending; `known` is that already, and hardly anybody is new on an ordinary day."""
-    if not len(known):
+def _union(old_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Both, ascending. `old_ids` are so already, and on most days hardly any id is new."""
+    if not len(old_ids):
         return np.sort(ids)
-    places = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-    new = np.sort(ids[known[places] != ids])
-    return np.insert(known, np.searchsorted(known, new), new)
+    places = np.minimum(np.searchsorted(old_ids, ids), len(old_ids) - 1)
+    new = np.sort(ids[old_ids[places] != ids])
+    return np.insert(old_ids, np.searchsorted(old_ids, new), new)
 
 
 def changes(state: pd.DataFrame) -> pd.DataFrame:

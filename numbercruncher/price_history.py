@@ -1,6 +1,6 @@
-"""The state of prices as of one date after another: from what is stored, or from the snapshots.
+"""The state of prices as of one date after another: from a stored state, or from the snapshots.
 
-Dates are asked for in ascending order; a range of them costs one pass over its snapshots.
+Dates are requested in ascending order; a range of them takes one pass over its snapshots.
 """
 
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from formats import manifest as manifests
-from formats.manifest import Manifest, ManifestError, describe_file
+from formats.manifest import Manifest, ManifestError, decode, describe_file
+from numbercruncher.dated import manifest_key
 from numbercruncher.errors import CruncherError, MissingObjectError, SnapshotInvalidError
 from numbercruncher.price_changes import empty_state, fold, has_numbers, state_from_arrow
 from numbercruncher.snapshot_index import LEFT_OUT, SnapshotIndex
@@ -33,7 +33,7 @@ class PriceHistory:
     """The state that moves from date to date.
 
     Attributes:
-        left_out: dates up to now whose snapshots cannot be used, with what they looked like.
+        left_out: dates so far whose snapshots cannot be used, with their fingerprints.
     """
 
     def __init__(self, store: Store, index: SnapshotIndex, prefix: str, code_version: str) -> None:
@@ -42,12 +42,12 @@ class PriceHistory:
         self._prefix = prefix
         self._code_version = code_version
         self._state = empty_state()
-        self._at = ""
+        self._date = ""
         self._unreadable: EarlierSnapshotError | None = None
         self.left_out: dict[str, str] = {}
 
     def as_of(self, snapshot: Snapshot) -> pd.DataFrame:
-        """The state with a day's snapshot in it, and with all before it.
+        """The state made of a day's snapshot and all before it.
 
         Raises:
             EarlierSnapshotError: one of those before it could not be read.
@@ -61,10 +61,10 @@ class PriceHistory:
         return self._state
 
     def go_without(self, day: str, error: Exception) -> None:
-        """Takes note that a date's snapshot cannot be had.
+        """Records that a date's snapshot could not be read.
 
-        One that is bad is left out, until it is written anew. One that could not be read may well
-        be good, so nothing that needs it is made.
+        A bad one is left out until it is written anew. One that could not be fetched may be good,
+        so nothing that needs it is made.
         """
         try:
             if day not in self._index.references:
@@ -87,7 +87,7 @@ class PriceHistory:
         """Brings the state up to the snapshot before a day's, by the shortest way."""
         gap = self._gap(day)
         if gap and self._unreadable is None:
-            self._jump(gap)
+            self._load_latest(gap)
             gap = self._gap(day)
         for earlier in gap:
             if self._unreadable is not None:
@@ -100,7 +100,9 @@ class PriceHistory:
                 self.go_without(earlier, error)
 
     def _gap(self, day: str) -> list[str]:
-        return [d for d in self._index.references if self._at < d < day and d not in self.left_out]
+        return [
+            d for d in self._index.references if self._date < d < day and d not in self.left_out
+        ]
 
     def _fold(self, snapshot: Snapshot) -> None:
         numbers = snapshot.rows["id"].dtype == "int64"
@@ -111,16 +113,16 @@ class PriceHistory:
                 f"before it {kinds[1]}. Materialise the snapshots of one kind again."
             )
         self._state = fold(self._state, date.fromisoformat(snapshot.date), snapshot.rows)
-        self._at = snapshot.date
+        self._date = snapshot.date
 
-    def _jump(self, gap: list[str]) -> None:
-        """Takes the latest stored state within a gap that is still true, if there is one."""
+    def _load_latest(self, gap: list[str]) -> None:
+        """Loads the latest stored state within a gap that is still current, if there is one."""
         for manifest in self._stored(gap):
             if not self._index.is_current(manifest, self._code_version):
                 continue
             state = self._load(manifest)
             if state is not None:
-                self._state, self._at = state, manifest.partition
+                self._state, self._date = state, manifest.partition
                 self.left_out = dict(manifest.extra.get(LEFT_OUT, {}))
                 return
 
@@ -128,12 +130,12 @@ class PriceHistory:
         """Manifests of stored states, the latest first; in growing portions."""
         remaining, portion = sorted(dates, reverse=True), 1
         while remaining:
-            keys = [f"{self._prefix}/date={d}/{manifests.NAME}" for d in remaining[:portion]]
+            keys = [manifest_key(self._prefix, date_) for date_ in remaining[:portion]]
             contents = self._store.get_many(keys)
             for key in keys:
                 try:
                     if key in contents:
-                        yield manifests.decode(contents[key])
+                        yield decode(contents[key])
                 except ManifestError:
                     continue
             remaining, portion = remaining[portion:], min(portion * 4, 64)

@@ -1,4 +1,4 @@
-"""What a run is asked to make: read from the Pipes extras, checked, and plain from there on."""
+"""The request of a run: read from the Pipes extras and checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,18 +8,15 @@ from typing import Any
 from numbercruncher.errors import RequestError
 from numbercruncher.outputs import OUTPUTS
 
-LISTINGS_PREFIX = "airbnb/listings"
-OUTPUT_PREFIX = "airbnb/{output}"
-
 
 @dataclass(frozen=True)
 class Request:
-    """What to make.
+    """The dates and outputs to make.
 
     Attributes:
         bucket: where snapshots are and outputs go.
         dates: ISO dates in ascending order, each once.
-        outputs: which outputs of each date.
+        outputs: names of the outputs to make of each date.
         code_version: outputs of another version are made anew, and their states not used.
         listings_prefix: folder of the snapshots, with a folder `date=YYYY-MM-DD` each.
         prefixes: folder of each output, likewise.
@@ -56,10 +53,9 @@ def parse_request(extras: Mapping[str, Any]) -> Request:
         dates=_dates(extras),
         outputs=tuple(name for name in OUTPUTS if name in outputs),
         code_version=str(extras.get("code_version", "")),
-        listings_prefix=str(extras.get("listings_prefix", LISTINGS_PREFIX)).strip("/"),
+        listings_prefix=str(extras.get("listings_prefix", "airbnb/listings")).strip("/"),
         prefixes={
-            name: str(extras.get(f"{name}_prefix", OUTPUT_PREFIX.format(output=name))).strip("/")
-            for name in OUTPUTS
+            name: str(extras.get(f"{name}_prefix", f"airbnb/{name}")).strip("/") for name in OUTPUTS
         },
     )
 

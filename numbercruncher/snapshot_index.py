@@ -1,9 +1,9 @@
 """Which snapshots a day's price changes are made of, and whether that is still so.
 
-A state of price changes is worth something only as long as every snapshot it was made of is the
-one that is there now. It names them by one digest over the MD5s of their manifests (which hold the
-sha256 of their files): on most stores a listing shows these MD5s as ETags, so that a single
-request tells whether any snapshot of any past day was added, replaced or removed.
+A stored state of price changes may be used only while every snapshot it was made of is unchanged.
+It names them by one digest over the MD5s of their manifests (which hold the sha256 of their files).
+On most stores a listing shows these MD5s as ETags, so a single request tells whether the snapshot
+of any past day was added, replaced or removed.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from itertools import takewhile
 
 from formats import manifest as manifests
 from formats.manifest import Manifest
-from numbercruncher.dated import Foreign, dated
+from numbercruncher.dated import ForeignObjects, dated, manifest_key
 from numbercruncher.errors import (
     MissingObjectError,
     SnapshotChangedError,
@@ -33,59 +33,49 @@ class Reference:
     """A snapshot as a listing of the bucket shows it.
 
     Attributes:
-        manifest_etag: the MD5 of its manifest, on stores whose ETags are.
+        manifest_md5: of its manifest.
         fingerprint: changes as soon as any object of it is written anew.
     """
 
-    date: str
-    manifest_key: str
-    manifest_etag: str
+    manifest_md5: str
     fingerprint: str
 
 
 class SnapshotIndex:
-    """The snapshots of a bucket as they are while the run goes on; safe to read from threads.
+    """The snapshots in a bucket; safe to read from several threads.
 
-    Which there are is found out once, by a listing; whoever uses one that was read before or
-    after makes sure that it is the listed one (`confirm`).
+    They are listed once in a run. Before a snapshot that was read earlier or later is used,
+    `confirm` makes sure that it is the listed one.
 
     Attributes:
-        foreign: what was seen in folders of the platform and is none of it.
+        foreign: objects in the platform's folders that are not the platform's.
     """
 
     def __init__(self, store: Store, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
-        self.foreign = Foreign()
-        self._ahead: Future[tuple[dict[str, Reference], dict[str, str]]] | None = None
+        self.foreign = ForeignObjects()
+        self._ahead: Future[dict[str, Reference]] | None = None
         self._digests: dict[frozenset[str], dict[str, str]] = {}
 
     def list_ahead(self, pool: Executor) -> None:
-        """Begins to list in the background: of many days it takes as long as to crunch a day."""
-        self._ahead = pool.submit(_find, self._store, self._prefix, self.foreign)
+        """Begins to list in the background: with many days it takes as long as crunching one."""
+        self._ahead = pool.submit(_list_snapshots, self._store, self._prefix, self.foreign)
 
     @cached_property
-    def _listed(self) -> tuple[dict[str, Reference], dict[str, str]]:
-        if self._ahead:
-            return self._ahead.result()
-        return _find(self._store, self._prefix, self.foreign)
-
-    @property
     def references(self) -> Mapping[str, Reference]:
         """All snapshots by date, in the order of dates; waits until they are listed.
 
         Raises:
             StoreError: they could not be listed.
         """
-        return self._listed[0]
-
-    def manifest_key(self, date: str) -> str:
-        """Where the manifest of a date's snapshot is, if there is one."""
-        return f"{self._prefix}/date={date}/{manifests.NAME}"
+        if self._ahead:
+            return self._ahead.result()
+        return _list_snapshots(self._store, self._prefix, self.foreign)
 
     def manifests(self, dates: list[str]) -> dict[str, bytes]:
         """The manifests' bytes of those of the dates that have a snapshot."""
-        keys = {self.manifest_key(date): date for date in dates}
+        keys = {manifest_key(self._prefix, date): date for date in dates}
         return {keys[key]: data for key, data in self._store.get_many(list(keys)).items()}
 
     def read(self, date: str, data: bytes | None = None) -> Snapshot:
@@ -101,7 +91,7 @@ class SnapshotIndex:
             SnapshotChangedError: the same, but another one is listed.
             StoreError: it could not be read.
         """
-        key = self.manifest_key(date)
+        key = manifest_key(self._prefix, date)
         try:
             manifest = data or self._store.get(key)
         except MissingObjectError as error:
@@ -112,7 +102,7 @@ class SnapshotIndex:
         try:
             return read_snapshot(self._store, date, key, manifest)
         except SnapshotInvalidError:
-            if self._ahead:  # else nobody asks for the past
+            if self._ahead:  # without price changes, nothing is listed
                 self._confirm(date, md5(manifest))
             raise
 
@@ -125,13 +115,14 @@ class SnapshotIndex:
         self._confirm(snapshot.date, snapshot.manifest_md5)
 
     def _confirm(self, date: str, manifest_md5: str) -> None:
-        if manifest_md5 != self._listed[1].get(date):
+        reference = self.references.get(date)
+        if reference is None or manifest_md5 != reference.manifest_md5:
             raise SnapshotChangedError(
                 f"The snapshot of {date} was replaced while it was being read; run this again."
             )
 
     def inputs(self, snapshot: Snapshot, left_out: Mapping[str, str]) -> dict[str, str]:
-        """What the price changes of a day are made of, as their manifest names it."""
+        """The inputs of a day's price changes, as their manifest names them."""
         digest = self._digest(snapshot.date, frozenset(left_out))
         return {
             snapshot.manifest_key: snapshot.manifest_sha256,
@@ -145,7 +136,7 @@ class SnapshotIndex:
     def is_current(self, manifest: Manifest, code_version: str) -> bool:
         """True if price changes were made of exactly the snapshots that are there now.
 
-        A snapshot that could not be used then and is as it was then does not count against them.
+        A snapshot that could not be used at that time and has not changed since is ignored.
         """
         left_out = {
             date
@@ -171,21 +162,15 @@ class SnapshotIndex:
         """For every date the digest over all snapshots up to it, in one pass."""
         digest = hashlib.sha256()
         digests: dict[str, str] = {}
-        for date, manifest_md5 in sorted(self._listed[1].items()):
+        for date, reference in sorted(self.references.items()):
             if date not in left_out:
-                digest.update(f"{date} {manifest_md5}\n".encode())
+                digest.update(f"{date} {reference.manifest_md5}\n".encode())
             digests[date] = digest.copy().hexdigest()
         return digests
 
 
-def _find_snapshots(store: Store, prefix: str, foreign: Foreign) -> dict[str, Reference]:
-    """All snapshots that have a manifest, by date, in the order of dates.
-
-    Args:
-        store: where they are.
-        prefix: their folder.
-        foreign: takes note of what else lies among them.
-    """
+def _list_snapshots(store: Store, prefix: str, foreign: ForeignObjects) -> dict[str, Reference]:
+    """All snapshots that have a manifest, by date, in the order of dates."""
     start = f"{prefix}/date="
     objects: dict[str, list[str]] = {}
     etags: dict[str, str] = {}
@@ -196,27 +181,20 @@ def _find_snapshots(store: Store, prefix: str, foreign: Foreign) -> dict[str, Re
             etags[date] = entry.etag
     return {
         date: Reference(
-            date=date,
-            manifest_key=f"{start}{date}/{manifests.NAME}",
-            manifest_etag=etag,
+            manifest_md5=manifest_md5,
             fingerprint=hashlib.sha256("\n".join(objects[date]).encode()).hexdigest(),
         )
-        for date, etag in etags.items()
+        for date, manifest_md5 in _manifest_md5s(store, prefix, etags).items()
     }
 
 
-def _find(
-    store: Store, prefix: str, foreign: Foreign
-) -> tuple[dict[str, Reference], dict[str, str]]:
-    """All snapshots, and the MD5s of their manifests, by date."""
-    references = _find_snapshots(store, prefix, foreign)
-    etags = {date: reference.manifest_etag for date, reference in references.items()}
+def _manifest_md5s(store: Store, prefix: str, etags: dict[str, str]) -> dict[str, str]:
+    """The MD5s of the manifests by date; the ETags themselves where the newest one's is its MD5."""
     if not etags:
-        return references, etags
-    newest = references[max(etags)]
-    if md5(store.get(newest.manifest_key)) == newest.manifest_etag:
-        return references, etags
-    # Where the store encrypts with keys of its own, ETags are no MD5s: the manifests are read.
-    keys = {reference.manifest_key: date for date, reference in references.items()}
-    contents = store.get_many(list(keys))
-    return references, {keys[key]: md5(data) for key, data in contents.items()}
+        return {}
+    newest = max(etags)
+    if md5(store.get(manifest_key(prefix, newest))) == etags[newest]:
+        return etags
+    # A store that encrypts with its own keys has other ETags: the manifests are read.
+    keys = {manifest_key(prefix, date): date for date in etags}
+    return {keys[key]: md5(data) for key, data in store.get_many(list(keys)).items()}

@@ -1,7 +1,7 @@
 """The rows of one day's snapshot of the listings, read by its manifest.
 
 Only the four columns that are crunched are read, and checked against the manifest's digests. Which
-snapshots exist stands in `snapshot_index.py`.
+snapshots exist is in `snapshot_index.py`.
 """
 
 import hashlib
@@ -57,8 +57,7 @@ def decode_manifest(data: bytes, place: str, date: str) -> Manifest:
     except ManifestError as error:
         raise SnapshotInvalidError(
             f"The manifest {place} cannot be read: it is not a manifest, since {error}."
-            f" Materialise the snapshot of {date}"
-            " again."
+            f" Materialise the snapshot of {date} again."
         ) from error
     if manifest.partition != date:
         raise SnapshotInvalidError(
@@ -172,7 +171,7 @@ def _parse(content: Content, name: str, schema: pa.Schema) -> pa.Table:
         convert_options=csv.ConvertOptions(
             include_columns=schema.names,
             column_types=schema,
-            # As COPY writes it: nothing is null, "" is an empty text, and Na is somebody's name.
+            # As COPY writes it: an empty field is null, "" is an empty text, NA is a text.
             null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
@@ -191,15 +190,15 @@ def _checked_frame(table: pa.Table, manifest: Manifest) -> pd.DataFrame:
     if table["id"].null_count:
         raise SnapshotInvalidError(f"The snapshot of {date} has a row without an id; {again}.")
     frame = table.to_pandas()
-    odd = np.isfinite(frame["price"].to_numpy()) != table["price"].is_valid().to_numpy()
-    if odd.any():
-        listing = frame["id"].to_numpy()[odd][0]
+    invalid = np.isfinite(frame["price"].to_numpy()) != table["price"].is_valid().to_numpy()
+    if invalid.any():
+        listing = frame["id"].to_numpy()[invalid][0]
         raise SnapshotInvalidError(
             f"The price of listing {listing} in the snapshot of {date} is not a number; {again}."
         )
     if not frame["id"].is_unique:
-        twice = frame["id"][frame["id"].duplicated()].iloc[0]
+        listing = frame["id"][frame["id"].duplicated()].iloc[0]
         raise SnapshotInvalidError(
-            f"The snapshot of {date} has listing {twice} more than once; {again}."
+            f"The snapshot of {date} has listing {listing} more than once; {again}."
         )
     return frame

@@ -1,7 +1,7 @@
-"""The object store as the number cruncher uses it: one bucket, few operations, errors that speak.
+"""The object store as the number cruncher uses it: one bucket, few operations, clear errors.
 
-Which keys mean what is known elsewhere. Requests are made by obstore: a date takes ten of them, and
-each costs it a sixth of what boto3 needs, without Python's lock. Credentials are boto3's.
+Does not belong here: what the keys mean. Requests are made by obstore: a date takes ten of them,
+and each takes a sixth of the time that boto3 needs, without Python's lock. Credentials are boto3's.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import boto3
 import obstore
@@ -28,7 +28,7 @@ from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailab
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from obstore import BytesStream
+    from obstore import Attributes, BytesStream, PutResult
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 CONNECTIONS = 16
@@ -49,14 +49,14 @@ class Content:
     """An object's content as it arrives, with its digest: a file to whoever reads it."""
 
     def __init__(
-        self, body: "BytesStream", speaking: Callable[[], AbstractContextManager[None]]
+        self, body: "BytesStream", translating: Callable[[], AbstractContextManager[None]]
     ) -> None:
         self._body = body
-        self._speaking = speaking
-        self._left = b""
+        self._translating = translating
+        self._unread = b""
         self._failure: Exception | None = None
         self._digest = hashlib.sha256()
-        # Of a parser that gives up, a thread may still be reading ahead.
+        # When a parser gives up, one of its threads may still be reading ahead.
         self._lock = threading.Lock()
         self.closed = False
 
@@ -72,21 +72,21 @@ class Content:
             return self._read(size)
 
     def _read(self, size: int) -> bytes:
-        if self._failure:  # or else a torso would pass for the whole
+        if self._failure:  # the beginning of an object must not pass for all of it
             raise self._failure
-        if not self._left:
+        if not self._unread:
             try:
-                with self._speaking():
-                    self._left = bytes(next(self._body, b""))
+                with self._translating():
+                    self._unread = bytes(next(self._body, b""))
             except StoreError as error:
                 self._failure = error
                 raise
-            self._digest.update(self._left)
-        data, self._left = self._left[:size], self._left[size:]
+            self._digest.update(self._unread)
+        data, self._unread = self._unread[:size], self._unread[size:]
         return data
 
     def close(self) -> None:
-        """Whoever reads a file wants to close it; the connection goes with this object."""
+        """For readers that close their files; the connection ends with this object."""
         self.closed = True
 
     def finish(self) -> str:
@@ -97,7 +97,7 @@ class Content:
 
 
 class Store:
-    """One bucket of S3 or of what speaks like it; safe to use from several threads."""
+    """One bucket of S3 or a compatible store; safe to use from several threads."""
 
     def __init__(self, bucket: str) -> None:
         """Finds the credentials.
@@ -115,7 +115,7 @@ class Store:
             folder: key without a slash at its end.
             after: key that they come after.
         """
-        with self._speaking(f"{folder}/"):
+        with self._translating(f"{folder}/"):
             try:
                 for page in obstore.list(self._store, folder, offset=after or None):
                     for entry in page:
@@ -131,8 +131,8 @@ class Store:
     def _entries_of_any_key(self, folder: str, after: str) -> Iterator[Entry]:
         """As `entries`, also where a key has an empty segment or a line break in it.
 
-        Such keys, which none of ours is, obstore refuses, and all of a page with them. boto3 lists
-        them, and takes as long to be made as all of a day's requests: so only here.
+        The platform makes no such keys. obstore refuses a page that has one. boto3 lists it, but
+        making its client takes as long as all of a day's requests, so it is used only here.
         """
         config = Config(s3={"addressing_style": "path"})
         client: S3Client = boto3.Session().client("s3", config=config)
@@ -150,7 +150,7 @@ class Store:
         Raises:
             MissingObjectError: there is none.
         """
-        with self._speaking(key):
+        with self._translating(key):
             return bytes(obstore.get(self._store, key).bytes())
 
     def get_many(self, keys: list[str]) -> dict[str, bytes]:
@@ -174,45 +174,40 @@ class Store:
         Raises:
             MissingObjectError: there is none.
         """
-        with self._speaking(key):
+        with self._translating(key):
             body = obstore.get(self._store, key).stream(min_chunk_size=CHUNK)
-        return Content(body, lambda: self._speaking(key))
+        return Content(body, lambda: self._translating(key))
 
     def put(self, key: str, data: bytes, content_type: str) -> str:
         """Writes an object and returns its ETag, as `entries` shows it."""
-        with self._speaking(key):
-            written = obstore.put(
-                self._store,
-                key,
-                data,
-                attributes={"Content-Type": content_type},
-                use_multipart=False,
-            )
-        return (written["e_tag"] or "").strip('"')
+        with self._translating(key):
+            result = self._put(key, data, content_type, "overwrite")
+        return (result["e_tag"] or "").strip('"')
 
     def create(self, key: str, data: bytes, content_type: str) -> bool:
         """Writes an object where there is none (If-None-Match); False where there is one."""
-        with self._speaking(key):
+        with self._translating(key):
             try:
-                obstore.put(
-                    self._store,
-                    key,
-                    data,
-                    attributes={"Content-Type": content_type},
-                    use_multipart=False,
-                    mode="create",
-                )
+                self._put(key, data, content_type, "create")
             except AlreadyExistsError:
                 return False
         return True
 
+    def _put(
+        self, key: str, data: bytes, content_type: str, mode: Literal["create", "overwrite"]
+    ) -> "PutResult":
+        attributes: Attributes = {"Content-Type": content_type}
+        return obstore.put(
+            self._store, key, data, attributes=attributes, use_multipart=False, mode=mode
+        )
+
     def delete(self, key: str) -> None:
-        """Removes an object; one that is not there is all right."""
-        with suppress(MissingObjectError), self._speaking(key):
+        """Removes an object, if it exists."""
+        with suppress(MissingObjectError), self._translating(key):
             obstore.delete(self._store, key)
 
     @contextmanager
-    def _speaking(self, key: str) -> Iterator[None]:
+    def _translating(self, key: str) -> Iterator[None]:
         try:
             yield
         except (BaseError, BotoCoreError, ClientError, OSError) as error:
@@ -238,7 +233,7 @@ def _open(bucket: str) -> S3Store:
             options["root_certificate"] = Path(bundle).read_bytes()
         except OSError as error:
             raise StoreError(f"The bundle of certificates cannot be read: {error}.") from error
-    # A profile may name one, and partitions of AWS have their own: botocore knows.
+    # botocore knows the endpoint of a profile and those of AWS's partitions.
     endpoint = (
         os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL")
@@ -249,10 +244,10 @@ def _open(bucket: str) -> S3Store:
         "endpoint": endpoint,
         # With the bucket in the path, as every S3 takes it, whatever the bucket's name.
         "virtual_hosted_style_request": False,
-        # Its answer tells of a refusal in words only, and not every S3 has it.
+        # A bulk delete's answer has no codes of errors, and not every S3 has it.
         "disable_bulk_delete": True,
     }
-    # What boto3 hands out may be near its end; it keeps and renews it itself.
+    # boto3 may hand out credentials that expire soon; it renews them itself.
     credentials = Boto3CredentialProvider(session, ttl=timedelta(minutes=1))
     return S3Store(
         bucket,
@@ -264,7 +259,7 @@ def _open(bucket: str) -> S3Store:
 
 
 def _translate(error: Exception, bucket: str, place: str) -> Exception:
-    """The error in words; of the store's own answer, it has the text only."""
+    """The error as one of ours. obstore's errors quote the store's answer in their text only."""
     text = str(error).partition("\n\nDebug source")[0]
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
@@ -306,15 +301,15 @@ def _translate(error: Exception, bucket: str, place: str) -> Exception:
 
 
 def _proxies() -> str:
-    """What else to look after where requests may go by a proxy; without its password."""
+    """What to check where requests may go through a proxy; without its password."""
     names = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
     urls = [os.environ[name].rpartition("@")[2] for name in names if os.environ.get(name)]
     if not urls:
         return ""
-    shown = " and ".join(dict.fromkeys(url.removeprefix("http://") for url in urls))
-    return f", and that the proxy {shown} lets it through, or name its host in NO_PROXY"
+    proxies = " and ".join(dict.fromkeys(url.removeprefix("http://") for url in urls))
+    return f", and that the proxy {proxies} lets it through, or name its host in NO_PROXY"
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    return found[1] if found else ""
+    match = re.search(pattern, text)
+    return match[1] if match else ""

@@ -1,6 +1,6 @@
-"""Tables as Parquet bytes and as records: the same table always gives the same bytes.
+"""Tables as Parquet and JSON: the same table always gives the same bytes.
 
-What the columns mean is not known here.
+Does not belong here: what the columns mean.
 """
 
 import io
@@ -18,6 +18,7 @@ ROWS_PER_GROUP = 262_144
 
 def parquet_bytes(table: pa.Table) -> bytes:
     """A table as Parquet, every choice pinned that could differ between two machines."""
+    repeating = [field.name for field in table.schema if field.type in (pa.string(), pa.date32())]
     buffer = io.BytesIO()
     pq.write_table(
         table.replace_schema_metadata(None).combine_chunks(),
@@ -26,21 +27,17 @@ def parquet_bytes(table: pa.Table) -> bytes:
         data_page_version="1.0",
         compression="zstd",
         compression_level=1,
-        # What repeats; a dictionary of ids and prices costs time and gains nothing.
-        use_dictionary=_repeating(table.schema),  # pyright: ignore[reportArgumentType]
+        # Ids and prices hardly repeat: a dictionary of them costs time and gains nothing.
+        use_dictionary=repeating,  # pyright: ignore[reportArgumentType]
         row_group_size=ROWS_PER_GROUP,
         store_schema=True,
     )
     return buffer.getvalue()
 
 
-def _repeating(schema: pa.Schema) -> list[str]:
-    return [field.name for field in schema if field.type in (pa.string(), pa.date32())]
-
-
 def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
     """The columns of a schema by Arrow's names, without the unit of dates."""
-    return tuple(Column(field.name, _type_name(field.type)) for field in schema)
+    return tuple(Column(field.name, str(field.type).removesuffix("[day]")) for field in schema)
 
 
 def json_bytes(table: pa.Table) -> bytes:
@@ -58,7 +55,3 @@ def records_of(table: pa.Table) -> list[Mapping[str, Any]]:
         }
         for row in table.to_pylist()
     ]
-
-
-def _type_name(type_: pa.DataType) -> str:
-    return {"date32[day]": "date32"}.get(str(type_), str(type_))

@@ -79,7 +79,7 @@ def extract(source: Folder, target: Folder, date: str) -> Materialization:
         date: The partition.
 
     Raises:
-        formats.mnist_pickle.MnistPickleError: The file is not the digits in the public format.
+        formats.array_pickle.PickleFileError: The file is not the digits in the public format.
     """
     copy = source.require("mnist/raw")
     inputs = {source.key(raw.FILE): copy.manifest.file(raw.FILE).sha256}

@@ -3,6 +3,7 @@
 import base64
 import random
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -245,6 +246,7 @@ class Counted(Clients):
     def __init__(self) -> None:
         self.asked = 0
 
+    @cached_property
     def sagemaker(self) -> Any:
         return self
 

@@ -15,15 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from formats import mnist_pickle
-from formats.mnist_pickle import (
+from formats.array_pickle import (
     CorruptError,
     ForbiddenContentError,
+    PickleFileError,
+    TruncatedError,
+)
+from formats.mnist_pickle import (
     MnistDataset,
-    MnistPickleError,
     NotGzipError,
     Split,
     TooLargeError,
-    TruncatedError,
     WrongLayoutError,
     WrongValuesError,
 )
@@ -190,7 +192,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_pickle_that_contradicts_itself_is_refused(content: bytes) -> None:
-    with pytest.raises(MnistPickleError) as caught:
+    with pytest.raises(PickleFileError) as caught:
         mnist_pickle.load(raw(content))
     assert isinstance(caught.value, (CorruptError, ForbiddenContentError, WrongLayoutError))
 
@@ -298,7 +300,7 @@ pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + 2**27,) * 2)
 try:
     mnist_pickle.load(content, max_expanded_bytes=2**25)
-except mnist_pickle.MnistPickleError as error:
+except mnist_pickle.PickleFileError as error:
     print(type(error).__name__)
 """
     done = subprocess.run(
@@ -364,12 +366,12 @@ def test_a_mutated_pickle_is_refused_or_still_digits(data: st.DataObject) -> Non
     content[at] = data.draw(st.integers(0, 255))
     try:
         read = mnist_pickle.load(gzip.compress(bytes(content), 1))
-    except MnistPickleError:
+    except PickleFileError:
         return
     assert read.train.images.shape == (3, 784)
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_as_a_pickle_are_refused(opcodes: bytes) -> None:
-    with pytest.raises(MnistPickleError):
+    with pytest.raises(PickleFileError):
         mnist_pickle.load(raw(opcodes))

@@ -53,15 +53,18 @@ def test_a_labelled_record_of_784_features_has_the_bytes_amazon_documents() -> N
     assert joined(values[None], np.array([7.0], np.float32)) == expected
 
 
-@pytest.mark.parametrize("records_per_chunk", [1, 2, 7, 1000, None])
-def test_the_bytes_do_not_depend_on_the_chunks(records_per_chunk: int | None) -> None:
+@pytest.mark.parametrize("chunk_bytes", [1, 250, 1000, 2**20])
+def test_the_bytes_do_not_depend_on_the_chunks(
+    chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recordio, "CHUNK_BYTES", chunk_bytes)
     rng = np.random.default_rng(0)
     features, labels = rng.random((23, 5), np.float32), rng.random(23, np.float32)
     expected = b"".join(
         frame(entry(1, nested(1, row.tobytes())) + entry(2, nested(1, label.tobytes())))
         for row, label in zip(features, labels, strict=True)
     )
-    assert joined(features, labels, records_per_chunk=records_per_chunk) == expected
+    assert joined(features, labels) == expected
 
 
 @given(
@@ -79,7 +82,9 @@ def test_what_is_written_is_read_back(features: np.ndarray, kind: str, data: st.
             hnp.arrays(np.int32, rows, elements=st.integers(-(2**23), 2**23))
         ),
     }[kind]()
-    read, read_labels = recordio.decode(joined(features, labels, records_per_chunk=3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recordio, "CHUNK_BYTES", 500)
+        read, read_labels = recordio.decode(joined(features, labels))
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, features)
     if labels is None:

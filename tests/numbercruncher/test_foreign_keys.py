@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from numbercruncher.dated import Foreign, is_date
+from numbercruncher.dated import ForeignObjects, is_date
 from numbercruncher.store import Store
 from tests.numbercruncher.conftest import Crunch
 from tests.numbercruncher.listings import put_snapshot, row
@@ -105,7 +105,7 @@ def test_those_that_two_threads_see_at_once_are_all_counted() -> None:
                 go_on.wait()
             return int(self) + other
 
-    foreign = Foreign()
+    foreign = ForeignObjects()
     foreign.count = Held(0)
     first, second = (Thread(target=foreign.add, args=(key,)) for key in "ab")
     first.start()
@@ -119,7 +119,7 @@ def test_those_that_two_threads_see_at_once_are_all_counted() -> None:
 
 
 def test_many_foreign_objects_are_counted_and_a_few_named() -> None:
-    foreign = Foreign()
+    foreign = ForeignObjects()
     for number in range(1000):
         foreign.add(f"airbnb/listings/date=x/{number}")
     sentence = foreign.sentence("a-bucket")
