@@ -1,7 +1,5 @@
 """`python -m sagemaker_local --port N --data-dir DIR`: the server as a process."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

@@ -5,14 +5,12 @@ answer by it, and writes errors as AWS does. What the operations do is in traini
 and logs.
 """
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import json
 import logging
-import secrets
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import unquote
@@ -26,20 +24,19 @@ from starlette.routing import Route
 from sagemaker_local import faults, hosting, names, service_model, tags, training
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
-from sagemaker_local.context import Context
+from sagemaker_local.context import Context, Operation
 from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.faults import FaultPlan, FaultPlanError
 from sagemaker_local.jobs import JobRunner
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Storage
 from sagemaker_local.signing import SignedRequest, Verifier
-from sagemaker_local.store import Document, Store
+from sagemaker_local.store import Store
 
 _log = logging.getLogger(__name__)
 _BODY_BYTES = 6_291_456
 _CONTROL_BYTES = 1024 * 1024
 _JSON = "application/x-amz-json-1.1"
-Operation = Callable[[Context, Document], Document]
 
 _CONTROL: dict[str, Operation] = {
     "CreateTrainingJob": training.create,
@@ -47,16 +44,16 @@ _CONTROL: dict[str, Operation] = {
     "ListTrainingJobs": training.listed,
     "StopTrainingJob": training.stop,
     "CreateModel": hosting.create_model,
-    "DescribeModel": hosting.describe_model,
-    "ListModels": hosting.list_models,
-    "DeleteModel": hosting.delete_model,
+    "DescribeModel": hosting.describing(names.MODEL, "ModelName"),
+    "ListModels": hosting.listing(names.MODEL, "Models"),
+    "DeleteModel": hosting.deleting(names.MODEL, "ModelName"),
     "CreateEndpointConfig": hosting.create_config,
-    "DescribeEndpointConfig": hosting.describe_config,
-    "ListEndpointConfigs": hosting.list_configs,
-    "DeleteEndpointConfig": hosting.delete_config,
+    "DescribeEndpointConfig": hosting.describing(names.ENDPOINT_CONFIG, "EndpointConfigName"),
+    "ListEndpointConfigs": hosting.listing(names.ENDPOINT_CONFIG, "EndpointConfigs"),
+    "DeleteEndpointConfig": hosting.deleting(names.ENDPOINT_CONFIG, "EndpointConfigName"),
     "CreateEndpoint": hosting.create_endpoint,
     "DescribeEndpoint": hosting.describe_endpoint,
-    "ListEndpoints": hosting.list_endpoints,
+    "ListEndpoints": hosting.listing(names.ENDPOINT, "Endpoints"),
     "UpdateEndpoint": hosting.update_endpoint,
     "UpdateEndpointWeightsAndCapacities": hosting.update_weights,
     "DeleteEndpoint": hosting.delete_endpoint,
@@ -121,34 +118,20 @@ class Server:
 
     async def control(self, request: Request) -> Response:
         """`POST /`: an operation of the control plane or of CloudWatch Logs."""
-        try:
-            answer = await self._control(request)
-            return Response(json.dumps(answer), media_type=_JSON, headers=_request_id())
-        except AwsError as error:
-            body = {"__type": error.code, "message": error.message, **error.extra}
-            return _error(error, body, _JSON)
-        except ClientDisconnect:
-            raise
-        except Exception:
-            _log.exception("request %s", request.headers.get("x-amz-target"))
-            error = AwsError("InternalFailure", "We encountered an internal error.", 500)
-            return _error(error, {"__type": error.code, "message": error.message}, _JSON)
+        return await _answered(
+            self._control,
+            request,
+            _JSON,
+            lambda error: {"__type": error.code, "message": str(error)},
+        )
 
     async def invoke(self, request: Request) -> Response:
         """`POST /endpoints/{name}/invocations`."""
-        try:
-            return await self._invoke(request)
-        except AwsError as error:
-            body = {"Message": error.message, **error.extra}
-            return _error(error, body, "application/json")
-        except ClientDisconnect:
-            raise
-        except Exception:
-            _log.exception("invocation of %s", request.url.path)
-            error = AwsError("InternalFailure", "An internal failure occurred.", 500)
-            return _error(error, {"Message": error.message}, "application/json")
+        return await _answered(
+            self._invoke, request, "application/json", lambda error: {"Message": str(error)}
+        )
 
-    async def _control(self, request: Request) -> Document:
+    async def _control(self, request: Request) -> Response:
         body = await _body(request, _CONTROL_BYTES)
         if body is None:
             raise AwsError("RequestEntityTooLargeException", "The request is too large.", 413)
@@ -177,7 +160,8 @@ class Server:
         checked = service_model.check(shape, document)
         context = dataclasses.replace(self._context, request_faults=request_faults)
         answer = await asyncio.to_thread(run, context, checked)
-        return service_model.filter_output(operation.output_shape, answer) or {}
+        result = service_model.filter_output(operation.output_shape, answer) or {}
+        return Response(json.dumps(result), media_type=_JSON, headers=_request_id())
 
     async def _invoke(self, request: Request) -> Response:
         name = unquote(request.path_params["name"])
@@ -284,11 +268,24 @@ async def _body(request: Request, limit: int) -> bytes | None:
 
 
 def _request_id() -> dict[str, str]:
-    raw = secrets.token_hex(16)
-    parts = (raw[:8], raw[8:12], raw[12:16], raw[16:20], raw[20:])
-    return {"x-amzn-RequestId": "-".join(parts)}
+    return {"x-amzn-RequestId": str(uuid.uuid4())}
 
 
-def _error(error: AwsError, body: dict[str, Any], media_type: str) -> Response:
+async def _answered(
+    handle: Callable[[Request], Awaitable[Response]],
+    request: Request,
+    media_type: str,
+    body: Callable[[AwsError], dict[str, Any]],
+) -> Response:
+    """The answer to a request, or the error that refuses it, with the body that clients expect."""
+    try:
+        return await handle(request)
+    except AwsError as refusal:
+        error = refusal
+    except ClientDisconnect:
+        raise
+    except Exception:
+        _log.exception("request %s %s", request.url.path, request.headers.get("x-amz-target", ""))
+        error = AwsError("InternalFailure", "We encountered an internal error.", 500)
     headers = {"x-amzn-errortype": error.code, **_request_id()}
-    return Response(json.dumps(body), error.status, headers, media_type)
+    return Response(json.dumps(body(error) | error.extra), error.status, headers, media_type)

@@ -3,8 +3,6 @@
 app.py writes an AwsError as an HTTP answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 
@@ -39,9 +37,13 @@ def validation(message: str) -> AwsError:
 
 def not_found(kind: str, arn: str) -> AwsError:
     """The refusal for a model, endpoint or endpoint configuration that does not exist."""
-    return validation(f'Could not find {kind} "{arn}".')
+    return validation(f'Could not find {_words(kind)} "{arn}".')
 
 
 def existing(kind: str, arn: str) -> AwsError:
     """The refusal to create what exists."""
-    return validation(f'Cannot create already existing {kind} "{arn}".')
+    return validation(f'Cannot create already existing {_words(kind)} "{arn}".')
+
+
+def _words(kind: str) -> str:
+    return "endpoint configuration" if kind == "endpoint-config" else kind

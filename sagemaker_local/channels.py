@@ -4,8 +4,6 @@ RecordIO-protobuf, dense or sparse, and CSV, plain or gzip. The server has
 downloaded the files before; an error names the S3 object that a file is a copy of.
 """
 
-from __future__ import annotations
-
 import gzip
 import struct
 import zlib
@@ -21,7 +19,6 @@ from sagemaker_local.payloads import CSV, RECORDIO, Points, media_type, read_csv
 
 _BLOCK = 4 * 1024 * 1024
 _HEADER = struct.Struct("<II")
-_MAGIC = 0xCED7230A
 
 
 class ChannelError(ValueError):
@@ -150,7 +147,7 @@ def _whole_records(data: bytes, position: int, most: int) -> int:
         if position + _HEADER.size > len(data):
             break
         magic, length = _HEADER.unpack_from(data, position)
-        if magic != _MAGIC:
+        if magic != recordio.MAGIC:
             raise ChannelError(f"no RecordIO: the magic number is {magic:#010x}")
         following = position + _HEADER.size + length + -length % 4
         if following > len(data):
@@ -175,19 +172,19 @@ def _csv_blocks(file: BinaryIO, label_size: int) -> Iterator[Points]:
 
 def _regroup(blocks: Iterable[Points], size: int) -> Iterator[Points]:
     """Cuts blocks of any number of rows into batches of `size` rows."""
-    held: list[Points] = []
+    parts: list[Points] = []
     count = 0
     for block in blocks:
         while count + len(block) >= size:
             part = size - count
-            held.append(block[:part])
-            yield _stack(held)
-            held, count, block = [], 0, block[part:]
+            parts.append(block[:part])
+            yield _stack(parts)
+            parts, count, block = [], 0, block[part:]
         if len(block):
-            held.append(block)
+            parts.append(block)
             count += len(block)
-    if held:
-        yield _stack(held)
+    if parts:
+        yield _stack(parts)
 
 
 def _stack(blocks: list[Points]) -> Points:

@@ -3,38 +3,51 @@
 Each is in a process group of its own and gets no credentials.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import IO
 
+# How a message to or from a serving child begins: the lengths of its head and its body.
+FRAME = struct.Struct("<II")
 _GRACE_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Threads that spin while they wait slow a busy machine down several times over.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Two heaps do; one for each thread costs memory that is never used.
+    "MALLOC_ARENA_MAX": "2",
+}
 
 
 def spawn(
     module: str,
     arguments: Sequence[str],
     *,
-    threads: int,
     stdin: int | None = None,
     stdout: int | IO[bytes] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts `python -m module` with a limited number of computing threads."""
+    """Starts `python -m module` with one computing thread.
+
+    More gain little at these sizes, and wait for each other on a busy machine. With one, a model
+    has the same bytes on every machine.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
-        env=_environment(os.environ, threads),
+        env=inherited | _ENVIRONMENT,
         stdin=stdin if stdin is not None else subprocess.DEVNULL,
         stdout=stdout,
         stderr=subprocess.STDOUT if stdout is not None else None,
@@ -43,24 +56,19 @@ def spawn(
     )
 
 
-def end(process: subprocess.Popen[bytes], *, kill: bool = False) -> int:
-    """Ends a child and everything in its group, politely first, and returns its exit code."""
-    if process.poll() is None and not kill:
-        _signal(process, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_SECONDS)
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills a child and everything in its group, and closes the pipes to it."""
     if process.poll() is None:
         _signal(process, signal.SIGKILL)
-    code = process.wait()
+    process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
-    return code
 
 
 def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ends several children at once: all are asked first, then each is waited for."""
+    """Ends several children: all are asked first, and killed if they do not end in time."""
     for process in processes:
         if process.poll() is None:
             _signal(process, signal.SIGTERM)
@@ -68,26 +76,13 @@ def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
-        end(process, kill=True)
+        kill(process)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     # The group may be gone between the look and the signal.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-
-
-def _environment(environ: Mapping[str, str], threads: int) -> dict[str, str]:
-    kept = {name: value for name, value in environ.items() if not name.startswith("AWS_")}
-    count = str(threads)
-    return kept | {
-        "OMP_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        # Threads that spin while they wait slow a busy machine down several times over.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        # Two heaps do; one for each thread costs memory that is never used.
-        "MALLOC_ARENA_MAX": "2",
-    }
 
 
 def tie_to_parent(parent: int, memory_mb: int | None = None) -> None:

@@ -3,8 +3,6 @@
 Values, their defaults and their limits.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

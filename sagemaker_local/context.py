@@ -3,8 +3,6 @@
 Created once in app.py; each request gets a copy with its own faults.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,7 +10,7 @@ from sagemaker_local.config import Config
 from sagemaker_local.faults import FaultPlan
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Storage
-from sagemaker_local.store import Store
+from sagemaker_local.store import Document, Store
 
 
 @dataclass(frozen=True)
@@ -38,3 +36,6 @@ class Context:
     def lasting_faults(self, operation: str) -> dict[str, float]:
         """The faults that what this request starts will meet."""
         return self.faults.lasting(operation) | self.request_faults.lasting(operation)
+
+
+Operation = Callable[[Context, Document], Document]

@@ -3,8 +3,6 @@
 An endpoint goes on serving from this copy after its model or configuration is deleted.
 """
 
-from __future__ import annotations
-
 import secrets
 
 from sagemaker_local import names
@@ -23,20 +21,14 @@ def freeze(context: Context, config_name: str) -> Document:
     Raises:
         AwsError: The configuration or a model of it does not exist.
     """
-    config = context.store.get(names.ENDPOINT_CONFIG, config_name)
-    if config is None:
-        arn = names.arn(context.config, names.ENDPOINT_CONFIG, config_name)
-        raise not_found("endpoint configuration", arn)
+    config = stored(context, names.ENDPOINT_CONFIG, config_name)
     variants = [_variant(context, variant) for variant in config["ProductionVariants"]]
     return {"id": secrets.token_hex(8), "config": config, "variants": variants}
 
 
 def _variant(context: Context, variant: Document) -> Document:
-    model = context.store.get(names.MODEL, variant["ModelName"])
-    if model is None:
-        raise not_found("model", names.arn(context.config, names.MODEL, variant["ModelName"]))
+    model = stored(context, names.MODEL, variant["ModelName"])
     container = model.get("PrimaryContainer") or model["Containers"][0]
-    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
     weight = float(variant.get("InitialVariantWeight", 1.0))
     image = container["Image"]
     summary: Document = {
@@ -50,10 +42,7 @@ def _variant(context: Context, variant: Document) -> Document:
         ],
         "CurrentWeight": weight,
         "DesiredWeight": weight,
-        "_model": {
-            "name": variant["ModelName"],
-            "url": container.get("ModelDataUrl") or source.get("S3Uri", ""),
-        },
+        "_model": {"name": variant["ModelName"], "url": model_data_url(container)},
     }
     if "ServerlessConfig" in variant:
         summary["CurrentServerlessConfig"] = variant["ServerlessConfig"]
@@ -62,3 +51,21 @@ def _variant(context: Context, variant: Document) -> Document:
         summary["CurrentInstanceCount"] = variant["InitialInstanceCount"]
         summary["DesiredInstanceCount"] = variant["InitialInstanceCount"]
     return summary
+
+
+def model_data_url(container: Document) -> str:
+    """Where a container's artifact lies; empty if it has none."""
+    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+    return container.get("ModelDataUrl") or source.get("S3Uri", "")
+
+
+def stored(context: Context, kind: str, name: str) -> Document:
+    """A resource's document.
+
+    Raises:
+        AwsError: There is none.
+    """
+    document = context.store.get(kind, name)
+    if document is None:
+        raise not_found(kind, names.arn(context.config, kind, name))
+    return document

@@ -4,15 +4,13 @@ Each change is blue/green: the new fleet is up before the old one gets its last 
 does not come up the old one stays. What clients may ask for is in hosting.py.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import random
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_local import faults, names
@@ -49,7 +47,7 @@ class _EndpointTask:
     """One endpoint's task, and whether its document may have changed."""
 
     changed: bool = True
-    task: asyncio.Task[None] | None = field(default=None)
+    task: asyncio.Task[None] | None = None
 
 
 class Endpoints:
@@ -198,7 +196,7 @@ class Endpoints:
             if fleet is not None:
                 await fleet.close()
             raise
-        await self._promote(name, fleet, pending)
+        await self._promote(name, fleet, document)
 
     async def _shift(
         self, name: str, fleet: Fleet, pending: Document, deployment: Document | None
@@ -215,13 +213,12 @@ class Endpoints:
         finally:
             live.green, live.green_percent = None, 0.0
 
-    async def _promote(self, name: str, fleet: Fleet, pending: Document) -> None:
-        before = self._live.get(name)
-        old: Document | None = None
+    async def _promote(self, name: str, fleet: Fleet, before: Document) -> None:
+        """Makes the new fleet the one that serves; `before` is the document so far."""
+        pending = before["_pending"]
+        blue = self._live.get(name)
 
         def change(document: Document) -> str:
-            nonlocal old
-            old = document.get("_live")
             document["_live"] = pending
             document["EndpointConfigName"] = pending["config"]["EndpointConfigName"]
             document["EndpointStatus"] = "InService"
@@ -235,10 +232,10 @@ class Endpoints:
         self._live[name] = _Serving(fleet, _weights(pending, "Desired"))
         await asyncio.to_thread(self._store.update, _KIND, name, change)
         await asyncio.to_thread(self._note, name, pending)
-        if before is not None:
-            await before.fleet.close()
-        if old is not None:
-            await self._drop_models(old)
+        if blue is not None:
+            await blue.fleet.close()
+        if before.get("_live"):
+            await self._drop_models(before["_live"])
 
     async def _settle(self, name: str, reason: str) -> None:
         """A change failed: what served before serves on, and describe says why."""
@@ -319,7 +316,7 @@ class Endpoints:
         for variant in snapshot["variants"]:
             stream = f"{variant['VariantName']}/i-{snapshot['id']}"
             line = f"Serving model {variant['_model']['name']} from {variant['_model']['url']}"
-            self._logs.write(names.endpoint_logs(name), stream, [line])
+            self._logs.write(names.endpoint_logs(name), stream, line)
 
 
 def _fail_on_demand(request_faults: Mapping[str, float], fault: str, reason: str) -> None:

@@ -5,8 +5,6 @@ requests in ten, `internal-error@DescribeTrainingJob*2` the first two of an oper
 every job. It comes from EMBEDDED_SAGEMAKER_FAULTS, or from a header for the one request.
 """
 
-from __future__ import annotations
-
 import random
 import re
 import threading

@@ -4,14 +4,11 @@ Who gets a request is decided in endpoints.py; here a request is carried to a ch
 child that died or hangs is replaced.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
 import os
 import socket
-import struct
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +19,6 @@ from sagemaker_local import children
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
 
-_FRAME = struct.Struct("<II")
 _START_SECONDS = 60.0
 _BUFFER = 8 * 1024 * 1024
 
@@ -77,7 +73,6 @@ class ServingChild:
                     str(os.getpid()),
                     str(self._config.serving_memory_mb),
                 ],
-                threads=1,
                 pass_fds=[theirs.fileno()],
             )
         try:
@@ -136,7 +131,7 @@ class ServingChild:
     async def _ask(self, body: bytes, content_type: str, accept: str) -> Answer:
         assert self._writer is not None  # noqa: S101 - set by start()
         head = json.dumps({"content_type": content_type, "accept": accept}).encode()
-        self._writer.write(_FRAME.pack(len(head), len(body)) + head)
+        self._writer.write(children.FRAME.pack(len(head), len(body)) + head)
         self._writer.write(body)
         await self._writer.drain()
         answer, data = await self._receive()
@@ -145,7 +140,7 @@ class ServingChild:
     async def _receive(self) -> tuple[dict[str, Any], bytes]:
         assert self._reader is not None  # noqa: S101 - set by start()
         try:
-            head, body = _FRAME.unpack(await self._reader.readexactly(_FRAME.size))
+            head, body = children.FRAME.unpack(await self._reader.readexactly(children.FRAME.size))
             return (
                 json.loads(await self._reader.readexactly(head)),
                 await self._reader.readexactly(body),
@@ -161,7 +156,7 @@ class ServingChild:
             self._writer = self._reader = None
         if self._process is not None:
             process, self._process = self._process, None
-            await asyncio.to_thread(children.end, process, kill=True)
+            await asyncio.to_thread(children.kill, process)
 
 
 class Fleet:

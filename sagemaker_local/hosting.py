@@ -3,18 +3,14 @@
 They check and store documents. endpoints.py then brings an endpoint to the state of its document.
 """
 
-from __future__ import annotations
-
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 from sagemaker_local import names, tags
 from sagemaker_local.aws_errors import existing, not_found, validation
-from sagemaker_local.context import Context
-from sagemaker_local.deployed_config import freeze
+from sagemaker_local.context import Context, Operation
+from sagemaker_local.deployed_config import freeze, model_data_url, stored
 from sagemaker_local.listing import list_resources
-from sagemaker_local.s3 import StorageError
 from sagemaker_local.store import Document
 
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
@@ -23,8 +19,7 @@ _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 def create_model(context: Context, request: Document) -> Document:
     """CreateModel."""
     arn = names.arn(context.config, names.MODEL, request["ModelName"])
-    if context.store.get(names.MODEL, request["ModelName"]) is not None:
-        raise existing("model", arn)
+    _require_new(context, names.MODEL, request["ModelName"])
     if ("PrimaryContainer" in request) == ("Containers" in request):
         raise validation(
             "You must specify either PrimaryContainer or Containers to create the model, "
@@ -43,17 +38,8 @@ def create_model(context: Context, request: Document) -> Document:
         "CreationTime": time.time(),
         "EnableNetworkIsolation": request.get("EnableNetworkIsolation", False),
     }
-    with context.store.transaction():
-        if not context.store.insert(names.MODEL, request["ModelName"], document):
-            raise existing("model", arn)
-        tags.put(context, arn, request.get("Tags", []))
+    _insert(context, names.MODEL, request["ModelName"], document, request)
     return {"ModelArn": arn}
-
-
-def model_data_url(container: Mapping[str, Any]) -> str:
-    """Where a container's artifact lies; empty if it has none."""
-    source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    return container.get("ModelDataUrl") or source.get("S3Uri", "")
 
 
 def _check_container(context: Context, container: Document, role: str) -> None:
@@ -63,13 +49,7 @@ def _check_container(context: Context, container: Document, role: str) -> None:
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise validation("ModelDataUrl and ModelDataSource cannot both be specified.")
     url = model_data_url(container)
-    if not url:
-        return
-    try:
-        exists = context.storage.exists(url)
-    except StorageError:
-        exists = False
-    if not exists:
+    if url and not context.storage.exists(url):
         raise validation(f"Could not find model data at {url}.")
 
 
@@ -77,8 +57,7 @@ def create_config(context: Context, request: Document) -> Document:
     """CreateEndpointConfig."""
     name = request["EndpointConfigName"]
     arn = names.arn(context.config, names.ENDPOINT_CONFIG, name)
-    if context.store.get(names.ENDPOINT_CONFIG, name) is not None:
-        raise existing("endpoint configuration", arn)
+    _require_new(context, names.ENDPOINT_CONFIG, name)
     seen: set[str] = set()
     for variant in request["ProductionVariants"] + request.get("ShadowProductionVariants", []):
         if variant["VariantName"] in seen:
@@ -96,10 +75,7 @@ def create_config(context: Context, request: Document) -> Document:
         "EndpointConfigArn": arn,
         "CreationTime": time.time(),
     }
-    with context.store.transaction():
-        if not context.store.insert(names.ENDPOINT_CONFIG, name, document):
-            raise existing("endpoint configuration", arn)
-        tags.put(context, arn, request.get("Tags", []))
+    _insert(context, names.ENDPOINT_CONFIG, name, document, request)
     return {"EndpointConfigArn": arn}
 
 
@@ -107,9 +83,7 @@ def _check_variant(context: Context, variant: Document) -> None:
     name = variant["VariantName"]
     if "ModelName" not in variant:
         raise validation(f"ModelName is required for production variant {name}.")
-    if context.store.get(names.MODEL, variant["ModelName"]) is None:
-        arn = names.arn(context.config, names.MODEL, variant["ModelName"])
-        raise not_found("model", arn)
+    stored(context, names.MODEL, variant["ModelName"])
     if "ServerlessConfig" in variant:
         if "InstanceType" in variant or "InitialInstanceCount" in variant:
             raise validation(
@@ -125,8 +99,7 @@ def create_endpoint(context: Context, request: Document) -> Document:
     """CreateEndpoint."""
     name = request["EndpointName"]
     arn = names.arn(context.config, names.ENDPOINT, name)
-    if context.store.get(names.ENDPOINT, name) is not None:
-        raise existing("endpoint", arn)
+    _require_new(context, names.ENDPOINT, name)
     pending = freeze(context, request["EndpointConfigName"])
     pending["faults"] = context.lasting_faults("CreateEndpoint")
     now = time.time()
@@ -140,10 +113,7 @@ def create_endpoint(context: Context, request: Document) -> Document:
         "_pending": pending,
         "_deployment": request.get("DeploymentConfig"),
     }
-    with context.store.transaction():
-        if not context.store.insert(names.ENDPOINT, name, document, "Creating"):
-            raise existing("endpoint", arn)
-        tags.put(context, arn, request.get("Tags", []))
+    _insert(context, names.ENDPOINT, name, document, request)
     context.wake_endpoint(name)
     return {"EndpointArn": arn}
 
@@ -151,7 +121,7 @@ def create_endpoint(context: Context, request: Document) -> Document:
 def update_endpoint(context: Context, request: Document) -> Document:
     """UpdateEndpoint: acknowledged once the wanted configuration is stored."""
     name = request["EndpointName"]
-    document = _endpoint(context, name)
+    document = stored(context, names.ENDPOINT, name)
     _check_idle(document)
     pending = freeze(context, request["EndpointConfigName"])
     pending["faults"] = context.lasting_faults("UpdateEndpoint")
@@ -188,10 +158,9 @@ def update_weights(context: Context, request: Document) -> Document:
                 raise validation(
                     f'Variant "{variant}" not found in endpoint "{document["EndpointArn"]}".'
                 )
-            if "DesiredWeight" in desired:
-                variants[variant]["DesiredWeight"] = desired["DesiredWeight"]
-            if "DesiredInstanceCount" in desired:
-                variants[variant]["DesiredInstanceCount"] = desired["DesiredInstanceCount"]
+            for member in ("DesiredWeight", "DesiredInstanceCount"):
+                if member in desired:
+                    variants[variant][member] = desired[member]
         document["EndpointStatus"] = "Updating"
         document.pop("FailureReason", None)
         return "Updating"
@@ -217,7 +186,7 @@ def delete_endpoint(context: Context, request: Document) -> Document:
 
 def describe_endpoint(context: Context, request: Document) -> Document:
     """DescribeEndpoint."""
-    document = _endpoint(context, request["EndpointName"])
+    document = stored(context, names.ENDPOINT, request["EndpointName"])
     live, pending = document.get("_live"), document.get("_pending")
     answer = dict(document)
     if live is not None:
@@ -232,65 +201,46 @@ def describe_endpoint(context: Context, request: Document) -> Document:
     return answer
 
 
-def describe_model(context: Context, request: Document) -> Document:
-    """DescribeModel."""
-    return _described(context, names.MODEL, "model", request["ModelName"])
+def describing(kind: str, member: str) -> Operation:
+    """DescribeModel and DescribeEndpointConfig: what was stored of the one named by `member`."""
+    return lambda context, request: stored(context, kind, request[member])
 
 
-def describe_config(context: Context, request: Document) -> Document:
-    """DescribeEndpointConfig."""
-    name = request["EndpointConfigName"]
-    return _described(context, names.ENDPOINT_CONFIG, "endpoint configuration", name)
+def deleting(kind: str, member: str) -> Operation:
+    """DeleteModel and DeleteEndpointConfig; an endpoint that uses it goes on doing so."""
+
+    def delete(context: Context, request: Document) -> Document:
+        arn = names.arn(context.config, kind, request[member])
+        if not context.store.delete(kind, request[member], arn):
+            raise not_found(kind, arn)
+        return {}
+
+    return delete
 
 
-def delete_model(context: Context, request: Document) -> Document:
-    """DeleteModel; an endpoint that serves it goes on doing so."""
-    return _delete(context, names.MODEL, "model", request["ModelName"])
+def listing(kind: str, member: str) -> Operation:
+    """ListModels, ListEndpointConfigs and ListEndpoints; `member` holds the answer's list."""
+    return lambda context, request: list_resources(context.store, kind, request, member, dict)
 
 
-def delete_config(context: Context, request: Document) -> Document:
-    """DeleteEndpointConfig; an endpoint that uses it goes on doing so."""
-    name = request["EndpointConfigName"]
-    return _delete(context, names.ENDPOINT_CONFIG, "endpoint configuration", name)
+def _require_new(context: Context, kind: str, name: str) -> None:
+    if context.store.get(kind, name) is not None:
+        raise existing(kind, names.arn(context.config, kind, name))
 
 
-def list_models(context: Context, request: Document) -> Document:
-    """ListModels."""
-    return list_resources(context.store, names.MODEL, request, "Models", dict)
-
-
-def list_configs(context: Context, request: Document) -> Document:
-    """ListEndpointConfigs."""
-    return list_resources(context.store, names.ENDPOINT_CONFIG, request, "EndpointConfigs", dict)
-
-
-def list_endpoints(context: Context, request: Document) -> Document:
-    """ListEndpoints."""
-    return list_resources(context.store, names.ENDPOINT, request, "Endpoints", dict)
-
-
-def _described(context: Context, kind: str, word: str, name: str) -> Document:
-    document = context.store.get(kind, name)
-    if document is None:
-        raise not_found(word, names.arn(context.config, kind, name))
-    return document
-
-
-def _delete(context: Context, kind: str, word: str, name: str) -> Document:
+def _insert(context: Context, kind: str, name: str, document: Document, request: Document) -> None:
+    """Stores a new resource with the tags of its request."""
     arn = names.arn(context.config, kind, name)
-    if not context.store.delete(kind, name, arn):
-        raise not_found(word, arn)
-    return {}
+    with context.store.transaction():
+        if not context.store.insert(kind, name, document, document.get("EndpointStatus", "")):
+            raise existing(kind, arn)
+        tags.put(context, arn, request.get("Tags", []))
 
 
-def _endpoint(context: Context, name: str) -> Document:
-    return _described(context, names.ENDPOINT, "endpoint", name)
-
-
-def _update(context: Context, name: str, change: Any) -> Document:
+def _update(context: Context, name: str, change: Callable[[Document], str]) -> Document:
     document = context.store.update(names.ENDPOINT, name, change)
     if document is None:
-        raise not_found("endpoint", names.arn(context.config, names.ENDPOINT, name))
+        raise not_found(names.ENDPOINT, names.arn(context.config, names.ENDPOINT, name))
     return document
 
 
@@ -317,12 +267,10 @@ def _retain(pending: Document, document: Document, excluded: list[Document]) -> 
         before = live.get(variant["VariantName"])
         if before is None:
             continue
-        for kind, member in (
-            ("DesiredWeight", "Weight"),
-            ("DesiredInstanceCount", "InstanceCount"),
-        ):
-            if kind not in left_out and f"Desired{member}" in before:
-                variant[f"Desired{member}"] = variant[f"Current{member}"] = before[kind]
+        for member in ("Weight", "InstanceCount"):
+            desired = f"Desired{member}"
+            if desired in before and desired not in left_out:
+                variant[desired] = variant[f"Current{member}"] = before[desired]
 
 
 def _check_deployment(deployment: Document | None, pending: Document, document: Document) -> None:

@@ -3,8 +3,6 @@
 jobs.py keeps the job's document.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -25,13 +23,9 @@ from sagemaker_local.s3 import Location, Storage, StorageError
 from sagemaker_local.store import Document
 
 _POLL_SECONDS = 0.02
-_METRIC = re.compile(r"#quality_metric: host=\S+, (train|test) (\S+) <loss>=(\S+)")
+_QUALITY = re.compile(r"#quality_metric: host=\S+, (train|test) (\S+) <loss>=(\S+)")
 _THROUGHPUT = re.compile(r"#throughput_metric: host=\S+, train throughput=(\S+) records/second")
 _PROGRESS = re.compile(r"#progress_metric: host=\S+, completed (\S+) % of epochs")
-_MEMORY = (
-    "ClientError: Please use an instance type with more memory, or reduce the size of training "
-    "data processed on an instance."
-)
 
 
 class StopRequestedError(Exception):
@@ -116,9 +110,6 @@ class JobRun:
         return children.spawn(
             "sagemaker_local.trainer",
             [str(self.folder / "job.json"), str(number)],
-            # More gain little at these sizes, and wait for each other on a busy machine. With one
-            # the model has the same bytes on every machine. Several jobs run at the same time.
-            threads=1,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -152,12 +143,9 @@ class JobRun:
     def _fetch_channel(self, channel: Document) -> Document:
         source: dict[str, Any] = channel["DataSource"]["S3DataSource"]
         manifest = source["S3DataType"] == "ManifestFile"
+        list_objects = self._storage.list_manifest if manifest else self._storage.list_prefix
         try:
-            objects = (
-                self._storage.list_manifest(source["S3Uri"])
-                if manifest
-                else self._storage.list_prefix(source["S3Uri"])
-            )
+            objects = list_objects(source["S3Uri"])
         except StorageError as error:
             raise StorageError(f"Unable to list {source['S3Uri']} ({error})") from error
         files: list[tuple[str, str]] = []
@@ -215,7 +203,7 @@ class JobRun:
             except psutil.NoSuchProcess:
                 continue
             if used > self._config.training_memory_mb * 1024 * 1024:
-                raise JobFailure(_MEMORY)
+                raise JobFailure(trainer.OUT_OF_MEMORY)
 
     def _reason(self, code: int) -> str:
         reason = self.folder / "shared" / trainer.FAILURE
@@ -245,7 +233,7 @@ class JobRun:
         def follow() -> None:
             for raw in output:
                 line = raw.decode(errors="replace").rstrip()
-                self._logs.write(names.TRAINING_LOGS, stream, [line])
+                self._logs.write(names.TRAINING_LOGS, stream, line)
                 if number == 1:
                     self._record_metrics(line)
 
@@ -254,15 +242,13 @@ class JobRun:
         return thread
 
     def _record_metrics(self, line: str) -> None:
-        values: list[tuple[str, str]] = []
-        if match := _METRIC.search(line):
-            values.append((f"{match[1]}:{match[2]}", match[3]))
+        if match := _QUALITY.search(line):
+            name, value = f"{match[1]}:{match[2]}", match[3]
         elif match := _THROUGHPUT.search(line):
-            values.append(("train:throughput", match[1]))
+            name, value = "train:throughput", match[1]
         elif match := _PROGRESS.search(line):
-            values.append(("train:progress", match[1]))
-        for name, value in values:
-            self.metrics = [m for m in self.metrics if m["MetricName"] != name]
-            self.metrics.append(
-                {"MetricName": name, "Value": float(value), "Timestamp": time.time()}
-            )
+            name, value = "train:progress", match[1]
+        else:
+            return
+        self.metrics = [metric for metric in self.metrics if metric["MetricName"] != name]
+        self.metrics.append({"MetricName": name, "Value": float(value), "Timestamp": time.time()})

@@ -4,14 +4,13 @@ It waits until fewer than `parallel_jobs` run, and keeps the job's document up t
 itself is in job_run.py, the operations on jobs in training.py.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
@@ -79,108 +78,90 @@ class JobRunner:
         document = self._store.get(KIND, name)
         if document is None:
             return
-        job = JobRun(self._config, self._storage, self._logs, document, self._enter(name))
+        job = JobRun(
+            self._config,
+            self._storage,
+            self._logs,
+            document,
+            lambda status: self._enter(name, status),
+        )
         stop = self._stops[name]
         if document["TrainingJobStatus"] == STOPPING:
             # Stopped between its creation and the start of this thread.
             stop.set()
         try:
-            with _Slot(self._slots, stop):
+            with self._slot(stop):
                 job.run(stop)
-            self._finish(name, job)
+            self._end(name, job, "Completed")
         except StopRequestedError as stopped:
             if not self._closing.is_set():
                 time.sleep(self._config.stopping_seconds)
-                self._end(name, "Stopped", stopped.status, job=job)
+                self._end(name, job, "Stopped", stopped.status)
         except JobFailure as failure:
-            self._end(name, "Failed", "Failed", reason=str(failure), job=job)
+            self._end(name, job, "Failed", reason=str(failure))
         except Exception:
             _log.exception("training job %s", name)
             reason = "InternalServerError: We encountered an internal error. Please try again."
-            self._end(name, "Failed", "Failed", reason=reason, job=job)
+            self._end(name, job, "Failed", reason=reason)
         finally:
             shutil.rmtree(job.folder, ignore_errors=True)
             with self._lock:
                 self._stops.pop(name, None)
 
-    def _enter(self, name: str) -> Callable[[str], None]:
-        def enter(status: str) -> None:
-            def change(document: Document) -> str | None:
-                if document["TrainingJobStatus"] != IN_PROGRESS:
-                    return None
-                document.setdefault("TrainingStartTime", time.time())
-                transition(document, status)
-                return IN_PROGRESS
+    @contextmanager
+    def _slot(self, stop: threading.Event) -> Iterator[None]:
+        """One of the `parallel_jobs` slots; waiting for it ends when the job is stopped."""
+        while not self._slots.acquire(timeout=0.1):
+            if stop.is_set():
+                raise StopRequestedError
+        try:
+            yield
+        finally:
+            self._slots.release()
 
-            self._store.update(KIND, name, change)
+    def _enter(self, name: str, status: str) -> None:
+        def change(document: Document) -> str | None:
+            if document["TrainingJobStatus"] != IN_PROGRESS:
+                return None
+            document.setdefault("TrainingStartTime", time.time())
+            transition(document, status)
+            return IN_PROGRESS
 
-        return enter
-
-    def _finish(self, name: str, job: JobRun) -> None:
-        document = self._store.get(KIND, name)
-        if document is not None and document["TrainingJobStatus"] == STOPPING:
-            # The stop was acknowledged before the job could say that it had completed.
-            self._end(name, "Stopped", "Stopped", job=job)
-        else:
-            self._end(name, "Completed", "Completed", job=job)
+        self._store.update(KIND, name, change)
 
     def _end(
-        self, name: str, status: str, secondary: str, *, reason: str = "", job: JobRun
+        self, name: str, job: JobRun, status: str, secondary: str = "", *, reason: str = ""
     ) -> None:
         def change(document: Document) -> str:
-            # A stop that was acknowledged wins over a failure or an end at the same moment.
-            final, last, why = status, secondary, reason
-            if document["TrainingJobStatus"] == STOPPING and status != "Stopped":
-                final, last, why = "Stopped", "Stopped", ""
-            document["TrainingJobStatus"] = final
-            transition(document, last, why)
-            if why:
-                document["FailureReason"] = why[:1024]
-            _account(document)
             if job.metrics:
                 document["FinalMetricDataList"] = job.metrics
             if job.artifact:
                 document["ModelArtifacts"] = {"S3ModelArtifacts": job.artifact}
-            return final
+            return _ended(document, status, secondary or status, reason)
 
         self._store.update(KIND, name, change)
 
 
-def _account(document: Document) -> None:
-    """Times at the end of a job: none are billed if no instance started."""
+def _ended(document: Document, status: str, secondary: str, reason: str) -> str:
+    """Writes the end of a job into its document; returns the status it ends with."""
+    # A stop that was acknowledged wins over a failure or an end at the same moment.
+    if document["TrainingJobStatus"] == STOPPING and status != "Stopped":
+        status, secondary, reason = "Stopped", "Stopped", ""
+    document["TrainingJobStatus"] = status
+    transition(document, secondary, reason)
+    if reason:
+        document["FailureReason"] = reason[:1024]
     now = time.time()
     document["TrainingEndTime"] = now
-    if "TrainingStartTime" not in document:
-        return
-    seconds = max(1, math.ceil(now - document["TrainingStartTime"]))
-    document["TrainingTimeInSeconds"] = seconds
-    # Spot capacity here is always there, and about as cheap as AWS's usually is.
-    share = 0.3 if document["EnableManagedSpotTraining"] else 1.0
-    document["BillableTimeInSeconds"] = max(1, math.ceil(seconds * share))
-
-
-def _interrupted(document: Document) -> str:
-    stopping = document["TrainingJobStatus"] == STOPPING
-    status = "Stopped" if stopping else "Failed"
-    document["TrainingJobStatus"] = status
-    transition(document, status, "" if stopping else _INTERRUPTED)
-    if not stopping:
-        document["FailureReason"] = _INTERRUPTED
-    _account(document)
+    # Nothing is billed if no instance started.
+    if "TrainingStartTime" in document:
+        seconds = max(1, math.ceil(now - document["TrainingStartTime"]))
+        document["TrainingTimeInSeconds"] = seconds
+        # Spot capacity here is always there, and about as cheap as AWS's usually is.
+        share = 0.3 if document["EnableManagedSpotTraining"] else 1.0
+        document["BillableTimeInSeconds"] = max(1, math.ceil(seconds * share))
     return status
 
 
-class _Slot:
-    """One of the `parallel_jobs` slots; waiting for it ends when the job is stopped."""
-
-    def __init__(self, slots: threading.Semaphore, stop: threading.Event) -> None:
-        self._slots = slots
-        self._stop = stop
-
-    def __enter__(self) -> None:
-        while not self._slots.acquire(timeout=0.1):
-            if self._stop.is_set():
-                raise StopRequestedError
-
-    def __exit__(self, *_: object) -> None:
-        self._slots.release()
+def _interrupted(document: Document) -> str:
+    return _ended(document, "Failed", "Failed", _INTERRUPTED)

@@ -5,8 +5,6 @@ centres, so the streams of several instances can be put together.
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/algo-kmeans-tech-notes.html
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -21,6 +19,7 @@ from sagemaker_local.hyperparameters import KMeansParameters
 SEED = 0
 # Work of the local search (multiplications) beyond which `auto` makes fewer trials than ten.
 _AUTO_WORK = 4e10
+_AUTO_TRIALS = 10
 _USUAL_ITERATIONS = 20
 # Points that refinement looks at in all, its steps at most, and the gain that is worth another.
 _REFINED_POINTS = 200_000
@@ -108,8 +107,8 @@ def shrink(centres: Matrix, weights: NDArray[np.float64], parameters: KMeansPara
     Raises:
         ValueError: Fewer than k centres have any weight.
     """
-    held = weights > 0
-    points, mass = np.ascontiguousarray(centres[held]), weights[held]
+    weighted = weights > 0
+    points, mass = np.ascontiguousarray(centres[weighted]), weights[weighted]
     k = parameters.k
     if len(points) < k:
         raise ValueError(
@@ -130,33 +129,6 @@ def shrink(centres: Matrix, weights: NDArray[np.float64], parameters: KMeansPara
     return np.asarray(fitted.cluster_centers_, dtype=np.float32)
 
 
-class Refinement:
-    """One exact Lloyd step over a stream: each centre becomes the mean of its points."""
-
-    def __init__(self, centres: Matrix) -> None:
-        self._centres = centres
-        self._distance = 0.0
-        self._counts = np.zeros(len(centres))
-        self._sums = np.zeros(centres.shape)
-
-    def feed(self, batch: Matrix) -> None:
-        """Adds one mini-batch of shape (n, D)."""
-        nearest, distance = pairwise_distances_argmin_min(batch, self._centres)
-        self._distance += float(np.square(distance, dtype=np.float64).sum())
-        counts, sums = _sums(batch, nearest, len(self._centres))
-        self._counts += counts
-        self._sums += sums
-
-    @property
-    def distance(self) -> float:
-        """Sum of squared distances to the centres as they were before the step."""
-        return self._distance
-
-    def result(self) -> Matrix:
-        """(k, D) float32; a centre without points stays where it was."""
-        return _means(self._sums, self._counts, self._centres)
-
-
 def refined(batches: Callable[[], Iterable[Matrix]], centres: Matrix, points: int) -> Matrix:
     """Exact Lloyd steps over all the data: the shrunk centres stand for centres, not for points.
 
@@ -170,13 +142,18 @@ def refined(batches: Callable[[], Iterable[Matrix]], centres: Matrix, points: in
     """
     before = float("inf")
     for _ in range(max(1, min(_REFINEMENTS, _REFINED_POINTS // points))):
-        step = Refinement(centres)
+        counts, sums = np.zeros(len(centres)), np.zeros(centres.shape)
+        distance = 0.0
         for batch in batches():
-            step.feed(batch)
-        centres = step.result()
-        if before - step.distance < _REFINEMENT_GAIN * step.distance:
+            nearest, distances = pairwise_distances_argmin_min(batch, centres)
+            distance += float(np.square(distances, dtype=np.float64).sum())
+            batch_counts, batch_sums = _sums(batch, nearest, len(centres))
+            counts += batch_counts
+            sums += batch_sums
+        centres, _ = _moved(centres, np.zeros(len(centres)), counts, sums)
+        if before - distance < _REFINEMENT_GAIN * distance:
             break
-        before = step.distance
+        before = distance
     return centres
 
 
@@ -196,19 +173,15 @@ def _moved(
     counts: NDArray[np.float64],
     sums: NDArray[np.float64],
 ) -> tuple[Matrix, NDArray[np.float64]]:
-    """Centres and weights after a batch: each the weighted mean of where it was and its points."""
+    """Centres and weights after a batch: each the weighted mean of where it was and its points.
+
+    A centre without points stays where it was.
+    """
     after = centres.copy()
     hit = counts > 0
     total = weights + counts
     after[hit] = (centres[hit] * weights[hit, None] + sums[hit]) / total[hit, None]
     return after, total
-
-
-def _means(sums: NDArray[np.float64], counts: NDArray[np.float64], before: Matrix) -> Matrix:
-    after = before.copy()
-    hit = counts > 0
-    after[hit] = sums[hit] / counts[hit, None]
-    return after
 
 
 def _first_centres(batch: Matrix, count: int, parameters: KMeansParameters) -> Matrix:
@@ -235,4 +208,4 @@ def _trials(points: int, dimensions: int, parameters: KMeansParameters) -> int:
     if parameters.local_lloyd_num_trials is not None:
         return parameters.local_lloyd_num_trials
     work = float(points) * dimensions * parameters.k * _USUAL_ITERATIONS
-    return max(1, min(parameters.trials, int(_AUTO_WORK / work)))
+    return max(1, min(_AUTO_TRIALS, int(_AUTO_WORK / work)))

@@ -1,7 +1,5 @@
 """List* operations: filters, order and pages, the same for every kind of resource."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib
@@ -10,9 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sagemaker_local.aws_errors import validation
-from sagemaker_local.store import Document, Page, Store
+from sagemaker_local.store import Document, Store
 
-_ORDERS = {"Name": "name", "CreationTime": "created", "Status": "status"}
+_COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
+_FILTERS = {
+    "NameContains": "instr(lower(name), lower(?)) > 0",
+    "StatusEquals": "status = ?",
+    "CreationTimeAfter": "created > ?",
+    "CreationTimeBefore": "created < ?",
+    "LastModifiedTimeAfter": "modified > ?",
+    "LastModifiedTimeBefore": "modified < ?",
+}
 _USUAL_PAGE = 10
 
 
@@ -39,24 +45,30 @@ def list_resources(
         AwsError: The NextToken is not one that this request would have got.
     """
     limit = int(request.get("MaxResults", _USUAL_PAGE))
-    order = request.get("SortOrder")
-    page = Page(
-        limit=limit + 1,
-        order=_ORDERS[request.get("SortBy", "CreationTime")],
-        descending=descending if order is None else order == "Descending",
-        after=_position(request),
-        name_contains=request.get("NameContains", ""),
-        status=request.get("StatusEquals", ""),
-        created_after=request.get("CreationTimeAfter"),
-        created_before=request.get("CreationTimeBefore"),
-        modified_after=request.get("LastModifiedTimeAfter"),
-        modified_before=request.get("LastModifiedTimeBefore"),
+    column = _COLUMNS[request.get("SortBy", "CreationTime")]
+    if order := request.get("SortOrder"):
+        descending = order == "Descending"
+    conditions: dict[str, object] = {"kind = ?": kind}
+    for name, condition in _FILTERS.items():
+        if request.get(name) is not None:
+            conditions[condition] = request[name]
+    values = list(conditions.values())
+    sign, direction = ("<", "DESC") if descending else (">", "ASC")
+    after = ""
+    if request.get("NextToken") is not None:
+        after = f" AND ({column}, name) {sign} (?, ?)"
+        values += decode_token(_fingerprint(request), request["NextToken"])
+    rows = store.execute(
+        f"SELECT {column} AS sort_key, name, document FROM resource"  # noqa: S608 - own columns
+        f" WHERE {' AND '.join(conditions)}{after}"
+        f" ORDER BY {column} {direction}, name {direction} LIMIT ?",
+        (*values, limit + 1),
     )
-    rows = store.page(kind, page)
-    answer: Document = {member: [summary(document) for _, document in rows[:limit]]}
+    answer: Document = {member: [summary(json.loads(row["document"])) for row in rows[:limit]]}
     if len(rows) > limit:
-        key, last = rows[limit - 1]
-        answer["NextToken"] = encode_token(_fingerprint(request), [key, _name(last)])
+        last = rows[limit - 1]
+        position = [last["sort_key"], last["name"]]
+        answer["NextToken"] = encode_token(_fingerprint(request), position)
     return answer
 
 
@@ -80,21 +92,6 @@ def decode_token(fingerprint: str, token: str) -> list[Any]:
     return position
 
 
-def _position(request: Mapping[str, Any]) -> tuple[float | str, str] | None:
-    token = request.get("NextToken")
-    if token is None:
-        return None
-    key, name = decode_token(_fingerprint(request), token)
-    return key, name
-
-
 def _fingerprint(request: Mapping[str, Any]) -> str:
     question = {k: v for k, v in request.items() if k not in ("NextToken", "MaxResults")}
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _name(document: Document) -> str:
-    for member in ("TrainingJobName", "EndpointName", "EndpointConfigName", "ModelName"):
-        if member in document:
-            return document[member]
-    raise KeyError(f"no name in {sorted(document)}")

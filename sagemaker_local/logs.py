@@ -3,10 +3,7 @@
 Only reading is offered to clients; the server itself is the only writer.
 """
 
-from __future__ import annotations
-
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from sagemaker_local import names
@@ -26,25 +23,18 @@ class Logs:
         self._store = store
         self._config = config
 
-    def open_stream(self, group: str, stream: str) -> None:
-        """Makes a stream that has no events yet."""
-        self._store.execute(
-            "INSERT OR IGNORE INTO stream (log_group, name, created) VALUES (?, ?, ?)",
-            (group, stream, _now()),
-        )
-
-    def write(self, group: str, stream: str, lines: Iterable[str]) -> None:
-        """Appends lines to a stream, making it if need be."""
-        now = _now()
-        rows = [(group, stream, now, now, line) for line in lines]
-        if not rows:
-            return
+    def write(self, group: str, stream: str, line: str) -> None:
+        """Appends a line to a stream, which is made if there is none."""
+        now = int(time.time() * 1000)
         with self._store.transaction():
-            self.open_stream(group, stream)
-            self._store.execute_many(
+            self._store.execute(
+                "INSERT OR IGNORE INTO stream (log_group, name, created) VALUES (?, ?, ?)",
+                (group, stream, now),
+            )
+            self._store.execute(
                 "INSERT INTO event (log_group, stream, timestamp, ingested, message)"
                 " VALUES (?, ?, ?, ?, ?)",
-                rows,
+                (group, stream, now, now, line),
             )
             self._store.execute(
                 "UPDATE stream SET first_event = coalesce(first_event, ?), last_event = ?,"
@@ -200,10 +190,6 @@ def _paged(request: Document, member: str, items: list[Document]) -> Document:
     if end < len(items):
         answer["nextToken"] = encode_token(member, [end])
     return answer
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
 
 
 def _missing(message: str) -> AwsError:

@@ -1,7 +1,5 @@
 """ARNs, images and the other names that AWS gives to things."""
 
-from __future__ import annotations
-
 import re
 
 from sagemaker_local.aws_errors import validation

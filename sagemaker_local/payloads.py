@@ -3,8 +3,6 @@
 Serving reads requests with it, training its CSV channels. RecordIO itself is in formats.recordio.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct
@@ -22,7 +20,6 @@ CSV = "text/csv"
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"
 _FRAME = struct.Struct("<II")
-_MAGIC = 0xCED7230A
 
 
 class PayloadError(ValueError):
@@ -275,7 +272,7 @@ def _label(key: bytes, value: float) -> bytes:
 
 
 def _frame(payload: bytes) -> bytes:
-    return _FRAME.pack(_MAGIC, len(payload)) + payload + bytes(-len(payload) % 4)
+    return _FRAME.pack(recordio.MAGIC, len(payload)) + payload + bytes(-len(payload) % 4)
 
 
 _WRITERS: dict[str, Callable[[NDArray[np.intp], NDArray[np.float32]], bytes]] = {

@@ -3,14 +3,12 @@
 Children never talk to S3: as on AWS, an agent beside the container moves the data.
 """
 
-from __future__ import annotations
-
 import json
-import shutil
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import botocore.session
 from botocore.config import Config as BotoConfig
@@ -35,7 +33,7 @@ class Location:
     key: str
 
     @classmethod
-    def parse(cls, uri: str) -> Location:
+    def parse(cls, uri: str) -> Self:
         """Reads `s3://bucket/key`.
 
         Raises:
@@ -54,67 +52,49 @@ class Storage:
     """S3, with the server's own credentials. Safe to use from several threads."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._lock = threading.Lock()
-        self._created: Any = None
-
-    @property
-    def _client(self) -> Any:
-        with self._lock:
-            if self._created is None:
-                self._created = botocore.session.get_session().create_client(
-                    "s3",
-                    region_name=self._config.region,
-                    endpoint_url=self._config.s3_endpoint,
-                    aws_access_key_id=self._config.access_key,
-                    aws_secret_access_key=self._config.secret_key,
-                    config=BotoConfig(
-                        retries={"mode": "standard", "max_attempts": 4},
-                        connect_timeout=5,
-                        read_timeout=60,
-                        s3={"addressing_style": "path"} if self._config.s3_endpoint else {},
-                    ),
-                )
-            return self._created
+        self._client: Any = botocore.session.get_session().create_client(
+            "s3",
+            region_name=config.region,
+            endpoint_url=config.s3_endpoint,
+            aws_access_key_id=config.access_key,
+            aws_secret_access_key=config.secret_key,
+            config=BotoConfig(
+                retries={"mode": "standard", "max_attempts": 4},
+                connect_timeout=5,
+                read_timeout=60,
+                s3={"addressing_style": "path"} if config.s3_endpoint else {},
+            ),
+        )
 
     def exists(self, uri: str) -> bool:
-        """Whether there is an object of exactly this key."""
-        location = Location.parse(uri)
+        """Whether S3 shows an object of exactly this key."""
         try:
+            location = Location.parse(uri)
             self._client.head_object(Bucket=location.bucket, Key=location.key)
-        except ClientError as error:
-            if _code(error) in ("404", "NoSuchKey", "NoSuchBucket", "NotFound"):
-                return False
-            raise StorageError(str(error)) from error
-        except BotoCoreError as error:
-            raise StorageError(str(error)) from error
+        except (StorageError, ClientError, BotoCoreError):
+            return False
         return True
 
     def list_prefix(self, uri: str) -> list[Location]:
         """The objects whose keys begin with the URI's key, in order, without folder markers."""
         location = Location.parse(uri)
-        locations: list[Location] = []
-        try:
-            for page in self._client.get_paginator("list_objects_v2").paginate(
+        with _translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=location.bucket, Prefix=location.key
-            ):
-                locations.extend(
-                    Location(location.bucket, item["Key"])
-                    for item in page.get("Contents", [])
-                    if not item["Key"].endswith("/")
-                )
-        except (ClientError, BotoCoreError) as error:
-            raise StorageError(_message(error)) from error
-        return locations
+            )
+            return [
+                Location(location.bucket, item["Key"])
+                for page in pages
+                for item in page.get("Contents", [])
+                if not item["Key"].endswith("/")
+            ]
 
     def list_manifest(self, uri: str) -> list[Location]:
         """The objects that a manifest file names: `[{"prefix": "s3://…/"}, "file", …]`."""
         location = Location.parse(uri)
-        try:
+        with _translated():
             answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
             text = answer["Body"].read(_MANIFEST_BYTES)
-        except (ClientError, BotoCoreError) as error:
-            raise StorageError(_message(error)) from error
         try:
             head, *names = cast(list[Any], json.loads(text))
             prefix = str(head["prefix"])
@@ -122,36 +102,34 @@ class Storage:
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{uri} is not a manifest file") from error
 
-    def fetch(self, location: Location, path: Path) -> int:
-        """Writes an object to a file and returns its size in bytes; never half a file."""
+    def fetch(self, location: Location, path: Path) -> None:
+        """Writes an object to a file; never half a file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        try:
-            answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
-            with part.open("wb") as file:
-                for chunk in answer["Body"].iter_chunks(_CHUNK):
-                    file.write(chunk)
-        except (ClientError, BotoCoreError, OSError) as error:
-            part.unlink(missing_ok=True)
-            raise StorageError(_message(error)) from error
-        shutil.move(part, path)
-        return path.stat().st_size
+        with _translated():
+            try:
+                answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
+                with part.open("wb") as file:
+                    for chunk in answer["Body"].iter_chunks(_CHUNK):
+                        file.write(chunk)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        part.replace(path)
 
     def put(self, path: Path, location: Location) -> None:
         """Uploads a file in one request."""
-        try:
-            with path.open("rb") as file:
-                self._client.put_object(Bucket=location.bucket, Key=location.key, Body=file)
-        except (ClientError, BotoCoreError) as error:
-            raise StorageError(_message(error)) from error
+        with _translated(), path.open("rb") as file:
+            self._client.put_object(Bucket=location.bucket, Key=location.key, Body=file)
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        return str(error.response.get("Error", {}).get("Message", error))
-    # The operating system's words without the name of a local file.
-    return str(getattr(error, "strerror", None) or error)
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Makes a StorageError of what S3 answers, of what keeps it from answering, and of the disk."""
+    try:
+        yield
+    except ClientError as error:
+        raise StorageError(str(error.response.get("Error", {}).get("Message", error))) from error
+    except (BotoCoreError, OSError) as error:
+        # The operating system's words without the name of a local file.
+        raise StorageError(str(getattr(error, "strerror", None) or error)) from error

@@ -4,9 +4,7 @@ The words of a refusal are those of AWS's front end, which knows the same constr
 model. What depends on the state (does it exist, may it be changed) is checked by the operations.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from functools import cache
 from typing import Any, cast
 
@@ -26,7 +24,7 @@ from sagemaker_local.aws_errors import AwsError, validation
 
 CONTROL_PREFIX = "SageMaker"
 LOGS_PREFIX = "Logs_20140328"
-_SERVICES = {CONTROL_PREFIX: "sagemaker", LOGS_PREFIX: "logs", "Runtime": "sagemaker-runtime"}
+_SERVICES = {CONTROL_PREFIX: "sagemaker", LOGS_PREFIX: "logs"}
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
 
 
@@ -142,10 +140,12 @@ def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
             if value.get(name) is not None:
                 yield from _violations(member, value[name], _join(path, name))
     elif isinstance(shape, MapShape):
-        yield from _length(shape, value, path, str(value))
+        for rule in _length_rules(shape, value):
+            yield _problem(f"'{value}'", path, rule)
         yield from _map_violations(shape, value, path)
     elif isinstance(shape, ListShape):
-        yield from _length(shape, value, path, str(value))
+        for rule in _length_rules(shape, value):
+            yield _problem(f"'{value}'", path, rule)
         for number, item in enumerate(value, 1):
             yield from _violations(shape.member, item, f"{path}.{number}.member")
     elif isinstance(shape, StringShape):
@@ -154,13 +154,11 @@ def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
     elif shape.type_name in _NUMBERS:
         low, high = shape.metadata.get("min"), shape.metadata.get("max")
         if low is not None and value < low:
-            yield _problem(
-                f"'{value}'", path, f"Member must have value greater than or equal to {low}"
-            )
+            rule = f"Member must have value greater than or equal to {low}"
+            yield _problem(f"'{value}'", path, rule)
         if high is not None and value > high:
-            yield _problem(
-                f"'{value}'", path, f"Member must have value less than or equal to {high}"
-            )
+            rule = f"Member must have value less than or equal to {high}"
+            yield _problem(f"'{value}'", path, rule)
 
 
 def _map_violations(shape: MapShape, value: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -181,23 +179,19 @@ def _map_violations(shape: MapShape, value: Mapping[str, Any], path: str) -> Ite
 
 def _string_rules(shape: StringShape, value: str) -> Iterator[str]:
     meta = shape.metadata
-    if "max" in meta and len(value) > meta["max"]:
-        yield f"Member must have length less than or equal to {meta['max']}"
-    if "min" in meta and len(value) < meta["min"]:
-        yield f"Member must have length greater than or equal to {meta['min']}"
+    yield from _length_rules(shape, value)
     if "enum" in meta and value not in meta["enum"]:
         yield f"Member must satisfy enum value set: [{', '.join(meta['enum'])}]"
     if "pattern" in meta and not _compiled(meta["pattern"]).fullmatch(value):
         yield f"Member must satisfy regular expression pattern: {meta['pattern']}"
 
 
-def _length(shape: Shape, value: Any, path: str, text: str) -> Iterator[str]:
-    low, high = shape.metadata.get("min"), shape.metadata.get("max")
-    if low is not None and len(value) < low:
-        rule = f"Member must have length greater than or equal to {low}"
-        yield _problem(f"'{text}'", path, rule)
-    if high is not None and len(value) > high:
-        yield _problem(f"'{text}'", path, f"Member must have length less than or equal to {high}")
+def _length_rules(shape: Shape, value: Sized) -> Iterator[str]:
+    meta = shape.metadata
+    if "max" in meta and len(value) > meta["max"]:
+        yield f"Member must have length less than or equal to {meta['max']}"
+    if "min" in meta and len(value) < meta["min"]:
+        yield f"Member must have length greater than or equal to {meta['min']}"
 
 
 @cache

@@ -4,11 +4,8 @@ It talks to the server over one inherited socket and ends when that closes. Fram
 `u32 length of head | u32 length of body | head as JSON | body`.
 """
 
-from __future__ import annotations
-
 import json
 import socket
-import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,6 @@ from numpy.typing import NDArray
 
 from formats import ndarray_file
 from sagemaker_local import children, payloads
-
-FRAME = struct.Struct("<II")
 
 
 class Model:
@@ -76,7 +71,7 @@ def _receive(channel: socket.socket, size: int) -> bytes:
 
 def _send(channel: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
     packed = json.dumps(head).encode()
-    channel.sendall(FRAME.pack(len(packed), len(body)) + packed + body)
+    channel.sendall(children.FRAME.pack(len(packed), len(body)) + packed + body)
 
 
 def main() -> None:
@@ -91,7 +86,7 @@ def main() -> None:
         return
     _send(channel, {"clusters": model.shape[0], "feature_dim": model.shape[1]})
     while True:
-        head_size, body_size = FRAME.unpack(_receive(channel, FRAME.size))
+        head_size, body_size = children.FRAME.unpack(_receive(channel, children.FRAME.size))
         head = json.loads(_receive(channel, head_size))
         body = _receive(channel, body_size)
         status, kind, answer = model.answer(body, head["content_type"], head["accept"])

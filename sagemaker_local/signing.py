@@ -4,8 +4,6 @@ One key pair is accepted. Nothing here decides what a caller may do: the key may
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping

@@ -3,15 +3,12 @@
 It survives the process. The modules that write a document know what it means.
 """
 
-from __future__ import annotations
-
 import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +34,6 @@ CREATE TABLE IF NOT EXISTS stream (
 ) WITHOUT ROWID;
 """
 Document = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Page:
-    """What one List* call asks for; times are epoch seconds.
-
-    Attributes:
-        order: Column to sort by: `created`, `name` or `status`.
-        after: Sort key and name of the last row of the page before.
-    """
-
-    limit: int
-    order: str = "created"
-    descending: bool = False
-    after: tuple[float | str, str] | None = None
-    name_contains: str = ""
-    status: str = ""
-    created_after: float | None = None
-    created_before: float | None = None
-    modified_after: float | None = None
-    modified_before: float | None = None
 
 
 class Store:
@@ -165,31 +141,3 @@ class Store:
             "SELECT name, status FROM resource WHERE kind = ? ORDER BY created, name", (kind,)
         )
         return [row["name"] for row in rows if not statuses or row["status"] in statuses]
-
-    def page(self, kind: str, page: Page) -> list[tuple[float | str, Document]]:
-        """One page of a kind, in order: each row's sort key and document."""
-        where, values = ["kind = ?"], [kind]
-        conditions: list[tuple[str, object]] = [
-            ("instr(lower(name), lower(?)) > 0", page.name_contains or None),
-            ("status = ?", page.status or None),
-            ("created > ?", page.created_after),
-            ("created < ?", page.created_before),
-            ("modified > ?", page.modified_after),
-            ("modified < ?", page.modified_before),
-        ]
-        bound: list[object] = list(values)
-        for text, value in conditions:
-            if value is not None:
-                where.append(text)
-                bound.append(value)
-        sign, direction = ("<", "DESC") if page.descending else (">", "ASC")
-        if page.after is not None:
-            where.append(f"({page.order}, name) {sign} (?, ?)")
-            bound.extend(page.after)
-        rows = self.execute(
-            f"SELECT {page.order} AS sort_key, document FROM resource"  # noqa: S608 - own columns
-            f" WHERE {' AND '.join(where)}"
-            f" ORDER BY {page.order} {direction}, name {direction} LIMIT ?",
-            (*bound, page.limit),
-        )
-        return [(row["sort_key"], json.loads(row["document"])) for row in rows]

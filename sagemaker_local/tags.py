@@ -1,7 +1,5 @@
 """Tags of resources: AddTags, ListTags, DeleteTags, and what Create* calls bring along."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from sagemaker_local import names
@@ -29,8 +27,8 @@ def put(context: Context, arn: str, tags: Sequence[Document]) -> None:
         if key.lower().startswith("aws:"):
             raise validation("aws: prefixed tag key names are not allowed for external use.")
     with context.store.transaction():
-        held = {row["key"] for row in _rows(context, arn)}
-        if len(held | set(keys)) > _LIMIT:
+        present = {row["key"] for row in _rows(context, arn)}
+        if len(present | set(keys)) > _LIMIT:
             raise AwsError(
                 "ResourceLimitExceeded", f"A resource cannot have more than {_LIMIT} tags."
             )
@@ -85,7 +83,7 @@ def _known(context: Context, arn: str) -> str:
     expected = f"arn:aws:sagemaker:{context.config.region}"
     if prefix != expected or kind not in _KINDS:
         raise validation(f"Invalid ARN: {arn}.")
-    for held in context.store.names(kind):
-        if held.lower() == name.lower():
-            return names.arn(context.config, kind, held)
+    for stored_name in context.store.names(kind):
+        if stored_name.lower() == name.lower():
+            return names.arn(context.config, kind, stored_name)
     raise validation(f"Could not find resource {arn}.")

@@ -4,8 +4,6 @@ One process for each instance. The first instance puts the streams of all togeth
 model. Nothing here knows S3 or the job's state: the server brings the data and takes the model.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os
@@ -23,6 +21,10 @@ if TYPE_CHECKING:
 
 MODEL = "model.tar.gz"
 FAILURE = "failure"
+OUT_OF_MEMORY = (
+    "ClientError: Please use an instance type with more memory, or reduce the size of training "
+    "data processed on an instance."
+)
 _POLL_SECONDS = 0.02
 # scikit-learn would load them only to know their types.
 _OPTIONAL = ("pandas", "pyarrow", "polars", "matplotlib")
@@ -87,7 +89,7 @@ class _Instance:
         if self._number == 1:
             self._finish(stream.seen // self._parameters.epochs)
 
-    def _batches(self, name: str, instance: int | None = None) -> Iterator[Points]:
+    def _batches(self, name: str, instance: int | None = None) -> "Iterator[Points]":
         from sagemaker_local.channels import batches
 
         number = self._number if instance is None else instance
@@ -122,7 +124,7 @@ class _Instance:
         part.rename(self._shared / MODEL)
         self._log.write("Serialized the model.")
 
-    def _whole_channel(self, name: str) -> Iterator[Points]:
+    def _whole_channel(self, name: str) -> "Iterator[Points]":
         """A channel's data once, whether instances share them out or hold all of them."""
         parts = self._channels[name]
         for number in range(1, 2 if parts.count(parts[0]) == len(parts) else len(parts) + 1):
@@ -192,14 +194,9 @@ def main() -> int:
     except hyperparameters.HyperParameterError as error:
         return _fail(job, log, f"ClientError: {error} (caused by ValidationError)")
     except MemoryError:
-        return _fail(
-            job,
-            log,
-            "ClientError: Please use an instance type with more memory, or reduce the size of "
-            "training data processed on an instance.",
-        )
+        return _fail(job, log, OUT_OF_MEMORY)
     except ValueError as error:
-        # The data or what was asked of them: channels, formats and k-means all say it this way.
+        # Channels, formats and k-means raise it for data or parameters that they refuse.
         return _fail(job, log, f"ClientError: {error}")
     except OSError as error:
         return _fail(job, log, f"AlgorithmError: {error}")

@@ -3,8 +3,6 @@
 How a job runs is in jobs.py.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -47,14 +45,11 @@ def create(context: Context, request: Document) -> Document:
         **{key: value for key, value in request.items() if key != "Tags"},
         "TrainingJobArn": arn,
         "TrainingJobStatus": IN_PROGRESS,
-        "SecondaryStatus": "Starting",
         "CreationTime": now,
         "LastModifiedTime": now,
         "StoppingCondition": {"MaxRuntimeInSeconds": _USUAL_RUNTIME}
         | request.get("StoppingCondition", {}),
-        "SecondaryStatusTransitions": [
-            {"Status": "Starting", "StartTime": now, "StatusMessage": "Starting the training job"}
-        ],
+        "SecondaryStatusTransitions": [],
         "EnableNetworkIsolation": request.get("EnableNetworkIsolation", False),
         "EnableInterContainerTrafficEncryption": request.get(
             "EnableInterContainerTrafficEncryption", False
@@ -63,6 +58,7 @@ def create(context: Context, request: Document) -> Document:
         "ProfilingStatus": "Disabled",
         "_faults": context.lasting_faults("CreateTrainingJob"),
     }
+    transition(document, "Starting")
     with context.store.transaction():
         if not context.store.insert(KIND, name, document, IN_PROGRESS):
             raise _exists(name)
@@ -115,7 +111,7 @@ def stop(context: Context, request: Document) -> Document:
     return {}
 
 
-MESSAGES = {
+_MESSAGES = {
     "Starting": "Starting the training job",
     "Downloading": "Downloading input data",
     "Training": "Training image download completed. Training in progress.",
@@ -136,7 +132,7 @@ def transition(document: Document, status: str, message: str = "") -> None:
     entry: Document = {"Status": status, "StartTime": now}
     if status in ("Completed", "Failed", "Stopped", "MaxRuntimeExceeded"):
         entry["EndTime"] = now
-    entry["StatusMessage"] = message or MESSAGES.get(status, "")
+    entry["StatusMessage"] = message or _MESSAGES.get(status, "")
     history.append(entry)
     document["SecondaryStatus"] = status
 
@@ -221,12 +217,11 @@ def _check_channel(context: Context, channel: Mapping[str, Any], role: str) -> N
         )
     uri = source["S3Uri"]
     try:
-        objects = context.storage.list_prefix(uri)
-        problem = "" if objects else "no object begins with this prefix"
+        if context.storage.list_prefix(uri):
+            return
+        problem = "no object begins with this prefix"
     except StorageError as error:
-        objects, problem = [], str(error)
-    if objects:
-        return
+        problem = str(error)
     bucket = uri.removeprefix("s3://").split("/", 1)[0]
     raise validation(
         f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that '

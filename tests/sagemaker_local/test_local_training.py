@@ -132,6 +132,8 @@ def test_all_forms_of_the_same_data_give_the_same_clusters(
         ({"k": None}, "'k' is a required property"),
         ({"k": "0"}, "less than the minimum of 1"),
         ({"k": "many"}, "not of type 'integer'"),
+        ({"k": "1_0"}, "'1_0' is not of type 'integer'"),
+        ({"local_lloyd_tol": "0.000_1"}, "'0.000_1' is not of type 'number'"),
         ({"kk": "3"}, "Additional hyperparameters are not allowed ('kk' was unexpected)"),
         ({"eval_metrics": '["rmse"]'}, "eval_metrics"),
         ({"init_method": "best"}, "'best' is not one of"),
