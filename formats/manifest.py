@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from formats.columns import Column
+from formats.errors import FormatError
 
 NAME = "manifest.json"
 """Name of the object that holds the manifest, beside the files that it names."""
@@ -21,7 +22,7 @@ VERSION = 1
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-class ManifestError(ValueError):
+class ManifestError(FormatError):
     """The bytes are not a manifest, or it names no file of that name."""
 
 

@@ -26,7 +26,8 @@ _SOURCES = (
     "numbercruncher/*.py",
     "formats/__init__.py",
     "formats/columns.py",
-    "formats/manifest*.py",
+    "formats/errors.py",
+    "formats/manifest.py",
 )
 
 

@@ -135,10 +135,12 @@ def publish(store: Store, prefix: str, output: Output, *, replaces: bool) -> str
     for _ in range(COMMIT_ATTEMPTS):
         if store.create(key, data, JSON_TYPE):
             return hashlib.sha256(data).hexdigest()
-        # There is another run's manifest, beside files of which we may have written the last.
+        # There is another run's manifest; which run's files it stands beside decides.
         stored = {entry.key: entry.etag for entry in store.entries(prefix)}
-        store.delete(key)
-        if any(stored.get(name) != etag for name, etag in etags.items()):
+        are_ours = [stored.get(name) == etag for name, etag in etags.items()]
+        if any(are_ours):
+            store.delete(key)
+        if not all(are_ours):
             break
     raise ConcurrentRunError(
         f"s3://{store.bucket}/{prefix}/ is being published by another run at the same time; run"

@@ -74,7 +74,7 @@ def report_made(
 ) -> dg.MaterializeResult[Any] | None:
     """Tell Dagster of the dates that were made, each with its own metadata.
 
-    The traceback of an error that nobody has foreseen is put into the run's log.
+    The traceback of an unexpected error is put into the run's log.
 
     Returns:
         Where no date of the run failed, the result from which Dagster writes a materialisation
@@ -83,7 +83,7 @@ def report_made(
     """
     for date, error in errors_of(outcomes).items():
         if not isinstance(error, EXPECTED):
-            context.log.error(f"{date} failed for a reason nobody has foreseen", exc_info=error)
+            context.log.error(f"{date} failed unexpectedly", exc_info=error)
     materializations = {
         date: outcome for date, outcome in outcomes.items() if isinstance(outcome, Materialization)
     }

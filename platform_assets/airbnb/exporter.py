@@ -134,15 +134,12 @@ class Exporter:
                         wait(running, timeout=CHECK_SECONDS, return_when=FIRST_COMPLETED)
                     self._check_cancelled()
                     self._judge_exported(exporting, committing, outcomes, commits)
-                    if len(committing) > connections:
-                        wait(committing.values(), return_when=FIRST_COMPLETED)
-                    for date in [date for date, commit in committing.items() if commit.done()]:
-                        outcomes[date] = committing.pop(date).result()
+                    self._take_commits(committing, outcomes, most_running=connections)
                     latest = list(outcomes.values())[-FAILURES_IN_A_ROW:]
                     if len(latest) == FAILURES_IN_A_ROW and all(map(_is_outage, latest)):
                         outcomes.update(dict.fromkeys(not_begun, latest[-1]))
                         not_begun.clear()
-                outcomes.update({date: commit.result() for date, commit in committing.items()})
+                self._take_commits(committing, outcomes, most_running=0)
             except BaseException:  # the run is interrupted: nothing more is begun or published
                 self._stop([*exporting.values(), *committing.values()])
                 for export in exporting.values():
@@ -150,6 +147,22 @@ class Exporter:
                         export.result().cleanup.close()
                 raise
         return {date: outcomes[date] for date in dates}
+
+    def _take_commits(
+        self,
+        committing: dict[str, Future[Outcome]],
+        outcomes: dict[str, Outcome],
+        *,
+        most_running: int,
+    ) -> None:
+        """Take ended commits out, and wait until no more than `most_running` are left."""
+        while True:
+            for date in [date for date, commit in committing.items() if commit.done()]:
+                outcomes[date] = committing.pop(date).result()
+            if len(committing) <= most_running:
+                return
+            wait(committing.values(), timeout=CHECK_SECONDS, return_when=FIRST_COMPLETED)
+            self._check_cancelled()
 
     def _judge_exported(
         self,
@@ -247,7 +260,8 @@ class Exporter:
                 day.profile, day.differences, self._trailing.before(day.date), day.examples
             )
             verdicts = quality.judge(candidate, self._table.limits)
-            if not any(verdict.stops for verdict in verdicts.values()):
+            # An empty day may yet be refused for what is published of it, which then stays.
+            if day.profile.rows and not any(verdict.stops for verdict in verdicts.values()):
                 self._trailing.add(day.date, day.profile)
             on_failure.pop_all()
         return verdicts

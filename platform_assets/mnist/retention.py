@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
+from platform_assets.errors import EXPECTED
 from platform_assets.mnist import deployed, model
-from resources.errors import ResourceError
 from resources.s3 import DATE, Folder, ObjectStore, list_published
 from resources.sagemaker import Log, SageMakerResource
 
@@ -40,7 +40,7 @@ def clean_up(
                 log=log,
             )
         removed["removed_models"] = remove_models(store, keep=keep, log=log)
-    except ResourceError as error:
+    except EXPECTED as error:
         log.warning(f"Not everything old was removed; the next deploy tries again. {error}")
         removed["clean_up_failed"] = str(error)
     return removed

@@ -377,7 +377,7 @@ class Deployer:
             self._update(fallback, live, None)
             self._confirmed(fallback, live.config_name)
         except SageMakerError as error:
-            return f"It may still be serving, for the way back failed as well: {error}"
+            return f"It may still be serving, for putting the old version back failed, too: {error}"
         return f"{fallback} is back in service."
 
     def _tags_of(self, version: EndpointVersion) -> dict[str, str]:

@@ -33,6 +33,22 @@ def test_a_manifest_that_appears_meanwhile_is_replaced_by_that_of_the_last_files
     assert store.get(f"{PREFIX}/state.parquet") == b"ours"
 
 
+def test_what_another_run_has_published_whole_meanwhile_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(key: str, data: bytes, content_type: str) -> bool:
+        """The other run writes all its files and its manifest just before ours."""
+        monkeypatch.undo()
+        publish(store, PREFIX, output(b"theirs"), replaces=False)
+        return store.create(key, data, content_type)
+
+    monkeypatch.setattr(store, "create", lose)
+    with pytest.raises(ConcurrentRunError, match="another run"):
+        publish(store, PREFIX, output(b"ours"), replaces=False)
+    assert manifests.decode(store.get(KEY)) == output(b"theirs").manifest
+    assert store.get(f"{PREFIX}/state.parquet") == b"theirs"
+
+
 def test_no_manifest_stays_beside_files_of_two_runs(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

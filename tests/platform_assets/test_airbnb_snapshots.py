@@ -337,3 +337,15 @@ def test_a_day_is_published_while_the_one_before_it_is(
     assert all(isinstance(outcome, Materialization) for outcome in taken.values())
     assert together
     assert all(together)
+
+
+def test_a_published_day_that_the_table_has_lost_is_compared_with_as_published(
+    platform: Platform, market: connection
+) -> None:
+    postgres = PostgresResource(dsn=platform.env["PLATFORM_POSTGRES_DSN"])
+    exporter = Exporter(postgres, ListingsTable(connections=2), platform.store)
+    exporter.export(WEEK)
+    change(market, "delete from listings where download_date = %(day)s", day=WEEK[-2])
+    taken = exporter.export(WEEK[-2:])
+    assert isinstance(taken[WEEK[-2]], Exception)
+    assert "the 8 days before" in verdicts_of(taken[WEEK[-1]])["volume_drift"].description

@@ -263,24 +263,24 @@ def test_a_container_removed_by_somebody_else_is_an_error_and_no_success(
     faults_image: str,
 ) -> None:
     client = engine()
+    removed: list[str] = []
 
     def remove() -> None:
-        while True:
+        while not removed:
             for name in containers_left(client, FAULTS_IMAGE):
                 container = client.containers.get(name)
                 if container.status == "running":
                     container.remove(force=True)
-                    return
+                    removed.append(name)
             time.sleep(0.1)
 
     remover = threading.Thread(target=remove)
     remover.start()
-    before = {str(volume.name) for volume in client.volumes.list()}
     with pytest.raises(ModuleRunError):
         run_fault("docker", "hang", deadline_seconds=60)
     remover.join()
-    left = {str(volume.name) for volume in client.volumes.list()} - before
-    assert not [name for name in left if name.startswith("pipes-faults")]
+    # The engine has volumes of other tests' containers, too.
+    assert removed[0] not in {volume.name for volume in client.volumes.list()}
 
 
 def start_worker(mode: str) -> tuple[subprocess.Popen[str], str]:
