@@ -13,6 +13,8 @@ import dagster as dg
 for _category, _feature in (
     (dg.BetaWarning, r"Function `observable_source_asset`"),
     (dg.BetaWarning, r"Parameter `backfill_policy` of function `(multi_)?asset`"),
+    (dg.BetaWarning, r"Function `with_source_code_references`"),
+    (dg.BetaWarning, r"Class `(LocalFileCodeReference|CodeReferencesMetadataValue)`"),
     (dg.PreviewWarning, r"Specifying a partitions_def on an AssetCheckSpec"),
     (dg.PreviewWarning, r"Function `load_definitions_from_(package_module|modules)`"),
 ):

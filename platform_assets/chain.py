@@ -5,10 +5,11 @@ step makes all assets of a chain, each for the dates that nothing upstream has r
 assets are, and how they are made and checked, stands in their own modules.
 """
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from itertools import groupby
 from typing import Any
 
@@ -92,9 +93,23 @@ def make_one_by_one(make: Callable[[Any, str], Materialization]) -> Maker:
     Args:
         make: (resources, date) → what was made. What it raises fails this date alone.
     """
-    return lambda run, dates, keys: {
-        date: dict.fromkeys(keys, attempt(make, run.resources, date)) for date in dates
-    }
+
+    @wraps(make)
+    def make_dates(
+        run: "ChainRun", dates: Sequence[str], keys: Sequence[dg.AssetKey]
+    ) -> DatesOutcomes:
+        return {date: dict.fromkeys(keys, attempt(make, run.resources, date)) for date in dates}
+
+    return make_dates
+
+
+def _code_reference(make: Maker) -> dict[str, Any]:
+    """The link to the code that makes an asset, which Dagster would take for this module's."""
+    function = inspect.unwrap(make)
+    place = dg.LocalFileCodeReference(
+        file_path=inspect.getfile(function), line_number=inspect.getsourcelines(function)[1]
+    )
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[place])}
 
 
 def build_chain(
@@ -113,7 +128,12 @@ def build_chain(
 
     @dg.multi_asset(
         name=name,
-        specs=[asset.spec.replace_attributes(skippable=True) for asset in assets],
+        specs=[
+            asset.spec.replace_attributes(skippable=True).merge_attributes(
+                metadata=_code_reference(asset.make)
+            )
+            for asset in assets
+        ],
         check_specs=[
             dg.AssetCheckSpec(
                 check.name,

@@ -23,10 +23,20 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     """
     settings.keep_loopback_from_proxies()
     resources = {**settings.resources(settings.Settings()), **(resource_overrides or {})}
-    return dg.Definitions.merge(
-        *(dg.load_definitions_from_package_module(package) for package in PACKAGES),
+    loaded = dg.Definitions.merge(
+        *(dg.load_definitions_from_package_module(package) for package in PACKAGES)
+    )
+    # Modules that import an asset from another one have it by name, too.
+    assets = {id(asset): asset for asset in loaded.assets or []}
+    return dg.Definitions(
+        assets=dg.with_source_code_references(list(assets.values())),
+        asset_checks=loaded.asset_checks,
+        jobs=loaded.jobs,
+        schedules=loaded.schedules,
+        sensors=loaded.sensors,
+        resources=resources,
         # A run is a process already; one for each step would cost seconds of imports.
-        dg.Definitions(resources=resources, executor=dg.in_process_executor),
+        executor=dg.in_process_executor,
     )
 
 
