@@ -61,7 +61,7 @@ GUISES: dict[str, Callable[[Pixels], bytes]] = {
     "60 pixels": lambda digit: encoded(scaled(digit, 60)),
     "400 pixels": lambda digit: encoded(scaled(digit, 400)),
     "WebP": lambda digit: encoded(digit, "WEBP"),
-    "HEIC": lambda digit: encoded(scaled(digit, 200), "HEIF"),
+    "HEIC": lambda digit: encoded(scaled(digit, 80), "HEIF"),
     "BMP": lambda digit: encoded(digit, "BMP"),
 }
 
