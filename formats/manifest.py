@@ -108,8 +108,9 @@ class Manifest:
         for file in self.files:
             if file.name == name:
                 return file
+        names = [file.name for file in self.files]
         raise ManifestError(
-            f"The manifest names no file {name}, only {[file.name for file in self.files]}. "
+            f"The manifest of {self.partition} names no file {name}, only {names}. "
             "Materialise the partition again if the format was changed since."
         )
 

@@ -7,7 +7,7 @@ from platform_assets.mnist import deployed
 from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, mnist_endpoint
 from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, version_of
 from platform_assets.partitions import DAILY
-from platform_assets.reports import DATA_VERSION_TAG
+from platform_assets.reports import DATA_VERSION_TAG, to_failure
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 from resources.sagemaker import (
@@ -107,7 +107,7 @@ def roll_back(
             tags={"pipeline": "mnist", "run_id": context.run.run_id},
         )
     except SageMakerError as error:
-        raise _failure(error) from error
+        raise to_failure(error) from error
     context.log.info(f"{endpoint.name} serves {done.version} again.")
     # Or else the asset's page would go on showing the version that was rolled back.
     context.log_event(
@@ -127,12 +127,8 @@ def tear_down(
     try:
         existed = sagemaker.teardown(endpoint.name, log=context.log)
     except SageMakerError as error:
-        raise _failure(error) from error
+        raise to_failure(error) from error
     context.log.info(f"{endpoint.name} {'is deleted' if existed else 'did not exist'}.")
-
-
-def _failure(error: SageMakerError) -> dg.Failure:
-    return dg.Failure(str(error), allow_retries=error.transient)
 
 
 @dg.job(description="Puts the endpoint's previous version, or a named one, back into service.")

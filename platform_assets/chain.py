@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.checks import (
-    RefusedError,
+    DateRefusedError,
     Verdict,
     judge_each,
     log_evaluation,
@@ -239,7 +239,7 @@ class ChainRun:
     ) -> Iterator[dg.AssetCheckResult]:
         for date, verdict in verdicts.items():
             if verdict.stops:
-                error = RefusedError(f"{check.name}: {verdict.description}")
+                error = DateRefusedError(f"{check.name}: {verdict.description}")
                 self._drop(check.asset_key, date, error)
         if verdicts and self._is_wanted(check):
             yield report_verdicts(self.context, check, verdicts)

@@ -32,7 +32,7 @@ class Verdict:
         return not self.passed and self.severity == "error"
 
 
-class RefusedError(PlatformError):
+class DateRefusedError(PlatformError):
     """Checks refuse a date.
 
     Attributes:

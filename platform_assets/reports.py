@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from formats.columns import Column
-from platform_assets.checks import RefusedError, Verdict
+from platform_assets.checks import DateRefusedError, Verdict
 from platform_assets.errors import EXPECTED, describe_error
 from platform_assets.retries import attempt, list_dates, retry_dates
 
@@ -122,7 +122,7 @@ def errors_of(outcomes: Outcomes) -> dict[str, Exception]:
 
 def verdicts_of(outcome: Outcome) -> Mapping[str, Verdict]:
     """What checks said of a date before it was published or refused, by their names."""
-    return outcome.verdicts if isinstance(outcome, Materialization | RefusedError) else {}
+    return outcome.verdicts if isinstance(outcome, Materialization | DateRefusedError) else {}
 
 
 def dates_failure(failed: Mapping[tuple[dg.AssetKey, str], Exception]) -> dg.Failure:

@@ -15,7 +15,7 @@ from formats.columns import ColumnDifferences
 from platform_assets.airbnb import quality
 from platform_assets.airbnb.listings import ListingsTable, id_columns
 from platform_assets.airbnb.published_snapshots import TrailingProfiles, snapshot_folder
-from platform_assets.checks import RefusedError, Verdict
+from platform_assets.checks import DateRefusedError, Verdict
 from platform_assets.errors import PlatformError
 from platform_assets.reports import Materialization, Outcome, table_schema
 from resources.cancellation import CHECK_SECONDS
@@ -319,7 +319,7 @@ class Exporter:
         days = self._table.days(columns)
         odd = session.lost_value(days, self._table.day) if days else None
         if odd is not None:
-            raise RefusedError(
+            raise DateRefusedError(
                 f"The table {self._table.source} has rows whose {self._table.day} is {odd!r}, and "
                 "no day can be published without knowing whether they are of it: days as text "
                 "have to be written like 2026-11-26. Correct them, or cast them in a query "
@@ -343,10 +343,10 @@ def _is_outage(outcome: Outcome) -> bool:
     return isinstance(outcome, ResourceError) and not isinstance(outcome, UnwritableValueError)
 
 
-def _refused(verdicts: dict[str, Verdict]) -> RefusedError:
+def _refused(verdicts: dict[str, Verdict]) -> DateRefusedError:
     reasons = [f"{name}: {v.description}" for name, v in verdicts.items() if v.stops]
     message = f"The rows were not published; what was before, stays. {' '.join(reasons)}"
-    return RefusedError(message, verdicts)
+    return DateRefusedError(message, verdicts)
 
 
 def _let_through(verdicts: dict[str, Verdict]) -> dict[str, object]:

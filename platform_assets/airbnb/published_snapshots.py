@@ -1,16 +1,24 @@
-"""Snapshots that are published: where each stands, and the figures in its manifest."""
+"""Snapshots that are published: where each stands, its columns, and the figures in its manifest."""
 
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import date as Date  # noqa: N812 - dates are text everywhere else
 from datetime import timedelta
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from resources.postgres import Profile
 from resources.s3 import Folder, ManifestInvalidError, ObjectStore, Published
 
 _READERS = 8
+_BLOCK_BYTES = 1 << 20
 
 
 def snapshot_folder(store: ObjectStore, date: str) -> Folder:
@@ -25,6 +33,40 @@ def require_snapshot(store: ObjectStore, date: str) -> Published:
         resources.s3.NotPublishedError: There is none.
     """
     return snapshot_folder(store, date).require("airbnb/snapshot")
+
+
+def read_columns(snapshot: Published, *names: str) -> Iterator[pa.RecordBatch]:
+    """Some columns of a snapshot of any format, in bounded memory: rows in the order of their ids.
+
+    Args:
+        snapshot: As `require_snapshot` gives it.
+        names: Of the columns, in the order in which the batches are to have them.
+
+    Raises:
+        resources.s3.ObjectChangedError: The file is not the one that its manifest names.
+    """
+    (file,) = snapshot.manifest.files
+    types = {column.name: column.type for column in snapshot.manifest.columns}
+    with ExitStack() as stack:
+        content: Any = stack.enter_context(snapshot.open(file.name))
+        if file.name.endswith(".parquet"):
+            # Parquet is read from its end: on disk it takes no memory.
+            seekable = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(content, seekable, _BLOCK_BYTES)
+            for batch in pq.ParquetFile(seekable).iter_batches(columns=list(names)):
+                yield batch.select(list(names))
+            return
+        if file.name.endswith(".gz"):
+            content = stack.enter_context(pa.CompressedInputStream(content, "gzip"))
+        yield from pa_csv.open_csv(
+            content,
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                include_columns=list(names),
+                column_types={name: pa.type_for_alias(types[name]) for name in names},
+            ),
+        )
 
 
 def read_profile(store: ObjectStore, date: str) -> tuple[Published, Profile] | None:

@@ -3,17 +3,11 @@
 How days are exported stands in `exporter.py`, what their rows must be like in `quality.py`.
 """
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from formats.columns import compare_columns
 from platform_assets.airbnb import quality
@@ -21,6 +15,7 @@ from platform_assets.airbnb.exporter import CODE_VERSION, Exporter
 from platform_assets.airbnb.listings import ListingsTable, listings
 from platform_assets.airbnb.published_snapshots import (
     TrailingProfiles,
+    read_columns,
     read_profile,
     require_snapshot,
     snapshot_folder,
@@ -36,8 +31,6 @@ from platform_assets.partitions import DAILY
 from resources.cancellation import Cancellation
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore, Published
-
-_BLOCK_BYTES = 1 << 20
 
 
 def make_snapshots(
@@ -120,39 +113,14 @@ def count_ids(snapshot: Published) -> tuple[int, int]:
     """
     rows = wrong = 0
     last: Any = None
-    for batch in _id_batches(snapshot):
-        ids = batch.to_numpy(zero_copy_only=False)
+    for batch in read_columns(snapshot, "id"):
+        ids = batch.column(0).to_numpy(zero_copy_only=False)
         if not len(ids):
             continue
         rows += len(ids)
         wrong += int(np.count_nonzero(ids[1:] <= ids[:-1])) + (last is not None and ids[0] <= last)
         last = ids[-1]
     return rows, wrong
-
-
-def _id_batches(snapshot: Published) -> Iterator[pa.Array]:
-    (file,) = snapshot.manifest.files
-    (id_type,) = (column.type for column in snapshot.manifest.columns if column.name == "id")
-    with ExitStack() as stack:
-        content: Any = stack.enter_context(snapshot.open(file.name))
-        if file.name.endswith(".parquet"):
-            # Parquet is read from its end: on disk it takes no memory.
-            seekable = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(content, seekable, _BLOCK_BYTES)
-            batches = pq.ParquetFile(seekable).iter_batches(columns=["id"])
-        else:
-            if file.name.endswith(".gz"):
-                content = stack.enter_context(pa.CompressedInputStream(content, "gzip"))
-            batches = pa_csv.open_csv(
-                content,
-                read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
-                parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-                convert_options=pa_csv.ConvertOptions(
-                    include_columns=["id"], column_types={"id": pa.type_for_alias(id_type)}
-                ),
-            )
-        for batch in batches:
-            yield batch.column(0)
 
 
 SNAPSHOT = ChainAsset(

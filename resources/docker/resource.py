@@ -203,7 +203,11 @@ class DockerResource(dg.ConfigurableResource[Any]):
             return "a child process is asked for"
         try:
             client = connect()
-            return client, self._find_image(client)
+            try:
+                return client, self._find_image(client)
+            except BaseException:
+                client.close()
+                raise
         except (EngineUnavailableError, ImageMissingError) as error:
             if self.mode == "docker":
                 raise

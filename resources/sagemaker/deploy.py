@@ -42,7 +42,7 @@ from resources.sagemaker.errors import (
 from resources.sagemaker.names import ROLLED_BACK_TAG, VERIFIED_TAG, to_tags
 from resources.sagemaker.request_parts import differences
 
-Outcome = Literal["created", "updated", "attached", "unchanged", "rolled back"]
+DeployOutcome = Literal["created", "updated", "attached", "unchanged", "rolled back"]
 SmokeTest = Callable[[Invoke], object]
 
 # An accepted update shows in the endpoint's status at once, or nearly so.
@@ -72,7 +72,7 @@ class Deployment:
     version: str
     config_name: str
     previous_config_name: str | None
-    outcome: Outcome
+    outcome: DeployOutcome
     seconds: float
     console_url: str
 
@@ -121,7 +121,7 @@ class Deployer:
         state = self._settled(plan.config_name)
         config_arn, verified = self._ensure_parts(plan)
         before = state.config_name if state else None
-        outcome: Outcome = "attached"
+        outcome: DeployOutcome = "attached"
         if state is None:
             outcome = self._create(plan)
         elif state.changing:
@@ -266,7 +266,7 @@ class Deployer:
         arn = actual["EndpointConfigArn"]
         return arn, is_verified(self._endpoints.tags(arn))
 
-    def _create(self, plan: EndpointPlan) -> Outcome:
+    def _create(self, plan: EndpointPlan) -> DeployOutcome:
         self._log.info(f"Creating endpoint {self._name} with {plan.config_name}.")
         try:
             self._calls(
@@ -281,7 +281,7 @@ class Deployer:
 
     def _update(
         self, config_name: str, state: EndpointState, policy: dict[str, Any] | None
-    ) -> Outcome:
+    ) -> DeployOutcome:
         self._log.info(f"Updating endpoint {self._name}: {state.config_name} → {config_name}.")
         more = {"DeploymentConfig": policy} if policy else {}
         try:
@@ -398,7 +398,7 @@ class Deployer:
         return self._endpoints.console_url(self._name)
 
     def _deployment(
-        self, state: EndpointState, version: str, outcome: Outcome, before: str | None
+        self, state: EndpointState, version: str, outcome: DeployOutcome, before: str | None
     ) -> Deployment:
         return Deployment(
             endpoint_name=self._name,

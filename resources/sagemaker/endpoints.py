@@ -5,10 +5,10 @@ changed stands in `deploy.py`, which of its versions may go in `retention.py`.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from resources.sagemaker.calls import Calls, Clients, Log
 from resources.sagemaker.errors import (
@@ -118,8 +118,18 @@ class Invocation:
     variant: str
 
 
-Invoke = Callable[..., Invocation]
-"""Sends one request to one endpoint, as `SageMakerResource.invoke` does: what a smoke test gets."""
+class Invoke(Protocol):
+    """Sends one request to one endpoint: what a smoke test gets."""
+
+    def __call__(
+        self,
+        body: bytes,
+        /,
+        *,
+        content_type: str,
+        accept: str = "application/json",
+        target_variant: str | None = None,
+    ) -> Invocation: ...
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,17 @@ from datetime import date, timedelta
 
 import dagster as dg
 import psycopg2
+import pyarrow as pa
 import pytest
 from psycopg2.extensions import connection
 
 from embedded import seed_listings
 from platform_assets.airbnb import processed
-from platform_assets.airbnb.published_snapshots import snapshot_folder
+from platform_assets.airbnb.published_snapshots import (
+    read_columns,
+    require_snapshot,
+    snapshot_folder,
+)
 from tests.platform_assets.airbnb_rig import (
     CHANGES,
     CHANGES_SQL,
@@ -116,6 +121,11 @@ def test_every_format_gives_the_same_results(
     assert platform.store.exists(snapshot_folder(platform.store, LAST).key(f"listings.{form}"))
     found = result(platform, CHANGES, LAST, "biggest_increase.json")
     assert found == biggest(table, LAST, "rises")
+    batches = list(read_columns(require_snapshot(platform.store, LAST), "host_id", "id"))
+    columns = pa.Table.from_batches(batches)
+    assert columns.column_names == ["host_id", "id"]
+    query = "select host_id, id from listings where download_date = %(day)s order by id"
+    assert list(zip(*columns.to_pydict().values(), strict=True)) == ask(table, query, day=LAST)
 
 
 def test_of_many_dates_one_poisoned_one_fails_alone_and_its_repair_makes_one_date(

@@ -16,7 +16,7 @@ from psycopg2.extensions import connection
 from platform_assets.airbnb.exporter import FAILURES_IN_A_ROW, Exporter
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
-from platform_assets.checks import RefusedError
+from platform_assets.checks import DateRefusedError
 from platform_assets.errors import is_transient
 from platform_assets.partitions import DAILY
 from platform_assets.reports import Materialization, verdicts_of
@@ -314,7 +314,7 @@ def test_a_day_that_is_not_good_any_more_when_it_is_retried_is_not_compared_with
         market, "delete from listings where download_date = %(day)s and id %% 3 > 0", day=WEEK[-2]
     )
     taken = exporter.export(WEEK[-2:])
-    assert isinstance(taken[WEEK[-2]], RefusedError)
+    assert isinstance(taken[WEEK[-2]], DateRefusedError)
     assert "the 7 days before" in verdicts_of(taken[WEEK[-1]])["volume_drift"].description
 
 

@@ -17,7 +17,7 @@ from platform_assets.airbnb.exporter import Exporter, LoadUnderWayError
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import CONTRACT, ColumnNamesError, ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
-from platform_assets.checks import RefusedError
+from platform_assets.checks import DateRefusedError
 from platform_assets.reports import Materialization, Outcome
 from resources.postgres import (
     DatabaseAccessDeniedError,
@@ -131,7 +131,7 @@ def test_days_as_text_that_are_written_in_another_way_are_not_taken_for_no_rows(
     change(db, SMALL.replace("base", "listings"))
     change(db, "alter table listings alter download_date type text using '26.11.2026'")
     taken = take(platform)
-    assert isinstance(taken, RefusedError)
+    assert isinstance(taken, DateRefusedError)
     assert "whose download_date is '26.11.2026'" in str(taken)
     change(db, f"update listings set download_date = '{NEXT}'")
     assert isinstance(take(platform), Materialization)  # a day without rows, as ever
@@ -146,7 +146,7 @@ def test_a_day_as_text_is_not_published_without_its_rows_that_are_written_in_ano
     assert isinstance(take(platform), Materialization)
     change(db, f"update listings set download_date = '{odd}' where id = 5")
     taken = take(platform)
-    assert isinstance(taken, RefusedError)
+    assert isinstance(taken, DateRefusedError)
     assert f"has rows whose download_date is '{odd}'" in str(taken)
     assert rows(platform).num_rows == 5
 
@@ -251,7 +251,7 @@ def test_one_value_that_has_no_place_refuses_the_day_by_its_value_or_becomes_nul
     change(db, "alter table listings alter price type text; alter table listings add secret text")
     change(db, "update listings set price = 'abc', secret = 'hidden', room_type = 'x' where id = 3")
     refused = take(platform)
-    assert isinstance(refused, RefusedError)
+    assert isinstance(refused, DateRefusedError)
     assert "1 values of column price, such as 'abc'," in str(refused)
     assert "hidden" not in str(refused)
     let_through = take(platform, limits=Limits(lost_values_block=0.5))
@@ -276,7 +276,7 @@ def test_ids_of_anything_are_refused_if_they_lost_digits(
             from generate_series(6, 20) i""",
     )
     taken = take(platform, columns=columns)
-    assert isinstance(taken, RefusedError)
+    assert isinstance(taken, DateRefusedError)
     name = columns.get("scrape_id", "scrape_id")
     assert f"100.0% of the 15 long ids in column {name} look" in str(taken)
 
