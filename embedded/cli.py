@@ -20,7 +20,14 @@ from rich.table import Table
 from embedded import stack
 from embedded.dagster_parts import ui_url
 from embedded.errors import StackError
-from embedded.plan import FIRST_PARTITION, home_from, make_plan, read_env_file
+from embedded.plan import (
+    FIRST_PARTITION,
+    home_from,
+    keep_first_partition,
+    kept_first_partition,
+    make_plan,
+    read_env_file,
+)
 
 app = typer.Typer(
     help="The platform on one machine.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -75,6 +82,10 @@ def demo() -> None:
         # It needs much that the other commands don't.
         from embedded import demo as demonstration
 
+        home = make_plan().home
+        if not home.env_file.exists():
+            # Dagster shows how many of all its partitions there are: those of the demo alone.
+            keep_first_partition(home, demonstration.demo_dates()[0])
         plan = make_plan()
         outcome = demonstration.run(lambda: _start(plan), ui_url(plan), _console)
         print(json.dumps(asdict(outcome)))
@@ -93,16 +104,24 @@ def load_listings(
     with _failing_in_one_sentence():
         from embedded import load_listings as loading
 
-        environment = read_env_file(home_from())
+        home = home_from()
+        environment = read_env_file(home)
+        first = environment.get("PLATFORM_FIRST_PARTITION", FIRST_PARTITION)
+        is_ours = first == kept_first_partition(home)
         rows = loading.load(
             environment["PLATFORM_POSTGRES_DSN"],
             csv,
             date,
-            first=environment.get("PLATFORM_FIRST_PARTITION", FIRST_PARTITION),
+            first=FIRST_PARTITION if is_ours else first,
             allow_rounded_ids=allow_rounded_ids,
             say=_console.print,
         )
         _console.print(f"The table `listings` has {rows:,} rows for {date} now.")
+        if date < first:
+            keep_first_partition(home, date)
+            _console.print(
+                f"Dagster's partitions begin on {first}: `make up` lets them begin on {date}."
+            )
 
 
 def _print_urls(urls: dict[str, str]) -> None:

@@ -79,28 +79,33 @@ def run(start: Callable[[], Running], ui: str, console: Console) -> Outcome:
     """
     started = time.monotonic()
     env = start().env
-    today = datetime.now(UTC).date()
-    dates = days((today - timedelta(DAYS)).isoformat(), (today - timedelta(1)).isoformat())
-    seed(env, dates, console)
+    shown = demo_dates()
+    seed(env, shown, console)
     dagster = Dagster(ui)
     launched = {
         job: dagster.launch(job, missing[0], missing[-1])
-        for job, missing in missing_dates(dagster, env, dates).items()
+        for job, missing in missing_dates(dagster, env, shown).items()
         if missing
     }
     follow(dagster, launched, console)
-    show(dagster, dates, console)
+    show(dagster, shown, console)
     outcome = Outcome(
-        digit_accuracy=accuracy(env, dates[-1]),
+        digit_accuracy=accuracy(env, shown[-1]),
         endpoint=env["PLATFORM_ENDPOINT_NAME"],
         endpoint_status=endpoint_status(env),
-        partitions=len(set(dates).intersection(*map(dagster.materialized_dates, RESULTS))),
+        partitions=len(set(shown).intersection(*map(dagster.materialized_dates, RESULTS))),
         seconds=round(time.monotonic() - started, 1),
         ui=ui,
     )
     if problems := outcome.problems():
         raise DemoError(" ".join(problems))
     return outcome
+
+
+def demo_dates() -> list[str]:
+    """The days of the demo: those that have ended last, in UTC."""
+    today = datetime.now(UTC).date()
+    return days((today - timedelta(DAYS)).isoformat(), (today - timedelta(1)).isoformat())
 
 
 def seed(env: Mapping[str, str], dates: Sequence[str], console: Console) -> None:

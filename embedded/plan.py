@@ -36,8 +36,6 @@ _DEFAULTS = {
     "PLATFORM_BUCKET": "data-platform",
     "PLATFORM_AIRBNB_BUCKET": "data-platform-airbnb",
     "PLATFORM_ENDPOINT_NAME": "digits",
-    # Written out, so that who puts data in knows what the platform can materialise.
-    "PLATFORM_FIRST_PARTITION": FIRST_PARTITION,
 }
 _EMBEDDED_ROLE = "arn:aws:iam::000000000000:role/platform-sagemaker"
 # Settings of the stack; the platform does not read them.
@@ -112,6 +110,10 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
     environment = {
         **_keys(given, credentials, embedded),
         **{name: given.get(name) or default for name, default in _DEFAULTS.items()},
+        # Written out, so that who puts data in knows what the platform can materialise.
+        "PLATFORM_FIRST_PARTITION": given.get("PLATFORM_FIRST_PARTITION")
+        or kept_first_partition(home)
+        or FIRST_PARTITION,
         **_endpoints(given, ports, embedded),
         "PLATFORM_SAGEMAKER_ROLE_ARN": _role(given, embedded),
         "PLATFORM_POSTGRES_DSN": given.get("PLATFORM_POSTGRES_DSN")
@@ -162,6 +164,23 @@ def kept_port_base(home: Home) -> str | None:
         return _port_base(home).read_text().strip()
     except OSError:
         return None
+
+
+def kept_first_partition(home: Home) -> str | None:
+    """The day on which this home's partitions begin; None where nobody has put data into it."""
+    try:
+        return _first_partition(home).read_text().strip()
+    except OSError:
+        return None
+
+
+def keep_first_partition(home: Home, day: str) -> None:
+    """Have partitions begin on this day, YYYY-MM-DD, from the next `up` on."""
+    write_private(_first_partition(home), day + "\n")
+
+
+def _first_partition(home: Home) -> Path:
+    return home.root / "first_partition"
 
 
 def _port_base(home: Home) -> Path:

@@ -4,14 +4,11 @@ import dagster as dg
 
 from platform_assets.airbnb.listings import listings
 from platform_assets.airbnb.snapshots import yesterday_is_there
-
-_FRESHNESS = dg.AssetSelection.checks(yesterday_is_there)
+from platform_assets.settings import schedule_status
 
 listings_job = dg.define_asset_job(
     "listings",
-    selection=dg.AssetSelection.groups("airbnb")
-    - dg.AssetSelection.assets(listings.key)
-    - _FRESHNESS,
+    selection=dg.AssetSelection.groups("airbnb") - dg.AssetSelection.assets(listings.key),
     description="Takes the day's snapshot of the listings and crunches it.",
 )
 
@@ -21,12 +18,12 @@ listings_daily = dg.build_schedule_from_partitioned_job(
     description="The day that has just ended, at 00:30 UTC.",
     hour_of_day=0,
     minute_of_hour=30,
-    default_status=dg.DefaultScheduleStatus.RUNNING,
+    default_status=schedule_status(),
 )
 
 listings_freshness = dg.define_asset_job(
     "listings_freshness",
-    selection=_FRESHNESS,
+    selection=dg.AssetSelection.checks(yesterday_is_there),
     description="Looks whether the day that has just ended is published.",
 )
 
@@ -35,5 +32,5 @@ listings_freshness_daily = dg.ScheduleDefinition(
     job=listings_freshness,
     cron_schedule="0 6 * * *",
     description="At 06:00 UTC, when the day's run has long ended.",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
+    default_status=schedule_status(),
 )

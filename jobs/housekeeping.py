@@ -9,6 +9,7 @@ from resources.errors import ResourceError
 @dg.sensor(
     name="orphan_containers",
     minimum_interval_seconds=120,
+    # It starts no runs: what others left is removed whether schedules run or not.
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Removes the number cruncher's containers whose run has ended without them.",
 )

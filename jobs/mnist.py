@@ -8,6 +8,7 @@ from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, mnist_endpoint
 from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, version_of
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG, to_failure
+from platform_assets.settings import schedule_status, sensor_status
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 from resources.sagemaker import (
@@ -31,14 +32,14 @@ digits_daily = dg.build_schedule_from_partitioned_job(
     name="digits_daily",
     description="The day that has just ended, at 01:00 UTC.",
     hour_of_day=1,
-    default_status=dg.DefaultScheduleStatus.RUNNING,
+    default_status=schedule_status(),
 )
 
 
 @dg.sensor(
     job=digits_job,
     minimum_interval_seconds=600,
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=sensor_status(),
     description="Runs the latest date again when the public object's ETag has changed.",
 )
 def public_digits_changed(
@@ -72,9 +73,9 @@ def public_digits_changed(
 class Rollback(dg.Config):
     """Where to roll back to."""
 
-    to: str | None = Field(
-        default=None,
-        description="A version or endpoint config; the one before the live one where not given.",
+    to: str = Field(
+        default="",
+        description="A version or endpoint config; the one before the live one if empty.",
     )
 
 
@@ -101,7 +102,7 @@ def roll_back(
     try:
         done = sagemaker.rollback(
             endpoint.name,
-            to=config.to,
+            to=config.to or None,
             smoke=smoke,
             log=context.log,
             tags={"pipeline": "mnist", "run_id": context.run.run_id},
@@ -131,16 +132,21 @@ def tear_down(
     context.log.info(f"{endpoint.name} {'is deleted' if existed else 'did not exist'}.")
 
 
-@dg.job(description="Puts the endpoint's previous version, or a named one, back into service.")
+# With a configuration of its own, the UI's form opens with this and not with all resources'.
+@dg.job(
+    config=dg.RunConfig(ops={"roll_back": Rollback()}),
+    description="Puts the endpoint's previous version, or a named one, back into service.",
+)
 def rollback_endpoint() -> None:
     roll_back()
 
 
 @dg.job(
+    config=dg.RunConfig(),
     description=(
         "Deletes the endpoint, so that it costs nothing. The next run of the job digits makes it "
         "anew: stop the schedule digits_daily and the sensor public_digits_changed to keep it away."
-    )
+    ),
 )
 def teardown_endpoint() -> None:
     tear_down()

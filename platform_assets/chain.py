@@ -7,7 +7,7 @@ assets are, and how they are made and checked, stands in their own modules.
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from itertools import groupby
@@ -16,8 +16,12 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.checks import (
+    Context,
     DateRefusedError,
+    Target,
     Verdict,
+    dates_to_check,
+    find_targets,
     judge_each,
     log_evaluation,
     report_verdicts,
@@ -31,7 +35,7 @@ from platform_assets.reports import (
     report_made,
     verdicts_of,
 )
-from platform_assets.retries import attempt, retry_dates
+from platform_assets.retries import attempt, list_dates, retry_dates
 
 # Date → asset → what became of it.
 DatesOutcomes = Mapping[str, Mapping[dg.AssetKey, Outcome]]
@@ -153,25 +157,55 @@ def build_chain(
     def chain(
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-        run = ChainRun(context, checks_at_once(context.resources))
-        for make, made_together in groupby(assets, key=lambda asset: asset.make):
-            yield from run.process(make, list(made_together))
-        run.finish()
+        plan = plan_step(context, assets)
+        run = ChainRun(context, plan, checks_at_once(context.resources))
+        yield from run.process(assets)
 
     return chain
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do.
+
+    Attributes:
+        assets: Asset → the dates that are made of it.
+        checks: Check → the dates that it judges, as far as they are there by then.
+        only_changed: Whether dates that turn out to be as they were are not reported again.
+    """
+
+    assets: Mapping[dg.AssetKey, Sequence[str]]
+    checks: Mapping[dg.AssetCheckKey, Sequence[str]]
+    only_changed: bool = False
+
+
+def plan_step(context: dg.AssetExecutionContext, assets: Sequence[ChainAsset]) -> Plan:
+    """All dates of the step's run, for what is selected in it."""
+    return Plan(
+        {
+            asset.key: context.partition_keys
+            for asset in assets
+            if asset.key in context.selected_asset_keys
+        },
+        {
+            check: dates_to_check(context, check.asset_key)
+            for check in context.selected_asset_check_keys
+        },
+    )
 
 
 class ChainRun:
     """The dates of a run on their way through the assets of a chain.
 
     Attributes:
-        context: Of the step.
+        context: Of the step, or of the op.
         resources: Of the step, by their keys.
     """
 
-    def __init__(self, context: dg.AssetExecutionContext, checks_at_once: int) -> None:
+    def __init__(self, context: Context, plan: Plan, checks_at_once: int) -> None:
         self.context = context
         self.resources = context.resources
+        self._plan = plan
         self._checks_at_once = checks_at_once
         self._failed: dict[tuple[dg.AssetKey, str], Exception] = {}
         # Asset → dates that it, or what it is made of, has not.
@@ -183,81 +217,127 @@ class ChainRun:
         self._later_verdicts[check, date] = verdict
 
     def process(
+        self, assets: Sequence[ChainAsset]
+    ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
+        """Make and check everything that is planned.
+
+        Raises:
+            dagster.Failure: Dates dropped out; it names each with its reason.
+        """
+        for make, made_together in groupby(assets, key=lambda asset: asset.make):
+            yield from self._process_together(make, list(made_together))
+        for (check, date), verdict in sorted(self._later_verdicts.items()):
+            target = find_targets(self.context, check.asset_key, [date]).get(date)
+            log_evaluation(self.context, check, date, verdict, target)
+        if self._failed:
+            raise dates_failure(self._failed) from next(iter(self._failed.values()))
+
+    def _process_together(
         self, make: Maker, assets: Sequence[ChainAsset]
     ) -> Iterator[dg.MaterializeResult[Any] | dg.AssetCheckResult]:
-        """Make and check assets that are made together, as far as the run is to."""
         upstream = {dep.asset_key for asset in assets for dep in asset.spec.deps}
         dropped = set[str]().union(*(self._dropped[key] for key in upstream))
-        dates = [date for date in self.context.partition_keys if date not in dropped]
         for asset in assets:
             self._dropped[asset.key] |= dropped
-        wanted = [a.key for a in assets if a.key in self.context.selected_asset_keys]
+        keys = [asset.key for asset in assets if asset.key in self._plan.assets]
+        dates = sorted(set().union(*(self._plan.assets[key] for key in keys)) - dropped)
         outcomes: DatesOutcomes = {}
-        if wanted and dates:
-            outcomes = retry_dates(dates, lambda some: make(self, some, wanted))
-        by_asset = {
-            key: {date: of_date[key] for date, of_date in outcomes.items()} for key in wanted
-        }
+        if dates:
+            self.context.log.info(f"{_names(keys)}: making {list_dates(dates)}.")
+            outcomes = retry_dates(dates, lambda some: make(self, some, keys))
+        by_asset = {key: self._outcomes_of(key, outcomes) for key in keys}
         for key, of_asset in by_asset.items():
-            for date, error in errors_of(of_asset).items():
+            failed = errors_of(of_asset)
+            for date, error in failed.items():
                 self._drop(key, date, error)
+            if of_asset:
+                self.context.log.info(
+                    f"{key.to_user_string()}: {len(of_asset) - len(failed)} of {len(of_asset)} "
+                    "dates are there."
+                )
             if result := report_made(self.context, of_asset, key=key):
                 yield result
         for asset in assets:
-            yield from self._check(asset, dates, by_asset.get(asset.key))
+            yield from self._check(asset, by_asset.get(asset.key))
+
+    def _outcomes_of(self, key: dg.AssetKey, outcomes: DatesOutcomes) -> dict[str, Outcome]:
+        """What became of an asset's own dates; assets that are made together may have others."""
+        return {
+            date: outcome
+            for date in self._plan.assets[key]
+            if (outcome := outcomes.get(date, {}).get(key))
+            and not (self._plan.only_changed and _is_unchanged(outcome))
+        }
 
     def _check(
-        self, asset: ChainAsset, dates: Sequence[str], outcomes: Mapping[str, Outcome] | None
+        self, asset: ChainAsset, outcomes: Mapping[str, Outcome] | None
     ) -> Iterator[dg.AssetCheckResult]:
         """Evaluate an asset's checks; `outcomes` are None where the run does not make it."""
-        by_date: DatesVerdicts = {}
-        if outcomes is not None:
-            by_date = {date: verdicts_of(outcome) for date, outcome in outcomes.items()}
-        elif asset.judge_published and any(
-            self._is_wanted(asset.check_key(check.name))
-            for check in asset.checks
-            if check.judge is None
-        ):
-            by_date = asset.judge_published(self.resources, dates)
+        by_date = self._verdicts_of_maker(asset, outcomes)
+        keys = [asset.check_key(check.name) for check in asset.checks]
+        planned = (date for key in keys for date in self._plan.checks.get(key, ()))
+        targets = find_targets(self.context, asset.key, sorted({*by_date, *planned}))
         for check in asset.checks:
+            key = asset.check_key(check.name)
             if check.judge is None:
                 verdicts = {
                     date: by_check[check.name]
                     for date, by_check in by_date.items()
                     if check.name in by_check
                 }
-            elif self._is_wanted(asset.check_key(check.name)):
-                remaining = [date for date in dates if date not in self._dropped[asset.key]]
-                judge = partial(check.judge, self.resources)
-                verdicts = judge_each(remaining, judge, at_once=self._checks_at_once)
             else:
-                continue
-            yield from self._report_verdicts(asset.check_key(check.name), verdicts)
+                planned_dates = self._plan.checks.get(key, ())
+                dates = self._remaining(
+                    asset.key,
+                    [date for date in planned_dates if outcomes is None or date in outcomes],
+                )
+                judge = partial(check.judge, self.resources)
+                verdicts = judge_each(dates, judge, at_once=self._checks_at_once)
+            yield from self._report_verdicts(key, verdicts, targets)
+
+    def _verdicts_of_maker(
+        self, asset: ChainAsset, outcomes: Mapping[str, Outcome] | None
+    ) -> DatesVerdicts:
+        """The verdicts of checks that are evaluated before an asset is published."""
+        if outcomes is not None:
+            return {date: verdicts_of(outcome) for date, outcome in outcomes.items()}
+        dates = set[str]().union(
+            *(
+                self._plan.checks.get(asset.check_key(check.name), ())
+                for check in asset.checks
+                if check.judge is None
+            )
+        )
+        if asset.judge_published is None or not dates:
+            return {}
+        return asset.judge_published(self.resources, self._remaining(asset.key, dates))
+
+    def _remaining(self, key: dg.AssetKey, dates: Iterable[str]) -> list[str]:
+        return sorted(set(dates) - self._dropped[key])
 
     def _report_verdicts(
-        self, check: dg.AssetCheckKey, verdicts: Mapping[str, Verdict]
+        self,
+        check: dg.AssetCheckKey,
+        verdicts: Mapping[str, Verdict],
+        targets: Mapping[str, Target],
     ) -> Iterator[dg.AssetCheckResult]:
         for date, verdict in verdicts.items():
             if verdict.stops:
                 error = DateRefusedError(f"{check.name}: {verdict.description}")
                 self._drop(check.asset_key, date, error)
-        if verdicts and self._is_wanted(check):
-            yield report_verdicts(self.context, check, verdicts)
+        if not verdicts or check not in self._plan.checks:
+            return
+        if result := report_verdicts(self.context, check, verdicts, targets):
+            yield result
 
     def _drop(self, key: dg.AssetKey, date: str, error: Exception) -> None:
         self._failed.setdefault((key, date), error)
         self._dropped[key].add(date)
 
-    def _is_wanted(self, check: dg.AssetCheckKey) -> bool:
-        return check in self.context.selected_asset_check_keys
 
-    def finish(self) -> None:
-        """End the step.
+def _is_unchanged(outcome: Outcome) -> bool:
+    return isinstance(outcome, Materialization) and outcome.metadata.get("unchanged") is True
 
-        Raises:
-            dagster.Failure: Dates dropped out; it names each with its reason.
-        """
-        for (check, date), verdict in sorted(self._later_verdicts.items()):
-            log_evaluation(self.context, check, date, verdict)
-        if self._failed:
-            raise dates_failure(self._failed) from next(iter(self._failed.values()))
+
+def _names(keys: Iterable[dg.AssetKey]) -> str:
+    return " and ".join(key.to_user_string() for key in keys)

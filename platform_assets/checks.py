@@ -3,18 +3,24 @@
 What is judged, and by what measure, stands with the assets.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import dagster as dg
 
 from platform_assets.errors import PlatformError, describe_error
+from platform_assets.partitions import DAILY
 from platform_assets.retries import attempt, retry_dates
 
 _MOST_DESCRIPTIONS = 5
+_PAGE = 1000
+# Which materialisation an evaluation judges: what Dagster needs to tell whether it is current.
+Target = Any
+Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,75 @@ def check_each(
         judge: Gives the verdict on one date; what it raises counts as a failed check that says so.
     """
     (spec,) = context.check_specs
-    verdicts = judge_each(context.partition_keys, judge)
-    return report_verdicts(context.op_execution_context, spec.key, verdicts)
+    step = context.op_execution_context
+    dates = dates_to_check(step, spec.asset_key)
+    verdicts = judge_each(dates, judge)
+    result = report_verdicts(step, spec.key, verdicts, find_targets(step, spec.asset_key, dates))
+    # Dagster takes None, too, which its annotation of checks lacks.
+    return cast(dg.AssetCheckResult, result)
+
+
+def has_dates(context: Context) -> bool:
+    """Whether the run is of a date, or of a range of dates."""
+    return context.has_partition_key or context.has_partition_key_range
+
+
+def dates_to_check(context: Context, asset: dg.AssetKey) -> list[str]:
+    """The dates of the run, or the asset's newest one where the run has none.
+
+    Dagster starts checks without a partition by "Execute all" on an asset's page.
+    """
+    if has_dates(context):
+        return list(context.partition_keys)
+    statuses = context.instance.get_status_by_partition(asset, DAILY.get_partition_keys(), DAILY)
+    materialized = [
+        date
+        for date, status in (statuses or {}).items()
+        if status is dg.AssetPartitionStatus.MATERIALIZED
+    ]
+    if not materialized:
+        raise dg.Failure(
+            f"No date was given, and {asset.to_user_string()} has none that is materialised: "
+            "materialise it first.",
+            allow_retries=False,
+        )
+    newest = max(materialized)
+    context.log.info(f"No date was given: {newest}, the newest that is materialised, is checked.")
+    return [newest]
+
+
+def find_targets(context: Context, asset: dg.AssetKey, dates: Sequence[str]) -> dict[str, Target]:
+    """The newest materialisation of each date that has one: what evaluations of it judge."""
+    targets: dict[str, Target] = {}
+    wanted, cursor = set(dates), None
+    while wanted:
+        page = context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=asset, asset_partitions=sorted(wanted)),
+            limit=_PAGE,
+            cursor=cursor,
+        )
+        for record in page.records:  # newest first
+            if record.partition_key in wanted:
+                wanted.remove(record.partition_key)
+                targets[record.partition_key] = _target(record)
+        if not page.has_more:
+            break
+        cursor = page.cursor
+    return targets
+
+
+def _target(record: dg.EventLogRecord) -> Target:
+    # Dagster has no public name for this class, but reads what it has written by a public function.
+    return dg.deserialize_value(
+        json.dumps(
+            {
+                "__class__": "AssetCheckEvaluationTargetMaterializationData",
+                "run_id": record.event_log_entry.run_id,
+                "storage_id": record.storage_id,
+                "timestamp": record.timestamp,
+            }
+        )
+    )
 
 
 def judge_each(
@@ -86,63 +159,68 @@ def judge_each(
 
 
 def report_verdicts(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    context: Context,
     check: dg.AssetCheckKey,
     verdicts: Mapping[str, Verdict],
-) -> dg.AssetCheckResult:
+    targets: Mapping[str, Target],
+) -> dg.AssetCheckResult | None:
     """Tell Dagster the verdict on each date of the run.
+
+    Args:
+        context: Of the step.
+        check: Which check.
+        verdicts: Date → what it says.
+        targets: Date → which materialisation it judges, as `find_targets` gives them.
 
     Returns:
         The result that decides over what is downstream: of the one date, or of all together. In a
         run of a range, be it of a single date, Dagster gives it no partition: the evaluations of
-        the dates are logged beside it.
+        the dates are logged beside it. None in a run without dates, in which Dagster takes none.
     """
     if context.has_partition_key:
-        (verdict,) = verdicts.values()
-        return dg.AssetCheckResult(
-            asset_key=check.asset_key,
-            check_name=check.name,
-            passed=verdict.passed,
-            description=verdict.description,
-            metadata=verdict.metadata,
-            severity=_severity(verdict),
-        )
+        ((date, verdict),) = verdicts.items()
+        return dg.AssetCheckResult(**_describe(check, verdict, date))
     for date, verdict in verdicts.items():
-        log_evaluation(context, check, date, verdict)
-    bad = {date: verdict for date, verdict in verdicts.items() if not verdict.passed}
-    descriptions = [f"{date}: {verdict.description}" for date, verdict in bad.items()]
-    stops = any(verdict.stops for verdict in bad.values())
-    return dg.AssetCheckResult(
-        asset_key=check.asset_key,
-        check_name=check.name,
-        passed=not bad,
-        description=" ".join(descriptions[:_MOST_DESCRIPTIONS])
-        or f"All {len(verdicts)} dates passed.",
-        metadata={"dates": len(verdicts), "failed_dates": len(bad)},
-        severity=dg.AssetCheckSeverity.ERROR if stops or not bad else dg.AssetCheckSeverity.WARN,
-    )
+        log_evaluation(context, check, date, verdict, targets.get(date))
+    if has_dates(context):
+        return dg.AssetCheckResult(**_describe(check, _join(verdicts)))
+    return None
 
 
 def log_evaluation(
-    context: dg.OpExecutionContext | dg.AssetExecutionContext,
-    check: dg.AssetCheckKey,
-    date: str,
-    verdict: Verdict,
+    context: Context, check: dg.AssetCheckKey, date: str, verdict: Verdict, target: Target | None
 ) -> None:
     """Log the verdict on a date, which need not be one of the run."""
     context.log_event(
         # Dagster's annotation lacks this event, which its own runs take.
         dg.AssetCheckEvaluation(  # pyright: ignore[reportArgumentType]
-            asset_key=check.asset_key,
-            check_name=check.name,
-            passed=verdict.passed,
-            description=verdict.description,
-            metadata=verdict.metadata,
-            severity=_severity(verdict),
-            partition=date,
+            **_describe(check, verdict, date), partition=date, target_materialization_data=target
         )
     )
 
 
-def _severity(verdict: Verdict) -> dg.AssetCheckSeverity:
-    return dg.AssetCheckSeverity(verdict.severity.upper())
+def _join(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """One verdict on all dates; it stops what is downstream if one of them does."""
+    bad = {date: verdict for date, verdict in verdicts.items() if not verdict.passed}
+    descriptions = [f"{date}: {verdict.description}" for date, verdict in bad.items()]
+    more = f" … and {len(bad) - _MOST_DESCRIPTIONS} more." if len(bad) > _MOST_DESCRIPTIONS else ""
+    stops = not bad or any(verdict.stops for verdict in bad.values())
+    return Verdict(
+        not bad,
+        " ".join(descriptions[:_MOST_DESCRIPTIONS]) + more or f"All {len(verdicts)} dates passed.",
+        {"dates": len(verdicts), "failed_dates": len(bad)},
+        severity="error" if stops else "warn",
+    )
+
+
+def _describe(check: dg.AssetCheckKey, verdict: Verdict, date: str | None = None) -> dict[str, Any]:
+    """What Dagster's classes of results and of evaluations have in common."""
+    return {
+        "asset_key": check.asset_key,
+        "check_name": check.name,
+        "passed": verdict.passed,
+        # In a run's log nothing else tells which date an evaluation is of.
+        "description": f"{date}: {verdict.description}" if date else verdict.description,
+        "metadata": verdict.metadata,
+        "severity": dg.AssetCheckSeverity(verdict.severity.upper()),
+    }

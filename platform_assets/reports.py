@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from formats.columns import Column
-from platform_assets.checks import DateRefusedError, Verdict
+from platform_assets.checks import Context, DateRefusedError, Verdict, has_dates
 from platform_assets.errors import EXPECTED, describe_error
 from platform_assets.retries import attempt, list_dates, retry_dates
 
@@ -70,16 +70,16 @@ def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.Material
 
 
 def report_made(
-    context: dg.AssetExecutionContext, outcomes: Outcomes, *, key: dg.AssetKey
+    context: Context, outcomes: Outcomes, *, key: dg.AssetKey
 ) -> dg.MaterializeResult[Any] | None:
     """Tell Dagster of the dates that were made, each with its own metadata.
 
     The traceback of an unexpected error is put into the run's log.
 
     Returns:
-        Where no date of the run failed, the result from which Dagster writes a materialisation
-        for each. Otherwise None, since Dagster would write one for those that failed, too: the
-        events of the others are logged here.
+        Where every date of the run was made, the result from which Dagster writes a
+        materialisation for each. Otherwise None, since Dagster would write one for those that were
+        not, too: the events of the others are logged here.
     """
     for date, error in errors_of(outcomes).items():
         if not isinstance(error, EXPECTED):
@@ -87,7 +87,11 @@ def report_made(
     materializations = {
         date: outcome for date, outcome in outcomes.items() if isinstance(outcome, Materialization)
     }
-    if len(materializations) == len(context.partition_keys):
+    if (
+        isinstance(context, dg.AssetExecutionContext)
+        and has_dates(context)
+        and set(materializations) == set(context.partition_keys)
+    ):
         for date, outcome in materializations.items():
             context.add_asset_metadata(outcome.metadata, asset_key=key, partition_key=date)
         return dg.MaterializeResult(asset_key=key, data_version=_joint_version(materializations))

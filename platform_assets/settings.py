@@ -25,6 +25,10 @@ from resources.sagemaker import SageMakerResource
 class Settings(PartitionSettings):
     """What may be set by variables that begin with PLATFORM_, and by those of AWS."""
 
+    schedules: Literal["stopped", "running"] = Field(
+        default="stopped",
+        description="What schedules and sensors are until somebody turns them on or off in the UI.",
+    )
     mnist_source: str = Field(
         default="s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz",
         description="The public digits; the bucket has to be readable with the AWS credentials.",
@@ -80,6 +84,16 @@ class Settings(PartitionSettings):
     cruncher_deadline_seconds: float = Field(default=3600, gt=0, description="Its time limit.")
     aws_endpoint_url_s3: str = Field(default="", validation_alias="AWS_ENDPOINT_URL_S3")
     aws_region: str = Field(default="", validation_alias="AWS_DEFAULT_REGION")
+
+
+def schedule_status() -> dg.DefaultScheduleStatus:
+    """What schedules are where nobody has turned them on or off."""
+    return dg.DefaultScheduleStatus[Settings().schedules.upper()]
+
+
+def sensor_status() -> dg.DefaultSensorStatus:
+    """What sensors that start runs are where nobody has turned them on or off."""
+    return dg.DefaultSensorStatus[Settings().schedules.upper()]
 
 
 def keep_loopback_from_proxies() -> None:

@@ -1,5 +1,8 @@
 """When runs are asked for, and what the buttons do."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from hashlib import md5
 from typing import Any
@@ -15,9 +18,7 @@ from resources.s3 import ObjectStore
 @pytest.mark.parametrize(
     ("schedule", "at"), [("digits_daily", (1, 0)), ("listings_daily", (0, 30))]
 )
-def test_each_day_asks_for_the_day_that_has_just_ended_without_anybody_turning_it_on(
-    schedule: str, at: tuple[int, int]
-) -> None:
+def test_each_day_asks_for_the_day_that_has_just_ended(schedule: str, at: tuple[int, int]) -> None:
     defs = build_defs()
     tick = datetime(2026, 3, 2, *at, tzinfo=UTC)
     with dg.DagsterInstance.ephemeral() as instance:
@@ -26,10 +27,30 @@ def test_each_day_asks_for_the_day_that_has_just_ended_without_anybody_turning_i
             scheduled_execution_time=tick,
             repository_def=defs.get_repository_def(),
         )
-        found = defs.resolve_schedule_def(schedule)
-        assert found.default_status is dg.DefaultScheduleStatus.RUNNING
-        asked = found.evaluate_tick(context).run_requests or []
+        asked = defs.resolve_schedule_def(schedule).evaluate_tick(context).run_requests or []
     assert [request.partition_key for request in asked] == ["2026-03-01"]
+
+
+@pytest.mark.parametrize(("setting", "expected"), [(None, "STOPPED"), ("running", "RUNNING")])
+def test_schedules_and_sensors_run_only_where_a_setting_says_so(
+    setting: str | None, expected: str
+) -> None:
+    """In a process of its own: jobs are defined once, when they are imported."""
+    code = """
+from platform_assets.definitions import build_defs
+defs = build_defs()
+for schedule in [*defs.schedules, *defs.sensors]:
+    print(schedule.name, schedule.default_status.name)
+"""
+    env = {name: value for name, value in os.environ.items() if name != "PLATFORM_SCHEDULES"}
+    env |= {"PLATFORM_SCHEDULES": setting} if setting else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
+    )
+    statuses = dict(line.split() for line in done.stdout.splitlines())
+    assert statuses.pop("orphan_containers") == "RUNNING"
+    assert len(statuses) >= 4
+    assert set(statuses.values()) == {expected}
 
 
 def public_source(bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[ObjectStore, str]:

@@ -259,7 +259,8 @@ def test_a_check_that_cannot_be_made_is_not_a_passed_one(instance: dg.DagsterIns
     (evaluation,) = result.get_asset_check_evaluations()
     assert not evaluation.passed
     assert evaluation.partition == FIRST
-    assert evaluation.description == "could not be checked: FileNotFoundError: no such object"
+    reason = "could not be checked: FileNotFoundError: no such object"
+    assert evaluation.description == f"{FIRST}: {reason}"
 
 
 DAYS = [f"2026-01-{day:02}" for day in range(1, 7)]
