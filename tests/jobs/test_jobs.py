@@ -48,7 +48,7 @@ for schedule in [*defs.schedules, *defs.sensors]:
         [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True
     )
     statuses = dict(line.split() for line in done.stdout.splitlines())
-    assert statuses.pop("orphan_containers") == "RUNNING"
+    assert {statuses.pop("orphan_containers"), statuses.pop("overlooked_steps")} == {"RUNNING"}
     assert len(statuses) >= 4
     assert set(statuses.values()) == {expected}
 
@@ -156,3 +156,25 @@ def test_rolling_back_what_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch)
     said = event.step_failure_data.user_failure_data
     assert said is not None
     assert "never-made" in str(said.description)
+
+
+def test_a_step_that_was_overlooked_when_a_place_became_free_gets_it() -> None:
+    """What Dagster's own race leaves: the queued step asked just before the place was freed."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        storage: Any = instance.event_log_storage
+        storage.set_concurrency_slots("training", 1)
+        assert storage.claim_concurrency_slot("training", "killed", "train").is_claimed
+        # The two halves of a claim, with the killed run's place freed between them.
+        assert not storage.has_unassigned_slots("training")
+        storage.free_concurrency_slots_for_run("killed")
+        storage.add_pending_step("training", "waiting", "train", should_assign=False)
+        assert not storage.claim_concurrency_slot("training", "waiting", "train").is_claimed
+        sensor = build_defs().resolve_sensor_def("overlooked_steps")
+        with dg.build_sensor_context(instance=instance) as context:
+            sensor.evaluate_tick(context)
+        assert storage.claim_concurrency_slot("training", "waiting", "train").is_claimed
+        # One place, one step: the next one waits for its turn.
+        assert not storage.claim_concurrency_slot("training", "later", "train").is_claimed
+        with dg.build_sensor_context(instance=instance) as context:
+            sensor.evaluate_tick(context)
+        assert not storage.claim_concurrency_slot("training", "later", "train").is_claimed
