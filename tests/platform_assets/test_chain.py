@@ -6,7 +6,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.chain import ChainAsset, ChainCheck, build_chain, make_one_by_one
+from platform_assets.chain import (
+    ChainAsset,
+    ChainCheck,
+    ChainRun,
+    Plan,
+    build_chain,
+    make_one_by_one,
+)
 from platform_assets.checks import Verdict
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization
@@ -23,14 +30,29 @@ class Rig:
     Attributes:
         failing: Date → what making `raw` raises.
         verdicts: Date → the verdict of the check of `raw`; passed where none is given.
+        unchanged: Dates of `raw` that are said to be as they were.
     """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance = instance
         self.failing: dict[str, Exception] = {}
         self.verdicts: dict[str, Verdict] = {}
+        self.unchanged: set[str] = set()
 
     def run(self, tags: dict[str, str] = RANGE, **more: Any) -> dg.ExecuteInProcessResult:
+        @dg.asset(deps=[DERIVED], partitions_def=DAILY, backfill_policy=ONE_RUN)
+        def after() -> None: ...
+
+        return dg.materialize(
+            [build_chain("both", self.assets()), after],
+            instance=self.instance,
+            tags=tags,
+            raise_on_error=False,
+            **more,
+        )
+
+    def assets(self) -> list[ChainAsset]:
+        """Two assets; the second is made of the first."""
         raw = ChainAsset(
             dg.AssetSpec(RAW),
             make=make_one_by_one(self._raw),
@@ -42,22 +64,31 @@ class Rig:
             make=make_one_by_one(lambda _, date: made(date)),
             resources=frozenset(),
         )
+        return [raw, derived]
 
-        @dg.asset(deps=[DERIVED], partitions_def=DAILY, backfill_policy=ONE_RUN)
-        def after() -> None: ...
+    def run_plan(self, plan: Plan) -> dg.ExecuteInProcessResult:
+        """Do what is planned in an op of a job without dates."""
 
-        return dg.materialize(
-            [build_chain("both", [raw, derived]), after],
-            instance=self.instance,
-            tags=tags,
-            raise_on_error=False,
-            **more,
-        )
+        @dg.op(out=dg.Out(dg.Nothing))
+        def work(context: dg.OpExecutionContext) -> None:
+            assert list(ChainRun(context, plan, 1).process(self.assets())) == []
+
+        @dg.job
+        def job() -> None:
+            work()
+
+        return job.execute_in_process(instance=self.instance, raise_on_error=False)
+
+    def newest(self, key: dg.AssetKey, date: str) -> int:
+        """The storage id of a date's newest materialisation."""
+        wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[date])
+        (record,) = self.instance.fetch_materializations(wanted, limit=1).records
+        return record.storage_id
 
     def _raw(self, _: Any, date: str) -> Materialization:
         if date in self.failing:
             raise self.failing[date]
-        return made(date)
+        return Materialization({"unchanged": date in self.unchanged}, data_version=f"v-{date}")
 
     def _judge(self, _: Any, date: str) -> Verdict:
         return self.verdicts.get(date, Verdict(True, "sound"))
@@ -147,3 +178,67 @@ def test_dagsters_ui_shows_which_dates_failed(rig: Rig) -> None:
             MIDDLE: "FAILED",
             LAST: "MATERIALIZED",
         }
+
+
+@pytest.mark.parametrize("failing", [{}, {MIDDLE: ValueError("unreadable")}])
+def test_evaluations_judge_the_newest_materialisation_of_their_dates(
+    rig: Rig, failing: dict[str, Exception]
+) -> None:
+    """Dagster takes an evaluation of another materialisation, or of none, for missing."""
+    rig.run()
+    rig.failing = failing
+    evaluations = rig.run().get_asset_check_evaluations()
+    targets = {each.partition: each.target_materialization_data for each in evaluations}
+    del targets[None]
+    assert {date: target.storage_id for date, target in targets.items() if target} == {
+        date: rig.newest(RAW, date) for date in DATES if date not in failing
+    }
+
+
+def test_without_a_date_a_check_judges_the_newest_that_is_materialised(rig: Rig) -> None:
+    rig.run(
+        {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": MIDDLE}
+    )
+    result = rig.run({}, selection=dg.AssetSelection.checks(dg.AssetCheckKey(RAW, "sound")))
+    assert result.success
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert (evaluation.partition, evaluation.passed) == (MIDDLE, True)
+    assert evaluation.target_materialization_data is not None
+    assert evaluation.target_materialization_data.storage_id == rig.newest(RAW, MIDDLE)
+
+
+def test_without_a_date_and_without_any_that_is_materialised_a_check_says_so(rig: Rig) -> None:
+    result = rig.run({}, selection=dg.AssetSelection.checks(dg.AssetCheckKey(RAW, "sound")))
+    assert "raw has none that is materialised: materialise it first" in said(result)
+
+
+def test_a_plan_makes_scattered_dates_and_an_asset_its_own(rig: Rig) -> None:
+    plan = Plan(
+        {RAW: [FIRST, LAST], DERIVED: [LAST]}, {dg.AssetCheckKey(RAW, "sound"): [FIRST, LAST]}
+    )
+    result = rig.run_plan(plan)
+    assert result.success
+    assert rig.materialized(RAW) == [FIRST, LAST]
+    assert rig.materialized(DERIVED) == [LAST]
+    assert {each.partition for each in result.get_asset_check_evaluations()} == {FIRST, LAST}
+
+
+def test_a_date_of_a_plan_that_fails_drops_out_and_the_run_names_it(rig: Rig) -> None:
+    rig.verdicts = {FIRST: Verdict(False, "odd")}
+    plan = Plan(
+        {RAW: [FIRST, LAST], DERIVED: [FIRST, LAST]},
+        {dg.AssetCheckKey(RAW, "sound"): [FIRST, LAST]},
+    )
+    assert said(rig.run_plan(plan)) == f"1 date(s) failed. {FIRST}: raw: sound: odd"
+    assert rig.materialized(DERIVED) == [LAST]
+
+
+def test_what_turns_out_as_it_was_is_not_reported_again_where_only_changes_are_asked_for(
+    rig: Rig,
+) -> None:
+    rig.unchanged = {FIRST}
+    dates = [FIRST, LAST]
+    plan = Plan({RAW: dates}, {dg.AssetCheckKey(RAW, "sound"): dates}, only_changed=True)
+    result = rig.run_plan(plan)
+    assert rig.materialized(RAW) == [LAST]
+    assert {each.partition for each in result.get_asset_check_evaluations()} == {LAST}

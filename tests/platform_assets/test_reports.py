@@ -233,6 +233,12 @@ def test_each_date_of_a_range_is_judged_by_itself_and_one_bad_one_stops_what_fol
     assert not result.asset_materializations_for_node("after")
     by_partition = {each.partition: each.passed for each in result.get_asset_check_evaluations()}
     assert by_partition == {FIRST: True, MIDDLE: False, LAST: True, None: False}
+    for each in result.get_asset_check_evaluations():
+        if each.partition:
+            wanted = dg.AssetRecordsFilter(asset_key=ASSET, asset_partitions=[each.partition])
+            (newest,) = instance.fetch_materializations(wanted, limit=1).records
+            assert each.target_materialization_data is not None
+            assert each.target_materialization_data.storage_id == newest.storage_id
 
 
 @pytest.mark.parametrize(
