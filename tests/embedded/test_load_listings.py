@@ -11,8 +11,11 @@ from typing import Any
 
 import psycopg2
 import pytest
+from typer.testing import CliRunner
 
+from embedded.cli import app
 from embedded.load_listings import load
+from embedded.plan import home_from, keep_first_partition, kept_first_partition
 from tests.embedded.listings_rig import (
     FLOATS,
     HEADER_2018,
@@ -275,3 +278,20 @@ def test_dates_that_could_be_either_are_told_apart_by_the_day_of_the_download(
     path = write(tmp_path / "a.csv", {"last_review": "2/11/2025"}, {"last_review": "5/5/2024"})
     load(database, path, "2025-03-01")
     assert column(database, "last_review") == [dt.date(2025, 2, 11), dt.date(2024, 5, 5)]
+
+
+def test_after_a_file_of_an_earlier_day_partitions_begin_with_it_unless_a_setting_says_when(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_HOME", str(tmp_path))
+    env = f"PLATFORM_POSTGRES_DSN='{database}'\nPLATFORM_FIRST_PARTITION=2026-11-15\n"
+    (tmp_path / "env").write_text(env)
+    command = ["load-listings", str(write(tmp_path / "a.csv", {})), "2024-12-07"]
+    refused = CliRunner().invoke(app, command)
+    assert "PLATFORM_FIRST_PARTITION moves it" in refused.stderr
+    home = home_from()
+    keep_first_partition(home, "2026-11-15")
+    loaded = CliRunner().invoke(app, command)
+    assert loaded.exit_code == 0, loaded.output
+    assert "`make up` lets them begin on 2024-12-07" in " ".join(loaded.output.split())
+    assert kept_first_partition(home) == "2024-12-07"

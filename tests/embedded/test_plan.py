@@ -9,7 +9,7 @@ import pytest
 
 from embedded import ports
 from embedded.errors import ConfigurationError
-from embedded.plan import make_plan, read_env_file, write_env_file
+from embedded.plan import keep_first_partition, make_plan, read_env_file, write_env_file
 
 NAMES = {
     "AWS_ACCESS_KEY_ID",
@@ -209,6 +209,21 @@ def test_ports_on_which_nothing_ever_came_up_are_not_kept(environ: dict[str, str
 def test_a_first_partition_that_is_no_day_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=r"PLATFORM_FIRST_PARTITION='2015'.*YYYY-MM-DD"):
         make_plan(environ | {"PLATFORM_FIRST_PARTITION": "2015"})
+
+
+def test_partitions_begin_where_the_home_says_and_a_setting_decides(
+    environ: dict[str, str],
+) -> None:
+    keep_first_partition(make_plan(environ).home, "2026-11-15")
+    plan = make_plan(environ)
+    write_env_file(plan)
+    assert plan.environment["PLATFORM_FIRST_PARTITION"] == "2026-11-15"
+    # A shell that has read the env file does not decide it.
+    keep_first_partition(plan.home, "2024-12-07")
+    sourced = make_plan(environ | read_env_file(plan.home)).environment
+    assert sourced["PLATFORM_FIRST_PARTITION"] == "2024-12-07"
+    chosen = make_plan(environ | {"PLATFORM_FIRST_PARTITION": "2020-01-01"}).environment
+    assert chosen["PLATFORM_FIRST_PARTITION"] == "2020-01-01"
 
 
 def test_settings_of_the_platform_in_the_shell_are_passed_on_and_stay(
