@@ -12,7 +12,6 @@ import asyncio
 import base64
 import logging
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,15 +24,13 @@ from api.aws import CONNECTIONS
 from api.errors import ApiError, OverloadedError, TooLargeError
 from api.requests import MAX_BATCH_BYTES
 from api.responses import failure_answer
+from api.settings import ApiSettings
+from formats.browser_guard import BrowserGuard, Message, Receive, Send
 
 HOST = "127.0.0.1"
 
 # Requests that are being answered, and requests that wait.
 MAX_IN_FLIGHT = CONNECTIONS + 48
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class _NotFoundError(ApiError):
@@ -153,7 +150,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # Keep-alive longer than a load balancer's pause; requests are not logged one by one.
     uvicorn.run(
-        Gateway(),
+        BrowserGuard(Gateway(), ApiSettings().own_hosts),
         host=HOST,
         port=port,
         access_log=False,

@@ -36,11 +36,21 @@ class ApiSettings(BaseSettings):
     # API Gateway gives up after 29 seconds; two attempts of ten end before that.
     api_attempts: int = Field(default=2, ge=1, le=3, description="Attempts at one request to AWS.")
 
+    allowed_hosts: str = Field(
+        default="",
+        description="Names, by commas, by which the local server may be asked: those of a proxy.",
+    )
+
     aws_lambda_function_name: str | None = Field(
         default=None,
         validation_alias="AWS_LAMBDA_FUNCTION_NAME",
         description="Lambda names itself here: what waits for an answer is then API Gateway.",
     )
+
+    @property
+    def own_hosts(self) -> list[str]:
+        """The names of `allowed_hosts`."""
+        return [name for part in self.allowed_hosts.split(",") if (name := part.strip())]
 
     @property
     def key_digest(self) -> bytes | None:

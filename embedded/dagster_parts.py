@@ -138,7 +138,7 @@ def _webserver(plan: Plan) -> Part:
         program=Program(
             name="webserver",
             command=[
-                *(sys.executable, "-m", "dagster_webserver", "--workspace", _workspace_file(plan)),
+                *(sys.executable, "-m", "webserver", "--workspace", _workspace_file(plan)),
                 *("--host", HOST, "--port", str(plan.ports.ui)),
             ],
             priority=400,

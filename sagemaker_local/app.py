@@ -17,10 +17,12 @@ from urllib.parse import unquote
 
 from botocore.model import StructureShape
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from formats.browser_guard import BrowserGuard
 from sagemaker_local import faults, hosting, names, service_model, tags, training
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
@@ -238,6 +240,7 @@ def build(config: Config) -> Starlette:
     """The ASGI application."""
     server = Server(config)
     return Starlette(
+        middleware=[Middleware(BrowserGuard)],
         routes=[
             Route("/", server.control, methods=["POST"]),
             Route("/endpoints/{name}/invocations", server.invoke, methods=["POST"]),

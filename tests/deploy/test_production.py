@@ -22,7 +22,7 @@ from tests.conftest import CHECKOUT, Services, clean_environ
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
 # Of the environment file, what is Compose's own business and no run's.
-NOT_FOR_RUNS = {"PLATFORM_IMAGE"}
+NOT_FOR_RUNS = {"PLATFORM_ALLOWED_HOSTS", "PLATFORM_IMAGE"}
 
 LOOK = """
 import json, dagster as dg

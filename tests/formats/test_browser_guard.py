@@ -1,0 +1,63 @@
+"""Which requests are refused, by what browsers say of them."""
+
+from typing import Any
+
+import pytest
+
+from formats.browser_guard import LOOPBACK, refusal
+
+OWN = "127.0.0.1:3000"
+PAGE = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}
+LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+
+
+def scope(method: str = "POST", kind: str = "http", **headers: str) -> dict[str, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return {
+        "type": kind,
+        "method": method,
+        "headers": [(name.encode(), value.encode()) for name, value in named.items()],
+    }
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        scope(host=OWN),  # a program
+        scope(host="localhost:8080"),  # through a tunnel
+        scope(host="[::1]:3000"),
+        scope(host=OWN, origin=f"http://{OWN}", **PAGE),
+        scope("GET", host=OWN, **{"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}),
+        scope("GET", host=OWN, **LINK),
+        scope(kind="websocket", host=OWN, origin=f"http://{OWN}"),
+        scope(host="data.example", origin="https://data.example", **PAGE),
+        # A proxy that asks by a name of this machine, for a browser that asked it by its own.
+        scope(host=OWN, origin="https://data.example", **PAGE),
+    ],
+)
+def test_programs_own_pages_and_links_are_answered(asked: dict[str, Any]) -> None:
+    assert refusal(asked, LOOPBACK | {"data.example"}) is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        scope(host="evil.example:3000"),  # a name that was bound anew
+        scope(host="127.0.0.1.evil.example"),
+        scope(host=""),
+        scope(),
+        scope(host=OWN, origin="http://evil.example"),
+        scope(host=OWN, origin="http://127.0.0.1:8000"),  # another program's page on this machine
+        scope(host=OWN, origin="null"),
+        scope(host=OWN, origin="http://[bad"),
+        scope("GET", host=OWN, **(LINK | {"sec-fetch-dest": "iframe"})),
+        scope("GET", host=OWN, **(LINK | {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"})),
+        scope("POST", host=OWN, **LINK),  # a form that sends itself
+        scope(
+            "GET", host=OWN, **(LINK | {"sec-fetch-site": "same-site", "sec-fetch-dest": "image"})
+        ),
+        scope(kind="websocket", host=OWN, origin="http://evil.example"),
+    ],
+)
+def test_what_other_pages_send_is_refused(asked: dict[str, Any]) -> None:
+    assert refusal(asked, LOOPBACK | {"data.example"})
