@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from platform_assets.airbnb.listings import listings
+from platform_assets.airbnb.observed_listings import listings
 from platform_assets.airbnb.snapshots import yesterday_is_there
 
 _FRESHNESS = dg.AssetSelection.checks(yesterday_is_there)

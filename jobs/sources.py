@@ -1,0 +1,23 @@
+"""When the sources of both chains are looked at: every day, before anything is made of them."""
+
+import dagster as dg
+
+from platform_assets.airbnb.observed_listings import listings
+from platform_assets.mnist.raw import public_mnist
+
+observe_sources = dg.define_asset_job(
+    "observe_sources",
+    selection=[public_mnist, listings],
+    description=(
+        "Looks at the public digits and the table of listings, and notes what has changed: what "
+        "was made of a day that is another by now shows as outdated."
+    ),
+)
+
+observe_sources_daily = dg.ScheduleDefinition(
+    name="observe_sources_daily",
+    job=observe_sources,
+    cron_schedule="20 0 * * *",
+    description="At 00:20 UTC, before the day's runs.",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
