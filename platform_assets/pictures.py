@@ -42,8 +42,14 @@ def attempt_to_show(show: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return {"not_shown": describe_error(shown)} if isinstance(shown, Exception) else shown
 
 
-def to_markdown(image: Image.Image, title: str) -> dg.MarkdownMetadataValue:
-    """A picture as metadata: with as many colours as fit into `MAX_BYTES`."""
+def to_markdown(image: Image.Image, title: str, below: str = "") -> dg.MarkdownMetadataValue:
+    """A picture as metadata, with as many colours as fit into `MAX_BYTES`.
+
+    Args:
+        image: What is shown.
+        title: For those who do not see it.
+        below: A line of text under it.
+    """
     for colours in (24, 12, 6):
         out = io.BytesIO()
         # By the colours that there are, and not by how often: few pixels are red.
@@ -52,15 +58,17 @@ def to_markdown(image: Image.Image, title: str) -> dg.MarkdownMetadataValue:
         if out.tell() <= MAX_BYTES:
             break
     encoded = base64.b64encode(out.getvalue()).decode()
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded})")
+    text = f"\n\n{below}" if below else ""
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded}){text}")
 
 
 def to_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> dg.MarkdownMetadataValue:
-    """A table as metadata; whatever texts hold, they are shown as texts."""
-    lines = [head, ["---"] * len(head), *rows]
-    return dg.MetadataValue.md(
-        "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-    )
+    """A table as metadata; whatever texts hold, they are shown as texts.
+
+    The UI shows one of less than 1,000 characters in the overview, a longer one at a click.
+    """
+    lines = [head, ["-"] * len(head), *rows]
+    return dg.MetadataValue.md("\n".join("|" + "|".join(map(_cell, line)) + "|" for line in lines))
 
 
 def _cell(value: object) -> str:
@@ -132,32 +140,25 @@ def draw_matrix(counts: NDArray[np.int64], rows: str, columns: str) -> Image.Ima
     return image
 
 
-def draw_histogram(values: NDArray[np.float64], title: str, unit: str) -> Image.Image:
+def draw_histogram(values: NDArray[np.float64], reach: float) -> Image.Image:
     """How values are spread around 0: those below red, those above blue.
 
-    The outermost of 40 bars hold all that is farther out than 98 of 100 values.
+    Without any text and in few colours, so that the UI shows it in the overview.
+
+    Args:
+        values: (n,) float64.
+        reach: From its negative to it 40 bars stand; the outermost hold what is farther out, too.
     """
-    width, height, left, base = 640, 240, 14, 208
-    image = _panel(width, height)
-    pen, font = ImageDraw.Draw(image), _font(12)
-    pen.text((left, 8), title, INK, font)
-    if not len(values):
-        return image
-    reach = float(np.quantile(np.abs(values), 0.98)) or 1.0
+    bar, height = 9, 96
+    image = _panel(40 * bar, height)
+    pen = ImageDraw.Draw(image)
     counts, edges = np.histogram(np.clip(values, -reach, reach), 40, (-reach, reach))
-    step = (width - 2 * left) / len(counts)
     for number, count in enumerate(counts):
-        x = left + number * step
-        top = base - 165 * count / counts.max()
-        colour = RED if edges[number + 1] <= 1e-12 else BLUE
+        colour = RED if edges[number + 1] <= reach * 1e-9 else BLUE
         if count:
-            pen.rectangle((x, min(top, base - 1), x + step - 2, base), colour)
-    pen.line((left, base, width - left, base), INK)
-    for place, share in ((left, -1.0), (width // 2, 0.0), (width - left, 1.0)):
-        anchor = {-1.0: "la", 0.0: "ma", 1.0: "ra"}[share]
-        label = f"{share * reach:+,.3g} {unit} or more" if share else "0"
-        pen.text((place, base + 5), label, INK, font, anchor=anchor)
-    pen.text((width - left, 30), f"highest bar: {counts.max():,}", INK, font, anchor="ra")
+            top = height - 2 - max(round((height - 6) * count / counts.max()), 1)
+            pen.rectangle((number * bar, top, number * bar + bar - 2, height - 3), colour)
+    pen.line((0, height - 1, 40 * bar, height - 1), INK)
     return image
 
 

@@ -6,6 +6,7 @@ Everything is read from what is published. Which dates are drawn is `platform_as
 import io
 import json
 from collections.abc import Collection, Mapping
+from datetime import date as Date  # noqa: N812 - dates are text everywhere else
 from typing import Any
 
 import dagster as dg
@@ -13,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from platform_assets.airbnb.published_snapshots import read_columns, require_snapshot
 from platform_assets.pictures import draw_histogram, draw_map, to_markdown, to_table
 from resources.s3 import ObjectStore, Published
 
 _MAX_RESULT_BYTES = 512 * 2**20
-_GROUPS = 15
+_GROUPS = 10
 _POINTS = 4000
 _LABELS = 14
 
@@ -70,30 +72,40 @@ def show_price_changes(result: Published, places: Neighbourhoods) -> dict[str, A
     )
     content = result.read("price_changes.parquet", max_bytes=_MAX_RESULT_BYTES)
     column = pq.read_table(io.BytesIO(content), columns=["price_change_per_day"])
-    changes = column["price_change_per_day"].to_numpy()
-    moved = changes[changes != 0]
-    title = f"{len(moved):,} of {len(changes):,} listings changed their price"
     return {
         **{
             name: to_table(
-                ("listing", "neighbourhood", "first", "price", "last", "price", "change a day"),
+                ("change a day", "price", "days", "neighbourhood", "listing"),
                 [
                     (
-                        row["id"],
-                        where[row["last_date"], row["id"]],
-                        row["first_date"],
-                        row["first_price"],
-                        row["last_date"],
-                        row["last_price"],
                         row["price_change_per_day"],
+                        f"{row['first_price']:,.10g} → {row['last_price']:,.10g}",
+                        (
+                            Date.fromisoformat(row["last_date"])
+                            - Date.fromisoformat(row["first_date"])
+                        ).days,
+                        where[row["last_date"], row["id"]],
+                        row["id"],
                     )
                     for row in rows
                 ],
             )
             for name, rows in biggest.items()
         },
-        "changes": to_markdown(draw_histogram(moved, title, "a day"), "Price changes"),
+        "changes": _draw_changes(column["price_change_per_day"].to_numpy()),
     }
+
+
+def _draw_changes(changes: NDArray[np.float64]) -> dg.MarkdownMetadataValue:
+    """How the changes are spread; of 100, the outermost two are in the last bars."""
+    moved = changes[changes != 0]
+    reach = float(np.quantile(np.abs(moved), 0.98)) if len(moved) else 1.0
+    return to_markdown(
+        draw_histogram(moved, reach),
+        "Price changes",
+        f"{len(moved):,} of {len(changes):,} listings changed: from {-reach:,.3g} to {reach:,.3g} "
+        "a day",
+    )
 
 
 def show_neighbourhoods(result: Published, snapshot: Published) -> dict[str, Any]:
@@ -105,11 +117,20 @@ def show_neighbourhoods(result: Published, snapshot: Published) -> dict[str, Any
     """
     content = result.read("neighbourhood_summary.json", max_bytes=_MAX_RESULT_BYTES)
     groups = sorted(json.loads(content), key=lambda group: -group["listings"])
-    names = ("neighbourhood", "room_type", "listings", "priced")
-    quartiles = ("lower_quartile", "median", "upper_quartile")
     table = to_table(
-        [name.replace("_", " ") for name in (*names, *quartiles)],
-        [[group[name] for name in (*names, *quartiles)] for group in groups[:_GROUPS]],
+        ("neighbourhood", "room type", "listings", "median", "quartiles"),
+        [
+            (
+                group["neighbourhood"],
+                group["room_type"],
+                group["listings"],
+                group["median"],
+                f"{group['lower_quartile']:,.10g} – {group['upper_quartile']:,.10g}"
+                if group["priced"]
+                else None,
+            )
+            for group in groups[:_GROUPS]
+        ],
     )
     drawn = _draw_medians(snapshot)
     return {"biggest_groups": table, **({"median_prices": drawn} if drawn else {})}
