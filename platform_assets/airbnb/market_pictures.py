@@ -99,7 +99,9 @@ def show_price_changes(result: Published, places: Neighbourhoods) -> dict[str, A
 def _draw_changes(changes: NDArray[np.float64]) -> dg.MarkdownMetadataValue:
     """How the changes are spread; of 100, the outermost two are in the last bars."""
     moved = changes[changes != 0]
-    reach = float(np.quantile(np.abs(moved), 0.98)) if len(moved) else 1.0
+    if not len(moved):
+        return dg.MetadataValue.md("No listing has changed its price yet.")
+    reach = float(np.quantile(np.abs(moved), 0.98))
     return to_markdown(
         draw_histogram(moved, reach),
         "Price changes",
