@@ -50,11 +50,15 @@ class Dagster:
         self.location = location
         self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)
 
-    def launch(self, job: str, first: str, last: str) -> str:
-        """Launch one run of `job` over the dates from `first` to `last`; returns its id."""
-        if first == last:
+    def launch(self, job: str, first: str = "", last: str = "") -> str:
+        """Launch one run of `job` over the dates from `first` to `last`; returns its id.
+
+        Without dates, the run is of none.
+        """
+        tags: dict[str, str] = {}
+        if first and first == last:
             tags = {"dagster/partition": first}
-        else:
+        elif first:
             tags = {
                 "dagster/asset_partition_range_start": first,
                 "dagster/asset_partition_range_end": last,

@@ -120,6 +120,7 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
         or postgres.dsn(_DATABASE, credentials.postgres_password, ports.postgres, _DATABASE),
         "PLATFORM_UI_URL": f"http://{HOST}:{ports.ui}",
         "PLATFORM_PAGE_URL": f"http://{HOST}:{ports.api}",
+        "PLATFORM_API_URL": f"http://{HOST}:{ports.api}",
         "DAGSTER_HOME": str(home.dagster),
         **_embedded_settings(embedded),
         **_settings_of_the_platform(given),

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from platform_assets.airbnb.listings import listings
+from platform_assets.airbnb.observed_listings import listings
 from platform_assets.airbnb.snapshots import yesterday_is_there
 from platform_assets.settings import schedule_status
 

@@ -4,8 +4,8 @@ import dagster as dg
 from pydantic import Field
 
 from platform_assets.mnist import deployed
-from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, mnist_endpoint
-from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, version_of
+from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, describe_served, mnist_endpoint
+from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, describe_public, version_of
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG, to_failure
 from platform_assets.settings import schedule_status, sensor_status
@@ -46,16 +46,17 @@ def public_digits_changed(
     context: dg.SensorEvaluationContext, public: PublicMnist, digits_store: ObjectStore
 ) -> dg.SensorResult | dg.SkipReason:
     try:
-        etag = public.head(digits_store).etag
+        original = public.head(digits_store)
     except (ResourceError, ValueError) as error:
         return dg.SkipReason(f"The public object could not be looked at: {error}")
+    etag = original.etag
     latest = DAILY.get_last_partition_key()
     if etag == context.cursor or latest is None:
         return dg.SkipReason("The public object is as it was.")
     # As an observation by hand: its ETag is its data version.
     seen = dg.AssetObservation(
         PUBLIC_MNIST,
-        metadata={"dagster/uri": public.uri},
+        metadata=describe_public(public, original),
         tags={DATA_VERSION_TAG: version_of(etag)},
     )
     if context.cursor is None:
@@ -110,11 +111,12 @@ def roll_back(
     except SageMakerError as error:
         raise to_failure(error) from error
     context.log.info(f"{endpoint.name} serves {done.version} again.")
+    live = deployed.find_live(digits_store, sagemaker, endpoint.name)
     # Or else the asset's page would go on showing the version that was rolled back.
     context.log_event(
         dg.AssetMaterialization(
             mnist_endpoint.key,
-            metadata={"version": done.version, **done.metadata()},
+            metadata={**done.metadata(), **(describe_served(live) if live else {})},
             tags={DATA_VERSION_TAG: done.version},
         )
     )

@@ -11,7 +11,7 @@ import dagster as dg
 # Features of Dagster that the platform uses although they may still change: pyproject.toml pins the
 # minor version. Every command would print a warning for each use; other warnings stay.
 for _category, _feature in (
-    (dg.BetaWarning, r"Function `observable_source_asset`"),
+    (dg.BetaWarning, r"Function `multi_observable_source_asset`"),
     (dg.BetaWarning, r"Parameter `backfill_policy` of function `(multi_)?asset`"),
     (dg.BetaWarning, r"Function `with_source_code_references`"),
     (dg.BetaWarning, r"Class `(LocalFileCodeReference|CodeReferencesMetadataValue)`"),

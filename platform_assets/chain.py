@@ -5,7 +5,6 @@ step makes all assets of a chain, each for the dates that nothing upstream has r
 assets are, and how they are made and checked, stands in their own modules.
 """
 
-import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from platform_assets.checks import (
     log_evaluation,
     report_verdicts,
 )
+from platform_assets.lineage import code_reference
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import (
     Materialization,
@@ -107,15 +107,6 @@ def make_one_by_one(make: Callable[[Any, str], Materialization]) -> Maker:
     return make_dates
 
 
-def _code_reference(make: Maker) -> dict[str, Any]:
-    """The link to the code that makes an asset, which Dagster would take for this module's."""
-    function = inspect.unwrap(make)
-    place = dg.LocalFileCodeReference(
-        file_path=inspect.getfile(function), line_number=inspect.getsourcelines(function)[1]
-    )
-    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[place])}
-
-
 def build_chain(
     name: str,
     assets: Sequence[ChainAsset],
@@ -134,7 +125,7 @@ def build_chain(
         name=name,
         specs=[
             asset.spec.replace_attributes(skippable=True).merge_attributes(
-                metadata=_code_reference(asset.make)
+                metadata=code_reference(asset.make)
             )
             for asset in assets
         ],

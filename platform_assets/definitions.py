@@ -11,6 +11,7 @@ import dagster as dg
 
 import jobs
 from platform_assets import airbnb, mnist, settings
+from platform_assets.mnist.online import describe_online
 
 PACKAGES = (mnist, airbnb, jobs)
 
@@ -22,14 +23,16 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         resource_overrides: Resources by their keys, in the place of those of the environment.
     """
     settings.keep_loopback_from_proxies()
-    resources = {**settings.resources(settings.Settings()), **(resource_overrides or {})}
+    chosen = settings.Settings()
+    resources = {**settings.resources(chosen), **(resource_overrides or {})}
     loaded = dg.Definitions.merge(
         *(dg.load_definitions_from_package_module(package) for package in PACKAGES)
     )
     # Modules that import an asset from another one have it by name, too.
     assets = {id(asset): asset for asset in loaded.assets or []}
+    online = describe_online(chosen.api_url)
     return dg.Definitions(
-        assets=dg.with_source_code_references(list(assets.values())),
+        assets=dg.with_source_code_references([*assets.values(), *online]),
         asset_checks=loaded.asset_checks,
         jobs=loaded.jobs,
         schedules=loaded.schedules,

@@ -4,7 +4,7 @@ They are shared on purpose: with mixed backfill policies in one chain, Dagster l
 asset materialise in a backfill although a blocking check upstream has failed.
 """
 
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
 from pydantic import Field
@@ -29,3 +29,9 @@ DAILY = dg.DailyPartitionsDefinition(
 )
 # A range of dates is one run, one container and one pass.
 ONE_RUN = dg.BackfillPolicy.single_run()
+# Of what the night's schedules make, from 00:30 UTC on: the UI shows it as late from 06:00 on where
+# nothing of it was made since midnight. It does not look at which partition was made; that is the
+# business of checks such as `yesterday_is_there`.
+DUE_DAILY = dg.FreshnessPolicy.cron(
+    deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=6), timezone="UTC"
+)

@@ -149,9 +149,16 @@ def dates_failure(failed: Mapping[tuple[dg.AssetKey, str], Exception]) -> dg.Fai
     )
 
 
-def table_schema(columns: Iterable[Column]) -> dg.TableSchema:
-    """Columns as Dagster shows them: the value of the metadata "dagster/column_schema"."""
-    return dg.TableSchema(columns=[dg.TableColumn(c.name, c.type) for c in columns])
+def table_schema(columns: Iterable[Column], descriptions: Mapping[str, str]) -> dg.TableSchema:
+    """Columns as Dagster shows them: the value of the metadata "dagster/column_schema".
+
+    Args:
+        columns: Names and types.
+        descriptions: Column → a line of text, with its unit.
+    """
+    return dg.TableSchema(
+        columns=[dg.TableColumn(c.name, c.type, descriptions.get(c.name)) for c in columns]
+    )
 
 
 def to_failure(error: Exception) -> dg.Failure:

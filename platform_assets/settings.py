@@ -34,6 +34,10 @@ class Settings(PartitionSettings):
         description="The public digits; the bucket has to be readable with the AWS credentials.",
     )
     endpoint_name: str = Field(default="digits", description="Name of the SageMaker endpoint.")
+    api_url: str = Field(
+        default="",
+        description="Where the HTTP API and its page answer; empty for no link to them.",
+    )
     instance_type: str = Field(
         default="ml.m5.large",
         description="Instances that serve.",

@@ -4,6 +4,7 @@ What the rows must be like to be published stands in `quality.py`.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,10 +15,14 @@ from typing import Any, ClassVar
 from formats.columns import ColumnDifferences
 from platform_assets.airbnb import quality
 from platform_assets.airbnb.listings import ListingsTable, id_columns
-from platform_assets.airbnb.published_snapshots import TrailingProfiles, snapshot_folder
+from platform_assets.airbnb.published_snapshots import (
+    TrailingProfiles,
+    describe_snapshot,
+    snapshot_folder,
+)
 from platform_assets.checks import DateRefusedError, Verdict
 from platform_assets.errors import PlatformError
-from platform_assets.reports import Materialization, Outcome, table_schema
+from platform_assets.reports import Materialization, Outcome
 from resources.cancellation import CHECK_SECONDS
 from resources.errors import ResourceError
 from resources.postgres import (
@@ -29,7 +34,7 @@ from resources.postgres import (
     SourceColumn,
     UnwritableValueError,
 )
-from resources.s3 import Manifest, ObjectStore, ObjectWriter, Publication
+from resources.s3 import ObjectStore, ObjectWriter, Publication
 
 CODE_VERSION = "3"
 FAILURES_IN_A_ROW = 3
@@ -58,6 +63,7 @@ class _ExportedDay:
     """A day whose rows are uploaded but not visible yet.
 
     Attributes:
+        seconds: How long its export took.
         cleanup: Aborts the publication when it is closed, unless that was committed.
         examples: Column → one of the values that have no place in its type.
     """
@@ -65,6 +71,7 @@ class _ExportedDay:
     date: str
     publication: Publication
     cleanup: ExitStack
+    seconds: float
     exported: Exported
     profile: Profile
     differences: ColumnDifferences
@@ -199,6 +206,7 @@ class Exporter:
 
     def _export_day(self, date: str, *, two_sessions: bool) -> _ExportedDay:
         """Upload a day's rows and read their figures. In a thread of its own."""
+        started = time.monotonic()
         with ExitStack() as cleanup:
             folder = snapshot_folder(self._store, date)
             publication = cleanup.enter_context(Publication(folder))
@@ -233,7 +241,14 @@ class Exporter:
                     "was published; materialise the snapshot when it is loaded."
                 )
             return _ExportedDay(
-                date, publication, cleanup.pop_all(), exported, profile, differences, examples
+                date=date,
+                publication=publication,
+                cleanup=cleanup.pop_all(),
+                seconds=time.monotonic() - started,
+                exported=exported,
+                profile=profile,
+                differences=differences,
+                examples=examples,
             )
 
     def _export_over_two(
@@ -285,10 +300,10 @@ class Exporter:
             except Exception as error:  # reported with its date
                 return error
         metadata = {
-            **_describe(published.manifest),
             "dagster/uri": published.folder.file_uri(self._file),
-            "new_columns": [column.name for column in day.differences.new],
-            "null_columns": [column.name for column in day.differences.absent],
+            **describe_snapshot(published.manifest, day.profile),
+            "export_seconds": round(day.seconds, 3),
+            **_describe_columns(day.differences),
             "left_out": self._table.leave_out,
             "unchanged": not published.changed,
             **_let_through(verdicts),
@@ -349,6 +364,11 @@ def _refused(verdicts: dict[str, Verdict]) -> DateRefusedError:
     return DateRefusedError(message, verdicts)
 
 
+def _describe_columns(differences: ColumnDifferences) -> dict[str, object]:
+    named = {"new_columns": differences.new, "null_columns": differences.absent}
+    return {label: [column.name for column in some] for label, some in named.items() if some}
+
+
 def _let_through(verdicts: dict[str, Verdict]) -> dict[str, object]:
     """The limits that are not the usual ones, if the day is published for that reason only."""
     let_through = {
@@ -357,13 +377,3 @@ def _let_through(verdicts: dict[str, Verdict]) -> dict[str, object]:
         if not verdict.stops and "let_through" in verdict.metadata
     }
     return {"let_through": let_through} if let_through else {}
-
-
-def _describe(manifest: Manifest) -> dict[str, object]:
-    empty = {} if manifest.rows else {"empty": "The table has no rows of this day."}
-    return {
-        "dagster/partition_row_count": manifest.rows,
-        "dagster/column_schema": table_schema(manifest.columns),
-        "bytes": manifest.size,
-        **empty,
-    }

@@ -11,7 +11,6 @@ from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.limits import Limits
 from platform_assets.errors import PlatformError
 from platform_assets.partitions import DAILY
-from platform_assets.reports import table_schema
 from resources.postgres import (
     Constant,
     DatabaseAccessDeniedError,
@@ -274,6 +273,24 @@ class ListingsTable(dg.ConfigurableResource):
         day = Column(name=self.day, type="date32")
         return Extract(self.source, (day,), (self.day,), sources={self.day: column})
 
+    def content(self, columns: tuple[SourceColumn, ...]) -> tuple[Extract, SourceColumn | None]:
+        """All rows with what a snapshot has of them as it is, and the column of the day, if any.
+
+        Pseudonymised columns are not among it: no other digest of them than the keyed one leaves.
+        """
+        available = {
+            name: column
+            for name, column in self._leaving(columns).items()
+            if column.readable and name not in self._hashed
+        }
+        content = Extract(
+            table=self.source,
+            columns=tuple(Column(name=n, type=column.type) for n, column in available.items()),
+            order_by=("id",),
+            sources=available,
+        )
+        return content, available[self.day] if self.day else None
+
     def _leaving(self, columns: tuple[SourceColumn, ...]) -> dict[str, SourceColumn]:
         """The columns that may leave, by the names with which they do."""
         own = [column.name for column in columns]
@@ -318,16 +335,3 @@ def id_columns(extract: Extract) -> frozenset[str]:
     return frozenset(
         leaving for leaving, both in names.items() if any(f"_{n}".endswith("_id") for n in both)
     )
-
-
-listings = dg.AssetSpec(
-    key=["airbnb", "listings"],
-    group_name="airbnb",
-    kinds={"postgres", "table"},
-    owners=["team:data-engineering"],
-    description="Listings as downloaded, a row for each listing and day; filled from outside.",
-    metadata={
-        "dagster/table_name": "listings",
-        "dagster/column_schema": table_schema(CONTRACT),
-    },
-)

@@ -6,7 +6,7 @@ What it computes, and how it publishes, stands in `numbercruncher`; where it run
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import dagster as dg
@@ -16,11 +16,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from formats.columns import Column
+from platform_assets.airbnb.column_descriptions import (
+    NEIGHBOURHOOD_COLUMNS,
+    PRICE_CHANGE_COLUMNS,
+    neighbourhood_lineage,
+    price_changes_lineage,
+)
+from platform_assets.airbnb.market_pictures import (
+    Neighbourhoods,
+    show_neighbourhoods,
+    show_price_changes,
+)
 from platform_assets.airbnb.published_snapshots import require_snapshot
 from platform_assets.airbnb.snapshots import SNAPSHOT
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.checks import Verdict
 from platform_assets.errors import PlatformError
+from platform_assets.lineage import place
+from platform_assets.partitions import DUE_DAILY
+from platform_assets.pictures import attempt_to_show, newest
 from platform_assets.reports import Materialization, Outcome, table_schema
 from resources.docker import ModuleRunError
 from resources.errors import ResourceError
@@ -31,6 +45,16 @@ CODE_VERSION = "1"
 _MAX_RESULT_BYTES = 512 * 2**20
 _FIELDS = ("id", "first_date", "first_price", "last_date", "last_price", "price_change_per_day")
 _MOST = 5
+# What of a run's figures is true of each of its dates.
+_SHOWN = ("mode", "image", "image_digest")
+_DESCRIPTIONS = {
+    "price_changes": PRICE_CHANGE_COLUMNS,
+    "neighbourhood_summary": NEIGHBOURHOOD_COLUMNS,
+}
+_LINEAGES = {
+    "price_changes": price_changes_lineage(),
+    "neighbourhood_summary": neighbourhood_lineage(),
+}
 _OUTDATED = Verdict(
     False,
     "An earlier snapshot has come or changed since this was made: materialise it again.",
@@ -76,14 +100,19 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
         run_metadata, unreported = {}, error
     else:
         messages, run_metadata = crunched.messages, crunched.metadata
+        figures = ", ".join(f"{name} {value}" for name, value in run_metadata.items())
+        run.context.log.info(f"The number cruncher has made {len(dates)} date(s): {figures}")
     check = PRICE_CHANGES.check_key(PRICE_CHANGES.checks[0].name)
     for message in messages:
         for date in message.get("outdated", []):
             run.report_later(check, date, _OUTDATED)
+    # The same on every date: what ran it. How long it took is of all dates together.
+    kind = {name: run_metadata[name] for name in _SHOWN if name in run_metadata}
+    show = _Shown(store, newest(dates))
     reported = {message["date"]: message for message in messages if "date" in message}
     return {
         date: {
-            key: _outcome(reported[date], key, store, run_metadata)
+            key: _outcome(reported[date], key, store, kind, show)
             if date in reported
             else unreported
             for key in keys
@@ -96,7 +125,8 @@ def _outcome(
     message: Mapping[str, Any],
     key: dg.AssetKey,
     store: ObjectStore,
-    run_metadata: Mapping[str, Any],
+    kind: Mapping[str, Any],
+    show: "_Shown",
 ) -> Outcome:
     output = message["outputs"].get(key.path[-1], message)
     if output.get("error"):
@@ -106,14 +136,35 @@ def _outcome(
         metadata={
             "dagster/uri": store.uri(output["prefix"]),
             "dagster/partition_row_count": output["rows"],
-            "dagster/column_schema": table_schema(Column(**column) for column in output["columns"]),
+            "dagster/column_schema": table_schema(
+                (Column(**column) for column in output["columns"]), _DESCRIPTIONS[key.path[-1]]
+            ),
             "bytes": sum(file["bytes"] for file in output["files"]),
             "unchanged": output["status"] == "unchanged",
             **output["metadata"],
-            **run_metadata,
+            **kind,
+            **show(key, message["date"]),
         },
         data_version=output["data_version"],
     )
+
+
+class _Shown:
+    """Tables and pictures of the results of a run's newest dates."""
+
+    def __init__(self, store: ObjectStore, dates: Collection[str]) -> None:
+        self._store = store
+        self._dates = dates
+        self._places = Neighbourhoods(store)
+
+    def __call__(self, key: dg.AssetKey, date: str) -> dict[str, Any]:
+        return attempt_to_show(lambda: self._show(key, date)) if date in self._dates else {}
+
+    def _show(self, key: dg.AssetKey, date: str) -> dict[str, Any]:
+        result = result_folder(self._store, key, date).require(key.to_user_string())
+        if key == PRICE_CHANGES.key:
+            return show_price_changes(result, self._places)
+        return show_neighbourhoods(result, require_snapshot(self._store, date))
 
 
 def judge_price_changes(store: ObjectStore, date: str) -> Verdict:
@@ -192,8 +243,11 @@ def _asset(name: str, description: str, check: ChainCheck) -> ChainAsset:
             group_name="airbnb",
             kinds={"docker", "pandas", "s3"},
             owners=["team:data-engineering"],
+            tags=place("listings", "derived"),
             description=description,
             code_version=CODE_VERSION,
+            freshness_policy=DUE_DAILY,
+            metadata={"dagster/column_lineage": _LINEAGES[name]},
         ),
         make=crunch,
         resources=frozenset({"docker", "listings_store"}),

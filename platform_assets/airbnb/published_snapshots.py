@@ -14,8 +14,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from platform_assets.airbnb.column_descriptions import LISTING_COLUMNS
+from platform_assets.reports import table_schema
 from resources.postgres import Profile
-from resources.s3 import Folder, ManifestInvalidError, ObjectStore, Published
+from resources.s3 import Folder, Manifest, ManifestInvalidError, ObjectStore, Published
 
 _READERS = 8
 _BLOCK_BYTES = 1 << 20
@@ -78,6 +80,29 @@ def read_profile(store: ObjectStore, date: str) -> tuple[Published, Profile] | N
         return snapshot, Profile.model_validate(snapshot.manifest.extra.get("profile"))
     except (ManifestInvalidError, ValidationError):
         return None
+
+
+def describe_snapshot(manifest: Manifest, profile: Profile) -> dict[str, object]:
+    """What a snapshot is in figures; Dagster plots those that are numbers over the dates."""
+    empty = {} if manifest.rows else {"empty": "The table has no rows of this day."}
+    values = manifest.rows * len(profile.nulls)
+    shares = (
+        {
+            "null_share": sum(profile.nulls.values()) / values,
+            "unpriced_share": profile.nulls.get("price", 0) / manifest.rows,
+        }
+        if values
+        else {}
+    )
+    medians = {} if profile.median is None else {"median_price": float(profile.median)}
+    return {
+        "dagster/partition_row_count": manifest.rows,
+        **shares,
+        **medians,
+        "dagster/column_schema": table_schema(manifest.columns, LISTING_COLUMNS),
+        "bytes": manifest.size,
+        **empty,
+    }
 
 
 class TrailingProfiles:

@@ -11,8 +11,10 @@ import numpy as np
 
 from formats.columns import compare_columns
 from platform_assets.airbnb import quality
+from platform_assets.airbnb.column_descriptions import snapshot_lineage
 from platform_assets.airbnb.exporter import CODE_VERSION, Exporter
-from platform_assets.airbnb.listings import ListingsTable, listings
+from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.airbnb.observed_listings import listings
 from platform_assets.airbnb.published_snapshots import (
     TrailingProfiles,
     read_columns,
@@ -27,7 +29,8 @@ from platform_assets.chain import (
     DatesOutcomes,
 )
 from platform_assets.checks import Verdict
-from platform_assets.partitions import DAILY
+from platform_assets.lineage import place
+from platform_assets.partitions import DAILY, DUE_DAILY
 from resources.cancellation import Cancellation
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore, Published
@@ -130,12 +133,15 @@ SNAPSHOT = ChainAsset(
         group_name="airbnb",
         kinds={"s3", "postgres"},
         owners=["team:data-engineering"],
+        tags=place("listings", "raw"),
         description=(
             "The rows of one day as they were in one state of the table, ordered by id. A day "
             "without rows is an empty snapshot that says so; a day that a check refuses is not "
             "published."
         ),
         code_version=CODE_VERSION,
+        freshness_policy=DUE_DAILY,
+        metadata={"dagster/column_lineage": snapshot_lineage()},
     ),
     make=make_snapshots,
     resources=frozenset({"postgres", "listings_table", "listings_store"}),

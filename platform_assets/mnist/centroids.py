@@ -5,13 +5,8 @@ of one digit; the centroids are then laid out anew so that whoever asks the endp
 off the answer itself: `digit = cluster mod 10`.
 """
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-
-from formats import digit_features
 
 DIGITS = 10
 # How far apart marks put two digits, compared with the length of a digit's features, which is 1.
@@ -127,20 +122,3 @@ def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArra
     counts = np.zeros((DIGITS, DIGITS), np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
-
-
-def picture(centroids: NDArray[np.float32], columns: int = 2 * DIGITS) -> bytes:
-    """The centroids as one PNG, 28×28 pixels each, a column for each digit (or two).
-
-    Args:
-        centroids: (n, 784) float32, features of digits.
-        columns: How many stand side by side.
-    """
-    tiles = digit_features.picture(np.where(centroids >= OUT_OF_REACH, 0, centroids))
-    rows = -(-len(tiles) // columns)
-    sheet = np.zeros((rows * columns, 28, 28), np.float32)
-    sheet[: len(tiles)] = tiles
-    pixels = sheet.reshape(rows, columns, 28, 28).transpose(0, 2, 1, 3).reshape(rows * 28, -1)
-    out = io.BytesIO()
-    Image.fromarray(np.clip(255 - 255 * pixels, 0, 255).astype(np.uint8)).save(out, "PNG")
-    return out.getvalue()

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from formats import ndarray_file
 from platform_assets.checks import Verdict, check_each
-from platform_assets.mnist import centroids, dataset, deployed, evaluation, model
+from platform_assets.lineage import place
+from platform_assets.mnist import (
+    centroids,
+    dataset,
+    deployed,
+    digit_sheets,
+    evaluation,
+    model,
+)
 from platform_assets.mnist.gate import Gate, Margin
 from platform_assets.mnist.published_classifier import (
     ARTIFACT,
@@ -23,9 +31,10 @@ from platform_assets.mnist.published_classifier import (
     MAX_ARTIFACT_BYTES,
     PublishedClassifier,
 )
-from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
+from platform_assets.pictures import attempt_to_show, newest
 from platform_assets.reports import Materialization, make_each, report
-from resources.s3 import Folder, NotPublishedError, ObjectStore, Publication
+from resources.s3 import Folder, NotPublishedError, ObjectStore, Publication, Published
 from resources.sagemaker import SageMakerResource
 
 CODE_VERSION = "2"
@@ -46,25 +55,37 @@ def folder(store: ObjectStore, date: str) -> Folder:
     group_name="mnist",
     kinds={"s3", "numpy"},
     owners=["team:machine-learning"],
+    tags=place("digits", "derived"),
     description=(
         "The model's centroids, each with the digit that it is marked with, renumbered so that "
         "digit = cluster mod 10; with accuracy, confusion matrix and what its gate asks for."
     ),
     code_version=CODE_VERSION,
     partitions_def=DAILY,
+    freshness_policy=DUE_DAILY,
     backfill_policy=ONE_RUN,
 )
 def mnist_classifier(
     context: dg.AssetExecutionContext, config: Gate, digits_store: ObjectStore
 ) -> dg.MaterializeResult:
+    shown = newest(context.partition_keys)
     return report(
         context,
-        make_each(context.partition_keys, lambda date: classify(digits_store, date, config)),
+        make_each(
+            context.partition_keys,
+            lambda date: classify(digits_store, date, config, show=date in shown),
+        ),
     )
 
 
-def classify(store: ObjectStore, date: str, gate: Gate) -> Materialization:
+def classify(store: ObjectStore, date: str, gate: Gate, *, show: bool = False) -> Materialization:
     """Makes, evaluates and publishes a date's classifier; nothing to do where it is there.
+
+    Args:
+        store: Where everything is.
+        date: The partition.
+        gate: What the classifier has to reach.
+        show: Whether the materialisation gets pictures.
 
     Raises:
         NotPublishedError: The date has no model of the digits that it has now.
@@ -102,18 +123,32 @@ def classify(store: ObjectStore, date: str, gate: Gate) -> Materialization:
     return Materialization(
         metadata={
             "dagster/uri": classifier.artifact_uri,
+            # Of centroids.
+            "dagster/partition_row_count": classifier.files.manifest.rows,
             "accuracy": measured["accuracy"],
             "mean_confidence": measured["mean_confidence"],
             "above_floor": measured["passed"],
             "min_accuracy": measured["min_accuracy"],
             "max_drop": measured["max_drop"],
-            "centroids": classifier.files.manifest.rows,
             "confusion": dg.MetadataValue.md(evaluation.confusion_table(measured["confusion"])),
-            "pictures": dg.MetadataValue.md(evaluation.pictures(classifier.read_centroids())),
             "unchanged": earlier is not None,
+            **(attempt_to_show(lambda: show_classifier(classifier, channels)) if show else {}),
         },
         data_version=classifier.sha256,
     )
+
+
+def show_classifier(classifier: PublishedClassifier, channels: Published) -> dict[str, Any]:
+    """Its centroids and its mistakes, as pictures."""
+    points = classifier.read_centroids()
+    images, labels = dataset.read_channel(channels, "test")
+    return {
+        "centroids": digit_sheets.centroid_sheet(points),
+        "confusion_picture": digit_sheets.confusion_picture(
+            classifier.read_evaluation()["confusion"]
+        ),
+        "worst_mistakes": digit_sheets.worst_mistakes(images, labels, points),
+    }
 
 
 def label(trained: NDArray[np.float32]) -> bytes:

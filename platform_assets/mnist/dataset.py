@@ -6,6 +6,7 @@ prepared stands in `formats`.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -15,9 +16,12 @@ from formats import digit_images, mnist_pickle, recordio
 from formats.columns import Column
 from formats.digit_features import FEATURES
 from platform_assets.checks import Verdict, check_each
+from platform_assets.lineage import place
 from platform_assets.mnist import raw
 from platform_assets.mnist.centroids import are_marked, marked
-from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.mnist.digit_sheets import contact_sheet
+from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
+from platform_assets.pictures import attempt_to_show, newest
 from platform_assets.reports import Materialization, make_each, report, table_schema
 from resources.s3 import Folder, ObjectStore, Publication, Published
 
@@ -28,6 +32,13 @@ CODE_VERSION = "2"
 # In the public file each digit has between 9.0 % and 11.3 % of a split; in a tenth of it, chance
 # takes that to about 7 % and 13 %.
 LEAST_SHARE, LARGEST_SHARE = 0.05, 0.20
+_COLUMNS = {
+    "values": (
+        "What is compared: 588 numbers for the directions in which outlines run at 7 × 7 places, "
+        "196 for the ink at 14 × 14; each in 0..1, together of length 1"
+    ),
+    "label": "The digit, 0..9",
+}
 _MAX_CHANNEL_BYTES = 512 * 2**20
 # Enough digits for one part of a multipart upload, so that memory does not grow with the file.
 _DIGITS_AT_ONCE = 2000
@@ -49,6 +60,7 @@ def channel_file(channel: str) -> str:
     group_name="mnist",
     kinds={"s3", "numpy"},
     owners=["team:data-engineering"],
+    tags=place("digits", "derived"),
     description=(
         "The day's digits, prepared as every picture is before it is classified, as RecordIO-"
         "protobuf: 784 float32 features in 0..1, and the digit as label. The model is trained on "
@@ -56,27 +68,35 @@ def channel_file(channel: str) -> str:
     ),
     code_version=CODE_VERSION,
     partitions_def=DAILY,
+    freshness_policy=DUE_DAILY,
     backfill_policy=ONE_RUN,
 )
 def mnist_dataset(
     context: dg.AssetExecutionContext, digits_store: ObjectStore
 ) -> dg.MaterializeResult:
+    shown = newest(context.partition_keys)
     return report(
         context,
         make_each(
             context.partition_keys,
-            lambda date: extract(raw.folder(digits_store, date), folder(digits_store, date), date),
+            lambda date: extract(
+                raw.folder(digits_store, date),
+                folder(digits_store, date),
+                date,
+                show=date in shown,
+            ),
         ),
     )
 
 
-def extract(source: Folder, target: Folder, date: str) -> Materialization:
+def extract(source: Folder, target: Folder, date: str, *, show: bool = False) -> Materialization:
     """Reads a date's pickle and publishes its channels; nothing to do where they are there.
 
     Args:
         source: Where mnist/raw is.
         target: Where the channels are to be.
         date: The partition.
+        show: Whether the materialisation gets a picture.
 
     Raises:
         formats.array_pickle.PickleFileError: The file is not the digits in the public format.
@@ -97,13 +117,19 @@ def extract(source: Folder, target: Folder, date: str) -> Materialization:
         metadata={
             "dagster/uri": target.uri,
             "dagster/partition_row_count": manifest.rows,
-            "dagster/column_schema": table_schema(manifest.columns),
+            "dagster/column_schema": table_schema(manifest.columns, _COLUMNS),
             **{f"{channel}_digits": manifest.extra["digits"][channel] for channel in CHANNELS},
             "bytes": manifest.size,
             "unchanged": earlier is not None,
+            **(attempt_to_show(lambda: show_digits(channels)) if show else {}),
         },
         data_version=manifest.content_sha256,
     )
+
+
+def show_digits(channels: Published) -> dict[str, Any]:
+    """A contact sheet of test digits."""
+    return {"digits": contact_sheet(*read_channel(channels, "test"))}
 
 
 def publish_channels(

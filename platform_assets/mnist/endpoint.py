@@ -5,24 +5,31 @@ How a version is put into service, proved and rolled back stands in `resources.s
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
 from platform_assets.errors import EXPECTED, PlatformError
+from platform_assets.lineage import place
 from platform_assets.mnist import centroids, classifier, dataset, deployed, retention
 from platform_assets.mnist.deployed import Endpoint
+from platform_assets.mnist.digit_sheets import answer_sheet
 from platform_assets.mnist.gate import Margin
 from platform_assets.mnist.published_classifier import PublishedClassifier
-from platform_assets.partitions import ONE_RUN
+from platform_assets.partitions import DUE_DAILY, ONE_RUN
+from platform_assets.pictures import attempt_to_show
 from platform_assets.reports import to_failure
 from platform_assets.retries import retry_call
 from resources.s3 import DATE, NotPublishedError, ObjectStore, list_published
 from resources.sagemaker import (
     EndpointSpec,
+    EndpointState,
+    EndpointVersion,
     Instances,
     Invoke,
     Log,
@@ -45,12 +52,14 @@ _SMOKE_DIGITS = 100
     group_name="mnist",
     kinds={"sagemaker"},
     owners=["team:machine-learning"],
+    tags=place("digits", "served"),
     description=(
         "The SageMaker endpoint, serving the newest classifier that passes its gate and was not "
         "rolled back. Its answer's closest_cluster mod 10 is the digit."
     ),
     code_version=CODE_VERSION,
     backfill_policy=ONE_RUN,
+    freshness_policy=DUE_DAILY,
     pool=POOL,
 )
 def mnist_endpoint(
@@ -83,31 +92,12 @@ def reconcile(
     """
     versions = sagemaker.list_versions(endpoint.name, log=context.log)
     live = deployed.find_live(store, sagemaker, endpoint.name)
-    rolled_back = {version.version for version in versions if version.rolled_back_at}
-    candidates = (
-        candidate
-        for candidate in approved(store, log=context.log)
-        if endpoint.version(candidate.sha256) not in rolled_back
-    )
-    wanted = choose(candidates, Margin(live), live, log=context.log)
-    if wanted is None:
-        raise NotPublishedError(
-            f"No classifier under {store.uri(classifier.DATES)} has passed its gate: materialise "
-            "mnist/classifier for a recent date, or look at why its check fails."
-        )
+    wanted = find_wanted(endpoint, store, versions, live, log=context.log)
     wanted_version = endpoint.version(wanted.sha256)
     state = sagemaker.describe_endpoint(endpoint.name, log=context.log)
-    served = [
-        version.version
-        for version in versions
-        if state
-        and state.in_service
-        and version.config_name == state.config_name
-        and version.verified_at
-    ]
     # The same classifier is in the folder of every date that made it: which one is served is known
     # by its version, not by its folder.
-    if state and served == [wanted_version]:
+    if state and served_versions(state, versions) == [wanted_version]:
         outcome = {
             "status": state.status,
             "endpoint_config": state.config_name,
@@ -128,17 +118,74 @@ def reconcile(
         removed = retention.clean_up(
             store, sagemaker, endpoint.name, keep=endpoint.keep_versions, log=context.log
         )
-        outcome = {**deployment.metadata(), **removed, "status": deployment.status}
+        outcome = {**deployment.metadata(), **removed}
     return dg.MaterializeResult(
         metadata={
             "endpoint": endpoint.name,
             "version": wanted_version,
-            "classifier_date": wanted.date,
-            "accuracy": wanted.files.manifest.extra["accuracy"],
             **outcome,
+            **describe_served(wanted),
+            **attempt_to_show(lambda: show_answers(endpoint, sagemaker, wanted)),
         },
         data_version=dg.DataVersion(wanted_version),
     )
+
+
+def describe_served(served: PublishedClassifier) -> dict[str, Any]:
+    """What a materialisation says of the classifier that the endpoint serves."""
+    manifest = served.files.manifest
+    return {
+        # Of centroids that it answers with.
+        "dagster/row_count": manifest.rows,
+        "classifier_date": served.date,
+        "accuracy": manifest.extra["accuracy"],
+    }
+
+
+def show_answers(
+    endpoint: Endpoint, sagemaker: SageMakerResource, served: PublishedClassifier
+) -> dict[str, Any]:
+    """Test digits with what the endpoint answers now, and what it should: its proof."""
+    proof = Proof.read(served)
+    answers = ask(partial(sagemaker.invoke, endpoint.name), proof.images)
+    return {"proof": answer_sheet(proof.images, answers, proof.digits)}
+
+
+def find_wanted(
+    endpoint: Endpoint,
+    store: ObjectStore,
+    versions: Sequence[EndpointVersion],
+    live: PublishedClassifier | None,
+    *,
+    log: Log,
+) -> PublishedClassifier:
+    """The newest classifier that passes its gate and was not rolled back.
+
+    Raises:
+        NotPublishedError: No classifier has passed its gate.
+    """
+    rolled_back = {version.version for version in versions if version.rolled_back_at}
+    candidates = (
+        candidate
+        for candidate in approved(store, log=log)
+        if endpoint.version(candidate.sha256) not in rolled_back
+    )
+    wanted = choose(candidates, Margin(live), live, log=log)
+    if wanted is None:
+        raise NotPublishedError(
+            f"No classifier under {store.uri(classifier.DATES)} has passed its gate: materialise "
+            "mnist/classifier for a recent date, or look at why its check fails."
+        )
+    return wanted
+
+
+def served_versions(state: EndpointState, versions: Sequence[EndpointVersion]) -> list[str]:
+    """The version that is in service and was proved, if one is."""
+    return [
+        version.version
+        for version in versions
+        if state.in_service and version.config_name == state.config_name and version.verified_at
+    ]
 
 
 def approved(store: ObjectStore, *, log: Log) -> Iterator[PublishedClassifier]:

@@ -1,9 +1,8 @@
-"""How good a classifier is: accuracy, confusion matrix and confidence, as numbers and as pictures.
+"""How good a classifier is: accuracy, confusion matrix and confidence.
 
 Pure functions on arrays and on the artifact's bytes. What a classifier must reach is in `gate.py`.
 """
 
-import base64
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 from formats import digit_confidence, digit_features, ndarray_file
 from platform_assets.mnist import centroids
 from platform_assets.mnist.gate import Gate
-
-_CENTROIDS_SHOWN = 10 * 12
 
 
 def evaluate(
@@ -67,9 +64,3 @@ def confusion_table(confusion: list[list[int]]) -> str:
         f"| **{digit}** | " + " | ".join(map(str, row)) + " |"
         for digit, row in enumerate(confusion)
     )
-
-
-def pictures(points: NDArray[np.float32]) -> str:
-    """The first centroids of each digit as one picture in Markdown."""
-    encoded = base64.b64encode(centroids.picture(points[:_CENTROIDS_SHOWN])).decode()
-    return f"![The first centroids of each digit](data:image/png;base64,{encoded})"

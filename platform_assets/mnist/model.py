@@ -9,13 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import dagster as dg
+import numpy as np
 from pydantic import Field
 
+from formats import ndarray_file
 from formats.digit_features import FEATURES
 from formats.manifest import Manifest
-from platform_assets.mnist import dataset
+from platform_assets.checks import Verdict, check_each
+from platform_assets.lineage import place
+from platform_assets.mnist import centroids, dataset
 from platform_assets.mnist.centroids import DIGITS
-from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.mnist.digit_sheets import confusion_picture
+from platform_assets.mnist.gate import Gate
+from platform_assets.mnist.published_classifier import MAX_ARTIFACT_BYTES
+from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report
 from resources.s3 import Folder, ObjectStore, Publication, Published
 from resources.sagemaker import (
@@ -93,6 +100,7 @@ def work_folder(store: ObjectStore, digest: str) -> Folder:
     group_name="mnist",
     kinds={"sagemaker", "s3"},
     owners=["team:machine-learning"],
+    tags=place("digits", "derived"),
     description=(
         "Centroids by SageMaker's k-means over the train digits, which are marked so that each "
         "cluster is of one digit. A date with the same digits and configuration as an earlier one "
@@ -100,6 +108,7 @@ def work_folder(store: ObjectStore, digest: str) -> Folder:
     ),
     code_version=CODE_VERSION,
     partitions_def=DAILY,
+    freshness_policy=DUE_DAILY,
     backfill_policy=ONE_RUN,
     # One at a time: of two equal trainings the second finds the first one's model.
     pool="mnist_training",
@@ -160,14 +169,16 @@ class Training:
                     "job": trained.extra["job"],
                 },
             )
-        job = trained.extra["metadata"]
+        job = dict(trained.extra["metadata"])
+        url = job.pop("training_job_url", "")
         return Materialization(
             metadata={
-                **(without_cost(job) if earlier else job),
-                "training_job_url": dg.MetadataValue.url(job["training_job_url"]),
                 "dagster/uri": target.file_uri(artifact.name),
+                # Of centroids.
+                "dagster/partition_row_count": trained.rows,
+                **(without_cost(job) if earlier else job),
+                **({"training_job_url": dg.MetadataValue.url(url)} if url else {}),
                 "training_job": trained.extra["job"],
-                "clusters": trained.rows,
                 "bytes": artifact.bytes,
                 "reused": earlier is not None,
             },
@@ -223,6 +234,54 @@ class Training:
             compute=self.config.compute,
             extra_request=self.config.extra_request,
         )
+
+
+@dg.asset_check(
+    asset=mnist_model,
+    name="accuracy_floor",
+    partitions_def=DAILY,
+    description=(
+        f"Its centroids read at least {Gate().min_accuracy:.0%} of the validation digits rightly, "
+        "each by the digit that it is marked with. A warning: what goes live, the classifier's "
+        "gate decides."
+    ),
+)
+def model_accuracy_floor(
+    context: dg.AssetCheckExecutionContext, digits_store: ObjectStore
+) -> dg.AssetCheckResult:
+    return check_each(context, lambda date: judge_model(digits_store, date))
+
+
+def judge_model(store: ObjectStore, date: str) -> Verdict:
+    """Reads digits that training has not seen with the artifact as it is."""
+    trained = folder(store, date).require("mnist/model").manifest
+    channels = dataset.folder(store, date).require("mnist/dataset")
+    artifact = store.get_bytes(trained.extra["artifact"], max_bytes=MAX_ARTIFACT_BYTES)
+    points = ndarray_file.unpack_model(artifact)
+    if points.shape[1:] != (FEATURES + DIGITS,) or not np.isfinite(points).all():
+        message = f"The artifact holds {points.shape} numbers, or some that are not finite."
+        return Verdict(False, message, severity="warn")
+    images, labels = dataset.read_channel(channels, "validation")
+    plain, digits = centroids.unmarked(points)
+    answers = digits[centroids.nearest(images, plain)]
+    accuracy, floor = float(np.mean(answers == labels)), Gate().min_accuracy
+    lacking = sorted(set(range(DIGITS)) - set(digits.tolist()))
+    evidence: dict[str, Any] = {
+        "accuracy": accuracy,
+        "min_accuracy": floor,
+        "validation_digits": len(labels),
+    }
+    passed = accuracy >= floor and not lacking
+    if not passed:
+        evidence["confusion"] = confusion_picture(centroids.confusion(labels, answers).tolist())
+    none_of = f" No centroid is of {', '.join(map(str, lacking))}." if lacking else ""
+    return Verdict(
+        passed,
+        f"It reads {accuracy:.1%} of {len(labels)} validation digits rightly; {floor:.1%} are "
+        f"asked for.{none_of}",
+        evidence,
+        severity="warn",
+    )
 
 
 def describe_work(channels: Manifest, config: KMeans) -> dict[str, str]:

@@ -5,13 +5,15 @@ The source, the asset and its check. `dataset.py` reads what is in the object.
 
 import gzip
 import zlib
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from formats import s3_uri
 from platform_assets.checks import Verdict, check_each
-from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.lineage import place
+from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report, to_failure
 from resources.errors import ResourceError
 from resources.s3 import Folder, ObjectInfo, ObjectStore, Publication
@@ -58,14 +60,21 @@ def folder(store: ObjectStore, date: str) -> Folder:
     return Folder(store, f"mnist/raw/date={date}")
 
 
-@dg.observable_source_asset(
-    key=PUBLIC_MNIST,
-    group_name="mnist",
-    description=(
-        "The digits as published: a gzipped Python 2 pickle of a train, a validation and a test "
-        "split. Its ETag is its data version."
-    ),
-    tags={"dagster/kind/s3": "", "dagster/kind/pickle": ""},
+@dg.multi_observable_source_asset(
+    name="mnist__public",
+    specs=[
+        dg.AssetSpec(
+            PUBLIC_MNIST,
+            group_name="mnist",
+            kinds={"s3", "pickle"},
+            owners=["team:data-engineering"],
+            tags=place("digits", "source"),
+            description=(
+                "The digits as published: a gzipped Python 2 pickle of a train, a validation and a "
+                "test split. Its ETag is its data version."
+            ),
+        )
+    ],
 )
 def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveResult:
     try:
@@ -74,8 +83,18 @@ def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveRe
         raise to_failure(error) from error
     return dg.ObserveResult(
         data_version=dg.DataVersion(version_of(original.etag)),
-        metadata={"dagster/uri": public.uri, "bytes": original.size},
+        metadata=describe_public(public, original),
     )
+
+
+def describe_public(public: PublicMnist, original: ObjectInfo) -> dict[str, Any]:
+    """What an observation of the public object shows."""
+    return {
+        "dagster/uri": public.uri,
+        "bytes": original.size,
+        "etag": version_of(original.etag),
+        "last_modified": dg.MetadataValue.timestamp(original.modified),
+    }
 
 
 @dg.asset(
@@ -84,9 +103,11 @@ def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveRe
     group_name="mnist",
     kinds={"s3", "pickle"},
     owners=["team:data-engineering"],
+    tags=place("digits", "raw"),
     description="The day's copy of the public digits, made inside S3 and bound to the ETag it had.",
     code_version=CODE_VERSION,
     partitions_def=DAILY,
+    freshness_policy=DUE_DAILY,
     backfill_policy=ONE_RUN,
 )
 def raw_mnist(
@@ -124,10 +145,11 @@ def copy_public(public: PublicMnist, target: Folder, date: str) -> Materializati
     return Materialization(
         metadata={
             "dagster/uri": target.file_uri(FILE),
+            # Of files: how many digits are in one, `mnist/dataset` tells when it has read them.
+            "dagster/partition_row_count": len(copy.manifest.files),
             "source": public.uri,
             "source_etag": inputs[public.uri],
             "bytes": copy.manifest.size,
-            "sha256": sha256,
             "unchanged": earlier is not None,
         },
         data_version=sha256,

@@ -16,6 +16,7 @@ from resources.postgres.errors import (
     UnwritableValueError,
 )
 from resources.postgres.export import Exported, ExportFormat
+from resources.postgres.fingerprint import Fingerprint
 from resources.postgres.profile import Profile
 from resources.postgres.query import Constant, Extract, HalfOpen, Query, Table
 from resources.postgres.resource import PostgresResource
@@ -36,6 +37,7 @@ __all__ = [
     "Exported",
     "Extract",
     "FilteredRowsError",
+    "Fingerprint",
     "HalfOpen",
     "PostgresResource",
     "Profile",

@@ -25,6 +25,7 @@ from resources.postgres.errors import (
     database_errors,
 )
 from resources.postgres.export import Exported, ExportFormat, write_csv
+from resources.postgres.fingerprint import Fingerprint, read_fingerprints, select_fingerprints
 from resources.postgres.profile import Profile, read_profile, select_profile
 from resources.postgres.query import (
     Extract,
@@ -131,6 +132,18 @@ class Session:
         """
         (figures,) = self._fetch(select_profile(extract, column, ids), extract.table)
         return read_profile(extract, ids, figures)
+
+    def fingerprints(self, extract: Extract, day: SourceColumn | None) -> list[Fingerprint]:
+        """How many rows an extract has of each day, and a digest of them; reads all of them once.
+
+        Args:
+            extract: which rows, and which of their columns count.
+            day: the table's column with the day; None where it has none.
+
+        Raises:
+            DatabaseError: the database failed.
+        """
+        return read_fingerprints(self._fetch(select_fingerprints(extract, day), extract.table))
 
     def lost_value(self, extract: Extract, column: str) -> str | None:
         """One of the values that the column's cast would change; at most 60 characters of it."""

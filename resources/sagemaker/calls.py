@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
 
 import boto3.session
 from botocore.config import Config
@@ -68,6 +69,8 @@ TRANSIENT_CODES = frozenset(
         "TooManyRequestsException",
     }
 )
+# What the names of AWS's own endpoints end with, VPC and dual-stack endpoints among them.
+_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 # A container's own error is passed on with status 424 or 5xx: it is not the service's.
 MODEL_ERROR = "ModelError"
 NETWORK_ERRORS = (
@@ -98,8 +101,19 @@ class Clients:
         """The region that the clients talk to."""
         return self.control.meta.region_name
 
+    def see_console(self, page: str) -> str:
+        """For the end of a message: where to see more, or nothing where there is no console."""
+        url = self.console_url(page)
+        return f" See {url}" if url else ""
+
     def console_url(self, page: str) -> str:
-        """A link into the AWS console, such as `jobs/<name>` or `endpoints/<name>`."""
+        """A link into the AWS console, such as to `jobs/<name>` or `endpoints/<name>`.
+
+        Empty where SageMaker is not AWS's own: its console knows nothing of what is there.
+        """
+        host = urlsplit(self.control.meta.endpoint_url).hostname or ""
+        if not host.endswith(_AWS_DOMAINS):
+            return ""
         partition = self.control.meta.partition
         domain = {"aws-cn": "amazonaws.cn", "aws-us-gov": "amazonaws-us-gov.com"}.get(partition)
         host = f"console.{domain}" if domain else f"{self.region}.console.aws.amazon.com"

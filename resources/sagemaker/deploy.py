@@ -63,7 +63,7 @@ class Deployment:
         outcome: `created` or `updated` by this call, `attached` to a deploy of the same version
             that was under way or cut off, `unchanged`, or `rolled back`.
         seconds: Until it was in service.
-        console_url: The endpoint in the AWS console.
+        console_url: The endpoint in the AWS console; empty where it is not AWS's.
     """
 
     endpoint_name: str
@@ -80,11 +80,13 @@ class Deployment:
         """What is worth showing on a materialisation."""
         return {
             "endpoint": self.endpoint_name,
-            "endpoint_status": self.status,
-            "endpoint_version": self.version,
+            "version": self.version,
+            "status": self.status,
             "endpoint_config": self.config_name,
-            "endpoint_outcome": self.outcome,
-            "endpoint_url": dg.MetadataValue.url(self.console_url),
+            "outcome": self.outcome,
+            **(
+                {"endpoint_url": dg.MetadataValue.url(self.console_url)} if self.console_url else {}
+            ),
             "deploy_seconds": round(self.seconds, 1),
         }
 
@@ -326,18 +328,18 @@ class Deployer:
         reason = state.failure_reason or "SageMaker gives no reason."
         if state.status == "Failed":
             raise EndpointError(
-                f"Endpoint {self._name} could not be created: {reason} See {self._console_url}"
+                f"Endpoint {self._name} could not be created: {reason}{self._see_console}"
             )
         if state.in_service and state.config_name == wanted:
             return state
         if state.in_service and state.config_name != before:
             raise DeployConflictError(
                 f"Endpoint {self._name} serves {state.config_name}: somebody else deployed it "
-                f"over {wanted}. See {self._console_url}"
+                f"over {wanted}.{self._see_console}"
             )
         raise EndpointError(
             f"Endpoint {self._name} was not updated to {wanted}, it is {state.status} with "
-            f"{state.config_name}: {reason} See {self._console_url}"
+            f"{state.config_name}: {reason}{self._see_console}"
         )
 
     def _prove(
@@ -356,7 +358,7 @@ class Deployer:
                 outcome = self._undo(live, verified, fallback)
                 raise SmokeTestError(
                     f"Endpoint {self._name} failed its smoke request with version {version}: "
-                    f"{error} {outcome} See {self._console_url}",
+                    f"{error} {outcome}{self._see_console}",
                     transient=isinstance(error, ResourceError) and error.transient,
                 ) from error
         mark_verified(self._endpoints, config_arn)
@@ -390,12 +392,16 @@ class Deployer:
         return DeployConflictError(
             f"Somebody else is deploying to endpoint {self._name}: it is {state.status} to "
             f"{state.target_config_name or 'a config that SageMaker does not name'}. "
-            f"Deploy again when that is done. See {self._console_url}"
+            f"Deploy again when that is done.{self._see_console}"
         )
 
     @property
     def _console_url(self) -> str:
         return self._endpoints.console_url(self._name)
+
+    @property
+    def _see_console(self) -> str:
+        return self._endpoints.see_console(self._name)
 
     def _deployment(
         self, state: EndpointState, version: str, outcome: DeployOutcome, before: str | None

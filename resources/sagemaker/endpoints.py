@@ -156,8 +156,12 @@ class Endpoints:
             return None
 
     def console_url(self, name: str) -> str:
-        """The endpoint in the AWS console."""
+        """The endpoint in the AWS console; empty where it is not AWS's."""
         return self.clients.console_url(f"endpoints/{name}")
+
+    def see_console(self, name: str) -> str:
+        """As `Clients.see_console` does, of an endpoint."""
+        return self.clients.see_console(f"endpoints/{name}")
 
     def wait(self, name: str, *, deadline: float) -> EndpointState | None:
         """Wait until SageMaker is done with an endpoint, and log each change of its status.
@@ -180,7 +184,7 @@ class Endpoints:
             if time.monotonic() > deadline:
                 raise DeployDeadlineError(
                     f"Endpoint {name} is still {state.status} at the deadline. SageMaker goes on "
-                    f"with it; deploy again to wait for it. See {self.console_url(name)}"
+                    f"with it; deploy again to wait for it.{self.see_console(name)}"
                 )
             self.calls.sleep(self.poll_seconds)
 
@@ -209,8 +213,7 @@ class Endpoints:
         if left is not None:
             raise EndpointError(
                 f"Endpoint {name} was not deleted, it is {left.status}. "
-                f"{left.failure_reason or 'SageMaker gives no reason.'} "
-                f"See {self.console_url(name)}"
+                f"{left.failure_reason or 'SageMaker gives no reason.'}{self.see_console(name)}"
             )
         return True
 

@@ -207,8 +207,8 @@ class JobRun:
         except SageMakerError as error:
             self._log.warning(
                 f"Training job {self._name} could not be stopped and may go on until its limit of "
-                f"{self._spec.compute.max_runtime_seconds} s. Stop it in the console: "
-                f"{self._console_url}. {error}"
+                f"{self._spec.compute.max_runtime_seconds} s. Stop it yourself. {error}"
+                f"{self._see_console}"
             )
 
     def _take(self, existing: "Description") -> bool:
@@ -261,7 +261,7 @@ class JobRun:
         except SageMakerError as error:
             self._live = error.transient
             raise
-        self._log.info(f"Training job {self._name} started: {self._console_url}")
+        self._log.info(f"Training job {self._name} started.{self._see_console}")
         return None
 
     def _describe_soon(self) -> "Description":
@@ -354,8 +354,12 @@ class JobRun:
 
     def _error(self, outcome: str, *, transient: bool = False) -> TrainingError:
         return TrainingError(
-            f"Training job {self._name} {outcome} See {self._console_url}", transient=transient
+            f"Training job {self._name} {outcome}{self._see_console}", transient=transient
         )
+
+    @property
+    def _see_console(self) -> str:
+        return self._trainer.clients.see_console(f"jobs/{self._name}")
 
     @property
     def _console_url(self) -> str:

@@ -270,7 +270,7 @@ class TrainedJob:
         estimated_cost: billable_seconds × instance_count × the configured price of the instance
             type, in its currency; None where no price is configured. Of a spot job the billable
             seconds are already fewer than it trained, so the price is the on-demand one.
-        console_url: The job in the AWS console.
+        console_url: The job in the AWS console; empty where it is not AWS's.
     """
 
     name: str
@@ -294,7 +294,7 @@ class TrainedJob:
             "training_seconds": self.training_seconds,
             "billable_seconds": self.billable_seconds,
             "estimated_cost": self.estimated_cost,
-            "training_job_url": self.console_url,
+            **({"training_job_url": self.console_url} if self.console_url else {}),
             **{f"metric/{name}": value for name, value in self.metrics.items()},
         }
 

@@ -1,13 +1,10 @@
 """Which digit a cluster stands for, against scikit-learn and brute force."""
 
-import io
 from typing import Any, cast
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.metrics import confusion_matrix
 from sklearn.neighbors import KNeighborsClassifier
@@ -68,15 +65,3 @@ def test_the_confusion_matrix_is_that_of_another_library() -> None:
         centroids.confusion(labels, predicted),
         confusion_matrix(labels, predicted, labels=np.arange(10)),
     )
-
-
-@pytest.mark.parametrize(("count", "size"), [(20, (560, 28)), (30, (560, 56))])
-def test_the_picture_shows_dark_ink_on_white_in_columns_of_digits(
-    count: int, size: tuple[int, int]
-) -> None:
-    tiles = np.zeros((count, 784), np.float32)
-    tiles[3] = 0.1
-    tiles[4] = centroids.OUT_OF_REACH
-    shown = Image.open(io.BytesIO(centroids.picture(tiles)))
-    assert shown.size == size
-    assert [shown.getpixel((28 * column + 14, 14)) for column in (2, 3, 4)] == [255, 0, 255]

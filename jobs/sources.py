@@ -1,0 +1,24 @@
+"""When the sources of both chains are looked at: every day, before anything is made of them."""
+
+import dagster as dg
+
+from platform_assets.airbnb.observed_listings import listings
+from platform_assets.mnist.raw import public_mnist
+from platform_assets.settings import schedule_status
+
+observe_sources = dg.define_asset_job(
+    "observe_sources",
+    selection=dg.AssetSelection.assets(public_mnist, listings).without_checks(),
+    description=(
+        "Looks at the public digits and the table of listings, and notes what has changed: what "
+        "was made of a day that is another by now shows as outdated."
+    ),
+)
+
+observe_sources_daily = dg.ScheduleDefinition(
+    name="observe_sources_daily",
+    job=observe_sources,
+    cron_schedule="20 0 * * *",
+    description="At 00:20 UTC, before the day's runs.",
+    default_status=schedule_status(),
+)

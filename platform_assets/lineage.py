@@ -1,0 +1,33 @@
+"""What every asset says of its place in the lineage: domain and tier by tags, and its code.
+
+What an asset is, who owns it and how it is made stands with the asset itself.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal
+
+import dagster as dg
+
+Domain = Literal["digits", "listings"]
+Tier = Literal["source", "raw", "derived", "served"]
+
+
+def place(domain: Domain, tier: Tier) -> dict[str, str]:
+    """The tags by which the UI's lineage can be filtered.
+
+    Args:
+        domain: Which chain it belongs to.
+        tier: `source`: somebody else fills it, and it is observed. `raw`: a copy of a source, as it
+            was. `derived`: made of what is before it. `served`: what answers people and programs.
+    """
+    return {"domain": domain, "tier": tier}
+
+
+def code_reference(function: Callable[..., Any]) -> dict[str, Any]:
+    """Metadata that link an asset to a function, where Dagster would find none or another one."""
+    function = inspect.unwrap(function)
+    reference = dg.LocalFileCodeReference(
+        file_path=inspect.getfile(function), line_number=inspect.getsourcelines(function)[1]
+    )
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}

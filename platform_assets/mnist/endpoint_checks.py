@@ -1,0 +1,121 @@
+"""Checks of the endpoint as it is now: they ask, and change nothing.
+
+A version is proved before it counts as deployed, too, in `endpoint.py`; these see what has become
+of it since.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import dagster as dg
+import numpy as np
+
+from platform_assets.checks import Verdict
+from platform_assets.errors import EXPECTED
+from platform_assets.mnist import deployed
+from platform_assets.mnist.deployed import Endpoint
+from platform_assets.mnist.digit_sheets import answer_sheet
+from platform_assets.mnist.endpoint import (
+    Proof,
+    ask,
+    find_wanted,
+    mnist_endpoint,
+    served_versions,
+)
+from resources.s3 import ObjectStore
+from resources.sagemaker import SageMakerResource
+
+
+@dg.asset_check(
+    asset=mnist_endpoint,
+    name="answers_test_digits",
+    description="It reads test digits as the classifier does that it is said to serve.",
+)
+def answers_test_digits(
+    endpoint: Endpoint, digits_store: ObjectStore, sagemaker: SageMakerResource
+) -> dg.AssetCheckResult:
+    return _check(lambda: judge_answers(endpoint, digits_store, sagemaker))
+
+
+@dg.asset_check(
+    asset=mnist_endpoint,
+    name="is_the_wanted_one",
+    description=(
+        "In service is the newest classifier that passes its gate and was not rolled back, and "
+        "its version was proved."
+    ),
+)
+def is_the_wanted_one(
+    context: dg.AssetCheckExecutionContext,
+    endpoint: Endpoint,
+    digits_store: ObjectStore,
+    sagemaker: SageMakerResource,
+) -> dg.AssetCheckResult:
+    return _check(lambda: judge_version(context, endpoint, digits_store, sagemaker))
+
+
+def judge_answers(endpoint: Endpoint, store: ObjectStore, sagemaker: SageMakerResource) -> Verdict:
+    """Asks the endpoint for test digits, and shows what it answered."""
+    live = deployed.find_live(store, sagemaker, endpoint.name)
+    if live is None:
+        return Verdict(False, f"Endpoint {endpoint.name} serves nothing: run the job digits.")
+    proof = Proof.read(live)
+    answers = ask(partial(sagemaker.invoke, endpoint.name), proof.images)
+    if len(answers) != len(proof.digits):
+        message = f"It gave {len(answers)} answers to {len(proof.digits)} test digits."
+        return Verdict(False, message, {"classifier_date": live.date})
+    wrong = int(np.count_nonzero(answers != proof.digits))
+    return Verdict(
+        not wrong,
+        f"{len(answers) - wrong} of {len(answers)} test digits are read as by the classifier of "
+        f"{live.date}.",
+        {
+            "classifier_date": live.date,
+            "test_digits": len(answers),
+            "read_otherwise": wrong,
+            "answers": answer_sheet(proof.images, answers, proof.digits),
+        },
+    )
+
+
+def judge_version(
+    context: dg.AssetCheckExecutionContext,
+    endpoint: Endpoint,
+    store: ObjectStore,
+    sagemaker: SageMakerResource,
+) -> Verdict:
+    """Compares what is in service with what the next run would put there."""
+    state = sagemaker.describe_endpoint(endpoint.name, log=context.log)
+    if state is None:
+        return Verdict(False, f"There is no endpoint {endpoint.name}: run the job digits.")
+    versions = sagemaker.list_versions(endpoint.name, log=context.log)
+    live = deployed.find_live(store, sagemaker, endpoint.name)
+    wanted = find_wanted(endpoint, store, versions, live, log=context.log)
+    wanted_version = endpoint.version(wanted.sha256)
+    served = served_versions(state, versions)
+    evidence = {
+        "status": state.status,
+        "endpoint_config": state.config_name,
+        "served_version": ", ".join(served) or "none that was proved",
+        "wanted_version": wanted_version,
+        "wanted_classifier_date": wanted.date,
+    }
+    if served == [wanted_version]:
+        return Verdict(True, f"It serves the classifier of {wanted.date}, as it should.", evidence)
+    return Verdict(
+        False,
+        f"Endpoint {endpoint.name} is {state.status} with {state.config_name}, and should serve "
+        f"version {wanted_version}, the classifier of {wanted.date}: materialise mnist/endpoint, "
+        "or roll back if something else is meant to be live.",
+        evidence,
+    )
+
+
+def _check(judge: Callable[[], Verdict]) -> dg.AssetCheckResult:
+    try:
+        verdict = judge()
+    except EXPECTED as error:
+        verdict = Verdict(False, f"could not be checked: {error}")
+    return dg.AssetCheckResult(
+        passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
+    )
