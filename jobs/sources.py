@@ -10,8 +10,7 @@ observe_sources = dg.define_asset_job(
     "observe_sources",
     selection=dg.AssetSelection.assets(public_mnist, listings).without_checks(),
     description=(
-        "Looks at the public digits and the table of listings, and notes what has changed: what "
-        "was made of a day that is another by now shows as outdated."
+        "Looks at the public digits and the table of listings, and notes which days have changed."
     ),
 )
 

@@ -21,7 +21,7 @@ from embedded.graphql import Dagster, DagsterError
 from platform_assets.definitions import build_defs
 from platform_assets.pictures import DATES_DRAWN
 from tests.conftest import CHECKOUT
-from tests.platform_assets.airbnb_rig import DATES, FIRST, LAST, SNAPSHOT, change
+from tests.platform_assets.airbnb_rig import DATES, FIRST, LAST
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import FEW
 
@@ -42,8 +42,6 @@ EVENTS = """query { assetNodes { assetKey { path }
       ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue }
       ... on UrlMetadataEntry { url } ... on MarkdownMetadataEntry { mdStr }
       ... on TableSchemaMetadataEntry { schema { columns { name description } } } } } } }"""
-STALE = """query { assetNodes(assetKeys: [{path: ["airbnb", "snapshot"]}]) {
-  assetKey { path } staleStatus(partition: "DATE") } }"""
 MOST_PICTURE_BYTES = 60_000
 PICTURES = {
     "mnist/dataset": {"digits"},
@@ -201,22 +199,3 @@ def test_both_sources_are_observed_by_one_job(
         cursor.execute("select count(*), max(download_date)::text from listings")
         assert (listings["dagster/row_count"], listings["newest_day"]) == cursor.fetchone()
     assert {event["partition"] for event in of_days} == set(DATES)
-
-
-def test_a_day_that_was_changed_since_makes_its_snapshot_outdated_and_no_other(
-    shown: tuple[Platform, Dagster], table: connection
-) -> None:
-    platform, dagster = shown
-    job = build_defs().resolve_job_def("observe_sources")
-    assert job.execute_in_process(instance=platform.instance).success
-    assert platform.run("listings", FIRST, LAST, assets=[SNAPSHOT]).success
-    change(
-        table,
-        "update listings set price = price + 1 where download_date = %(day)s",
-        day=DATES[1],
-    )
-    assert job.execute_in_process(instance=platform.instance).success
-    stale = {
-        date: ask(dagster, STALE.replace("DATE", date))[SNAPSHOT]["staleStatus"] for date in DATES
-    }
-    assert [date for date, status in stale.items() if status == "STALE"] == [DATES[1]], stale
