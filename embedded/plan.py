@@ -47,6 +47,7 @@ _ABOUT_THE_STACK = {
     "PLATFORM_STACK_ID",
     "PLATFORM_UI_URL",
     "PLATFORM_PAGE_URL",
+    "PLATFORM_METRICS_URL",
 }
 _DATABASE = "platform"
 
@@ -118,6 +119,7 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
         or postgres.dsn(_DATABASE, credentials.postgres_password, ports.postgres, _DATABASE),
         "PLATFORM_UI_URL": f"http://{HOST}:{ports.ui}",
         "PLATFORM_PAGE_URL": f"http://{HOST}:{ports.api}",
+        "PLATFORM_METRICS_URL": f"http://{HOST}:{ports.metrics}/metrics",
         "DAGSTER_HOME": str(home.dagster),
         **_embedded_settings(embedded),
         **_settings_of_the_platform(given),

@@ -126,32 +126,29 @@ def _made_later(
     instance: dg.DagsterInstance, failed: dg.RunRecord, missing: _Missing, failure: "_Failure"
 ) -> bool:
     """Whether all that a run left out was materialised after its end, by whichever runs."""
-    ends = instance.get_records_for_run(
-        failed.dagster_run.run_id,
-        of_type=dg.DagsterEventType.RUN_FAILURE,
-        limit=1,
-        ascending=False,
-    ).records
-    if not ends or not missing:
+    if not missing:
         return False
-    end = ends[0].storage_id
+    end = _end(failed)
     if failure.gate_refused:
         return _deployed_later(instance, max(failure.refused_dates), end)
     for key, partitions in missing.items():
-        if None in partitions:
-            later = dg.AssetRecordsFilter(asset_key=key, after_storage_id=end)
-            if not instance.fetch_materializations(later, limit=1).records:
-                return False
-        made = instance.get_materialized_partitions(key, after_cursor=end)
-        if not partitions - {None} <= set(made):
+        dates = [date for date in partitions if date]
+        later = dg.AssetRecordsFilter(
+            asset_key=key, asset_partitions=dates or None, after_timestamp=end
+        )
+        records = instance.fetch_materializations(
+            later, limit=_MOST_LATER_RUNS * max(1, len(dates))
+        ).records
+        made = {record.partition_key for record in records}
+        if not records or not made.issuperset(dates):
             return False
     return True
 
 
-def _deployed_later(instance: dg.DagsterInstance, date: str, storage_id: int) -> bool:
+def _deployed_later(instance: dg.DagsterInstance, date: str, end: float) -> bool:
     """Whether a classifier of that date, or of a later one, came into service since."""
     records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=mnist_endpoint.key, after_storage_id=storage_id),
+        dg.AssetRecordsFilter(asset_key=mnist_endpoint.key, after_timestamp=end),
         limit=_MOST_LATER_RUNS,
     ).records
     served = (record.asset_materialization for record in records)

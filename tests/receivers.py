@@ -17,7 +17,10 @@ class Receiver:
     Attributes:
         url: Where; its path is what must stay secret.
         status: What it answers.
-        requests: The bodies that came with status 200, as text.
+        answer: The body of its answers.
+        headers: Of its answers.
+        fail_after: From so many requests on it answers 503; None for never.
+        requests: The bodies that were taken, as text.
         paths: Of all requests.
     """
 
@@ -25,6 +28,7 @@ class Receiver:
     status: int = 200
     answer: bytes = b"ok"
     headers: dict[str, str] = field(default_factory=dict)
+    fail_after: int | None = None
     requests: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
@@ -42,9 +46,11 @@ def webhook(path: str = "/services/T000/B000/hush") -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             receiver.paths.append(self.path)
-            if receiver.status == 200:
+            full = receiver.fail_after is not None and len(receiver.requests) >= receiver.fail_after
+            status = 503 if full else receiver.status
+            if status == 200:
                 receiver.requests.append(body)
-            self.send_response(receiver.status)
+            self.send_response(status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(receiver.answer)))

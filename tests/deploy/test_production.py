@@ -141,14 +141,20 @@ def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> N
 
 def test_compose_holds_no_secret_opens_nothing_and_watches_all() -> None:
     compose = read("docker-compose.yaml")
-    assert compose["services"].keys() == {"postgres", "code-server", "webserver", "daemon"}
+    assert compose["services"].keys() == {
+        "postgres",
+        "code-server",
+        "webserver",
+        "daemon",
+        "metrics",
+    }
     for name, service in compose["services"].items():
         assert service["healthcheck"]["test"], name
         for variable, value in service.get("environment", {}).items():
             assert value.startswith("${"), variable
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
-        assert (SOCKET in service.get("volumes", [])) == (name != "postgres")
+        assert (SOCKET in service.get("volumes", [])) == (name not in {"postgres", "metrics"})
         assert not service.get("privileged")
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     assert launcher["network"] == compose["networks"]["default"]["name"]

@@ -24,8 +24,6 @@ from tests.platform_assets.conftest import (  # noqa: F401 - fixtures are found 
 from tests.platform_assets.conftest import platform as platform_with_records_in_memory  # noqa: F401
 from tests.receivers import Receiver, webhook
 
-SCHEDULES = ("digits_daily", "listings_daily")
-
 
 @dataclass
 class Watchman:
@@ -87,16 +85,20 @@ class Watchman:
 
 @pytest.fixture(scope="session")
 def records_with_schedules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DAGSTER_HOME in which a person has started the daily schedules."""
+    """A DAGSTER_HOME in which a person has started the daily schedule of the listings.
+
+    Dagster puts down since when a schedule runs where that differs from the code's default: it is
+    stopped before.
+    """
     home = tmp_path_factory.mktemp("records")
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     dagster = Path(sys.executable).with_name("dagster")
-    for name in SCHEDULES:
+    for verb in ("stop", "start"):
         subprocess.run(
-            [dagster, "schedule", "start", name, "-m", "platform_assets.definitions"],
+            [dagster, "schedule", verb, "listings_daily", "-m", "platform_assets.definitions"],
             cwd=CHECKOUT,
-            env=clean_environ(DAGSTER_HOME=str(home), PLATFORM_BUCKET="b"),
-            check=True,
+            env=clean_environ(DAGSTER_HOME=str(home)),
+            check=verb == "start",
             capture_output=True,
         )
     return home
@@ -107,11 +109,13 @@ def platform(
     platform_with_records_in_memory: Platform,  # noqa: F811
     records_with_schedules: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Platform]:
     """The platform, whose daily schedules run from now on."""
     home = tmp_path / "records"
     shutil.copytree(records_with_schedules, home)
-    with dg.DagsterInstance.local_temp(str(home)) as instance:
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
         yield dataclasses.replace(platform_with_records_in_memory, instance=instance)
 
 
