@@ -15,8 +15,9 @@ import dagster as dg
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from jobs.mnist import teardown_endpoint
 from monitoring.dates import partition_rows
-from monitoring.serving import ANSWER_SECONDS, measure_latency
+from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
 from monitoring.spend import Spend, endpoint_spend
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import deployed
@@ -152,8 +153,9 @@ class Platform:
         spend.add_metric(["training"], self.spend.training)
         spend.add_metric(["endpoint"], self.spend.endpoint)
         yield spend
-        in_service = _gauge("endpoint_in_service", "1 where SageMaker says that it is in service.")
-        in_service.add_metric([], bool(state and state.in_service))
+        in_service = _gauge("endpoint_in_service", "1 where it is; none before its first deploy.")
+        if is_expected(self.instance, teardown_endpoint.name):
+            in_service.add_metric([], bool(state and state.in_service))
         yield in_service
         if state and state.in_service:
             latency = _gauge("endpoint_latency_seconds", "Of the answer to an empty picture.")

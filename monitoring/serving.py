@@ -42,8 +42,7 @@ def endpoint_problems(
         teardown_job: The job that deletes the endpoint, after which nothing is expected of it.
         rollback_job: The job that puts an earlier version back.
     """
-    deployed = instance.fetch_materializations(mnist_endpoint.key, limit=1).records
-    if not deployed or _torn_down(instance, teardown_job, after=deployed[0].timestamp):
+    if not is_expected(instance, teardown_job):
         return
     link = watch.link("assets/mnist/endpoint")
     why, details = look(sagemaker, endpoint.name)
@@ -58,6 +57,20 @@ def endpoint_problems(
             link=link,
         )
     yield from _rolled_back(instance, watch, now, rollback_job, link)
+
+
+def is_expected(instance: dg.DagsterInstance, teardown_job: str) -> bool:
+    """Whether the endpoint was deployed, and since then neither deleted nor about to be."""
+    deployed = instance.fetch_materializations(mnist_endpoint.key, limit=1).records
+    if not deployed:
+        return False
+    failed = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+    teardowns = instance.get_run_records(dg.RunsFilter(job_name=teardown_job), limit=1)
+    return all(
+        teardown.dagster_run.status in failed
+        or teardown.update_timestamp.timestamp() < deployed[0].timestamp
+        for teardown in teardowns
+    )
 
 
 def look(sagemaker: SageMakerResource, name: str) -> tuple[str, str]:
@@ -94,16 +107,6 @@ def measure_latency(sagemaker: SageMakerResource, name: str) -> float:
     began = time.perf_counter()
     ask(partial(sagemaker.invoke, name), picture)
     return time.perf_counter() - began
-
-
-def _torn_down(instance: dg.DagsterInstance, job: str, *, after: float) -> bool:
-    """Whether the endpoint was deleted by a person after that time, or is being deleted."""
-    runs = instance.get_run_records(dg.RunsFilter(job_name=job), limit=1)
-    ended_well = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-    return any(
-        run.update_timestamp.timestamp() > after and run.dagster_run.status not in ended_well
-        for run in runs
-    )
 
 
 def _rolled_back(
