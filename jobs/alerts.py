@@ -1,6 +1,7 @@
 """When somebody is told that something is wrong: within a minute, once, and when it is over."""
 
 from datetime import datetime
+from itertools import islice
 
 import dagster as dg
 from pydantic import BaseModel, ValidationError
@@ -18,6 +19,9 @@ from platform_assets.mnist.deployed import Endpoint
 from platform_assets.partitions import DAILY
 from resources.alerts import AlertError, Alerts
 from resources.sagemaker import SageMakerError, SageMakerResource
+
+# A tick has a minute, and what it has sent by then would be sent again. The rest is the next one's.
+_MOST_AT_ONCE = 20
 
 
 class Cursor(BaseModel):
@@ -72,7 +76,8 @@ def alerts_sensor(
     told = dict(cursor.told)
     count = 0
     try:
-        for item in news(problems, cursor.told, followed_since=watch.since(now)):
+        to_tell = news(problems, cursor.told, followed_since=watch.since(now))
+        for item in islice(to_tell, _MOST_AT_ONCE):
             if item.message:
                 alerts.send(item.message)
                 count += 1

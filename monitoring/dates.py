@@ -9,9 +9,6 @@ import dagster as dg
 from monitoring.problems import Problem
 from monitoring.watch import Watch
 
-# A date that is made again and again has that many materialisations.
-_MOST_PER_DATE = 20
-
 
 @dataclass(frozen=True)
 class Due:
@@ -103,15 +100,15 @@ def _rows(
     instance: dg.DagsterInstance, key: dg.AssetKey, dates: Sequence[str]
 ) -> dict[str, int | None]:
     """Of those dates of an asset that are there: their rows, None where they are not counted."""
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=key, asset_partitions=dates),
-        limit=_MOST_PER_DATE * len(dates),
-    ).records
     rows: dict[str, int | None] = {}
-    for record in reversed(records):  # the newest last: it counts
-        materialization = record.asset_materialization
-        if materialization and materialization.partition:
-            rows[materialization.partition] = partition_rows(materialization)
+    for day in dates:
+        # The last one counts, however often the date was made.
+        records = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day]), limit=1
+        ).records
+        for record in records:
+            if record.asset_materialization:
+                rows[day] = partition_rows(record.asset_materialization)
     return rows
 
 

@@ -21,8 +21,8 @@ from tests.conftest import CHECKOUT, Services, clean_environ
 
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
-# Of the environment file, what is Compose's own business and no run's.
-NOT_FOR_RUNS = {"PLATFORM_IMAGE"}
+# Of the environment file, what is no run's: Compose's own business, and whom the sensor tells.
+NOT_FOR_RUNS = {"PLATFORM_IMAGE", "PLATFORM_ALERTS"}
 
 LOOK = """
 import json, dagster as dg
@@ -87,7 +87,7 @@ def test_a_run_gets_every_setting_that_there_is() -> None:
         for name, field in Settings.model_fields.items()
         if field.validation_alias is None
     }
-    assert known <= set(launcher["env_vars"])
+    assert known - NOT_FOR_RUNS <= set(launcher["env_vars"])
     assert set(launcher["env_vars"]) == environment_file().keys() - NOT_FOR_RUNS
 
 
