@@ -1,7 +1,7 @@
 """Runs that failed and were not made good since, and runs that hang."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -130,7 +130,8 @@ def _made_later(
         return False
     end = _end(failed)
     if failure.gate_refused:
-        return _deployed_later(instance, max(failure.refused_dates), end)
+        dates = failure.refused_dates or _dates(failed.dagster_run, missing)
+        return _deployed_later(instance, max(dates, default=""), end)
     for key, partitions in missing.items():
         dates = [date for date in partitions if date]
         later = dg.AssetRecordsFilter(
@@ -168,7 +169,7 @@ def _describe(
             "What was live still is. Look at the check accuracy_above_gate of mnist/classifier; "
             "train on better digits, or change min_accuracy and max_drop."
         )
-        assets, dates = ["mnist/classifier"], sorted(failure.refused_dates)
+        assets, dates = ["mnist/classifier"], sorted(failure.refused_dates) or dates
     elif mnist_endpoint.key in missing and failure.steps == {mnist_endpoint.op.name}:
         title = "A deployment failed"
         to_do = "What was live before still is. Read the run's log and run digits again."
@@ -194,57 +195,64 @@ class _Failure:
 
     Attributes:
         steps: Keys of the steps that failed.
-        refused_dates: Of the classifiers that their gate refused.
         reasons: In words.
+        gate_refused: Whether a classifier was refused by its gate.
+        refused_dates: Of these classifiers, where the run told them.
     """
 
     steps: Set[str]
+    reasons: Sequence[str]
+    gate_refused: bool
     refused_dates: Set[str]
-    reasons: list[str]
-
-    @property
-    def gate_refused(self) -> bool:
-        """Whether a classifier was refused by its gate."""
-        return bool(self.refused_dates)
 
 
 def _read_failure(instance: dg.DagsterInstance, run_id: str) -> _Failure:
     steps: set[str] = set()
-    refused_dates: set[str] = set()
-    verdicts: dict[dg.AssetCheckKey, str] = {}
     reasons: list[str] = []
-    for log in instance.all_logs(
-        run_id,
-        of_type={
-            dg.DagsterEventType.STEP_FAILURE,
-            dg.DagsterEventType.ASSET_CHECK_EVALUATION,
-            dg.DagsterEventType.RUN_FAILURE,
-        },
-    ):
+    lost: list[str] = []
+    verdicts: dict[dg.AssetCheckKey, str] = {}
+    refused_dates: set[str] = set()
+    ends = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+    for log in instance.all_logs(run_id, of_type=ends):
         event = log.dagster_event
-        if event is None:
-            continue
-        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            evaluation = event.asset_check_evaluation_data
-            if evaluation.blocking and not evaluation.passed:
-                # The last one is that of the whole run.
-                verdicts[evaluation.asset_check_key] = evaluation.description or ""
-                if evaluation.partition and evaluation.asset_check_key in _GATE:
-                    refused_dates.add(evaluation.partition)
-        elif event.event_type is dg.DagsterEventType.STEP_FAILURE:
+        if event and event.event_type is dg.DagsterEventType.STEP_FAILURE:
             steps.add(event.step_key or "")
             data = event.step_failure_data
             if data.user_failure_data and data.user_failure_data.description:
                 reasons.append(data.user_failure_data.description)
-            elif data.error and data.error.cls_name != _CHECK_FAILED:
+            elif data.error and data.error.cls_name == _CHECK_FAILED:
+                verdicts, refused_dates = _read_checks(instance, run_id)
+            elif data.error:
                 reasons.append(_first_line(data.error.message))
-        elif not steps:
-            # Without a failed step: the run's process was lost, or the run could not be started.
-            reasons.append(_first_line(event.message or "Its process ended without a word."))
-    if not reasons:
-        # A step that refuses dates by checks of its own says so itself; other checks do not.
-        reasons = [f"{key.name}: {description}" for key, description in verdicts.items()]
-    return _Failure(steps, refused_dates, list(dict.fromkeys(reasons))[:_MOST_REASONS])
+        elif event:
+            lost.append(_first_line(event.message or "Its process ended without a word."))
+    reasons += [f"{key.name}: {description}" for key, description in verdicts.items()]
+    return _Failure(
+        steps=steps,
+        # Without a failed step its process was lost, or it could not be started.
+        reasons=list(dict.fromkeys(reasons or lost))[:_MOST_REASONS],
+        gate_refused=bool(verdicts.keys() & _GATE),
+        refused_dates=refused_dates,
+    )
+
+
+def _read_checks(
+    instance: dg.DagsterInstance, run_id: str
+) -> tuple[dict[dg.AssetCheckKey, str], set[str]]:
+    """What the failed blocking checks of a run said, and which dates the gate refused."""
+    verdicts: dict[dg.AssetCheckKey, str] = {}
+    refused_dates: set[str] = set()
+    for log in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION):
+        if log.dagster_event is None:
+            continue
+        evaluation = log.dagster_event.asset_check_evaluation_data
+        if evaluation.passed:
+            continue
+        if evaluation.blocking:  # those of single dates are not marked so
+            verdicts[evaluation.asset_check_key] = evaluation.description or ""
+        if evaluation.partition and evaluation.asset_check_key in _GATE:
+            refused_dates.add(evaluation.partition)
+    return verdicts, refused_dates
 
 
 def _first_line(message: str) -> str:

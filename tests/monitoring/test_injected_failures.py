@@ -230,6 +230,21 @@ def test_a_classifier_that_its_gate_refuses_is_one_message_until_a_newer_one_ser
     well_again(watchman)
 
 
+def test_a_range_of_which_the_gate_refuses_one_names_that_one(
+    watchman: Watchman, digits: Platform, serving: str
+) -> None:
+    few = {"mnist__model": {"config": {"clusters": 10}}}
+    low = {"mnist__classifier": {"config": {"min_accuracy": 0.1}}}
+    chain = ["mnist/model", "mnist/classifier", "mnist/endpoint"]
+    # What is live is as good as itself; only what comes after it is compared with it.
+    put_digits(digits, "2026-01-04")
+    digits.run("digits", "2026-01-04", NEXT, assets=chain, config={"ops": {**few, **low}})
+    text = told_once(watchman)
+    assert text.startswith("*A classifier is not deployed")
+    assert NEXT in text.split("Date: ")[1].split("\n")[0]
+    assert "2026-01-04" not in text.split("Date: ")[1].split("\n")[0]
+
+
 def test_a_deployment_that_fails_its_proof_is_one_message(
     watchman: Watchman, digits: Platform, serving: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
