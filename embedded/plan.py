@@ -45,6 +45,7 @@ _ABOUT_THE_STACK = {
     "PLATFORM_STACK_ID",
     "PLATFORM_UI_URL",
     "PLATFORM_PAGE_URL",
+    "PLATFORM_METRICS_URL",
 }
 _DATABASE = "platform"
 
@@ -121,6 +122,7 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
         "PLATFORM_UI_URL": f"http://{HOST}:{ports.ui}",
         "PLATFORM_PAGE_URL": f"http://{HOST}:{ports.api}",
         "PLATFORM_API_URL": f"http://{HOST}:{ports.api}",
+        "PLATFORM_METRICS_URL": f"http://{HOST}:{ports.metrics}/metrics",
         "DAGSTER_HOME": str(home.dagster),
         **_embedded_settings(embedded),
         **_settings_of_the_platform(given),

@@ -33,6 +33,7 @@ class Ports:
     s3_filer_grpc: int
     s3_admin: int
     s3_admin_grpc: int
+    metrics: int
 
     def of_s3(self) -> tuple[int, ...]:
         """All ports of SeaweedFS."""

@@ -11,6 +11,7 @@ from botocore.config import Config
 from embedded import postgres, s3
 from embedded.aws import aws_session
 from embedded.plan import Plan
+from embedded.ports import in_use
 from embedded.supervision import Program
 
 SERVICES = ("s3", "postgres", "sagemaker")
@@ -151,6 +152,25 @@ def api_part(plan: Plan) -> Part:
         ),
         title="The digit page",
         ports={"the digit page": plan.ports.api},
+        ready=ready,
+    )
+
+
+def metrics_part(plan: Plan) -> Part:
+    """Numbers for Prometheus; it loads the platform when it is first asked for them."""
+
+    def ready() -> None:
+        if not in_use(plan.ports.metrics):
+            raise ConnectionRefusedError("nobody listens on its port")
+
+    return Part(
+        program=Program(
+            name="metrics",
+            command=[sys.executable, "-m", "metrics", "--port", str(plan.ports.metrics)],
+            priority=400,
+        ),
+        title="Metrics for Prometheus",
+        ports={"metrics for Prometheus": plan.ports.metrics},
         ready=ready,
     )
 

@@ -18,7 +18,7 @@ from embedded.dagster_parts import dagster_parts
 from embedded.errors import ConfigurationError, ServiceFailedError
 from embedded.home import Credentials, Home
 from embedded.plan import Plan
-from embedded.programs import SERVICES, NeverReadyError, Part, api_part, services
+from embedded.programs import SERVICES, NeverReadyError, Part, api_part, metrics_part, services
 from embedded.supervision import Control, State
 from formats import postgres_dsn
 
@@ -61,6 +61,7 @@ def urls(environment: Mapping[str, str]) -> dict[str, str]:
     places = {
         "Dagster's UI": environment.get("PLATFORM_UI_URL"),
         "Digit page": environment.get("PLATFORM_PAGE_URL"),
+        "Metrics": environment.get("PLATFORM_METRICS_URL"),
         "S3": environment.get("AWS_ENDPOINT_URL_S3"),
         "SageMaker": environment.get("AWS_ENDPOINT_URL_SAGEMAKER"),
     }
@@ -71,7 +72,7 @@ def urls(environment: Mapping[str, str]) -> dict[str, str]:
 
 def all_parts(plan: Plan) -> list[Part]:
     """Everything that `make up` starts."""
-    return [*services(plan), *dagster_parts(plan), api_part(plan)]
+    return [*services(plan), *dagster_parts(plan), api_part(plan), metrics_part(plan)]
 
 
 def _silent(_line: str) -> None:

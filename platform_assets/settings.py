@@ -11,11 +11,13 @@ import dagster as dg
 from pydantic import Field
 
 from formats.proxies import proxy_variables
+from monitoring.watch import Watch
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.mnist.endpoint import Endpoint
 from platform_assets.mnist.raw import PublicMnist
 from platform_assets.partitions import PartitionSettings
+from resources.alerts import Alerts
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
@@ -86,6 +88,23 @@ class Settings(PartitionSettings):
     cruncher_network: str = Field(default="bridge", description="Its container's network.")
     cruncher_memory_mb: int = Field(default=1024, ge=64, description="Its memory limit in MiB.")
     cruncher_deadline_seconds: float = Field(default=3600, gt=0, description="Its time limit.")
+    alerts: str = Field(
+        default="",
+        repr=False,
+        description="Who is told of problems: a webhook, an SNS topic or a mail server, as a URL.",
+    )
+    ui_url: str = Field(
+        default="http://127.0.0.1:3000", description="Where people find Dagster's UI: for links."
+    )
+    late_after_hours: float = Field(
+        default=6, ge=0, description="Hours after a day's end (UTC) at which it has to be there."
+    )
+    stuck_after_minutes: float = Field(
+        default=180, gt=0, description="How long a run may wait in the queue, or work."
+    )
+    spend_limit: float = Field(
+        default=0, ge=0, description="Estimated spend of a calendar month; 0 for no limit."
+    )
     aws_endpoint_url_s3: str = Field(default="", validation_alias="AWS_ENDPOINT_URL_S3")
     aws_region: str = Field(default="", validation_alias="AWS_DEFAULT_REGION")
 
@@ -108,7 +127,15 @@ def keep_loopback_from_proxies() -> None:
 def resources(settings: Settings) -> dict[str, Any]:
     """Every resource of the platform, by the key under which assets and jobs ask for it."""
     pseudonym_key = dg.EnvVar("PLATFORM_PSEUDONYM_KEY") if settings.pseudonym_key else None
+    alerts = dg.EnvVar("PLATFORM_ALERTS") if settings.alerts else ""
     return {
+        "alerts": Alerts(target=alerts),
+        "watch": Watch(
+            ui_url=settings.ui_url,
+            late_after_hours=settings.late_after_hours,
+            stuck_after_minutes=settings.stuck_after_minutes,
+            spend_limit=settings.spend_limit,
+        ),
         "digits_store": ObjectStore(bucket=dg.EnvVar("PLATFORM_BUCKET")),
         "public": PublicMnist(uri=settings.mnist_source),
         "sagemaker": SageMakerResource(

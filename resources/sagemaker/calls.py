@@ -120,7 +120,9 @@ class Clients:
         return f"https://{host}/sagemaker/home?region={self.region}#/{page}"
 
 
-def make_clients(*, region: str | None = None, attempts: int = 5) -> Clients:
+def make_clients(
+    *, region: str | None = None, attempts: int = 5, answer_seconds: float = 70
+) -> Clients:
     """Clients from the standard AWS environment, in a session of their own.
 
     Credentials, region and endpoint URLs (`AWS_ENDPOINT_URL_SAGEMAKER`, ...) are what boto3 finds.
@@ -128,11 +130,12 @@ def make_clients(*, region: str | None = None, attempts: int = 5) -> Clients:
     Args:
         region: Instead of the environment's.
         attempts: How often botocore sends one request before it gives up.
+        answer_seconds: How long an answer may take; a model has 60 s for one.
     """
     session = boto3.session.Session(region_name=region)
     config = Config(
-        connect_timeout=10,
-        read_timeout=70,  # a model may take 60 s for an answer
+        connect_timeout=min(10, answer_seconds),
+        read_timeout=answer_seconds,
         retries={"mode": "standard", "total_max_attempts": attempts},
         user_agent_extra="dagster-sagemaker",
     )

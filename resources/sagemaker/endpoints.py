@@ -49,6 +49,7 @@ class EndpointState:
         config_name: The endpoint config that is live (or, while it is created, will be).
         pending_config_name: The one that an update under way is putting in its place.
         failure_reason: SageMaker's own words about a failed creation or the last failed update.
+        created: When it was made.
         last_modified: When its status last changed.
         variants: Current weight of each variant, by name.
     """
@@ -59,6 +60,7 @@ class EndpointState:
     config_name: str
     pending_config_name: str | None
     failure_reason: str | None
+    created: datetime
     last_modified: datetime
     variants: Mapping[str, float]
 
@@ -283,6 +285,7 @@ def _state(described: "DescribeEndpointOutputTypeDef") -> EndpointState:
         config_name=described.get("EndpointConfigName", ""),
         pending_config_name=pending["EndpointConfigName"] if pending else None,
         failure_reason=described.get("FailureReason"),
+        created=described["CreationTime"],
         last_modified=described["LastModifiedTime"],
         variants={
             variant["VariantName"]: variant.get("CurrentWeight", 0.0)

@@ -71,6 +71,9 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     max_attempts: int = Field(
         default=5, description="How often botocore sends a request before it gives up.", ge=1
     )
+    answer_seconds: float = Field(
+        default=70, description="How long an answer may take; a model has 60 s for one.", gt=0
+    )
     price_per_hour: dict[str, float] = Field(
         default_factory=dict,
         description="On-demand price of an hour by instance type, for estimates in metadata.",
@@ -90,8 +93,20 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     def clients(self) -> Clients:
         """The boto3 clients, for what this resource does not do."""
         if self._clients is None:
-            self._clients = make_clients(attempts=self.max_attempts)
+            self._clients = make_clients(
+                attempts=self.max_attempts, answer_seconds=self.answer_seconds
+            )
         return self._clients
+
+    def hurried(self, answer_seconds: float) -> "SageMakerResource":
+        """The same for a quick look: a call is made twice at most, and an answer not waited for."""
+        return SageMakerResource(
+            role_arn=self.role_arn,
+            patience_seconds=0,
+            max_attempts=2,
+            answer_seconds=answer_seconds,
+            price_per_hour=self.price_per_hour,
+        )
 
     @property
     def region(self) -> str:

@@ -21,8 +21,8 @@ from tests.conftest import CHECKOUT, Services, clean_environ
 
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
-# Of the environment file, what is Compose's own business and no run's.
-NOT_FOR_RUNS = {"PLATFORM_ALLOWED_HOSTS", "PLATFORM_IMAGE"}
+# Of the environment file, what is no run's: others' own business, and whom the sensor tells.
+NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS", "PLATFORM_IMAGE"}
 
 LOOK = """
 import json, dagster as dg
@@ -87,7 +87,7 @@ def test_a_run_gets_every_setting_that_there_is() -> None:
         for name, field in Settings.model_fields.items()
         if field.validation_alias is None
     }
-    assert known <= set(launcher["env_vars"])
+    assert known - NOT_FOR_RUNS <= set(launcher["env_vars"])
     assert set(launcher["env_vars"]) == environment_file().keys() - NOT_FOR_RUNS
 
 
@@ -141,14 +141,20 @@ def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> N
 
 def test_compose_holds_no_secret_opens_nothing_and_watches_all() -> None:
     compose = read("docker-compose.yaml")
-    assert compose["services"].keys() == {"postgres", "code-server", "webserver", "daemon"}
+    assert compose["services"].keys() == {
+        "postgres",
+        "code-server",
+        "webserver",
+        "daemon",
+        "metrics",
+    }
     for name, service in compose["services"].items():
         assert service["healthcheck"]["test"], name
         for variable, value in service.get("environment", {}).items():
             assert value.startswith("${"), variable
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
-        assert (SOCKET in service.get("volumes", [])) == (name != "postgres")
+        assert (SOCKET in service.get("volumes", [])) == (name not in {"postgres", "metrics"})
         assert not service.get("privileged")
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     assert launcher["network"] == compose["networks"]["default"]["name"]

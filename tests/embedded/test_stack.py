@@ -116,9 +116,10 @@ def test_a_second_up_says_so_and_leaves_everything_as_it_is(running: Stack) -> N
 def test_status_shows_every_program(running: Stack) -> None:
     shown = running.run("status").stdout
 
-    for name in ("s3", "postgres", "sagemaker", "code-server", "webserver", "daemon", "api"):
+    names = ("s3", "postgres", "sagemaker", "code-server", "webserver", "daemon", "api", "metrics")
+    for name in names:
         assert f" {name} " in shown
-    assert shown.count("running") == 7
+    assert shown.count("running") == len(names)
 
 
 def test_status_and_the_env_file_say_where_everything_is(running: Stack) -> None:
@@ -127,6 +128,7 @@ def test_status_and_the_env_file_say_where_everything_is(running: Stack) -> None
     at = running.plan.ports
     for port in (at.ui, at.api, at.s3, at.sagemaker):
         assert f" http://127.0.0.1:{port}\n" in shown
+    assert f" http://127.0.0.1:{at.metrics}/metrics\n" in shown
     assert f" postgresql://127.0.0.1:{at.postgres}/platform\n" in shown
     assert running.plan.credentials.postgres_password not in shown
     printed = running.shell("echo $PLATFORM_UI_URL $PLATFORM_PAGE_URL").split()

@@ -36,7 +36,7 @@ ENDPOINT = "digits"
 FIRST = date(2026, 1, 1)
 # Long enough for a kill in the middle of it, short enough for thirty.
 EPOCHS = 40
-RUN_SECONDS = 120
+RUN_SECONDS = 900
 # Runs are forked from a process that has imported all already: that is their slow part.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["platform_assets.definitions", __name__])

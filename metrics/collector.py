@@ -1,0 +1,255 @@
+"""What Prometheus gets: each metric, and where its numbers come from.
+
+What cannot be reached gives no sample: `platform_source_up` says so. Nothing is changed by a look.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from jobs.mnist import teardown_endpoint
+from monitoring.dates import partition_rows
+from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
+from monitoring.spend import Spend, endpoint_spend
+from platform_assets.definitions import build_defs
+from platform_assets.mnist import deployed
+from platform_assets.mnist.deployed import Endpoint
+from resources.s3 import ObjectStore
+from resources.sagemaker import SageMakerResource
+
+CACHE_SECONDS = 15.0
+"""How long numbers are given again: many scrapes cost as much as one."""
+
+_LOG = logging.getLogger(__name__)
+_UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+_FINISHED = (
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE,
+    dg.DagsterRunStatus.CANCELED,
+)
+_Metrics = Iterator[Metric]
+
+
+@dataclass
+class Platform:
+    """What is looked at.
+
+    Attributes:
+        instance: Dagster's records.
+        assets: Keys of what is materialised.
+        checks: Keys of all checks.
+        store: Where classifiers are.
+        endpoint: Which one.
+        sagemaker: Is asked; one that is in a hurry.
+        spend: Of the month, so far.
+    """
+
+    instance: dg.DagsterInstance
+    assets: Sequence[dg.AssetKey]
+    checks: Sequence[dg.AssetCheckKey]
+    store: ObjectStore
+    endpoint: Endpoint
+    sagemaker: SageMakerResource
+    spend: Spend
+
+    def read_runs(self) -> _Metrics:
+        """Runs by state, the queue and the pools."""
+        instance = self.instance
+        runs = _gauge("runs", "Runs that are unfinished, or ended in the last 24 hours.", "status")
+        oldest = _gauge(
+            "oldest_unfinished_run_timestamp_seconds", "When it came into its status.", "status"
+        )
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        for status in (*_UNFINISHED, *_FINISHED):
+            since = None if status in _UNFINISHED else yesterday
+            filters = dg.RunsFilter(statuses=[status], updated_after=since)
+            runs.add_metric([status.value], instance.get_runs_count(filters))
+        for status in _UNFINISHED:
+            first = instance.get_run_records(
+                dg.RunsFilter(statuses=[status]),
+                limit=1,
+                order_by="update_timestamp",
+                ascending=True,
+            )
+            for record in first:
+                oldest.add_metric([status.value], record.update_timestamp.timestamp())
+        slots = _gauge("pool_slots", "How many steps may be in a pool.", "pool")
+        claimed = _gauge("pool_claimed_slots", "How many are.", "pool")
+        pending = _gauge("pool_pending_steps", "How many wait for it.", "pool")
+        records = instance.event_log_storage
+        for pool in sorted(records.get_concurrency_keys()):
+            info = records.get_concurrency_info(pool)
+            slots.add_metric([pool], info.slot_count)
+            claimed.add_metric([pool], len(info.claimed_slots))
+            pending.add_metric([pool], info.pending_step_count)
+        yield from (runs, oldest, slots, claimed, pending)
+
+    def read_daemons(self) -> _Metrics:
+        """When Dagster's daemons were last at work."""
+        beats = _gauge("daemon_heartbeat_timestamp_seconds", "When it was last at work.", "daemon")
+        for name, beat in self.instance.get_daemon_heartbeats().items():
+            beats.add_metric([name], beat.timestamp)
+        yield beats
+
+    def read_assets(self) -> _Metrics:
+        """The newest date of each asset, and its rows."""
+        newest = _gauge(
+            "newest_partition_timestamp_seconds", "Begin of the newest day that is there.", "asset"
+        )
+        rows = _gauge("newest_partition_rows", "Rows of the newest day that is there.", "asset")
+        for key in self.assets:
+            dates = self.instance.get_materialized_partitions(key)
+            if not dates:
+                continue
+            day = max(dates)
+            begin = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+            newest.add_metric([key.to_user_string()], begin.timestamp())
+            records = self.instance.fetch_materializations(
+                dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day]), limit=1
+            ).records
+            for record in records:
+                event = record.asset_materialization
+                count = partition_rows(event) if event else None
+                if count is not None:
+                    rows.add_metric([key.to_user_string()], count)
+        yield from (newest, rows)
+
+    def read_checks(self) -> _Metrics:
+        """Whether each check's last evaluation failed."""
+        failed = _gauge(
+            "check_failed",
+            "1 where the last evaluation failed, 0 where it passed.",
+            "asset",
+            "check",
+        )
+        for key in self.checks:
+            record = self.instance.get_latest_asset_check_evaluation_record(key)
+            if record and record.status.value in {"FAILED", "SUCCEEDED"}:
+                labels = [key.asset_key.to_user_string(), key.name]
+                failed.add_metric(labels, record.status.value == "FAILED")
+        yield failed
+
+    def read_endpoint(self) -> _Metrics:
+        """Whether the endpoint answers, in which time, and what the month has cost."""
+        state = self.sagemaker.describe_endpoint(self.endpoint.name)
+        now = datetime.now(UTC)
+        cost = endpoint_spend(state, self.endpoint, self.sagemaker, now)
+        self.spend = self.spend.up_to(self.instance, cost, now)
+        spend = _gauge("estimated_spend", "Of the month, in the currency of the prices.", "kind")
+        spend.add_metric(["training"], self.spend.training)
+        spend.add_metric(["endpoint"], self.spend.endpoint)
+        yield spend
+        in_service = _gauge("endpoint_in_service", "1 where it is; none before its first deploy.")
+        if is_expected(self.instance, teardown_endpoint.name):
+            in_service.add_metric([], bool(state and state.in_service))
+        yield in_service
+        if state and state.in_service:
+            latency = _gauge("endpoint_latency_seconds", "Of the answer to an empty picture.")
+            latency.add_metric([], measure_latency(self.sagemaker, self.endpoint.name))
+            yield latency
+
+    def read_classifier(self) -> _Metrics:
+        """How good the classifier is that is live."""
+        accuracy = _gauge("live_model_accuracy", "Share of test digits that it reads rightly.")
+        live = deployed.find_live(self.store, self.sagemaker, self.endpoint.name)
+        if live is not None:
+            accuracy.add_metric([], live.files.manifest.extra["accuracy"])
+        yield accuracy
+
+
+class PlatformCollector(Collector):
+    """Gives what `Platform` reads, at most every `CACHE_SECONDS` anew."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._lock = threading.Lock()
+        self._metrics: list[Metric] = []
+        self._read_at = -CACHE_SECONDS
+
+    def collect(self) -> list[Metric]:
+        """All metrics."""
+        with self._lock:
+            if time.monotonic() - self._read_at >= CACHE_SECONDS:
+                self._metrics = self._read()
+                self._read_at = time.monotonic()
+            return self._metrics
+
+    def _read(self) -> list[Metric]:
+        platform = self._platform
+        sources: dict[str, Sequence[Callable[[], _Metrics]]] = {
+            "dagster": [
+                platform.read_runs,
+                platform.read_daemons,
+                platform.read_assets,
+                platform.read_checks,
+            ],
+            "sagemaker": [platform.read_endpoint],
+            "s3": [platform.read_classifier],
+        }
+        up = _gauge("source_up", "1 where it could be asked, 0 where it could not.", "source")
+        metrics: list[Metric] = [up]
+        for source, readers in sources.items():
+            reachable = True
+            for read in readers:
+                try:
+                    # What was read before it broke off is as true as ever.
+                    for metric in read():
+                        metrics.append(metric)  # noqa: PERF402
+                except Exception as error:  # whatever it is: a scrape gives what there is
+                    _LOG.warning("%s could not be read: %s", source, type(error).__name__)
+                    reachable = False
+            up.add_metric([source], reachable)
+        return metrics
+
+
+def load() -> PlatformCollector:
+    """The platform of this environment: settings, definitions, and Dagster's instance."""
+    defs = build_defs()
+    repository = defs.get_repository_def()
+    definitions = list(repository.assets_defs_by_key.values())
+    checks = {key for definition in definitions for key in definition.check_keys}
+    checks |= set(repository.asset_checks_defs_by_key)
+    assets = {
+        key
+        for definition in definitions
+        if definition.is_materializable
+        for key in definition.keys
+        if definition.specs_by_key[key].partitions_def
+    }
+    instance = dg.DagsterInstance.get()
+    names = ("digits_store", "endpoint", "sagemaker")
+    # Never left: the resources live as long as the process.
+    resources = ExitStack().enter_context(
+        dg.build_resources(
+            {name: (defs.resources or {})[name] for name in names}, instance=instance
+        )
+    )
+    return PlatformCollector(
+        Platform(
+            instance=instance,
+            assets=sorted(assets),
+            checks=sorted(checks, key=str),
+            store=resources.digits_store,
+            endpoint=resources.endpoint,
+            sagemaker=resources.sagemaker.hurried(ANSWER_SECONDS),
+            spend=Spend(),
+        )
+    )
+
+
+def _gauge(name: str, documentation: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"platform_{name}", documentation, labels=labels)

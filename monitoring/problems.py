@@ -1,0 +1,71 @@
+"""A problem, and how it reads as a message."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from resources.alerts import Message
+
+_MOST_DATES = 10
+_MOST_CHARACTERS = 1500
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong now, and that somebody should do something about.
+
+    Attributes:
+        key: Equal as long as it is the same problem.
+        title: What is wrong, in one line.
+        reason: Why. A change of it is told, so it holds nothing that changes from look to look.
+        to_do: What a person can do about it.
+        link: Where to look, a URL.
+        assets: Which assets are concerned, `airbnb/snapshot` for instance.
+        dates: Which of their dates, in order.
+        figures: Numbers of the moment; that they change is not told.
+        since: When it came about, where it is followed for a limited time only: seconds since 1970.
+    """
+
+    key: str
+    title: str
+    reason: str
+    to_do: str
+    link: str
+    assets: Sequence[str] = ()
+    dates: Sequence[str] = ()
+    figures: str = ""
+    since: float | None = None
+
+    @property
+    def digest(self) -> str:
+        """Changes with what is told."""
+        told = [self.title, self.reason, *self.assets, *self.dates]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+    def message(self) -> Message:
+        """What somebody is told of it."""
+        lines = {
+            "Asset": ", ".join(self.assets),
+            "Date": name_dates(self.dates),
+            "Reason": shorten(self.reason),
+            "Now": self.figures,
+            "To do": self.to_do,
+        }
+        text = [f"{name}: {value}" for name, value in lines.items() if value]
+        return Message(self.title, "\n".join([*text, self.link]))
+
+
+def well_again(title: str) -> Message:
+    """What somebody is told of a problem that is no more."""
+    return Message(f"Well again: {title}", "This is over; nothing is left to do.")
+
+
+def name_dates(dates: Sequence[str]) -> str:
+    """Dates by name, as far as they fit into a message."""
+    more = f" and {len(dates) - _MOST_DATES} more" if len(dates) > _MOST_DATES else ""
+    return ", ".join(dates[:_MOST_DATES]) + more
+
+
+def shorten(text: str) -> str:
+    """A text that fits into a message."""
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"

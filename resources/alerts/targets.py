@@ -1,0 +1,263 @@
+"""The three kinds of target, and how each of them gets a message.
+
+An address is a secret: whoever has a webhook's URL can write to the channel. No error quotes it.
+"""
+
+import re
+import smtplib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.message import EmailMessage
+from ipaddress import ip_address
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import boto3.session
+import requests
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from resources.alerts.errors import AlertError, AlertTargetError, AlertUnavailableError
+
+TIMEOUT_SECONDS = 5
+"""How long a target may take to accept a connection, and for each answer."""
+
+_TOPIC = re.compile(r"(?:sns:)?(arn:[a-z-]+:sns:([a-z0-9-]+):\d{12}:[\w-]+)")
+_FORMS = (
+    "Write it as https://… (a Slack-compatible webhook), arn:aws:sns:region:account:topic, or "
+    "smtps://user:password@host/?from=address&to=address, special characters %-encoded."
+)
+_BUSY = 429
+_SERVER_FAULT = 500
+_BUSY_CODES = {"KMSThrottling", "Throttled", "Throttling", "ThrottlingException"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """What somebody is told.
+
+    Attributes:
+        subject: One line.
+        text: The rest; lines of plain text.
+    """
+
+    subject: str
+    text: str
+
+
+class Target(Protocol):
+    """Where messages go."""
+
+    def send(self, message: Message) -> None:
+        """Deliver a message.
+
+        Raises:
+            AlertTargetError: The target refuses it.
+            AlertUnavailableError: The target could not be reached.
+        """
+        ...
+
+
+def parse(address: str) -> Target:
+    """The target that an address means.
+
+    Raises:
+        AlertTargetError: It is of none of the forms.
+    """
+    address = address.strip()
+    if topic := _TOPIC.fullmatch(address):
+        return Topic(arn=topic[1], region=topic[2])
+    try:
+        url = urlsplit(address)
+        host, port = url.hostname, url.port
+    except ValueError:
+        host, port = None, None
+    else:
+        if host and url.scheme in {"http", "https"}:
+            return Webhook(address)
+        to = parse_qs(url.query).get("to", [])
+        if host and to and url.scheme in {"smtp", "smtps"}:
+            tls = url.scheme == "smtps"
+            return Mailbox(
+                host=host,
+                port=port or (smtplib.SMTP_SSL_PORT if tls else smtplib.SMTP_PORT),
+                tls=tls,
+                user=unquote(url.username or ""),
+                password=unquote(url.password or ""),
+                sender=parse_qs(url.query).get("from", to)[0],
+                recipients=tuple(to),
+            )
+    raise AlertTargetError(f"The target of alerts (PLATFORM_ALERTS) is not understood. {_FORMS}")
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A URL that takes {"text": …} by POST, as Slack's incoming webhooks do."""
+
+    url: str
+
+    def send(self, message: Message) -> None:
+        """See `Target`."""
+        # Slack's own rule: these three, and no others, are escaped.
+        text = f"*{message.subject}*\n{message.text}"
+        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        try:
+            answer = requests.post(
+                self.url,
+                json={"text": text},
+                timeout=TIMEOUT_SECONDS,
+                # A redirected POST becomes a GET, and would seem to have been taken.
+                allow_redirects=False,
+            )
+        except requests.Timeout:
+            raise _unavailable("webhook", "it did not answer in time") from None
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+            raise _unavailable("webhook", type(error).__name__) from None
+        except (requests.RequestException, ValueError) as error:
+            raise AlertTargetError(
+                "The webhook of PLATFORM_ALERTS cannot be called "
+                f"({type(error).__name__}). {_FORMS}"
+            ) from None
+        if answer.status_code == _BUSY or answer.status_code >= _SERVER_FAULT:
+            raise _unavailable("webhook", f"HTTP {answer.status_code}")
+        if not 200 <= answer.status_code < 300:
+            raise AlertTargetError(
+                f"The webhook of PLATFORM_ALERTS refuses messages (HTTP {answer.status_code}): "
+                "has its URL been changed or withdrawn?"
+            )
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A standard topic of SNS, reached with the credentials that the platform has anyway."""
+
+    arn: str
+    region: str
+
+    def send(self, message: Message) -> None:
+        """See `Target`."""
+        config = Config(
+            connect_timeout=TIMEOUT_SECONDS,
+            read_timeout=TIMEOUT_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": 1},
+        )
+        # SNS takes no other characters in a subject, and at most 100 of them.
+        subject = _one_line(message.subject).encode("ascii", "replace").decode()[:100]
+        session = boto3.session.Session()
+        # The overloads of `client` name services whose stubs are not installed.
+        make = cast("Callable[..., Any]", session.client)  # pyright: ignore[reportUnknownMemberType]
+        try:
+            client = make("sns", region_name=self.region, config=config)
+            client.publish(TopicArn=self.arn, Subject=subject, Message=message.text)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "Unknown")
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if code in _BUSY_CODES or status >= _SERVER_FAULT:
+                raise _unavailable("SNS topic", code) from None
+            raise AlertTargetError(
+                f"SNS does not take messages for the topic of PLATFORM_ALERTS ({code}): allow the "
+                "platform's role sns:Publish on it, and check that it exists."
+            ) from None
+        except (BotoCoreError, ResponseParserError) as error:
+            raise _unavailable("SNS topic", type(error).__name__) from None
+
+
+@dataclass(frozen=True)
+class Mailbox:
+    """E-mail by an SMTP server.
+
+    Attributes:
+        host: Of the server.
+        port: Of the server.
+        tls: Whether the connection is encrypted from its beginning; otherwise it is as soon as the
+            server offers it (STARTTLS).
+        user: Empty where the server asks for none.
+        password: Of the user; sent only over an encrypted connection, or on this machine.
+        sender: Address of the sender.
+        recipients: Addresses.
+    """
+
+    host: str
+    port: int
+    tls: bool
+    user: str
+    password: str
+    sender: str
+    recipients: tuple[str, ...]
+
+    def send(self, message: Message) -> None:
+        """See `Target`."""
+        try:
+            mail = EmailMessage()
+            mail["Subject"] = _one_line(message.subject)
+            mail["From"] = self.sender
+            mail["To"] = ", ".join(self.recipients)
+            mail.set_content(message.text)
+            self._deliver(mail)
+        except smtplib.SMTPResponseException as error:
+            raise self._refused(error.smtp_code) from None
+        except smtplib.SMTPRecipientsRefused as error:
+            raise self._refused(*(code for code, _ in error.recipients.values())) from None
+        except ssl.SSLError:
+            raise AlertTargetError(
+                "The mail server of PLATFORM_ALERTS has no certificate that is trusted, or speaks "
+                "no TLS on that port."
+            ) from None
+        except (smtplib.SMTPException, OSError) as error:
+            raise _unavailable("mail server", type(error).__name__) from None
+        except ValueError:
+            raise AlertTargetError(
+                f"PLATFORM_ALERTS has an address that is none. {_FORMS}"
+            ) from None
+
+    def _deliver(self, mail: EmailMessage) -> None:
+        if self.tls:
+            context = ssl.create_default_context()
+            server = smtplib.SMTP_SSL(
+                self.host, self.port, timeout=TIMEOUT_SECONDS, context=context
+            )
+        else:
+            server = smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_SECONDS)
+        with server:
+            server.ehlo()
+            encrypted = self.tls
+            if not encrypted and server.has_extn("starttls"):
+                server.starttls(context=ssl.create_default_context())
+                encrypted = True
+            if self.user:
+                if not encrypted and not _is_loopback(self.host):
+                    raise AlertTargetError(
+                        "The mail server of PLATFORM_ALERTS offers no encryption, so that the "
+                        "password was not sent: use smtps://."
+                    )
+                server.login(self.user, self.password)
+            server.send_message(mail)
+
+    def _refused(self, *codes: int) -> AlertError:
+        # RFC 5321: what begins with 4 may be tried again, what begins with 5 may not.
+        if any(code < _SERVER_FAULT for code in codes):
+            return _unavailable("mail server", f"SMTP {min(codes)}")
+        return AlertTargetError(
+            f"The mail server of PLATFORM_ALERTS refuses the message (SMTP {max(codes)}): check "
+            "user, password and addresses."
+        )
+
+
+def _unavailable(what: str, reason: str) -> AlertUnavailableError:
+    return AlertUnavailableError(
+        f"The {what} of PLATFORM_ALERTS cannot be reached or is busy ({reason}): check that it "
+        "runs and that the network, or the proxy, lets us through. What is untold is told later."
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

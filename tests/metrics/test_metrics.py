@@ -1,0 +1,124 @@
+"""What Prometheus gets is what there is; what cannot be reached is left out and said to be down."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import dagster as dg
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from metrics.collector import load
+from tests.conftest import CHECKOUT, free_port_base
+from tests.deploy.test_prometheus import FOLDER, metrics_used
+from tests.monitoring.conftest import Watchman
+from tests.platform_assets.conftest import Platform
+from tests.platform_assets.mnist_rig import put_classifier, put_digits
+
+DATE, NEXT = "2026-01-05", "2026-01-06"
+Samples = dict[tuple[str, tuple[str, ...]], float]
+
+
+def read(text: str) -> tuple[Samples, set[str]]:
+    """(metric, values of its labels) → number; and the names of all metrics, empty ones too."""
+    families = list(text_string_to_metric_families(text))
+    samples = {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+    return samples, {family.name for family in families}
+
+
+def scrape() -> tuple[Samples, set[str]]:
+    registry = CollectorRegistry()
+    registry.register(load())
+    return read(generate_latest(registry).decode())
+
+
+def test_the_numbers_are_those_of_the_platform(
+    watchman: Watchman, digits: Platform, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_PRICE_PER_HOUR", '{"ml.m5.large": 1000000}')
+    put_digits(digits, DATE)
+    served = put_classifier(digits, DATE, 1000)
+    assert digits.run("digits", DATE, assets=["mnist/endpoint"]).success
+    for date, rows in ((NEXT, 30), (DATE, 20)):  # the newest day is not the one that came last
+        watchman.record("airbnb/snapshot", date, **{"dagster/partition_row_count": rows})
+    watchman.record("mnist/model", DATE, estimated_cost=2.5)
+    watchman.record_run("listings", dg.DagsterRunStatus.STARTED)
+
+    samples, names = scrape()
+    begin = datetime.fromisoformat(NEXT).replace(tzinfo=UTC).timestamp()
+    assert samples["platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)] == begin
+    assert samples["platform_newest_partition_rows", ("airbnb/snapshot",)] == 30
+    assert samples["platform_runs", ("SUCCESS",)] == 1
+    assert samples["platform_runs", ("STARTED",)] == 1
+    assert samples["platform_runs", ("QUEUED",)] == 0
+    accuracy = served.files.manifest.extra["accuracy"]
+    assert samples["platform_live_model_accuracy", ()] == pytest.approx(accuracy)
+    assert samples["platform_endpoint_in_service", ()] == 1
+    assert 0 < samples["platform_endpoint_latency_seconds", ()] < 5
+    assert samples["platform_estimated_spend", ("training",)] == 2.5
+    assert samples["platform_estimated_spend", ("endpoint",)] > 0
+    for source in ("dagster", "sagemaker", "s3"):
+        assert samples["platform_source_up", (source,)] == 1
+
+    for file in ("rules.yml", "dashboard.json"):
+        assert metrics_used(FOLDER / file) <= names
+
+
+ASSETS = {"adds_up": "neighbourhood_summary", "real_rises_and_falls": "price_changes"}
+
+
+def test_a_failed_check_is_one_and_a_passed_one_zero(
+    watchman: Watchman, platform: Platform
+) -> None:
+    for name, passed in (("adds_up", True), ("real_rises_and_falls", False)):
+        platform.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(["airbnb", ASSETS[name]]), check_name=name, passed=passed
+            )
+        )
+    samples, _ = scrape()
+    assert samples["platform_check_failed", ("airbnb/neighbourhood_summary", "adds_up")] == 0
+    assert samples["platform_check_failed", ("airbnb/price_changes", "real_rises_and_falls")] == 1
+
+
+def test_what_cannot_be_reached_gives_no_sample_and_no_error(
+    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watchman.record("airbnb/snapshot", DATE)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
+    samples, names = scrape()
+    assert samples["platform_source_up", ("sagemaker",)] == 0
+    assert samples["platform_source_up", ("dagster",)] == 1
+    assert "platform_endpoint_in_service" not in names
+    assert ("platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)) in samples
+
+
+@pytest.mark.usefixtures("watchman")
+def test_the_process_serves_them_until_it_is_ended() -> None:
+    port = int(free_port_base())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metrics", "--port", str(port)],
+        cwd=CHECKOUT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        answer = httpx.HTTPTransport(retries=10)
+        with httpx.Client(transport=answer, timeout=120, trust_env=False) as client:
+            reply = client.get(f"http://127.0.0.1:{port}/metrics")
+        assert reply.status_code == 200
+        samples, _ = read(reply.text)
+        assert samples["platform_source_up", ("dagster",)] == 1
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in errors + reply.text

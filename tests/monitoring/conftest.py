@@ -1,0 +1,127 @@
+"""The platform with records that its schedules are in, and somebody who listens to its alerts."""
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from platform_assets.definitions import build_defs
+from tests.conftest import CHECKOUT, clean_environ
+from tests.platform_assets.conftest import (  # noqa: F401 - fixtures are found by their names
+    Platform,
+    digits,
+    endpoint,
+    table,
+)
+from tests.platform_assets.conftest import platform as platform_with_records_in_memory  # noqa: F401
+from tests.receivers import Receiver, webhook
+
+
+@dataclass
+class Watchman:
+    """Evaluates the sensor, and reads what arrived.
+
+    Attributes:
+        platform: What is watched.
+        receiver: Who is told.
+        cursor: Of the last tick.
+        skip_reason: Of the last tick.
+    """
+
+    platform: Platform
+    receiver: Receiver
+    cursor: str | None = None
+    skip_reason: str = ""
+    _read: int = field(default=0)
+
+    def tick(self, at: datetime | None = None) -> list[str]:
+        """Evaluate the sensor, as if it were that time; the messages that arrived by it."""
+        defs = build_defs()
+        names = ("alerts", "watch", "endpoint", "sagemaker")
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            dg.build_sensor_context(
+                instance=self.platform.instance,
+                cursor=self.cursor,
+                resources={name: (defs.resources or {})[name] for name in names},
+                repository_def=defs.get_repository_def(),
+            ) as context,
+        ):
+            patch.setattr("jobs.alerts.utc_now", lambda: at or datetime.now(UTC))
+            answer = defs.resolve_sensor_def("alerts").evaluate_tick(context)
+        self.cursor = answer.cursor if answer.cursor is not None else self.cursor
+        self.skip_reason = str(answer.skip_message)
+        texts = self.receiver.texts()[self._read :]
+        self._read += len(texts)
+        return texts
+
+    def record_run(
+        self, job: str, status: dg.DagsterRunStatus, tags: Mapping[str, str] | None = None
+    ) -> dg.DagsterRun:
+        """Put down a run, as Dagster's daemon does when it starts one."""
+        return self.platform.instance.create_run_for_job(
+            build_defs().resolve_job_def(job), status=status, tags=tags
+        )
+
+    def record(self, asset: str, date: str | None = None, **metadata: Any) -> None:
+        """Put down that an asset was materialised."""
+        self.platform.instance.report_runless_asset_event(
+            dg.AssetMaterialization(asset.split("/"), partition=date, metadata=metadata)
+        )
+
+    def record_day(self, date: str, assets: Sequence[str]) -> None:
+        """Put down that a date of assets was materialised, with rows."""
+        for asset in assets:
+            self.record(asset, date, **{"dagster/partition_row_count": 100})
+
+
+@pytest.fixture(scope="session")
+def records_with_schedules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DAGSTER_HOME in which a person has started the daily schedule of the listings.
+
+    Dagster puts down since when a schedule runs where that differs from the code's default: it is
+    stopped before.
+    """
+    home = tmp_path_factory.mktemp("records")
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    dagster = Path(sys.executable).with_name("dagster")
+    for verb in ("stop", "start"):
+        subprocess.run(
+            [dagster, "schedule", verb, "listings_daily", "-m", "platform_assets.definitions"],
+            cwd=CHECKOUT,
+            env=clean_environ(DAGSTER_HOME=str(home)),
+            check=verb == "start",
+            capture_output=True,
+        )
+    return home
+
+
+@pytest.fixture
+def platform(
+    platform_with_records_in_memory: Platform,  # noqa: F811
+    records_with_schedules: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Platform]:
+    """The platform, whose daily schedules run from now on."""
+    home = tmp_path / "records"
+    shutil.copytree(records_with_schedules, home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.get() as instance:
+        yield dataclasses.replace(platform_with_records_in_memory, instance=instance)
+
+
+@pytest.fixture
+def watchman(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchman]:
+    """Somebody who is told of what is wrong with the platform."""
+    with webhook() as receiver:
+        monkeypatch.setenv("PLATFORM_ALERTS", receiver.url)
+        yield Watchman(platform, receiver)

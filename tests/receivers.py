@@ -1,0 +1,125 @@
+"""Receivers of alerts that tests run: a webhook, and a mail server that speaks a little SMTP."""
+
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Receiver:
+    """Takes every POST.
+
+    Attributes:
+        url: Where; its path is what must stay secret.
+        status: What it answers.
+        answer: The body of its answers.
+        headers: Of its answers.
+        fail_after: From so many requests on it answers 503; None for never.
+        requests: The bodies that were taken, as text.
+        paths: Of all requests.
+    """
+
+    url: str = ""
+    status: int = 200
+    answer: bytes = b"ok"
+    headers: dict[str, str] = field(default_factory=dict)
+    fail_after: int | None = None
+    requests: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+
+    def texts(self) -> list[str]:
+        """What a Slack channel would show."""
+        return [json.loads(body)["text"] for body in self.requests]
+
+
+@contextmanager
+def webhook(path: str = "/services/T000/B000/hush") -> Iterator[Receiver]:
+    """A receiver on a free port of this machine."""
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            receiver.paths.append(self.path)
+            full = receiver.fail_after is not None and len(receiver.requests) >= receiver.fail_after
+            status = 503 if full else receiver.status
+            if status == 200:
+                receiver.requests.append(body)
+            self.send_response(status)
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(receiver.answer)))
+            self.end_headers()
+            self.wfile.write(receiver.answer)
+
+        def log_message(self, *_args: Any, **_kwargs: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        receiver.url = f"http://127.0.0.1:{server.server_port}{path}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class Mails:
+    """What a mail server got: its port, the messages as they came, and the commands."""
+
+    port: int = 0
+    refuse: str = ""
+    messages: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def mail_server() -> Iterator[Mails]:
+    """A server that takes mail, and any user's password; with `refuse`, answers that to MAIL."""
+    mails = Mails()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def say(self, line: str) -> None:
+            self.wfile.write(f"{line}\r\n".encode())
+
+        def handle(self) -> None:
+            self.say("220 here")
+            while line := self.rfile.readline().decode().strip():
+                mails.commands.append(line)
+                verb = line.split(" ", 1)[0].upper()
+                if verb == "EHLO":
+                    self.say("250-here\r\n250 AUTH PLAIN")
+                elif verb == "AUTH":
+                    self.say("235 come in")
+                elif verb == "MAIL" and mails.refuse:
+                    self.say(mails.refuse)
+                elif verb == "DATA":
+                    self.say("354 go on")
+                    lines: list[str] = []
+                    while (part := self.rfile.readline().decode().rstrip("\r\n")) != ".":
+                        lines.append(part)
+                    mails.messages.append("\n".join(lines))
+                    self.say("250 taken")
+                elif verb == "QUIT":
+                    self.say("221 bye")
+                    return
+                else:
+                    self.say("250 fine")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        mails.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield mails
+        finally:
+            server.shutdown()
+            thread.join()
