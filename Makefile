@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status load-listings image test lint format bench lock deploy-api clean
+.PHONY: help demo up down status load-listings image test lint format bench screenshots lock deploy-api clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ format: .venv/.installed-dev  ## Let ruff mend what it can
 
 bench: .venv/.installed-dev  ## All benchmarks, or NAME=… for one: a JSON line each
 	@$(RUN) benchmarks $(NAME)
+
+screenshots: .venv/.installed-dev  ## The README's pictures anew, of the stack that runs the demo
+	@$(RUN) docs.take_screenshots
 
 lock: .venv/.installed-dev  ## Resolve the ranges of pyproject.toml into the lock files anew
 	@$(BIN)/pip install --quiet uv

@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import Chalice, Request, Response
 
-from api import page, requests
+from api import page, reference, requests
 from api.endpoint import DIGITS
 from api.errors import NotInServiceError
 from api.openapi import document
@@ -47,7 +47,7 @@ def create_app() -> Chalice:
     @app.route("/", methods=["GET"], content_types=[])
     @answering
     def get_page() -> Response:
-        return page_answer(page.html(), page.content_security_policy())
+        return page_answer(page.html())
 
     @app.route("/", methods=["POST"], content_types=[])
     @answering
@@ -79,6 +79,11 @@ def create_app() -> Chalice:
         # "ok" says that this process answers; the endpoint has a status of its own.
         endpoint = {"name": recogniser().endpoint.name, "status": recogniser().models.status()}
         return json_answer({"status": "ok", "endpoint": endpoint})
+
+    @app.route("/docs", methods=["GET"], content_types=[])
+    @answering
+    def get_reference() -> Response:
+        return page_answer(reference.html())
 
     @app.route("/openapi.json", methods=["GET"], content_types=[])
     @answering

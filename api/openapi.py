@@ -42,10 +42,11 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "."}],
         "security": [{}, {"key": []}],
         "paths": {
-            "/": {"get": _page(), "post": _picture()},
+            "/": {"get": _page("page", "The page"), "post": _picture()},
             "/batch": {"post": _batch()},
             "/model": {"get": _model()},
             "/healthz": {"get": _health()},
+            "/docs": {"get": _page("reference", "This document as a page")},
             "/openapi.json": {"get": _self()},
         },
         "components": {
@@ -55,9 +56,9 @@ def document() -> dict[str, Any]:
     }
 
 
-def _page() -> dict[str, Any]:
+def _page(name: str, summary: str) -> dict[str, Any]:
     page = {"text/html": {"schema": {"type": "string"}}}
-    return _operation("page", "The page", {"description": "The page.", "content": page})
+    return _operation(name, summary, {"description": "The page.", "content": page})
 
 
 def _picture() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The page, and what a browser lets it do: its own script, its own style, its own server."""
+"""The page, and what a browser lets pages do: run their own script, ask their own server."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def html() -> str:
 
 
 @functools.cache
-def content_security_policy() -> str:
-    """Only the script and style that stand in the page, by their hashes."""
+def content_security_policy(page: str) -> str:
+    """Only the script and style that stand in a page, by their hashes."""
     return "; ".join(
         [
             "default-src 'none'",
-            f"script-src {_hashes('script')}",
-            f"style-src {_hashes('style')}",
+            f"script-src {_hashes('script', page)}",
+            f"style-src {_hashes('style', page)}",
             "connect-src 'self'",
             "img-src 'self' data: blob:",
             "media-src 'self' blob:",
@@ -33,7 +33,8 @@ def content_security_policy() -> str:
     )
 
 
-def _hashes(element: str) -> str:
-    bodies = re.findall(rf"<{element}>(.*?)</{element}>", html(), re.DOTALL)
+def _hashes(element: str, page: str) -> str:
+    bodies = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
     digests = [hashlib.sha256(body.encode()).digest() for body in bodies]
-    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    hashes = (f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return " ".join(hashes) or "'none'"

@@ -10,6 +10,7 @@ from typing import Any
 from chalice.app import Response
 
 from api.errors import ApiError, TooLargeError, UnreadableError
+from api.page import content_security_policy
 from formats.digit_pictures import PictureError, PictureTooLargeError
 
 _LOG = logging.getLogger(__name__)
@@ -25,12 +26,12 @@ def json_answer(body: dict[str, Any], status: int = 200) -> Response:
     return Response(body, {**_SECURITY_HEADERS, "Content-Type": "application/json"}, status)
 
 
-def page_answer(html: str, policy: str) -> Response:
-    """The page, allowed to do only what its content security policy says."""
+def page_answer(html: str) -> Response:
+    """A page, allowed to do only what its content security policy says."""
     headers: dict[str, str | list[str]] = {
         **_SECURITY_HEADERS,
         "Content-Type": "text/html; charset=utf-8",
-        "Content-Security-Policy": policy,
+        "Content-Security-Policy": content_security_policy(html),
         "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
         "X-Frame-Options": "DENY",
     }

@@ -20,7 +20,7 @@ class ApiSettings(BaseSettings):
     api_key: SecretStr | None = Field(
         default=None,
         min_length=1,
-        description="Where set, every request but the page, /healthz and /openapi.json names it.",
+        description="Where set, every request but the pages, /healthz and /openapi.json names it.",
     )
     api_key_sha256: str | None = Field(
         default=None,

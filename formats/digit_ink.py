@@ -39,6 +39,7 @@ _LIKE_MASS: Final = 0.1
 _LIKE_HEIGHT: Final = 0.35
 _ON_ONE_LINE: Final = 0.7
 _APART: Final = 0.2
+_THIN_AS_A_ONE: Final = 0.25
 # What a digit's outline can be; a disc, a box, a rule, a page of text or noise is beyond these.
 _LEAST_SIDE: Final = 5
 _LEAST_SHARE_OF_PICTURE: Final = 0.04
@@ -80,7 +81,7 @@ class Ink:
         stroke: Mean width of its strokes in pixels.
         box: Where in the picture it was: left, top, right, bottom; the last two exclusive.
         touches_edge: Whether it reaches to an edge of the picture.
-        beside: How many others in the picture look like digits themselves.
+        beside: How many others in the picture look like digits themselves, cut off or not.
         clarity: How clearly it stands apart, from 0 to 1.
         likelihood: How much speaks for its being the digit; only good for comparing.
     """
@@ -223,8 +224,11 @@ def _choose(parts: Parts, ink: Grey) -> tuple[Mask, Mask, int]:
     on_one_line = (shared >= np.maximum(tall, tall[main]) * _ON_ONE_LINE) & (
         gap_x >= tall[main] * _APART
     )
-    alike = inner & (mass >= mass[main] * _LIKE_MASS) & (tall >= tall[main] * _LIKE_HEIGHT)
-    digits = alike & (on_one_line | ~near)
+    alike = (mass >= mass[main] * _LIKE_MASS) & (tall >= tall[main] * _LIKE_HEIGHT)
+    # At the left or right edge, a thin stroke on one line with the main part is a 1.
+    thin = right - left < tall * _THIN_AS_A_ONE
+    one = (top > 0) & (bottom < height) & thin & on_one_line
+    digits = alike & ((inner & (on_one_line | ~near)) | one)
     belongs = near & (mass >= mass[main] * _LEAST_PART)
     others = ~belongs
     if inner[main]:

@@ -60,14 +60,20 @@ def make_plan(store: Store, request: Request, index: SnapshotIndex) -> dict[str,
 
 
 def find_outdated(store: Store, request: Request, index: SnapshotIndex) -> list[str]:
-    """Dates after the request's whose price changes were made of other snapshots than exist now.
+    """Dates after the request's first, and not of it, whose price changes were made of other
+    snapshots than exist now.
 
     Nothing else would notice them. Making them again puts them right.
     """
     folder = request.prefixes[PRICE_CHANGES]
-    entries = store.entries(folder, after=f"{folder}/date={request.dates[-1]}0")
+    entries = store.entries(folder, after=f"{folder}/date={request.dates[0]}0")
     objects = dated(entries, folder, index.foreign)
-    keys = [entry.key for _, name, entry in objects if name == manifests.NAME]
+    requested = set(request.dates)
+    keys = [
+        entry.key
+        for date, name, entry in objects
+        if name == manifests.NAME and date not in requested
+    ]
     published = [_decoded(data) for data in store.get_many(keys).values()]
     return sorted(
         manifest.partition

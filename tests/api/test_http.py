@@ -155,7 +155,7 @@ def test_base64_of_every_dress_is_read_in_a_batch(api: httpx.Client) -> None:
     assert told == [told[0]] * len(dresses)
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/model", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/model", "/openapi.json"])
 def test_what_is_fetched_may_come_with_a_content_type(api: httpx.Client, path: str) -> None:
     """Chalice by itself answers 415 to such a GET."""
     assert api.get(path, headers={"content-type": "text/plain"}).status_code == 200

@@ -3,43 +3,29 @@
 Screenshots stay in `test-output/screenshots`.
 """
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.api.rig import Served, Split, serve
-from tests.conftest import CHECKOUT, Services
+from tests.browser import CHROMIUM, chromium, screenshots_folder
+from tests.conftest import Services
 from tests.digit_pictures import encoded, scaled
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-DESKTOP, PHONE = (1280, 860), (390, 844)
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+DESKTOP, PHONE, NARROW = (1280, 860), (390, 844), (320, 640)
 SEVEN = [(0.28, 0.25), (0.5, 0.24), (0.72, 0.25), (0.6, 0.5), (0.48, 0.8)]
 
-expect.set_options(timeout=60_000)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with chromium(*CAMERA) as running:
         yield running
-        running.close()
 
 
 @contextmanager
@@ -77,9 +63,7 @@ def visit(
 
 @pytest.fixture
 def screenshots() -> Path:
-    folder = CHECKOUT / "test-output" / "screenshots"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return screenshots_folder()
 
 
 def draw(page: Page, points: list[tuple[float, float]]) -> None:
@@ -123,6 +107,74 @@ def test_a_drawn_seven_is_answered_when_the_pen_is_lifted(
         assert wide <= size[0], "nothing sticks out to the side"
         page.get_by_role("button", name="Clear").click()
         expect(page.locator("#digit")).to_have_text("–")
+
+
+# Of each element with a text of its own: whether the text is wider than the element or its card.
+SPILLING = """() => [...document.querySelectorAll("main *, dialog[open] *")].filter((element) => {
+    const text = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!text || !element.checkVisibility() || element.closest("svg")) return false;
+    const box = element.getBoundingClientRect();
+    const card = element.closest("button, .card, section, dialog, main").getBoundingClientRect();
+    const inline = getComputedStyle(element).display === "inline";
+    return (!inline && element.scrollWidth > element.clientWidth)
+        || box.left < card.left - .5 || box.right > card.right + .5;
+}).map((element) => element.outerHTML)"""
+
+
+def no_label_spills(page: Page) -> None:
+    """Fails where a text is wider than what it stands in, or the document than the window."""
+    assert page.evaluate(SPILLING) == []
+    root = "document.documentElement"
+    assert page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth")
+
+
+def test_no_label_spills_on_the_narrowest_phone(
+    browser: Browser, served: Served, screenshots: Path
+) -> None:
+    with visit(browser, served, NARROW, touch=True) as page:
+        no_label_spills(page)
+        draw(page, SEVEN)
+        expect(page.locator("#digit")).to_have_text("7")
+        expect(page.locator("#model")).to_contain_text("97.0 % right")
+        no_label_spills(page)
+        page.screenshot(path=screenshots / "narrow.png", full_page=True)
+        page.get_by_role("button", name="Camera").click()
+        expect(page.get_by_role("button", name="Take the picture")).to_be_enabled()
+        no_label_spills(page)
+        page.screenshot(path=screenshots / "narrow-camera.png", full_page=True)
+
+
+@pytest.mark.parametrize(("name", "size"), [("api", DESKTOP), ("api-narrow", NARROW)])
+def test_the_link_to_the_api_leads_to_a_page_that_people_read(
+    browser: Browser, served: Served, screenshots: Path, name: str, size: tuple[int, int]
+) -> None:
+    with visit(browser, served, size) as page:
+        page.get_by_role("link", name="API").click()
+        expect(page.get_by_role("heading", name="The API", exact=True)).to_be_visible()
+        for route in ("POST /", "POST /batch", "GET /model", "GET /healthz"):
+            expect(page.get_by_role("heading", name=f"{route} ").first).to_be_visible()
+        expect(page.get_by_role("heading", name="Prediction", exact=True)).to_be_visible()
+        no_label_spills(page)
+        page.screenshot(path=screenshots / f"{name}.png", full_page=True)
+        page.get_by_role("link", name="a page to draw a digit").click()
+        expect(page.locator("#pad")).to_be_visible()
+
+
+@pytest.mark.parametrize("one", [0.04, 0.12, 0.2], ids=["at the edge", "beside it", "apart"])
+def test_a_drawn_17_is_not_clearly_a_7(browser: Browser, served: Served, one: float) -> None:
+    with visit(browser, served) as page:
+        draw(page, [(one, 0.2), (one, 0.85)])
+        draw(page, [(0.5, 0.2), (0.86, 0.2), (0.64, 0.85)])
+        expect(page.locator("#said")).to_contain_text("Several digits")
+        expect(page.locator("#digit")).to_have_text("–")
+
+
+def test_digits_that_touch_are_not_clearly_one(browser: Browser, served: Served) -> None:
+    with visit(browser, served) as page:
+        draw(page, [(0.38, 0.2), (0.38, 0.8)])
+        draw(page, [(0.38, 0.22), (0.75, 0.2), (0.5, 0.8)])
+        expect(page.locator("#digit")).not_to_have_text("–")
+        expect(page.locator("#said strong")).to_have_text("Not clearly a digit")
 
 
 def test_a_second_stroke_belongs_to_the_same_digit(browser: Browser, served: Served) -> None:
@@ -181,7 +233,7 @@ def test_a_dropped_file_that_is_no_digit_is_told_in_words(
                 document.body.dispatchEvent(drop);
             }"""
         )
-        expect(page.locator("#said")).to_contain_text("No digit found")
+        expect(page.locator("#said")).to_contain_text("No single digit found")
         expect(page.locator("#said")).to_contain_text("No ink that looks like a digit")
         page.screenshot(path=screenshots / "no-digit.png", full_page=True)
 

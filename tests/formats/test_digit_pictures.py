@@ -296,6 +296,23 @@ def test_two_digits_get_no_answer_wherever_the_second_stands(
 
 
 @pytest.mark.parametrize(
+    ("one", "seven"),
+    [
+        pytest.param(0.1, 0.4, id="a 1 like the edge of a rim"),
+        pytest.param(0.0, 0.3, id="a 1 along the left edge"),
+        pytest.param(0.1, 0.55, id="far from each other"),
+    ],
+)
+def test_a_17_drawn_with_a_thick_pen_is_no_7(one: float, seven: float) -> None:
+    picture, top, bottom = Image.new("L", (280, 280), 255), 56, 238
+    ImageDraw.Draw(picture).line([(one * 280, top), (one * 280, bottom)], fill=0, width=18)
+    bar = [(seven * 280, top), (seven * 280 + 100, top), (seven * 280 + 39, bottom)]
+    ImageDraw.Draw(picture).line(bar, fill=0, width=18, joint="curve")
+    with pytest.raises(SeveralDigitsError, match="2 as it looks"):
+        read_picture(encoded(picture))
+
+
+@pytest.mark.parametrize(
     "strokes",
     [
         pytest.param(

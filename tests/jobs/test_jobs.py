@@ -18,17 +18,26 @@ from resources.s3 import ObjectStore
 @pytest.mark.parametrize(
     ("schedule", "at"), [("digits_daily", (1, 0)), ("listings_daily", (0, 30))]
 )
-def test_each_day_asks_for_the_day_that_has_just_ended(schedule: str, at: tuple[int, int]) -> None:
+def test_each_tick_asks_for_the_day_before_it(schedule: str, at: tuple[int, int]) -> None:
+    """A daemon that was down evaluates the ticks it missed late, each as of its own time."""
     defs = build_defs()
-    tick = datetime(2026, 3, 2, *at, tzinfo=UTC)
+    ticks = [datetime(2026, 3, day, *at, tzinfo=UTC) for day in range(1, 8)]
     with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(
-            instance=instance,
-            scheduled_execution_time=tick,
-            repository_def=defs.get_repository_def(),
-        )
-        asked = defs.resolve_schedule_def(schedule).evaluate_tick(context).run_requests or []
-    assert [request.partition_key for request in asked] == ["2026-03-01"]
+        asked = [
+            request.partition_key
+            for tick in ticks
+            for request in defs.resolve_schedule_def(schedule)
+            .evaluate_tick(
+                dg.build_schedule_context(
+                    instance=instance,
+                    scheduled_execution_time=tick,
+                    repository_def=defs.get_repository_def(),
+                )
+            )
+            .run_requests
+            or []
+        ]
+    assert asked == ["2026-02-28", *(f"2026-03-0{day}" for day in range(1, 7))]
 
 
 @pytest.mark.parametrize(("setting", "expected"), [(None, "STOPPED"), ("running", "RUNNING")])

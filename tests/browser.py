@@ -1,0 +1,41 @@
+"""Headless Chromium for tests, and where their screenshots go."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.conftest import CHECKOUT
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+_QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# How fast a page is, is a matter of the machine.
+expect.set_options(timeout=60_000)
+
+
+@contextmanager
+def chromium(*arguments: str) -> Iterator[Browser]:
+    """A browser that asks nothing of its maker."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*_QUIET, *arguments], timeout=120_000
+        )
+        yield running
+        running.close()
+
+
+def screenshots_folder() -> Path:
+    """`test-output/screenshots` of the checkout, which is there."""
+    folder = CHECKOUT / "test-output" / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

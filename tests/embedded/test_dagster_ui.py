@@ -1,0 +1,403 @@
+"""What Dagster's GraphQL, and its UI in a real browser, show after a range with bad dates.
+
+One stack for all. Tests come in the order of a story: a range with bad dates; the dates are mended
+and repaired; a date that was never made; a backfill from the UI. Screenshots stay in
+`test-output/screenshots`.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg2
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from embedded import s3, seed_digits, seed_listings
+from embedded.dagster_parts import ui_url
+from embedded.graphql import Dagster, days
+from embedded.plan import make_plan
+from tests.browser import CHROMIUM, chromium, screenshots_folder
+from tests.conftest import clean_environ, free_port_base, temporary_home
+from tests.embedded.test_stack import Stack
+
+ASSETS = ["snapshot", "price_changes", "neighbourhood_summary"]
+# The UI's dialog offers the last 90 days. Yesterday is left out: midnight may come.
+TODAY = datetime.now(UTC).date()
+DATES = days(str(TODAY - timedelta(36)), str(TODAY - timedelta(7)))
+BAD = [DATES[n] for n in (3, 6, 10, 11, 19, 24, 28)]
+NEVER_MADE = str(TODAY - timedelta(6))
+FROM_THE_UI = days(str(TODAY - timedelta(5)), str(TODAY - timedelta(3)))
+OF_THE_JOB = str(TODAY - timedelta(2))
+# Assets whose newest materialisation has pictures; another one is a line here.
+WITH_PICTURES = ["mnist/classifier"]
+STATUSES = "... on TimePartitionStatuses { ranges { status startKey endKey } }"
+CHECK_STATUSES = "... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } }"
+
+
+@dataclass(frozen=True)
+class Ui:
+    """Dagster's webserver of the stack, and the table behind it."""
+
+    url: str
+    dsn: str
+
+    def query(self, text: str, **variables: Any) -> dict[str, Any]:
+        """The data that answer a GraphQL query."""
+        asked = {"query": text, "variables": variables}
+        with httpx.Client(trust_env=False, timeout=120) as http:
+            told = http.post(f"{self.url}/graphql", json=asked).json()
+        assert not told.get("errors"), told
+        return told["data"]
+
+    def launch(self, job: str, **params: Any) -> dict[str, Any]:
+        """Launch a job and wait for its end; the run with its id, status and materialisations."""
+        selector = {
+            "repositoryLocationName": "data-platform",
+            "repositoryName": "__repository__",
+            "jobName": job,
+            **params.pop("selector", {}),
+        }
+        told = self.query(
+            """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+                 __typename ... on LaunchRunSuccess { run { runId } }
+                 ... on PythonError { message } } }""",
+            params={"selector": selector, "mode": "default", **params},
+        )["launchRun"]
+        assert told["__typename"] == "LaunchRunSuccess", told
+        return self.ended(told["run"]["runId"])
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """A run after its end."""
+        while True:
+            run = self.query(
+                """query($id: ID!) { runOrError(runId: $id) { ... on Run {
+                     id status
+                     assetMaterializations { partition assetKey { path } }
+                     eventConnection(limit: 10000) { events {
+                       ... on AssetCheckEvaluationEvent { evaluation {
+                         checkName partition success description assetKey { path } } } } } } } }""",
+                id=run_id,
+            )["runOrError"]
+            if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
+                return run
+            time.sleep(0.5)
+
+    def backfill(self, **params: Any) -> list[dict[str, Any]]:
+        """Launch a backfill and wait for its end; its runs."""
+        told = self.query(
+            """mutation($params: LaunchBackfillParams!) {
+                 launchPartitionBackfill(backfillParams: $params) {
+                   __typename ... on LaunchBackfillSuccess { backfillId }
+                   ... on PythonError { message } } }""",
+            params=params,
+        )["launchPartitionBackfill"]
+        assert told["__typename"] == "LaunchBackfillSuccess", told
+        return self.backfilled(told["backfillId"])
+
+    def backfilled(self, backfill_id: str) -> list[dict[str, Any]]:
+        """The runs of a backfill after its end."""
+        while True:
+            told = self.query(
+                """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
+                     ... on PartitionBackfill { status runs(limit: 100) { runId } } } }""",
+                id=backfill_id,
+            )["partitionBackfillOrError"]
+            if told["status"] not in ("REQUESTED", "FAILING", "CANCELING"):
+                return [self.ended(run["runId"]) for run in told["runs"]]
+            time.sleep(0.5)
+
+    def statuses(self, asset: str) -> dict[str, str]:
+        """Date → status of an asset, as its Partitions tab has them."""
+        told = self.query(
+            f"""query($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{
+                 ... on AssetNode {{ assetPartitionStatuses {{ {STATUSES} }} }} }} }}""",
+            key={"path": ["airbnb", asset]},
+        )["assetNodeOrError"]
+        return _by_date(told["assetPartitionStatuses"]["ranges"])
+
+    def checks(self, asset: str) -> dict[str, dict[str, str]]:
+        """Check → date → status, as the checks' Partitions tabs have them."""
+        told = self.query(
+            f"""query($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{
+                 ... on AssetNode {{ assetChecksOrError {{ ... on AssetChecks {{ checks {{
+                   name partitionStatuses {{ {CHECK_STATUSES} }} }} }} }} }} }} }}""",
+            key={"path": ["airbnb", asset]},
+        )["assetNodeOrError"]["assetChecksOrError"]["checks"]
+        return {
+            check["name"]: _by_date(check["partitionStatuses"]["ranges"])
+            for check in told
+            if check["partitionStatuses"]
+        }
+
+    def set_price(self, date: str, price: float) -> None:
+        """Change the price of the first listing of a date."""
+        with closing(psycopg2.connect(self.dsn)) as opened, opened, opened.cursor() as cursor:
+            cursor.execute(
+                "UPDATE listings SET price = %s WHERE download_date = %s AND id = "
+                "(SELECT min(id) FROM listings WHERE download_date = %s)",
+                (price, date, date),
+            )
+
+
+def _by_date(ranges: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {
+        day: part["status"] for part in ranges for day in days(part["startKey"], part["endKey"])
+    }
+
+
+def _made(run: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Asset → the dates that a run materialised."""
+    made: dict[str, set[str]] = {}
+    for event in run["assetMaterializations"]:
+        made.setdefault(event["assetKey"]["path"][-1], set()).add(event["partition"])
+    return made
+
+
+def _evaluated(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [event["evaluation"] for event in run["eventConnection"]["events"] if event]
+
+
+@pytest.fixture(scope="module")
+def ui() -> Iterator[Ui]:
+    """A stack with listings of a month and three days, seven days of them with a bad price."""
+    with temporary_home() as root:
+        environ = clean_environ(
+            PLATFORM_HOME=str(root),
+            PLATFORM_PORT_BASE=free_port_base(),
+            PLATFORM_CRUNCHER="process",
+            PLATFORM_FIRST_PARTITION=DATES[0],
+        )
+        plan = make_plan(environ)
+        done = Stack(plan, environ).run("up")
+        assert done.returncode == 0, done.stderr
+        dsn = plan.environment["PLATFORM_POSTGRES_DSN"]
+        seed_digits.seed(s3.client(plan.environment))
+        seed_listings.seed(dsn, [*DATES, NEVER_MADE, *FROM_THE_UI, OF_THE_JOB], places=60)
+        started = Ui(ui_url(plan), dsn)
+        for date in BAD:
+            started.set_price(date, -1)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def after_range(ui: Ui) -> Ui:
+    """After a backfill of the month's range, and a run of the digits at the same time."""
+    dagster = Dagster(ui.url)
+    digits = dagster.launch("digits", DATES[0], DATES[0])
+    (run,) = ui.backfill(
+        assetSelection=[{"path": ["airbnb", asset]} for asset in ASSETS], partitionNames=DATES
+    )
+    assert run["status"] == "FAILURE"
+    assert ui.ended(digits)["status"] == "SUCCESS"
+    return ui
+
+
+@pytest.fixture(scope="module")
+def repaired(after_range: Ui) -> tuple[Ui, dict[str, Any]]:
+    """After the prices were mended and `repair` was launched as its form opens; with its run."""
+    for date in BAD:
+        after_range.set_price(date, 80)
+    return after_range, repair(after_range, which="failed")
+
+
+def repair(ui: Ui, **config: str) -> dict[str, Any]:
+    """Launch the job with what its form says otherwise than by default."""
+    return ui.launch("repair", runConfigData={"ops": {"repair_dates": {"config": config}}})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with chromium() as running:
+        yield running
+
+
+@contextmanager
+def visit(browser: Browser, ui: Ui, path: str) -> Iterator[Page]:
+    """A page of the UI; an error of its script, or one that it shows, fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    page.goto(f"{ui.url}{path}")
+    yield page
+    assert not errors
+    context.close()
+
+
+def shoot(page: Page, name: str) -> None:
+    path: Path = screenshots_folder() / f"dagster-{name}.png"
+    page.screenshot(path=path)
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_a_range_names_exactly_its_bad_dates_as_failed(after_range: Ui, asset: str) -> None:
+    expected = {date: "FAILED" if date in BAD else "MATERIALIZED" for date in DATES}
+    assert after_range.statuses(asset) == expected
+
+
+def test_checks_after_a_range_say_so_of_each_date(after_range: Ui) -> None:
+    checks = after_range.checks("snapshot")
+    expected = {date: "FAILED" if date in BAD else "SUCCEEDED" for date in DATES}
+    assert checks["price_range"] == expected
+    assert set(checks["schema"].values()) == {"SUCCEEDED"}
+
+
+def test_execute_all_judges_the_newest_date(after_range: Ui) -> None:
+    names = list(after_range.checks("snapshot"))
+    run = after_range.launch(
+        "__ASSET_JOB",
+        selector={
+            "assetSelection": [],
+            "assetCheckSelection": [
+                {"assetKey": {"path": ["airbnb", "snapshot"]}, "name": name} for name in names
+            ],
+        },
+    )
+    assert run["status"] == "SUCCESS"
+    evaluated = [(each["checkName"], each["partition"]) for each in _evaluated(run)]
+    assert sorted(evaluated) == sorted((name, DATES[-1]) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("group", "nodes"),
+    [
+        ("airbnb", ["listings", *ASSETS]),
+        ("mnist", ["public", "raw", "dataset", "model", "classifier", "endpoint"]),
+    ],
+)
+def test_the_lineage_shows_every_node(
+    browser: Browser, after_range: Ui, group: str, nodes: list[str]
+) -> None:
+    path = f"/locations/data-platform/asset-groups/{group}/lineage"
+    with visit(browser, after_range, path) as page:
+        for node in nodes:
+            expect(page.locator("foreignObject").get_by_text(node, exact=True)).to_be_visible()
+        shoot(page, f"lineage-{group}")
+
+
+def test_the_whole_lineage_has_both_groups(browser: Browser, after_range: Ui) -> None:
+    with visit(browser, after_range, "/asset-groups") as page:
+        for group in ("airbnb", "mnist"):
+            expect(page.locator("foreignObject").get_by_text(group).first).to_be_visible()
+        shoot(page, "lineage")
+
+
+def test_the_partitions_page_counts_the_bad_dates(browser: Browser, after_range: Ui) -> None:
+    with visit(browser, after_range, "/assets/airbnb/snapshot?view=partitions") as page:
+        expect(page.get_by_text(f"Failed ({len(BAD)})")).to_be_visible()
+        expect(page.get_by_text(f"Materialized ({len(DATES) - len(BAD)})")).to_be_visible()
+        shoot(page, "partitions")
+
+
+def test_a_failed_check_shows_its_dates_and_reason(browser: Browser, after_range: Ui) -> None:
+    path = "/assets/airbnb/snapshot?view=checks&checkDetail=price_range"
+    with visit(browser, after_range, path) as page:
+        expect(page.get_by_text("Every price is a number from 0 on")).to_be_visible()
+        expect(page.get_by_text("Prices go from").first).to_be_visible()
+        shoot(page, "check")
+        page.get_by_role("tab", name="Partitions").last.click()
+        expect(page.get_by_text(f"Failed ({len(BAD)})")).to_be_visible()
+        shoot(page, "check-partitions")
+
+
+@pytest.mark.parametrize("asset", WITH_PICTURES)
+def test_the_pictures_of_a_materialisation_are_visible(
+    browser: Browser, after_range: Ui, asset: str
+) -> None:
+    with visit(browser, after_range, f"/assets/{asset}?view=overview") as page:
+        behind = page.get_by_text("[Show Markdown]").first
+        picture = page.locator("img[src^='data:image/png']").first
+        expect(behind.or_(picture).first).to_be_visible()
+        if behind.is_visible():
+            behind.click()
+        expect(picture).to_be_visible()
+        assert picture.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
+        shoot(page, f"pictures-{asset.replace('/', '-')}")
+
+
+def test_repair_opens_with_its_form(browser: Browser, after_range: Ui) -> None:
+    path = "/locations/data-platform/jobs/repair/playground"
+    with visit(browser, after_range, path) as page:
+        editor = page.locator(".CodeMirror-code, .cm-content").first
+        expect(editor).to_contain_text("which: failed")
+        expect(editor).to_contain_text("resources: {}")
+        shoot(page, "repair")
+
+
+def test_repair_makes_exactly_the_failed_dates_in_one_run(
+    repaired: tuple[Ui, dict[str, Any]],
+) -> None:
+    ui, run = repaired
+    assert run["status"] == "SUCCESS"
+    assert _made(run) == {asset: set(BAD) for asset in ASSETS}
+    for asset in ASSETS:
+        assert set(ui.statuses(asset).values()) == {"MATERIALIZED"}
+    assert set(ui.checks("snapshot")["price_range"].values()) == {"SUCCEEDED"}
+
+
+def test_later_dates_are_outdated_until_they_are_repaired(
+    repaired: tuple[Ui, dict[str, Any]],
+) -> None:
+    ui, _ = repaired
+    warned = {
+        date
+        for date, status in ui.checks("price_changes")["real_rises_and_falls"].items()
+        if status == "FAILED"
+    }
+    later = {date for date in DATES if date > BAD[0]} - set(BAD)
+    assert warned == later
+    run = repair(ui, which="outdated")
+    assert run["status"] == "SUCCESS"
+    assert _made(run)["price_changes"] == warned
+    assert set(ui.checks("price_changes")["real_rises_and_falls"].values()) == {"SUCCEEDED"}
+
+
+def test_repair_makes_exactly_the_missing_date(repaired: tuple[Ui, dict[str, Any]]) -> None:
+    ui, _ = repaired
+    run = repair(ui, which="missing", to_date=NEVER_MADE)
+    assert run["status"] == "SUCCESS"
+    assert _made(run) == {asset: {NEVER_MADE} for asset in ASSETS}
+
+
+def test_a_backfill_from_the_uis_own_dialog_completes(browser: Browser, after_range: Ui) -> None:
+    with visit(browser, after_range, "/assets/airbnb/snapshot?view=partitions") as page:
+        page.get_by_role("button", name="Materialize…").click()
+        dialog = page.get_by_role("dialog")
+        chosen = dialog.get_by_role("textbox").first
+        chosen.fill(f"[{FROM_THE_UI[0]}...{FROM_THE_UI[-1]}]")
+        chosen.press("Enter")
+        expect(dialog.get_by_text("3 partitions", exact=True)).to_be_visible()
+        launch = dialog.get_by_role("button", name="Launch backfill")
+        shoot(page, "dialog")
+        with page.expect_response(
+            lambda got: "launchPartitionBackfill" in (got.request.post_data or "")
+        ) as told:
+            launch.click()
+        launched = told.value.json()["data"]["launchPartitionBackfill"]
+    runs = after_range.backfilled(launched["backfillId"])
+    assert [run["status"] for run in runs] == ["SUCCESS"]
+    statuses = after_range.statuses("snapshot")
+    assert {statuses.get(date) for date in FROM_THE_UI} == {"MATERIALIZED"}
+
+
+def test_a_backfill_of_the_job_leaves_out_the_check_of_yesterday(ui: Ui) -> None:
+    repository = {
+        "repositoryLocationName": "data-platform",
+        "repositoryName": "__repository__",
+    }
+    runs = ui.backfill(
+        partitionNames=[OF_THE_JOB],
+        selector={"partitionSetName": "listings_partition_set", "repositorySelector": repository},
+    )
+    names = {each["checkName"] for run in runs for each in _evaluated(run)}
+    assert "price_range" in names
+    assert "yesterday_is_there" not in names
