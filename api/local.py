@@ -25,7 +25,7 @@ from api.errors import ApiError, OverloadedError, TooLargeError
 from api.requests import MAX_BATCH_BYTES
 from api.responses import failure_answer
 from api.settings import ApiSettings
-from formats.browser_guard import BrowserGuard, Message, Receive, Send
+from formats.browser_guard import BrowserGuard, Message, Receive, Send, parse_hosts
 
 HOST = "127.0.0.1"
 
@@ -150,7 +150,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # Keep-alive longer than a load balancer's pause; requests are not logged one by one.
     uvicorn.run(
-        BrowserGuard(Gateway(), ApiSettings().own_hosts),
+        BrowserGuard(Gateway(), parse_hosts(ApiSettings().allowed_hosts)),
         host=HOST,
         port=port,
         access_log=False,

@@ -48,11 +48,6 @@ class ApiSettings(BaseSettings):
     )
 
     @property
-    def own_hosts(self) -> list[str]:
-        """The names of `allowed_hosts`."""
-        return [name for part in self.allowed_hosts.split(",") if (name := part.strip())]
-
-    @property
     def key_digest(self) -> bytes | None:
         """SHA-256 of the API key that requests name; None where they need none."""
         if self.api_key_sha256 is not None:

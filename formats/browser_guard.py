@@ -21,6 +21,11 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
+def parse_hosts(text: str) -> list[str]:
+    """The names in a text that separates them by commas, as PLATFORM_ALLOWED_HOSTS does."""
+    return [name for part in text.split(",") if (name := part.strip().lower())]
+
+
 def refusal(scope: Message, allowed_hosts: Collection[str]) -> str | None:
     """Why a request is not answered, in a sentence; None where it is.
 
@@ -74,12 +79,13 @@ class BrowserGuard:
 
     Args:
         app: The other one.
-        allowed_hosts: Names by which it may be asked beside those of this machine.
+        allowed_hosts: Names, in small letters, by which it may be asked beside those of this
+            machine.
     """
 
     def __init__(self, app: App, allowed_hosts: Collection[str] = ()) -> None:
         self._app = app
-        self._allowed_hosts = LOOPBACK | {host.lower() for host in allowed_hosts}
+        self._allowed_hosts = LOOPBACK | set(allowed_hosts)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3."""

@@ -217,9 +217,12 @@ class ChainRun:
         """
         for make, made_together in groupby(assets, key=lambda asset: asset.make):
             yield from self._process_together(make, list(made_together))
-        for (check, date), verdict in sorted(self._later_verdicts.items()):
-            target = find_targets(self.context, check.asset_key, [date]).get(date)
-            log_evaluation(self.context, check, date, verdict, target)
+        for check, of_check in groupby(sorted(self._later_verdicts), key=lambda later: later[0]):
+            dates = [date for _, date in of_check]
+            targets = find_targets(self.context, check.asset_key, dates)
+            for date in dates:
+                verdict = self._later_verdicts[check, date]
+                log_evaluation(self.context, check, date, verdict, targets.get(date))
         if self._failed:
             raise dates_failure(self._failed) from next(iter(self._failed.values()))
 

@@ -19,8 +19,8 @@ from platform_assets.retries import attempt
 
 MAX_BYTES = 45_000
 """Of a PNG: 60 KB as base64."""
-# A picture takes some 30 ms with what is read for it. A run of a year would take 10 s more with
-# one for every date; those of its newest dates are the ones that people look at.
+# A picture has to be read for and drawn: with one for every date, long runs would take longer for
+# pictures of dates that nobody looks at.
 DATES_DRAWN = 7
 
 PAPER, INK, FAINT = (250, 250, 250), (28, 39, 51), (205, 211, 217)

@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from formats.browser_guard import BrowserGuard
+from formats.browser_guard import BrowserGuard, parse_hosts
 
 
 class NoQueriesByGet:
@@ -37,12 +37,12 @@ def guard_webserver() -> None:
     PLATFORM_ALLOWED_HOSTS has names, by commas, by which it may be asked beside 127.0.0.1 and
     localhost: those of a proxy in front of it.
     """
-    allowed = [name.strip() for name in os.environ.get("PLATFORM_ALLOWED_HOSTS", "").split(",")]
+    allowed_hosts = parse_hosts(os.environ.get("PLATFORM_ALLOWED_HOSTS", ""))
     build = DagsterWebserver.build_middleware
 
     def build_middleware(self: DagsterWebserver) -> list[Middleware]:
         return [
-            Middleware(BrowserGuard, allowed_hosts=[name for name in allowed if name]),
+            Middleware(BrowserGuard, allowed_hosts=allowed_hosts),
             Middleware(NoQueriesByGet),
             *build(self),
         ]
