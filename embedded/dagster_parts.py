@@ -165,6 +165,8 @@ def _daemon(plan: Plan) -> Part:
                 *(Path(sysconfig.get_path("scripts")) / "dagster-daemon", "run"),
                 *("--workspace", _workspace_file(plan)),
             ],
+            # Or it gives a backfill up at the sight of a code server that is being started again.
+            environment={"DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1"},
             priority=400,
         ),
         title="Dagster's daemon",

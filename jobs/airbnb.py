@@ -2,8 +2,9 @@
 
 import dagster as dg
 
+from jobs.daily import build_daily_schedule
 from platform_assets.airbnb.observed_listings import listings
-from platform_assets.airbnb.snapshots import yesterday_is_there
+from platform_assets.airbnb.snapshots import SNAPSHOT, yesterday_is_there
 from platform_assets.settings import schedule_status
 
 listings_job = dg.define_asset_job(
@@ -12,13 +13,12 @@ listings_job = dg.define_asset_job(
     description="Takes the day's snapshot of the listings and crunches it.",
 )
 
-listings_daily = dg.build_schedule_from_partitioned_job(
+listings_daily = build_daily_schedule(
     listings_job,
     name="listings_daily",
+    asset=SNAPSHOT.key,
+    cron_schedule="30 0 * * *",
     description="The day that has just ended, at 00:30 UTC.",
-    hour_of_day=0,
-    minute_of_hour=30,
-    default_status=schedule_status(),
 )
 
 listings_freshness = dg.define_asset_job(

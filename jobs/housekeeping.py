@@ -16,15 +16,30 @@ from resources.errors import ResourceError
     description="Removes the number cruncher's containers whose run has ended without them.",
 )
 def orphan_containers(context: dg.SensorEvaluationContext, docker: DockerResource) -> dg.SkipReason:
-    def is_gone(run_id: str) -> bool:
-        run = context.instance.get_run_by_id(run_id)
-        return run is None or run.is_finished
-
     try:
-        removed = docker.sweep(is_gone)
+        return dg.SkipReason(_remove_orphans(context.instance, docker))
     except ResourceError as error:
         return dg.SkipReason(str(error))
-    return dg.SkipReason(f"Removed {', '.join(removed) or 'none'}.")
+
+
+@dg.op
+def remove_orphan_containers(context: dg.OpExecutionContext, docker: DockerResource) -> None:
+    """Remove the number cruncher's containers whose run has ended, and log which."""
+    context.log.info(_remove_orphans(context.instance, docker))
+
+
+@dg.job(description="Does at once what the sensor orphan_containers does every two minutes.")
+def sweep() -> None:
+    remove_orphan_containers()
+
+
+def _remove_orphans(instance: dg.DagsterInstance, docker: DockerResource) -> str:
+    def has_ended(run_id: str) -> bool:
+        # A run that is not in these records is another stack's, on the same engine.
+        run = instance.get_run_by_id(run_id)
+        return run is not None and run.is_finished
+
+    return f"Removed {', '.join(docker.sweep(has_ended)) or 'none'}."
 
 
 @dg.sensor(

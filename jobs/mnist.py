@@ -3,12 +3,19 @@
 import dagster as dg
 from pydantic import Field
 
+from jobs.daily import build_daily_schedule
 from platform_assets.mnist import deployed
 from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, describe_served, mnist_endpoint
-from platform_assets.mnist.raw import PUBLIC_MNIST, PublicMnist, describe_public, version_of
+from platform_assets.mnist.raw import (
+    PUBLIC_MNIST,
+    PublicMnist,
+    describe_public,
+    raw_mnist,
+    version_of,
+)
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG, to_failure
-from platform_assets.settings import schedule_status, sensor_status
+from platform_assets.settings import sensor_status
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 from resources.sagemaker import (
@@ -27,12 +34,12 @@ digits_job = dg.define_asset_job(
     ),
 )
 
-digits_daily = dg.build_schedule_from_partitioned_job(
+digits_daily = build_daily_schedule(
     digits_job,
     name="digits_daily",
+    asset=raw_mnist.key,
+    cron_schedule="0 1 * * *",
     description="The day that has just ended, at 01:00 UTC.",
-    hour_of_day=1,
-    default_status=schedule_status(),
 )
 
 

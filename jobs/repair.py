@@ -108,11 +108,15 @@ def choose_dates(config: Repair, statuses: Statuses) -> list[str]:
             made.
 
     Raises:
-        dagster.Failure: A date of the form is none.
+        dagster.Failure: A date of the form is none, or they are the wrong way round.
     """
     known = [day for day, status in statuses.items() if status is not None]
     first = _day(config.from_date) or next(iter(known), "9999")
     last = _day(config.to_date) or "9999"
+    if config.from_date and first > last:
+        raise dg.Failure(
+            f"from_date, {first}, is after to_date, {last}: exchange them.", allow_retries=False
+        )
     return [
         day
         for day, status in statuses.items()

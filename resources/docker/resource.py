@@ -169,11 +169,11 @@ class DockerResource(dg.ConfigurableResource[Any]):
         metadata["seconds"] = round(time.monotonic() - started, 3)
         return ModuleRun(tuple(session.get_custom_messages()), metadata)
 
-    def sweep(self, is_gone: Callable[[str], bool]) -> list[str]:
+    def sweep(self, has_ended: Callable[[str], bool]) -> list[str]:
         """Removes the containers that a run left behind when it was killed.
 
         Args:
-            is_gone: told the id of a Dagster run, says whether nobody runs it any more.
+            has_ended: (id of a Dagster run) → whether it is known to have ended.
 
         Returns:
             Names of what was removed, container and volume of the same name alike; none where no
@@ -192,7 +192,7 @@ class DockerResource(dg.ConfigurableResource[Any]):
             return []
         with closing(client):
             runs = labelled_runs(client)
-            gone = [name for name, run_id in sorted(runs.items()) if is_gone(run_id)]
+            gone = [name for name, run_id in sorted(runs.items()) if has_ended(run_id)]
             for name in gone:
                 remove_container(client, name)
         return gone

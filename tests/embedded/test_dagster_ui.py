@@ -5,16 +5,12 @@ and repaired; a date that was never made; a backfill from the UI. Screenshots st
 `test-output/screenshots`.
 """
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
-import psycopg2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -24,6 +20,7 @@ from embedded.graphql import Dagster, days
 from embedded.plan import make_plan
 from tests.browser import CHROMIUM, chromium, screenshots_folder
 from tests.conftest import clean_environ, free_port_base, temporary_home
+from tests.embedded.dagster_rig import Ui
 from tests.embedded.test_stack import Stack
 
 ASSETS = ["snapshot", "price_changes", "neighbourhood_summary"]
@@ -36,119 +33,6 @@ FROM_THE_UI = days(str(TODAY - timedelta(5)), str(TODAY - timedelta(3)))
 OF_THE_JOB = str(TODAY - timedelta(2))
 # Assets whose newest materialisation has pictures; another one is a line here.
 WITH_PICTURES = ["mnist/classifier"]
-STATUSES = "... on TimePartitionStatuses { ranges { status startKey endKey } }"
-CHECK_STATUSES = "... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } }"
-
-
-@dataclass(frozen=True)
-class Ui:
-    """Dagster's webserver of the stack, and the table behind it."""
-
-    url: str
-    dsn: str
-
-    def query(self, text: str, **variables: Any) -> dict[str, Any]:
-        """The data that answer a GraphQL query."""
-        asked = {"query": text, "variables": variables}
-        with httpx.Client(trust_env=False, timeout=120) as http:
-            told = http.post(f"{self.url}/graphql", json=asked).json()
-        assert not told.get("errors"), told
-        return told["data"]
-
-    def launch(self, job: str, **params: Any) -> dict[str, Any]:
-        """Launch a job and wait for its end; the run with its id, status and materialisations."""
-        selector = {
-            "repositoryLocationName": "data-platform",
-            "repositoryName": "__repository__",
-            "jobName": job,
-            **params.pop("selector", {}),
-        }
-        told = self.query(
-            """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
-                 __typename ... on LaunchRunSuccess { run { runId } }
-                 ... on PythonError { message } } }""",
-            params={"selector": selector, "mode": "default", **params},
-        )["launchRun"]
-        assert told["__typename"] == "LaunchRunSuccess", told
-        return self.ended(told["run"]["runId"])
-
-    def ended(self, run_id: str) -> dict[str, Any]:
-        """A run after its end."""
-        while True:
-            run = self.query(
-                """query($id: ID!) { runOrError(runId: $id) { ... on Run {
-                     id status
-                     assetMaterializations { partition assetKey { path } }
-                     eventConnection(limit: 10000) { events {
-                       ... on AssetCheckEvaluationEvent { evaluation {
-                         checkName partition success description assetKey { path } } } } } } } }""",
-                id=run_id,
-            )["runOrError"]
-            if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
-                return run
-            time.sleep(0.5)
-
-    def backfill(self, **params: Any) -> list[dict[str, Any]]:
-        """Launch a backfill and wait for its end; its runs."""
-        told = self.query(
-            """mutation($params: LaunchBackfillParams!) {
-                 launchPartitionBackfill(backfillParams: $params) {
-                   __typename ... on LaunchBackfillSuccess { backfillId }
-                   ... on PythonError { message } } }""",
-            params=params,
-        )["launchPartitionBackfill"]
-        assert told["__typename"] == "LaunchBackfillSuccess", told
-        return self.backfilled(told["backfillId"])
-
-    def backfilled(self, backfill_id: str) -> list[dict[str, Any]]:
-        """The runs of a backfill after its end."""
-        while True:
-            told = self.query(
-                """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
-                     ... on PartitionBackfill { status runs(limit: 100) { runId } } } }""",
-                id=backfill_id,
-            )["partitionBackfillOrError"]
-            if told["status"] not in ("REQUESTED", "FAILING", "CANCELING"):
-                return [self.ended(run["runId"]) for run in told["runs"]]
-            time.sleep(0.5)
-
-    def statuses(self, asset: str) -> dict[str, str]:
-        """Date → status of an asset, as its Partitions tab has them."""
-        told = self.query(
-            f"""query($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{
-                 ... on AssetNode {{ assetPartitionStatuses {{ {STATUSES} }} }} }} }}""",
-            key={"path": ["airbnb", asset]},
-        )["assetNodeOrError"]
-        return _by_date(told["assetPartitionStatuses"]["ranges"])
-
-    def checks(self, asset: str) -> dict[str, dict[str, str]]:
-        """Check → date → status, as the checks' Partitions tabs have them."""
-        told = self.query(
-            f"""query($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{
-                 ... on AssetNode {{ assetChecksOrError {{ ... on AssetChecks {{ checks {{
-                   name partitionStatuses {{ {CHECK_STATUSES} }} }} }} }} }} }} }}""",
-            key={"path": ["airbnb", asset]},
-        )["assetNodeOrError"]["assetChecksOrError"]["checks"]
-        return {
-            check["name"]: _by_date(check["partitionStatuses"]["ranges"])
-            for check in told
-            if check["partitionStatuses"]
-        }
-
-    def set_price(self, date: str, price: float) -> None:
-        """Change the price of the first listing of a date."""
-        with closing(psycopg2.connect(self.dsn)) as opened, opened, opened.cursor() as cursor:
-            cursor.execute(
-                "UPDATE listings SET price = %s WHERE download_date = %s AND id = "
-                "(SELECT min(id) FROM listings WHERE download_date = %s)",
-                (price, date, date),
-            )
-
-
-def _by_date(ranges: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    return {
-        day: part["status"] for part in ranges for day in days(part["startKey"], part["endKey"])
-    }
 
 
 def _made(run: Mapping[str, Any]) -> dict[str, set[str]]:

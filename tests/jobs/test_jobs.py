@@ -5,39 +5,62 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from hashlib import md5
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import boto3
 import dagster as dg
 import pytest
+from docker.errors import NotFound
 
 from platform_assets.definitions import build_defs
+from resources.docker import DockerResource
+from resources.docker.container import RUN_LABEL
 from resources.s3 import ObjectStore
+from tests.containers import engine, number_cruncher_image
+
+# Schedules with their hour and minute, and the asset by which they know what is there.
+DAILY_SCHEDULES = [
+    ("digits_daily", (1, 0), "mnist/raw"),
+    ("listings_daily", (0, 30), "airbnb/snapshot"),
+]
 
 
+@pytest.mark.parametrize(("schedule", "at", "asset"), DAILY_SCHEDULES)
 @pytest.mark.parametrize(
-    ("schedule", "at"), [("digits_daily", (1, 0)), ("listings_daily", (0, 30))]
+    ("there", "expected"),
+    [
+        ([], ["2026-03-09"]),
+        (["2026-03-08"], ["2026-03-09"]),
+        (["2026-03-05", "2026-03-06"], ["2026-03-07", "2026-03-08", "2026-03-09"]),
+        (["2026-03-09"], ["2026-03-09"]),
+        (["2026-03-04", "2026-03-20"], [f"2026-03-0{day}" for day in range(5, 10)]),
+        (["2026-01-01"], [f"2026-03-0{day}" for day in range(3, 10)]),
+    ],
 )
-def test_each_tick_asks_for_the_day_before_it(schedule: str, at: tuple[int, int]) -> None:
-    """A daemon that was down evaluates the ticks it missed late, each as of its own time."""
+def test_a_tick_asks_for_the_day_before_it_and_for_those_missed(
+    schedule: str,
+    at: tuple[int, int],
+    asset: str,
+    there: list[str],
+    expected: list[str],
+    tmp_path: Path,
+) -> None:
     defs = build_defs()
-    ticks = [datetime(2026, 3, day, *at, tzinfo=UTC) for day in range(1, 8)]
-    with dg.DagsterInstance.ephemeral() as instance:
-        asked = [
-            request.partition_key
-            for tick in ticks
-            for request in defs.resolve_schedule_def(schedule)
-            .evaluate_tick(
-                dg.build_schedule_context(
-                    instance=instance,
-                    scheduled_execution_time=tick,
-                    repository_def=defs.get_repository_def(),
-                )
+    key = dg.AssetKey.from_user_string(asset)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        for date in there:
+            instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=date))
+        requests = defs.resolve_schedule_def(schedule).evaluate_tick(
+            dg.build_schedule_context(
+                instance=instance,
+                scheduled_execution_time=datetime(2026, 3, 10, *at, tzinfo=UTC),
+                repository_def=defs.get_repository_def(),
             )
-            .run_requests
-            or []
-        ]
-    assert asked == ["2026-02-28", *(f"2026-03-0{day}" for day in range(1, 7))]
+        )
+    asked = [(request.partition_key, request.run_key) for request in requests.run_requests or []]
+    assert asked == [(date, date) for date in expected]
 
 
 @pytest.mark.parametrize(("setting", "expected"), [(None, "STOPPED"), ("running", "RUNNING")])
@@ -189,3 +212,29 @@ def test_a_step_that_was_overlooked_when_a_place_became_free_gets_it() -> None:
         with dg.build_sensor_context(instance=instance) as context:
             sensor.evaluate_tick(context)
         assert not storage.claim_concurrency_slot("training", "later", "train").is_claimed
+
+
+@pytest.mark.docker
+def test_sweeping_removes_containers_of_runs_that_have_ended_and_no_others() -> None:
+    image, client = number_cruncher_image(), engine()
+    with dg.DagsterInstance.ephemeral() as instance:
+        docker = DockerResource(mode="docker", image=image)
+        job = build_defs(resource_overrides={"docker": docker}).resolve_job_def("sweep")
+        running, ended = (
+            instance.create_run_for_job(job, status=status).run_id
+            for status in (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE)
+        )
+        # The last one is of a stack beside this one, on the same engine.
+        kept, left, foreign = (
+            client.containers.create(image, labels={RUN_LABEL: run})
+            for run in (running, ended, str(uuid4()))
+        )
+        try:
+            assert job.execute_in_process(instance=instance).success
+            with pytest.raises(NotFound):
+                left.reload()
+            kept.reload()
+            foreign.reload()
+        finally:
+            for container in (kept, foreign):
+                container.remove()

@@ -1,0 +1,81 @@
+"""Schedules of a run a day that make up for the days in which no daemon ran.
+
+Dagster's own (`build_schedule_from_partitioned_job`) asks for the last of the ticks that it missed
+alone, as of 1.13: https://github.com/dagster-io/dagster/issues/10335.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.partitions import DAILY
+from platform_assets.settings import schedule_status
+
+# Of more, a backfill is the better way.
+MOST_DAYS = 7
+
+
+def build_daily_schedule(
+    # Dagster has no public name for what `define_asset_job` returns.
+    job: Any,
+    *,
+    name: str,
+    asset: dg.AssetKey,
+    cron_schedule: str,
+    description: str,
+) -> dg.ScheduleDefinition:
+    """A schedule that asks for the day that has ended, and for those missed before it.
+
+    A day counts as missed when it is later than the newest that is materialised, and this schedule
+    has not asked for it yet.
+
+    Args:
+        job: What is run, with a date as its partition.
+        name: Of the schedule.
+        asset: Whose dates tell which days are there.
+        cron_schedule: Once a day, in UTC.
+        description: As the UI shows it.
+    """
+
+    @dg.schedule(
+        name=name,
+        job=job,
+        cron_schedule=cron_schedule,
+        execution_timezone="UTC",
+        default_status=schedule_status(),
+        description=f"{description} Missed days are made up for, at most {MOST_DAYS} in all.",
+    )
+    def daily(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+        days = due_days(context.instance, asset, context.scheduled_execution_time)
+        # By its key, Dagster starts a day's run once: a day that failed is repaired by people.
+        return [dg.RunRequest(run_key=day, partition_key=day) for day in days]
+
+    return daily
+
+
+def due_days(instance: dg.DagsterInstance, asset: dg.AssetKey, tick: datetime) -> list[str]:
+    """The day before a tick, and those before it that are later than all that there are.
+
+    Args:
+        instance: With the records of what is materialised.
+        asset: Of daily partitions.
+        tick: In UTC.
+
+    Returns:
+        At most `MOST_DAYS` dates, ascending, none before the first partition. Where nothing is
+        materialised yet, the last day alone: what lies before it is a first backfill.
+    """
+    last = tick.date() - timedelta(1)
+    days = [str(last - timedelta(back)) for back in reversed(range(MOST_DAYS))]
+    days = [day for day in days if DAILY.has_partition_key(day)]
+    statuses = instance.get_status_by_partition(asset, DAILY.get_partition_keys(), DAILY) or {}
+    newest = max(
+        (
+            day
+            for day, status in statuses.items()
+            if status is dg.AssetPartitionStatus.MATERIALIZED and day < str(last)
+        ),
+        default=None,
+    )
+    return [day for day in days if day > newest] if newest else days[-1:]

@@ -1,0 +1,134 @@
+"""Dagster of a running stack as its tests see it: by GraphQL, as the UI does."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import psycopg2
+
+from embedded.graphql import days
+
+STATUSES = "... on TimePartitionStatuses { ranges { status startKey endKey } }"
+UNDER_WAY = {"REQUESTED", "FAILING", "CANCELING"}  # of a backfill
+CHECK_STATUSES = "... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } }"
+
+
+@dataclass(frozen=True)
+class Ui:
+    """Dagster's webserver of the stack, and the table behind it."""
+
+    url: str
+    dsn: str
+
+    def query(self, text: str, **variables: Any) -> dict[str, Any]:
+        """The data that answer a GraphQL query."""
+        asked = {"query": text, "variables": variables}
+        with httpx.Client(trust_env=False, timeout=120) as http:
+            answer = http.post(f"{self.url}/graphql", json=asked).json()
+        assert not answer.get("errors"), answer
+        return answer["data"]
+
+    def launch(self, job: str, **params: Any) -> dict[str, Any]:
+        """Launch a job and wait for its end; the run with its id, status and materialisations."""
+        selector = {
+            "repositoryLocationName": "data-platform",
+            "repositoryName": "__repository__",
+            "jobName": job,
+            **params.pop("selector", {}),
+        }
+        answer = self.query(
+            """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+                 __typename ... on LaunchRunSuccess { run { runId } }
+                 ... on PythonError { message } } }""",
+            params={"selector": selector, "mode": "default", **params},
+        )["launchRun"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return self.ended(answer["run"]["runId"])
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """A run after its end."""
+        while True:
+            run = self.query(
+                """query($id: ID!) { runOrError(runId: $id) { ... on Run {
+                     id status
+                     assetMaterializations { partition assetKey { path } }
+                     eventConnection(limit: 10000) { events {
+                       ... on AssetCheckEvaluationEvent { evaluation {
+                         checkName partition success description assetKey { path } } } } } } } }""",
+                id=run_id,
+            )["runOrError"]
+            if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
+                return run
+            time.sleep(0.5)
+
+    def backfill(self, **params: Any) -> list[dict[str, Any]]:
+        """Launch a backfill and wait for its end; its runs."""
+        return self.backfilled(self.begin_backfill(**params))
+
+    def begin_backfill(self, **params: Any) -> str:
+        """Launch a backfill; its id."""
+        answer = self.query(
+            """mutation($params: LaunchBackfillParams!) {
+                 launchPartitionBackfill(backfillParams: $params) {
+                   __typename ... on LaunchBackfillSuccess { backfillId }
+                   ... on PythonError { message } } }""",
+            params=params,
+        )["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return answer["backfillId"]
+
+    def backfilled(self, backfill_id: str) -> list[dict[str, Any]]:
+        """The runs of a backfill after its end."""
+        while (backfill := self.show_backfill(backfill_id))["status"] in UNDER_WAY:
+            time.sleep(0.5)
+        return [self.ended(run["runId"]) for run in backfill["runs"]]
+
+    def show_backfill(self, backfill_id: str) -> dict[str, Any]:
+        """A backfill's status and error, and its runs' ids and statuses."""
+        return self.query(
+            """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
+                 ... on PartitionBackfill {
+                   status error { message } runs(limit: 100) { runId status } } } }""",
+            id=backfill_id,
+        )["partitionBackfillOrError"]
+
+    def statuses(self, asset: str) -> dict[str, str]:
+        """Date → status of an asset, as its Partitions tab has them."""
+        answer = self.query(
+            f"""query($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{
+                 ... on AssetNode {{ assetPartitionStatuses {{ {STATUSES} }} }} }} }}""",
+            key={"path": ["airbnb", asset]},
+        )["assetNodeOrError"]
+        return _by_date(answer["assetPartitionStatuses"]["ranges"])
+
+    def checks(self, asset: str) -> dict[str, dict[str, str]]:
+        """Check → date → status, as the checks' Partitions tabs have them."""
+        answer = self.query(
+            f"""query($key: AssetKeyInput!) {{ assetNodeOrError(assetKey: $key) {{
+                 ... on AssetNode {{ assetChecksOrError {{ ... on AssetChecks {{ checks {{
+                   name partitionStatuses {{ {CHECK_STATUSES} }} }} }} }} }} }} }}""",
+            key={"path": ["airbnb", asset]},
+        )["assetNodeOrError"]["assetChecksOrError"]["checks"]
+        return {
+            check["name"]: _by_date(check["partitionStatuses"]["ranges"])
+            for check in answer
+            if check["partitionStatuses"]
+        }
+
+    def set_price(self, date: str, price: float) -> None:
+        """Change the price of the first listing of a date."""
+        with closing(psycopg2.connect(self.dsn)) as opened, opened, opened.cursor() as cursor:
+            cursor.execute(
+                "UPDATE listings SET price = %s WHERE download_date = %s AND id = "
+                "(SELECT min(id) FROM listings WHERE download_date = %s)",
+                (price, date, date),
+            )
+
+
+def _by_date(ranges: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    return {
+        day: part["status"] for part in ranges for day in days(part["startKey"], part["endKey"])
+    }

@@ -1,0 +1,223 @@
+"""Runs in a queue, and a backfill, while parts of the stack are killed under them.
+
+Lives here: that everything ends by itself, that no place in a pool stays taken, and how many
+connections to Postgres runs hold; and that a schedule makes up for days in which nothing ran.
+"""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+
+from embedded import seed_listings, stack
+from embedded.dagster_parts import ui_url
+from embedded.graphql import Dagster, DagsterError, days
+from embedded.plan import make_plan
+from tests.conftest import clean_environ, free_port_base, temporary_home
+from tests.embedded.dagster_rig import UNDER_WAY, Ui
+from tests.embedded.test_stack import Stack
+
+TODAY = datetime.now(UTC).date()
+DATES = days(str(TODAY - timedelta(39)), str(TODAY))
+QUEUED, BACKFILLED = DATES[:32], DATES[:-4]
+# Of a run: PLATFORM_LISTINGS_CONNECTIONS that export, and one for what is not an export. Two runs
+# are executed at a time.
+CONNECTIONS_OF_A_RUN, RUNS_AT_A_TIME = 3, 2
+COUNT_CONNECTIONS = """SELECT count(*) FROM pg_stat_activity
+    WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"""
+POOLS = """query { instance { concurrencyLimits {
+    concurrencyKey claimedSlots { runId } pendingSteps { runId } } } }"""
+RUNS = """query($ids: [String!]) { runsOrError(filter: {runIds: $ids}) {
+    ... on Runs { results { runId status } } } }"""
+TERMINATE = """mutation($ids: [String!]!) { terminateRuns(runIds: $ids) {
+    __typename ... on PythonError { message } } }"""
+
+
+START = """mutation { startSchedule(scheduleSelector: {repositoryLocationName: "data-platform",
+    repositoryName: "__repository__", scheduleName: "listings_daily"}) {
+    __typename ... on PythonError { message } } }"""
+SCHEDULED = """query { runsOrError(filter: {tags: [
+    {key: "dagster/schedule_name", value: "listings_daily"}]}) {
+    ... on Runs { results { status tags { key value } } } } }"""
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A running stack whose parts are killed."""
+
+    stack: Stack
+    ui: Ui
+
+    def kill(self, name: str) -> None:
+        """Kill a program; the stack starts it again."""
+        pid = stack.status(self.stack.plan.home)[name][0].pid
+        assert pid is not None
+        psutil.Process(pid).kill()
+
+    def kill_a_worker(self) -> bool:
+        """Kill the process of any run; False if none has one."""
+        for process in self.stack.alive():
+            try:
+                if "multiprocessing.spawn" in " ".join(process.cmdline()):
+                    process.kill()
+                    return True
+            except psutil.NoSuchProcess:
+                continue
+        return False
+
+    def until(self, ask: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
+        """Ask until it is enough, also while what is asked is down."""
+        end = time.monotonic() + 400
+        while True:
+            try:
+                if enough(answer := ask()):
+                    return answer
+            except (DagsterError, AssertionError) as error:
+                answer = error
+            assert time.monotonic() < end, f"still {answer}"
+            time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def busy() -> Iterator[Busy]:
+    with temporary_home() as root:
+        environ = clean_environ(
+            PLATFORM_HOME=str(root),
+            PLATFORM_PORT_BASE=free_port_base(),
+            PLATFORM_CRUNCHER="process",
+            PLATFORM_FIRST_PARTITION=DATES[0],
+        )
+        plan = make_plan(environ)
+        done = (running := Stack(plan, environ)).run("up")
+        assert done.returncode == 0, done.stderr
+        dsn = plan.environment["PLATFORM_POSTGRES_DSN"]
+        seed_listings.seed(dsn, DATES, places=40)
+        yield Busy(running, Ui(ui_url(plan), dsn))
+
+
+@contextmanager
+def counting_connections(dsn: str) -> Iterator[list[int]]:
+    """How many others are connected to Postgres, counted without pause; exports are short."""
+    counts: list[int] = []
+    done = threading.Event()
+
+    def count() -> None:
+        with closing(psycopg2.connect(dsn)) as opened, opened.cursor() as cursor:
+            opened.autocommit = True
+            while not done.is_set():
+                cursor.execute(COUNT_CONNECTIONS)
+                counts.extend(row[0] for row in cursor.fetchall())
+
+    with ThreadPoolExecutor(1) as pool:
+        counter = pool.submit(count)
+        try:
+            yield counts
+        finally:
+            done.set()
+            counter.result()
+
+
+def test_32_queued_runs_end_by_themselves_and_hold_few_connections(busy: Busy) -> None:
+    dagster = Dagster(busy.ui.url)
+    runs = [dagster.launch("listings", date, date) for date in QUEUED]
+
+    def ended() -> int:
+        return sum(status in ENDED for status in _statuses(busy, runs))
+
+    kills = [lambda: busy.kill("daemon"), busy.kill_a_worker, lambda: busy.kill("code-server")]
+    with counting_connections(busy.ui.dsn) as counts:
+        for n, kill in enumerate(kills):
+            busy.until(ended, lambda count, n=n: count > 2 * n)
+            kill()
+        busy.until(ended, lambda count: count > 2 * len(kills))
+    # The rest shows nothing more.
+    busy.until(lambda: busy.ui.query(TERMINATE, ids=runs), lambda _: True)
+    busy.until(ended, lambda count: count == len(runs))
+
+    assert 1 <= max(counts) <= RUNS_AT_A_TIME * CONNECTIONS_OF_A_RUN
+    busy.until(
+        lambda: busy.ui.query(POOLS)["instance"]["concurrencyLimits"],
+        lambda pools: not any(pool["claimedSlots"] or pool["pendingSteps"] for pool in pools),
+    )
+
+
+def test_a_backfill_loses_nothing_when_daemon_and_code_server_are_killed(busy: Busy) -> None:
+    backfill = busy.ui.begin_backfill(
+        assetSelection=[{"path": ["airbnb", name]} for name in ("snapshot", "price_changes")],
+        partitionNames=BACKFILLED,
+    )
+    busy.kill("daemon")
+    busy.until(lambda: busy.ui.show_backfill(backfill)["runs"], lambda runs: len(runs) == 1)
+    busy.kill("code-server")
+    busy.kill("daemon")
+    ended = busy.until(
+        lambda: busy.ui.show_backfill(backfill), lambda now: now["status"] not in UNDER_WAY
+    )
+    assert ended["status"] == "COMPLETED_SUCCESS", ended
+
+    statuses = busy.ui.statuses("price_changes")
+    assert {statuses.get(date) for date in BACKFILLED} == {"MATERIALIZED"}
+
+
+def test_a_schedule_makes_up_for_days_in_which_no_daemon_ran(busy: Busy) -> None:
+    busy.ui.query(START)
+    daemon = psutil.Process(stack.status(busy.stack.plan.home)["daemon"][0].pid)
+    daemon.suspend()
+    now = datetime.now(UTC)
+    newest = now.replace(hour=0, minute=30, second=0)
+    if newest > now:
+        newest -= timedelta(days=1)
+    # What the daemon would have written if it had ended before the last two ticks.
+    _move_back(busy, newest - timedelta(days=1, hours=1))
+    daemon.kill()
+
+    def runs() -> list[tuple[str, str]]:
+        answer = busy.ui.query(SCHEDULED)["runsOrError"]["results"]
+        return [
+            (tag["value"], run["status"])
+            for run in answer
+            for tag in run["tags"]
+            if tag["key"] == "dagster/partition"
+        ]
+
+    # A tick is of the day that has ended.
+    missed = days(BACKFILLED[-1], str(newest.date() - timedelta(1)))[1:]
+    asked = busy.until(
+        runs, lambda now: len(now) >= len(missed) and all(status in ENDED for _, status in now)
+    )
+    assert sorted(asked) == [(date, "SUCCESS") for date in missed]
+
+
+def _move_back(busy: Busy, moment: datetime) -> None:
+    """Let a schedule's record say that it was started, and looked at last, at that moment."""
+    path = busy.stack.plan.home.dagster / "schedules" / "schedules.db"
+    with closing(sqlite3.connect(path)) as records, records:
+        for table, column in (("jobs", "job_body"), ("instigators", "instigator_body")):
+            for row, text in records.execute(f"SELECT id, {column} FROM {table}").fetchall():
+                body = json.loads(text)
+                if "listings_daily" not in text:
+                    continue
+                data = body["job_specific_data"]
+                for name in ("start_timestamp", "last_iteration_timestamp"):
+                    data[name] = moment.timestamp()
+                records.execute(
+                    f"UPDATE {table} SET {column} = ? WHERE id = ?", (json.dumps(body), row)
+                )
+
+
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+def _statuses(busy: Busy, runs: Sequence[str]) -> list[str]:
+    answer = busy.ui.query(RUNS, ids=list(runs))["runsOrError"]["results"]
+    return [run["status"] for run in answer]
