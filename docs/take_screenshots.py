@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from embedded.dagster_parts import LOCATION
 from embedded.errors import StackError
 from embedded.plan import home_from, read_env_file
 
@@ -21,7 +22,10 @@ COLOURS = 64
 MOST_BYTES = 300_000
 # Name of the file → the UI's page, and a text that is there once the page is.
 PAGES = {
-    "lineage": ("/locations/data-platform/asset-groups/airbnb/lineage", "neighbourhood_summary"),
+    "lineage": (
+        "/locations/platform_assets.definitions/asset-groups/airbnb/lineage",
+        "neighbourhood_summary",
+    ),
     "partitions": ("/assets/airbnb/snapshot?view=partitions", "Materialized ("),
     "materialization": ("/assets/mnist/classifier?view=overview", "accuracy"),
 }

@@ -19,8 +19,8 @@ from embedded.ports import HOST, in_use
 from embedded.programs import NeverReadyError, Part
 from embedded.supervision import Program
 
-LOCATION = "data-platform"
-_DEFINITIONS = "platform_assets.definitions"
+# The module, and the code location's name: so names it `dagster … -m`, too.
+LOCATION = "platform_assets.definitions"
 
 # Dagster's records are in SQLite, in DAGSTER_HOME, and not in the embedded Postgres: a run that
 # finds Postgres down can then still be recorded as failed. Measured with 8 writing processes on 2
@@ -118,7 +118,7 @@ def _code_server(plan: Plan) -> Part:
             name="code-server",
             command=[
                 *(sys.executable, "-m", "dagster", "code-server", "start"),
-                *("--module-name", _DEFINITIONS, "--working-directory", CHECKOUT),
+                *("--module-name", LOCATION, "--working-directory", CHECKOUT),
                 *("--host", HOST, "--port", str(plan.ports.code_server)),
                 *("--location-name", LOCATION, "--use-python-environment-entry-point"),
                 *("--max-workers", "8", "--log-level", "warning"),

@@ -45,7 +45,7 @@ class Run:
 class Dagster:
     """Dagster as its webserver shows it at `url`; `location` is the code location's name."""
 
-    def __init__(self, url: str, location: str = "data-platform") -> None:
+    def __init__(self, url: str, location: str = "platform_assets.definitions") -> None:
         self.url = url
         self.location = location
         self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)

@@ -34,7 +34,7 @@ class Ui:
     def launch(self, job: str, **params: Any) -> dict[str, Any]:
         """Launch a job and wait for its end; the run with its id, status and materialisations."""
         selector = {
-            "repositoryLocationName": "data-platform",
+            "repositoryLocationName": "platform_assets.definitions",
             "repositoryName": "__repository__",
             "jobName": job,
             **params.pop("selector", {}),

@@ -161,7 +161,7 @@ def test_execute_all_judges_the_newest_date(after_range: Ui) -> None:
 def test_the_lineage_shows_every_node(
     browser: Browser, after_range: Ui, group: str, nodes: list[str]
 ) -> None:
-    path = f"/locations/data-platform/asset-groups/{group}/lineage"
+    path = f"/locations/platform_assets.definitions/asset-groups/{group}/lineage"
     with visit(browser, after_range, path) as page:
         for node in nodes:
             expect(page.locator("foreignObject").get_by_text(node, exact=True)).to_be_visible()
@@ -209,7 +209,7 @@ def test_the_pictures_of_a_materialisation_are_visible(
 
 
 def test_repair_opens_with_its_form(browser: Browser, after_range: Ui) -> None:
-    path = "/locations/data-platform/jobs/repair/playground"
+    path = "/locations/platform_assets.definitions/jobs/repair/playground"
     with visit(browser, after_range, path) as page:
         editor = page.locator(".CodeMirror-code, .cm-content").first
         expect(editor).to_contain_text("which: failed")
@@ -275,7 +275,7 @@ def test_a_backfill_from_the_uis_own_dialog_completes(browser: Browser, after_ra
 
 def test_a_backfill_of_the_job_leaves_out_the_check_of_yesterday(ui: Ui) -> None:
     repository = {
-        "repositoryLocationName": "data-platform",
+        "repositoryLocationName": "platform_assets.definitions",
         "repositoryName": "__repository__",
     }
     runs = ui.backfill(

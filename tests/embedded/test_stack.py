@@ -21,7 +21,7 @@ import pytest
 
 from embedded import processes, s3, seed_digits, stack
 from embedded.aws import aws_session
-from embedded.dagster_parts import ui_url
+from embedded.dagster_parts import LOCATION, ui_url
 from embedded.plan import Plan, make_plan, read_env_file
 from embedded.programs import page_url, postgres_data
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
@@ -95,7 +95,7 @@ def test_up_returns_when_all_answer_and_prints_where(home: Stack) -> None:
     answer = httpx.post(
         f"{ui_url(home.plan)}/graphql", json=query, trust_env=False, timeout=120
     ).json()
-    assert answer["data"]["workspaceOrError"]["locationEntries"] == [{"name": "data-platform"}]
+    assert answer["data"]["workspaceOrError"]["locationEntries"] == [{"name": LOCATION}]
     assert home.plan.credentials.postgres_password not in done.stdout
 
 
@@ -269,7 +269,7 @@ def ask(running: Stack, query: str, **variables: object) -> Any:
 def launch_endless_training(running: Stack) -> str:
     """Launch yesterday's run of the digits with a training that takes minutes; its id."""
     selector = {
-        "repositoryLocationName": "data-platform",
+        "repositoryLocationName": "platform_assets.definitions",
         "repositoryName": "__repository__",
         "jobName": "digits",
     }

@@ -43,7 +43,8 @@ TERMINATE = """mutation($ids: [String!]!) { terminateRuns(runIds: $ids) {
     __typename ... on PythonError { message } } }"""
 
 
-START = """mutation { startSchedule(scheduleSelector: {repositoryLocationName: "data-platform",
+START = """mutation { startSchedule(scheduleSelector: {
+    repositoryLocationName: "platform_assets.definitions",
     repositoryName: "__repository__", scheduleName: "listings_daily"}) {
     __typename ... on PythonError { message } } }"""
 SCHEDULED = """query { runsOrError(filter: {tags: [
