@@ -140,8 +140,8 @@ def _made_later(
         records = instance.fetch_materializations(
             later, limit=_MOST_LATER_RUNS * max(1, len(dates))
         ).records
-        made = {record.partition_key for record in records}
-        if not records or not made.issuperset(dates):
+        made_later = {record.partition_key for record in records}
+        if not records or not made_later.issuperset(dates):
             return False
     return True
 
@@ -154,7 +154,7 @@ def _deployed_later(instance: dg.DagsterInstance, date: str, end: float) -> bool
     ).records
     served = (record.asset_materialization for record in records)
     dates = (event.metadata.get("classifier_date") for event in served if event)
-    return any(str(each.value) >= date for each in dates if each)
+    return any(str(value.value) >= date for value in dates if value)
 
 
 def _describe(
