@@ -13,24 +13,11 @@ from markdown_it import MarkdownIt
 from psycopg2.extensions import connection
 
 from platform_assets.pictures import to_table
+from tests.hostile_texts import HOSTILE
 from tests.platform_assets.airbnb_rig import CHANGES, DATES, FIRST, LAST, SUMMARY, change, result
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.test_shown_results import metadata
 
-HOSTILE = [
-    "=cmd|'/c calc'!A1",
-    '@SUM(1+1)*cmd|"/c calc"!A1',
-    "<img src=x onerror=alert(1)><script>alert(1)</script>",
-    "![seen](http://evil.example/seen.png) [go](javascript:alert(1))",
-    "http://evil.example HTTPS://evil.example www.evil.example me@evil.example",
-    "**bold** _italic_ ~~gone~~ `code` # no head",
-    "a|b\\|c\\\\|d &lt;b&gt; &#60;",
-    "\u202egnip.exe\u202c \u200fright\u200e \u2066isolated\u2069",
-    "bell\x07 \x1b[31mred \x7f\x9b",
-    "line\nbreak\r\n\ttab | - | -",
-    "'; drop table listings; --",
-    "long " * 1000,
-]
 _TURNING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ADDRESS = re.compile(r"https?://|www\.|[\w.+-]@[\w-]+\.", re.IGNORECASE)
 
