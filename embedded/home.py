@@ -24,6 +24,8 @@ CONTROL_SOCKET, CODE_SERVER_SOCKET = "supervisor.sock", "code-server.sock"
 CHECKOUT = Path(__file__).resolve().parent.parent
 _NEEDED_BYTES = 1 << 30
 _FULL_BYTES = 16 << 20
+# SeaweedFS writes nothing to the last hundredth of a disk.
+_RESERVED_PART = 100
 # The shortest limit on a Unix socket's path among the systems in use (macOS).
 _SOCKET_PATH_LIMIT = 100
 
@@ -149,19 +151,21 @@ class Home:
         """Refuse to start on a full disk.
 
         Raises:
-            NoSpaceError: Fewer than 1 GiB are free.
+            NoSpaceError: Fewer than 1 GiB are free, or fewer than one percent.
         """
-        free = shutil.disk_usage(self.root).free
-        if free < _NEEDED_BYTES:
+        disk = shutil.disk_usage(self.root)
+        needed = max(_NEEDED_BYTES, disk.total // _RESERVED_PART)
+        if disk.free < needed:
             raise NoSpaceError(
-                f"Only {free >> 20} MB are free on the disk of {self.root} and the services need "
-                f"{_NEEDED_BYTES >> 20}: free some space, or set PLATFORM_HOME to a folder on "
+                f"Only {disk.free >> 20} MB are free on the disk of {self.root} and the services "
+                f"need {needed >> 20}: free some space, or set PLATFORM_HOME to a folder on "
                 "another disk."
             )
 
     def is_full(self) -> bool:
-        """Whether services may die of the disk."""
-        return shutil.disk_usage(self.root).free < _FULL_BYTES
+        """Whether services may die of the disk, or take nothing."""
+        disk = shutil.disk_usage(self.root)
+        return disk.free < max(_FULL_BYTES, disk.total // _RESERVED_PART)
 
     @contextmanager
     def locked(self, say: Callable[[str], None], wait_seconds: float = 180) -> Iterator[None]:

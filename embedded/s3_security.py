@@ -36,6 +36,8 @@ def write(folder: Path) -> None:
     grpc = f'[grpc]\nca = "{_CERTIFICATE}"\n' + "".join(
         f'[grpc.{part}]\ncert = "{_CERTIFICATE}"\nkey = "{_KEY}"\n' for part in _PARTS
     )
+    # Pages. SeaweedFS itself asks for one of them in vain, which is a line of its log every 15 s:
+    # it would find nothing there either, since `-disableHttp` takes all of them but a status.
     https = "".join(
         f'[https.{part}]\ncert = "{_CERTIFICATE}"\nkey = "{_KEY}"\nca = "{_CERTIFICATE}"\n'
         for part in ("master", "admin")

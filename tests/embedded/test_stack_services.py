@@ -242,14 +242,23 @@ def test_a_service_that_cannot_start_is_reported_in_its_own_words(plan: Plan) ->
     assert alive(plan) == []
 
 
+@pytest.mark.parametrize(
+    ("total", "free", "sentence"),
+    [
+        (8 << 30, 5 << 20, "Only 5 MB are free on the disk of .* need 1024:"),
+        # S3 would take nothing.
+        (1 << 40, 9 << 30, "Only 9216 MB are free on the disk of .* need 10485:"),
+    ],
+    ids=["small disk", "large disk"],
+)
 def test_a_full_disk_stops_the_start_before_anything_runs(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, total: int, free: int, sentence: str
 ) -> None:
     stack.down(plan.home)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 40, 1 << 40, 5 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(total, total - free, free))
 
-    with pytest.raises(NoSpaceError, match="Only 5 MB are free on the disk of"):
+    with pytest.raises(NoSpaceError, match=sentence):
         stack.up(plan, [postgres_part(plan)])
 
     assert alive(plan) == []
