@@ -25,7 +25,9 @@ import psutil
 import psycopg2
 import pytest
 
+from api.settings import ApiSettings
 from embedded import s3, stack
+from embedded.environments import not_for
 from embedded.plan import make_plan
 from embedded.ports import Ports
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
@@ -81,6 +83,16 @@ def test_each_program_has_the_secrets_that_it_needs_and_no_others(running: Stack
                 if process.pid == state.pid:
                     assert held == (name in entitled), (name, secret)
                 assert not held or name in entitled, (process, secret)
+
+
+def test_the_page_gets_every_setting_of_its_own() -> None:
+    names = {
+        str(field.validation_alias or f"PLATFORM_{name.upper()}")
+        for name, field in ApiSettings.model_fields.items()
+    }
+
+    # Which Lambda sets.
+    assert set(not_for("api", names)) == {"AWS_LAMBDA_FUNCTION_NAME"}
 
 
 def test_nobody_else_can_look_into_files_of_the_home(running: Stack) -> None:
@@ -176,8 +188,8 @@ def test_the_shell_of_s3_is_for_its_owner_alone(running: Stack) -> None:
         weed = Path(shutil.copy(s3.program(), folder))
         Path(folder).chmod(0o755)
         at = running.plan.ports
-        owners = shell(at, weed, running.plan.home.run)
-        others = as_other_user(partial(shell, at, weed, Path(folder)))
+        owners = shell(at, weed, running.plan.home.run, seconds=600)
+        others = as_other_user(partial(shell, at, weed, Path(folder), seconds=20))
 
     assert running.plan.environment["PLATFORM_BUCKET"] in owners
     assert running.plan.environment["PLATFORM_BUCKET"] not in others
@@ -261,7 +273,7 @@ def log_in(dsn: str) -> None:
     psycopg2.connect(dsn).close()
 
 
-def shell(at: Ports, weed: Path, folder: Path) -> str:
+def shell(at: Ports, weed: Path, folder: Path, *, seconds: float) -> str:
     """What SeaweedFS's shell shows of the buckets, with the configuration of a folder."""
     address = f"-master=127.0.0.1:{at.s3_master}.{at.s3_master_grpc}"
     command = [weed, "shell", address, f"-filer=127.0.0.1:{at.s3_filer}.{at.s3_filer_grpc}"]
@@ -273,7 +285,7 @@ def shell(at: Ports, weed: Path, folder: Path) -> str:
             env={},
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=seconds,
             check=False,
         ).stdout
     except subprocess.TimeoutExpired as tired:

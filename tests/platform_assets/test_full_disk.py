@@ -61,7 +61,7 @@ def small_disk(root: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @contextmanager
