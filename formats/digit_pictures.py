@@ -202,6 +202,7 @@ def _flat(picture: Image.Image) -> Image.Image:
     if picture.format in ("JPEG", "MPO"):
         # JPEG can be decoded at an eighth of its size: most of a photograph's cost is never paid.
         picture.draft(None, detailed)
+    picture.load()
     if picture.mode.startswith("I"):
         deep = np.asarray(picture, dtype=np.float32)
         # By what is there: some programs keep values of eight bits in sixteen.
