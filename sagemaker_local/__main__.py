@@ -7,6 +7,7 @@ from pathlib import Path
 
 import uvicorn
 
+from formats.http_limits import LimitedHttp
 from sagemaker_local.app import build
 from sagemaker_local.config import ConfigError, from_environment
 from sagemaker_local.faults import FaultPlanError
@@ -32,6 +33,7 @@ def main() -> int:
         app,
         host=_HOST,
         port=options.port,
+        http=LimitedHttp,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -151,7 +151,7 @@ def test_compose_holds_no_secret_opens_nothing_and_watches_all() -> None:
     for name, service in compose["services"].items():
         assert service["healthcheck"]["test"], name
         for variable, value in service.get("environment", {}).items():
-            assert value.startswith("${"), variable
+            assert "${" in value, variable
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
         assert (SOCKET in service.get("volumes", [])) == (name not in {"postgres", "metrics"})
