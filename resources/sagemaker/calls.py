@@ -4,6 +4,7 @@ Nothing here knows what the calls are for.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -71,6 +72,32 @@ TRANSIENT_CODES = frozenset(
 )
 # What the names of AWS's own endpoints end with, VPC and dual-stack endpoints among them.
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+# SageMaker has no codes of its own for these: all are validation errors, told apart by what they
+# say. Quotes, ARNs and names within the words differ; tests name the logs that they are known from.
+_VALIDATION = frozenset({"ValidationException", "ValidationError"})
+_KINDS = (
+    (
+        {"ResourceInUse"},
+        re.compile(r"cannot create already existing", re.I),
+        AlreadyExistsError,
+    ),
+    (
+        {"ResourceNotFound", "ResourceNotFoundException"},
+        # Missing model data is no missing model: to create the model again would not help.
+        re.compile(
+            r"requested resource not found"
+            r"|could not find (model(?! data)|endpoint|(\w+ )?job)\b"
+            r"|^endpoint\b.*\bnot found",
+            re.I,
+        ),
+        NotFoundError,
+    ),
+    (
+        {"ConflictException"},
+        re.compile(r"in-progress|because the \w+ job is in status", re.I),
+        BusyError,
+    ),
+)
 # A container's own error is passed on with status 424 or 5xx: it is not the service's.
 MODEL_ERROR = "ModelError"
 NETWORK_ERRORS = (
@@ -225,27 +252,18 @@ def translate(operation: str, error: ClientError | BotoCoreError) -> SageMakerEr
     if not isinstance(error, ClientError):
         return RefusedError(f"SageMaker refused {operation}: {type(error).__name__}: {error}")
     code, reason = _code_and_reason(error)
-    words = reason.lower()
-    kind = RefusedError
-    if code == "ResourceInUse" or "cannot create already existing" in words:
-        kind = AlreadyExistsError
-    elif code in {"ResourceNotFound", "ResourceNotFoundException"} or _says_missing(words):
-        kind = NotFoundError
-    elif "in-progress" in words or "because the training job is in status" in words:
-        kind = BusyError
+    kind = next(
+        (
+            kind
+            for codes, pattern, kind in _KINDS
+            if code in codes or (code in _VALIDATION and pattern.search(reason))
+        ),
+        RefusedError,
+    )
     return kind(
         f"SageMaker refused {operation}: {code}: {reason}",
         # A quota that is used up is free again when other jobs have ended.
         transient=code == "ResourceLimitExceeded",
-    )
-
-
-def _says_missing(words: str) -> bool:
-    # SageMaker has no code for it: it is a ValidationException like any other.
-    return (
-        "requested resource not found" in words
-        or words.startswith(('could not find model "', "could not find endpoint "))
-        or (words.startswith("endpoint ") and words.endswith(" not found."))
     )
 
 

@@ -122,7 +122,14 @@ def test_a_proxy_is_in_nobodys_way_on_this_host(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> None:
     given = environment_file()
-    for name in ("mnist_source", "endpoint_name", "instance_type", "snapshot_format"):
+    for name in (
+        "mnist_source",
+        "endpoint_name",
+        "instance_type",
+        "training_instance_type",
+        "kms_key_id",
+        "snapshot_format",
+    ):
         assert given[f"PLATFORM_{name.upper()}"] == Settings.model_fields[name].default
     settings = {
         name: given[f"PLATFORM_{name.upper()}"]
@@ -130,6 +137,8 @@ def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> N
             "first_partition",
             "sagemaker_poll_seconds",
             "listings_connections",
+            "training_volume_gb",
+            "network_isolation",
             "cruncher_memory_mb",
             "cruncher_deadline_seconds",
         )
