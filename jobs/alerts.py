@@ -75,20 +75,27 @@ def alerts_sensor(
     ]
     reported = dict(cursor.reported)
     count = 0
-    try:
-        to_tell = news(problems, cursor.reported, followed_since=watch.since(now))
-        for item in islice(to_tell, _MOST_AT_ONCE):
+    failure: AlertError | None = None
+    for item in islice(
+        news(problems, cursor.reported, followed_since=watch.since(now)), _MOST_AT_ONCE
+    ):
+        try:
             if item.message:
                 alerts.send(item.message)
                 count += 1
-            reported.pop(item.key, None)
-            if item.entry:
-                reported[item.key] = item.entry
-    except AlertError as error:
-        # What is not put down as reported is reported by a later tick: this one tries nothing else.
-        if reported == cursor.reported:
-            raise
-        context.log.warning(str(error))
+        except AlertError as error:
+            # What is not put down as reported is reported by a later tick.
+            failure = error
+            if error.transient:
+                break  # the target is down: this tick tries nothing else
+            continue  # this message is refused, others may not be
+        reported.pop(item.key, None)
+        if item.entry:
+            reported[item.key] = item.entry
+    if failure and reported == cursor.reported:
+        raise failure
+    if failure:
+        context.log.warning(str(failure))
     return dg.SensorResult(
         skip_reason=f"{len(problems)} problem(s); {count} message(s) sent.",
         cursor=Cursor(reported=reported, spend=spend).model_dump_json(),

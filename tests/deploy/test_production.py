@@ -75,7 +75,7 @@ def test_the_instance_loads_with_its_records_in_postgres(
         assert name in told
     assert str(dsn.password) not in told
     loaded = run([sys.executable, "-c", LOOK], environ)
-    for name in ('"platform_assets.definitions"', "S3ComputeLogManager", "QueuedRunCoordinator"):
+    for name in ('"data-platform"', "S3ComputeLogManager", "QueuedRunCoordinator"):
         assert name in loaded
 
 

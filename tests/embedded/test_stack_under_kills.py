@@ -182,21 +182,18 @@ def test_a_schedule_makes_up_for_days_in_which_no_daemon_ran(busy: Busy) -> None
     _move_back(busy, newest - timedelta(days=1, hours=1))
     daemon.kill()
 
-    def runs() -> list[tuple[str, str]]:
-        answer = busy.ui.query(SCHEDULED)["runsOrError"]["results"]
-        return [
-            (tag["value"], run["status"])
-            for run in answer
-            for tag in run["tags"]
-            if tag["key"] == "dagster/partition"
-        ]
+    def runs() -> list[dict[str, Any]]:
+        return busy.ui.query(SCHEDULED)["runsOrError"]["results"]
 
     # A tick is of the day that has ended.
     missed = days(BACKFILLED[-1], str(newest.date() - timedelta(1)))[1:]
-    asked = busy.until(
-        runs, lambda now: len(now) >= len(missed) and all(status in ENDED for _, status in now)
-    )
-    assert sorted(asked) == [(date, "SUCCESS") for date in missed]
+    (run,) = busy.until(runs, lambda now: now and all(run["status"] in ENDED for run in now))
+    assert run["status"] == "SUCCESS"
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    ends = [tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")]
+    assert ends == [missed[0], missed[-1]]
+    statuses = busy.ui.statuses("snapshot")
+    assert {statuses.get(date) for date in missed} == {"MATERIALIZED"}
 
 
 def _move_back(busy: Busy, moment: datetime) -> None:
