@@ -47,8 +47,10 @@ def build_daily_schedule(
         default_status=schedule_status(),
         description=f"{description} Missed days are made up for, at most {MOST_DAYS} in all.",
     )
-    def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         days = due_days(context.instance, asset, context.scheduled_execution_time)
+        if not days:
+            return dg.SkipReason("The day that has ended is before the first partition.")
         if len(days) == 1:
             return dg.RunRequest(partition_key=days[0])
         return dg.RunRequest(tags=dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True)))
