@@ -1,7 +1,8 @@
 """From the environment to resources: all settings, their defaults, and what is made of them.
 
 What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read when a run starts,
-never shows in the UI, and a run without it fails with its name. The rest has defaults.
+never shows in the UI, and a run without it fails with its name. The rest has defaults, which win
+over those of the resources. Hyperparameters are a run's configuration: `mnist/model.py`.
 """
 
 import os

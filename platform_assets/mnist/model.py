@@ -1,4 +1,4 @@
-"""The k-means model: a SageMaker training job's artifact, reused instead of trained again.
+"""The k-means model, with its hyperparameters: a training job's artifact, reused where it can be.
 
 How a job is started, found, awaited and stopped stands in `resources.sagemaker`.
 """
