@@ -4,11 +4,14 @@ Nothing here knows what the calls are for.
 """
 
 import logging
+import queue
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 import boto3.session
@@ -221,7 +224,7 @@ class Calls:
             reraise=True,
         )
         try:
-            return retrying(function, *args, **kwargs)
+            return retrying(_in_thread, function, *args, **kwargs)
         except (ClientError, BotoCoreError) as error:
             raise translate(name, error) from error
 
@@ -234,6 +237,31 @@ class Calls:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0.0
         self.log.warning(f"{name} failed and is tried again in {wait:.1f} s: {error}")
+
+
+def _in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call in a thread of its own and wait for it.
+
+    Python interrupts the main thread anywhere, also where urllib3 has just locked its pool of
+    connections: the lock would stay, and the request that stops the job would wait for it forever.
+    `SimpleQueue` is written in C and has no such place.
+    """
+    answers: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
+
+    def call() -> None:
+        try:
+            answer = function(*args, **kwargs)
+        except Exception as error:
+            answers.put(partial(_raise, error))
+        else:
+            answers.put(lambda: answer)
+
+    threading.Thread(target=call, name="aws", daemon=True).start()
+    return answers.get()()
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def is_transient(error: BaseException) -> bool:
