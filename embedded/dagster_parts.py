@@ -44,7 +44,8 @@ concurrency:
     # A run takes some 300 MB.
     max_concurrent_runs: 2
   pools:
-    # Of two equal trainings the second finds the first one's model.
+    # Of two equal trainings the second finds the first one's model; of two runs of the listings
+    # neither makes price changes while the other publishes an earlier day.
     default_limit: 1
 run_launcher:
   module: dagster

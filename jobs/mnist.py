@@ -138,7 +138,14 @@ def tear_down(
         existed = sagemaker.teardown(endpoint.name, log=context.log)
     except SageMakerError as error:
         raise to_failure(error) from error
-    context.log.info(f"{endpoint.name} {'is deleted' if existed else 'did not exist'}.")
+    outcome = "is deleted" if existed else "did not exist"
+    context.log.info(f"{endpoint.name} {outcome}.")
+    # Or else the asset's page would tell nothing of it.
+    context.log_event(
+        dg.AssetObservation(
+            mnist_endpoint.key, description=f"{endpoint.name} {outcome}.", metadata={"status": "none"}
+        )
+    )
 
 
 # With a configuration of its own, the UI's form opens with this and not with all resources'.

@@ -180,11 +180,16 @@ def report_verdicts(
     if context.has_partition_key:
         ((date, verdict),) = verdicts.items()
         return dg.AssetCheckResult(**_describe(check, verdict, date))
-    for date, verdict in verdicts.items():
+    # Dagster shows the last one as the check's own: a refusal, if there is any.
+    for date, verdict in sorted(verdicts.items(), key=lambda item: _weight(item[1])):
         log_evaluation(context, check, date, verdict, targets.get(date))
     if has_dates(context):
         return dg.AssetCheckResult(**_describe(check, _join(verdicts)))
     return None
+
+
+def _weight(verdict: Verdict) -> int:
+    return verdict.stops + (not verdict.passed)
 
 
 def log_evaluation(

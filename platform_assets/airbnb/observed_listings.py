@@ -19,6 +19,8 @@ from resources.postgres import Fingerprint, PostgresResource
 
 LISTINGS = dg.AssetKey(["airbnb", "listings"])
 _OBSERVATIONS_AT_ONCE = 1000
+# The version of a day that has lost all its rows.
+_NO_ROWS = hashlib.sha256().hexdigest()
 
 
 @dg.multi_observable_source_asset(
@@ -51,7 +53,10 @@ def listings(
         days = read_days(postgres, listings_table)
     except EXPECTED as error:
         raise to_failure(error) from error
-    for observation in describe_days(days, versions_seen(context.instance)):
+    seen = versions_seen(context.instance)
+    if not listings_table.date_column:  # what it held on earlier days is not gone
+        seen = {day: version for day, version in seen.items() if day == days[0].day} if days else {}
+    for observation in describe_days(days, seen):
         context.log_event(observation)
     yield from ()
 
@@ -90,7 +95,10 @@ def describe_days(
     """
     partitions = set(DAILY.get_partition_keys())
     known = {rows.day: rows for rows in days if rows.day in partitions}
-    changed = [rows for day, rows in known.items() if seen.get(str(day)) != rows.digest]
+    emptied = [Fingerprint(day, 0, _NO_ROWS) for day in sorted(partitions & (seen.keys() - known.keys()))]
+    changed = [
+        rows for rows in [*known.values(), *emptied] if seen.get(str(rows.day)) != rows.digest
+    ]
     for rows in changed:
         yield dg.AssetObservation(
             LISTINGS,

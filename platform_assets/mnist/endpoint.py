@@ -307,9 +307,18 @@ class Proof:
 
 
 def ask(invoke: Invoke, images: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The digits that the endpoint reads in images (n, 784): (n,) int64."""
+    """The digits that the endpoint reads in images (n, 784): (n,) int64.
+
+    Raises:
+        WrongAnswersError: It did not answer as k-means does.
+    """
     rows = (",".join(f"{value:.9g}" for value in image) for image in images.tolist())
     answer = invoke("\n".join(rows).encode(), content_type="text/csv")
-    predictions = json.loads(answer.body)["predictions"]
-    clusters = np.array([item["closest_cluster"] for item in predictions], np.int64)
+    try:
+        predictions = json.loads(answer.body)["predictions"]
+        clusters = np.array([item["closest_cluster"] for item in predictions], np.int64)
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
+        raise WrongAnswersError(
+            f"The endpoint did not answer as k-means does, but began with {answer.body[:100]!r}."
+        ) from error
     return clusters % centroids.DIGITS

@@ -183,7 +183,12 @@ def press(button: str) -> dg.ExecuteInProcessResult:
 @pytest.mark.usefixtures("environment")
 def test_tearing_down_what_is_not_there_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLATFORM_ENDPOINT_NAME", "never-made")
-    assert press("teardown_endpoint").success
+    run = press("teardown_endpoint")
+    assert run.success
+    (observed,) = run.get_asset_observation_events()
+    assert observed.asset_observation_data.asset_observation.description == (
+        "never-made did not exist."
+    )
     assert not boto3.client("sagemaker").list_endpoints(NameContains="never-made")["Endpoints"]
 
 

@@ -166,6 +166,30 @@ def test_a_day_that_a_check_refuses_is_not_published_and_stops_its_results(
     assert not list(platform.store.list(snapshot_folder(platform.store, day).key("")))
 
 
+def test_a_check_is_shown_by_a_date_that_it_refuses_where_there_is_one(
+    platform: Platform, market: connection
+) -> None:
+    refused, mended = WEEK[-2:]
+    price = "update listings set price = %(price)s where download_date = %(day)s"
+    for day in (refused, mended):
+        change(market, price, day=day, price="nan")
+    assert not platform.run("listings", WEEK[0], WEEK[-1]).success
+    change(market, price, day=mended, price=60)
+    repair = (
+        build_defs()
+        .resolve_job_def("repair")
+        .execute_in_process(
+            instance=platform.instance,
+            run_config={"ops": {"repair_dates": {"config": {"which": "failed"}}}},
+            raise_on_error=False,
+        )
+    )
+    evaluations = {each.check_name: each for each in repair.get_asset_check_evaluations()}
+    dates = {check: evaluation.partition for check, evaluation in evaluations.items()}
+    assert dates["prices_are_sane"] == refused
+    assert dates["null_rates"] == mended
+
+
 def test_checks_alone_judge_what_is_published(platform: Platform, table: connection) -> None:
     assert platform.run("listings", FIRST, LAST, assets=[SNAPSHOT]).success
     checks_alone = platform.check(FIRST, LAST, [(SNAPSHOT, "null_rates")])

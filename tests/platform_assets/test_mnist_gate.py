@@ -4,15 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import boto3
+import numpy as np
 import pytest
 
 from platform_assets.checks import Verdict
 from platform_assets.mnist import classifier, deployed
-from platform_assets.mnist.endpoint import Proof, WrongAnswersError
+from platform_assets.mnist.endpoint import Proof, WrongAnswersError, ask
 from platform_assets.mnist.gate import Gate, Margin
 from platform_assets.mnist.published_classifier import ARTIFACT
 from resources.sagemaker import (
     EndpointSpec,
+    Invocation,
     ModelContainer,
     SageMakerResource,
     UnavailableError,
@@ -195,3 +197,21 @@ def test_a_classifier_of_earlier_features_is_neither_deployed_nor_proved(
     assert live.date == BEFORE
     with pytest.raises(WrongAnswersError, match="earlier version of the code"):
         Proof.read(outdated)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"predictions": [{"score": 0.5}]}',
+        b'{"predictions": [{"closest_cluster": null}]}',
+        b'{"predictions": [{"closest_cluster": 1e400}]}',
+        b'{"predictions": {"closest_cluster": 1}}',
+        b"\xff",
+    ],
+)
+def test_answers_of_another_kind_are_told_as_such(body: bytes) -> None:
+    with pytest.raises(WrongAnswersError, match="did not answer as k-means"):
+        ask(lambda _body, **_: Invocation(body, "application/json", ""), np.zeros((1, 794), "f4"))

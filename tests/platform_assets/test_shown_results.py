@@ -134,6 +134,15 @@ def test_a_day_that_changes_is_observed_again_and_no_other(
     assert (of_day.tags or {})[VERSION] != before[DATES[1]]
     assert (whole.tags or {})[VERSION] != before[None]
 
+    change(table, "delete from listings where download_date = %(day)s", day=DATES[0])
+    assert observe(platform).success
+    _, of_day = observations(platform)[:2]
+    assert of_day.partition == DATES[0]
+    assert of_day.metadata["dagster/partition_row_count"].value == 0
+    assert (of_day.tags or {})[VERSION] != before[DATES[0]]
+    assert observe(platform).success
+    assert observations(platform)[0].metadata["changed_days"].value == 0
+
 
 @pytest.mark.parametrize("kind", ["text", "timestamptz", "none"])
 def test_a_table_is_observed_whatever_its_day_is(
