@@ -143,7 +143,9 @@ def tear_down(
     # Or else the asset's page would tell nothing of it.
     context.log_event(
         dg.AssetObservation(
-            mnist_endpoint.key, description=f"{endpoint.name} {outcome}.", metadata={"status": "none"}
+            mnist_endpoint.key,
+            description=f"{endpoint.name} {outcome}.",
+            metadata={"status": "none"},
         )
     )
 

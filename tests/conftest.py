@@ -158,8 +158,8 @@ def bucket(s3_client: Any) -> Iterator[str]:
     for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
         client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
-        if found := [{"Key": each["Key"]} for each in page.get("Contents", [])]:
-            client.delete_objects(Bucket=name, Delete={"Objects": found})
+        if result := [{"Key": item["Key"]} for item in page.get("Contents", [])]:
+            client.delete_objects(Bucket=name, Delete={"Objects": result})
     client.delete_bucket(Bucket=name)
 
 

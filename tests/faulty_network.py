@@ -36,8 +36,8 @@ class Proxy:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._target)
-                for each in (client, server):
-                    self._open.enter_context(each)
+                for item in (client, server):
+                    self._open.enter_context(item)
                 Thread(target=self._pump, args=(client, server, False), daemon=True).start()
                 Thread(target=self._pump, args=(server, client, True), daemon=True).start()
 
@@ -51,9 +51,9 @@ class Proxy:
                     self.cuts -= 1
                     break
                 sink.sendall(data)
-        for each in (source, sink):
+        for item in (source, sink):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                item.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -95,7 +95,9 @@ def describe_days(
     """
     partitions = set(DAILY.get_partition_keys())
     known = {rows.day: rows for rows in days if rows.day in partitions}
-    emptied = [Fingerprint(day, 0, _NO_ROWS) for day in sorted(partitions & (seen.keys() - known.keys()))]
+    emptied = [
+        Fingerprint(day, 0, _NO_ROWS) for day in sorted(partitions & (seen.keys() - known.keys()))
+    ]
     changed = [
         rows for rows in [*known.values(), *emptied] if seen.get(str(rows.day)) != rows.digest
     ]

@@ -224,7 +224,7 @@ class Calls:
             reraise=True,
         )
         try:
-            return retrying(_in_thread, function, *args, **kwargs)
+            return retrying(lambda: _in_thread(lambda: function(*args, **kwargs)))
         except (ClientError, BotoCoreError) as error:
             raise translate(name, error) from error
 
@@ -239,7 +239,7 @@ class Calls:
         self.log.warning(f"{name} failed and is tried again in {wait:.1f} s: {error}")
 
 
-def _in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+def _in_thread(function: Callable[[], T]) -> T:
     """Call in a thread of its own and wait for it.
 
     Python interrupts the main thread anywhere, also where urllib3 has just locked its pool of
@@ -250,7 +250,7 @@ def _in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
 
     def call() -> None:
         try:
-            answer = function(*args, **kwargs)
+            answer = function()
         except Exception as error:
             answers.put(partial(_raise, error))
         else:

@@ -44,8 +44,8 @@ def deployment(
     services: Services, digits: dict[str, Split], trained: Centroids
 ) -> Iterator[Deployment]:
     """An endpoint that serves a classifier of these centroids."""
-    with Deployment.made(services.env, trained, digits["validation"]) as made:
-        yield made
+    with Deployment.made(services.env, trained, digits["validation"]) as created:
+        yield created
 
 
 @pytest.fixture(scope="session")

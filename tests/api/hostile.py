@@ -60,7 +60,7 @@ class Hostile:
     def __init__(self, digit: NDArray[np.uint8]) -> None:
         red = Image.new("RGB", (9, 9), "red")
         kinds = ("PNG", "JPEG", "WEBP", "BMP", "HEIF")
-        self._good = [encoded(each, kind) for each in (digit, red) for kind in kinds]
+        self._good = [encoded(item, kind) for item in (digit, red) for kind in kinds]
         zeros = zlib.compress(bytes(64 * 2**20), 9)
         jpeg = bytearray(encoded(red, "JPEG"))
         size = jpeg.index(b"\xff\xc0") + 5

@@ -82,14 +82,14 @@ class Deployment:
         """Renumber, put into service; all is gone afterwards."""
         name = f"digits-{secrets.token_hex(4)}"
         with _bucket(env) as bucket:
-            made = cls(env, bucket, name, trained, trained, validation)
-            made.centroids = made.put(name, features=features)
-            made.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=name)
+            created = cls(env, bucket, name, trained, trained, validation)
+            created.centroids = created.put(name, features=features)
+            created.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=name)
             try:
-                made.wait()
-                yield made
+                created.wait()
+                yield created
             finally:
-                made.sagemaker().delete_endpoint(EndpointName=name)
+                created.sagemaker().delete_endpoint(EndpointName=name)
 
     def put(self, config: str, *, turn: int = 0, features: int = VERSION) -> Centroids:
         """An endpoint configuration for the trained centroids, renumbered.
@@ -157,8 +157,8 @@ def _bucket(env: Mapping[str, str]) -> Iterator[str]:
     try:
         yield bucket
     finally:
-        for each in store.list_objects_v2(Bucket=bucket).get("Contents", []):
-            store.delete_object(Bucket=bucket, Key=each["Key"])
+        for item in store.list_objects_v2(Bucket=bucket).get("Contents", []):
+            store.delete_object(Bucket=bucket, Key=item["Key"])
         store.delete_bucket(Bucket=bucket)
 
 
@@ -225,8 +225,8 @@ def share_right(
 ) -> float:
     """The share of pictures whose digit is told rightly; one without an answer is wrong."""
     few = [pictures[start : start + 25] for start in range(0, len(pictures), 25)]
-    told = [answer for each in few for answer in answers(api, each)]
-    return float(np.mean([a.get("digit") == b for a, b in zip(told, labels, strict=True)]))
+    reply = [answer for item in few for answer in answers(api, item)]
+    return float(np.mean([a.get("digit") == b for a, b in zip(reply, labels, strict=True)]))
 
 
 @contextmanager

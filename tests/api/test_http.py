@@ -39,9 +39,9 @@ def picture(digits: dict[str, Split]) -> bytes:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "HEIF"])
 def test_each_format_is_read(api: httpx.Client, digits: dict[str, Split], kind: str) -> None:
     body = encoded(digits["test"].pixels[0], kind)
-    told = api.post("/", content=body, headers={"content-type": f"image/{kind.lower()}"})
-    assert told.status_code == 200
-    assert told.json()["digit"] == digits["test"].labels[0]
+    answer = api.post("/", content=body, headers={"content-type": f"image/{kind.lower()}"})
+    assert answer.status_code == 200
+    assert answer.json()["digit"] == digits["test"].labels[0]
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_what_cannot_be_answered_is_told_by_status_and_sentence(
 ) -> None:
     if path == "/batch" and not headers:
         headers = {"content-type": "application/json"}
-    told = api.request(method, path, content=body, headers=headers)
-    assert told.status_code == status, told.text
-    assert set(told.json()) == {"Code", "Message"}
-    assert "Traceback" not in told.text
+    answer = api.request(method, path, content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"Code", "Message"}
+    assert "Traceback" not in answer.text
 
 
 @pytest.mark.parametrize("path", ["/", "/batch"])
@@ -88,10 +88,10 @@ def test_a_type_that_is_not_read_is_told_which_are(
     api: httpx.Client, path: str, named: str | None
 ) -> None:
     headers = {} if named is None else {"content-type": named}
-    told = api.post(path, content=b"x", headers=headers)
-    assert told.status_code == 415
+    answer = api.post(path, content=b"x", headers=headers)
+    assert answer.status_code == 415
     read = ["application/json"] if path == "/batch" else ["image/jpeg", "image/png", "form-data"]
-    assert all(each in told.json()["Message"] for each in read)
+    assert all(item in answer.json()["Message"] for item in read)
 
 
 @pytest.mark.parametrize("named", ["image/jpg", "image/pjpeg", "IMAGE/JPEG; charset=binary"])
@@ -99,8 +99,8 @@ def test_a_jpeg_is_read_by_any_of_its_names(
     api: httpx.Client, digits: dict[str, Split], named: str
 ) -> None:
     body = encoded(digits["test"].pixels[0], "JPEG")
-    told = api.post("/", content=body, headers={"content-type": named})
-    assert told.json()["digit"] == digits["test"].labels[0]
+    answer = api.post("/", content=body, headers={"content-type": named})
+    assert answer.json()["digit"] == digits["test"].labels[0]
 
 
 def test_a_form_is_read_by_its_first_file(api: httpx.Client, picture: bytes) -> None:
@@ -150,9 +150,9 @@ def test_base64_of_every_dress_is_read_in_a_batch(api: httpx.Client) -> None:
         base64.encodebytes(picture).decode(),
         f"data:image/png;base64,{plain}",
     ]
-    told = api.post("/batch", json={"images": dresses}).json()["predictions"]
-    assert "No ink" in told[0]["error"]
-    assert told == [told[0]] * len(dresses)
+    answer = api.post("/batch", json={"images": dresses}).json()["predictions"]
+    assert "No ink" in answer[0]["error"]
+    assert answer == [answer[0]] * len(dresses)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/model", "/openapi.json"])
@@ -166,9 +166,9 @@ def test_an_empty_batch_has_no_predictions(api: httpx.Client) -> None:
 
 
 def test_pictures_that_are_no_base64_are_told_in_their_places(api: httpx.Client) -> None:
-    told = api.post("/batch", json={"images": ["%%%", 7, None, "AAAA", {"a": 1}, "é"]})
-    assert told.status_code == 200
-    assert [set(each) for each in told.json()["predictions"]] == [{"error"}] * 6
+    answer = api.post("/batch", json={"images": ["%%%", 7, None, "AAAA", {"a": 1}, "é"]})
+    assert answer.status_code == 200
+    assert [set(item) for item in answer.json()["predictions"]] == [{"error"}] * 6
 
 
 def test_the_page_is_allowed_its_own_script_only(api: httpx.Client) -> None:
@@ -184,12 +184,12 @@ def test_the_page_is_allowed_its_own_script_only(api: httpx.Client) -> None:
 
 def test_no_other_origin_is_let_in(api: httpx.Client, picture: bytes) -> None:
     origin = {"origin": "https://elsewhere.example"}
-    for told in (
+    for answer in (
         api.post("/", content=picture, headers=PNG | origin),
         api.get("/", headers=origin),
     ):
-        assert told.status_code == 403
-        assert not [name for name in told.headers if name.startswith("access-control")]
+        assert answer.status_code == 403
+        assert not [name for name in answer.headers if name.startswith("access-control")]
     preflight = api.options("/", headers=origin | {"access-control-request-method": "POST"})
     assert preflight.status_code == 403
     own = api.post("/", content=picture, headers=PNG | {"origin": str(api.base_url).rstrip("/")})
@@ -197,12 +197,12 @@ def test_no_other_origin_is_let_in(api: httpx.Client, picture: bytes) -> None:
 
 
 def test_the_model_tells_what_is_live(api: httpx.Client, deployment: Deployment) -> None:
-    told = api.get("/model").json()
-    assert told["endpoint"] == deployment.endpoint
-    assert told["status"] == "InService"
-    assert told["version"] == deployment.endpoint
-    assert told["accuracy"] == 0.97
-    assert told["centroids"] == len(deployment.centroids)
+    answer = api.get("/model").json()
+    assert answer["endpoint"] == deployment.endpoint
+    assert answer["status"] == "InService"
+    assert answer["version"] == deployment.endpoint
+    assert answer["accuracy"] == 0.97
+    assert answer["centroids"] == len(deployment.centroids)
 
 
 def test_health_tells_of_the_process_and_of_the_endpoint(
@@ -222,10 +222,10 @@ def test_an_endpoint_that_is_not_deployed_is_503_and_the_process_well(
             health = api.get("/healthz")
             assert health.status_code == 200
             assert health.json()["endpoint"]["status"] == "NotDeployed"
-            for told in (api.post("/", content=picture, headers=PNG), api.get("/model")):
-                assert told.status_code == 503
-                assert int(told.headers["retry-after"]) > 0
-                assert "not-there" in told.json()["Message"]
+            for answer in (api.post("/", content=picture, headers=PNG), api.get("/model")):
+                assert answer.status_code == 503
+                assert int(answer.headers["retry-after"]) > 0
+                assert "not-there" in answer.json()["Message"]
         assert "Traceback" not in running.log.read_text()
 
 
@@ -242,10 +242,10 @@ def test_a_sagemaker_that_is_down_is_503_without_a_secret(
         }
         with serve(env, tmp_path) as running, running.client() as api:
             assert api.get("/healthz").json()["endpoint"]["status"] == "Unreachable"
-            told = api.post("/", content=picture, headers=PNG)
-            assert told.status_code == 503
-            said = told.text + running.log.read_text()
-    assert services.env["AWS_SECRET_ACCESS_KEY"] not in said
+            answer = api.post("/", content=picture, headers=PNG)
+            assert answer.status_code == 503
+            output = answer.text + running.log.read_text()
+    assert services.env["AWS_SECRET_ACCESS_KEY"] not in output
 
 
 def test_an_endpoint_that_hangs_is_504(services: Services, tmp_path: Path, picture: bytes) -> None:
@@ -280,10 +280,10 @@ def test_too_many_at_once_are_turned_away_and_the_others_answered(
             ThreadPoolExecutor(120) as crowd,
         ):
             sent = [crowd.submit(api.post, "/", content=picture, headers=PNG) for _ in range(120)]
-            told = [each.result() for each in sent]
-    statuses = [each.status_code for each in told]
+            answer = [item.result() for item in sent]
+    statuses = [item.status_code for item in answer]
     assert set(statuses) == {429, 504}
-    assert all(each.headers["retry-after"] == "1" for each in told if each.status_code == 429)
+    assert all(item.headers["retry-after"] == "1" for item in answer if item.status_code == 429)
 
 
 def test_where_a_key_is_set_only_its_holder_is_answered(
@@ -321,9 +321,9 @@ def test_ten_thousand_hostile_bodies_never_make_it_fail_nor_grow(
             for number in numbers:
                 path, media_type, body = hostile.request(number)
                 peer.request("POST", path, body, {"content-type": media_type})
-                told = peer.getresponse()
-                assert b"Traceback" not in told.read()
-                statuses[told.status] += 1
+                answer = peer.getresponse()
+                assert b"Traceback" not in answer.read()
+                statuses[answer.status] += 1
         return statuses
 
     statuses: Counter[int] = Counter()
@@ -331,8 +331,8 @@ def test_ten_thousand_hostile_bodies_never_make_it_fail_nor_grow(
     with ThreadPoolExecutor(4) as crowd:
         for thousand in range(0, 10_000, 1000):
             parts = [range(thousand + first, thousand + 1000, 4) for first in range(4)]
-            for each in crowd.map(send, parts):
-                statuses += each
+            for item in crowd.map(send, parts):
+                statuses += item
             resident.append(process.memory_info().rss)
     assert statuses.total() == 10_000
     assert set(statuses) == {200, 400, 413, 415, 422}
@@ -367,14 +367,14 @@ def test_an_update_under_load_fails_no_answer_and_mixes_no_numbering(
     with served.client() as api:
         before = [api.post("/", content=body, headers=PNG).json() for body in bodies]
     stop = threading.Event()
-    told: list[tuple[int, int, Mapping[str, object]]] = []
+    reply: list[tuple[int, int, Mapping[str, object]]] = []
 
     def load(first: int) -> None:
         with served.client() as api:
             number = first
             while not stop.is_set():
                 answer = api.post("/", content=bodies[number], headers=PNG)
-                told.append((number, answer.status_code, answer.json()))
+                reply.append((number, answer.status_code, answer.json()))
                 number = (number + 3) % len(bodies)
 
     with ThreadPoolExecutor(3) as crowd:
@@ -386,21 +386,21 @@ def test_an_update_under_load_fails_no_answer_and_mixes_no_numbering(
                 )
                 deployment.wait()
                 # However slow the machine is, this version answers for every picture.
-                enough = len(told) + len(bodies)
-                while len(told) < enough and not any(each.done() for each in running):
+                enough = len(reply) + len(bodies)
+                while len(reply) < enough and not any(item.done() for item in running):
                     time.sleep(0.05)
         finally:
             stop.set()
-        for each in running:
-            each.result()
-    assert {status for _, status, _ in told} == {200}
+        for item in running:
+            item.result()
+    assert {status for _, status, _ in reply} == {200}
     clusters: dict[int, set[object]] = {}
-    for number, _, answer in told:
+    for number, _, answer in reply:
         assert answer["digit"] == before[number]["digit"]
         assert answer["confidence"] in (None, pytest.approx(before[number]["confidence"], abs=2e-3))
         clusters.setdefault(number, set()).add(answer["cluster"])
-    assert any(len(each) > 1 for each in clusters.values()), "both versions answered"
-    explained = [answer["confidence"] is not None for _, _, answer in told]
+    assert any(len(item) > 1 for item in clusters.values()), "both versions answered"
+    explained = [answer["confidence"] is not None for _, _, answer in reply]
     assert np.mean(explained) > 0.9
 
 
@@ -411,8 +411,8 @@ def test_a_model_of_other_features_gives_no_answer_rather_than_a_wrong_one(
     other = Deployment.made(
         services.env, deployment.trained, deployment.validation, features=VERSION - 1
     )
-    with other as made:
-        env = {**services.env, "PLATFORM_ENDPOINT_NAME": made.endpoint}
+    with other as created:
+        env = {**services.env, "PLATFORM_ENDPOINT_NAME": created.endpoint}
         with serve(env, tmp_path) as served, served.client() as api:
             answer = api.post("/", content=picture, headers=PNG)
     assert answer.status_code == 503

@@ -24,12 +24,12 @@ CHECKS = ",".join(
 
 
 def test_the_document_names_just_the_routes_that_there_are(api: httpx.Client) -> None:
-    told = api.get("/openapi.json").json()
-    assert told == document()
+    answer = api.get("/openapi.json").json()
+    assert answer == document()
     routes = {
-        path: {method.lower() for method in each} for path, each in create_app().routes.items()
+        path: {method.lower() for method in item} for path, item in create_app().routes.items()
     }
-    assert {path: set(each) for path, each in told["paths"].items()} == routes
+    assert {path: set(item) for path, item in answer["paths"].items()} == routes
 
 
 def test_generated_requests_get_documented_answers(served: Served, tmp_path: Path) -> None:

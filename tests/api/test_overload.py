@@ -106,14 +106,14 @@ def test_health_overtakes_large_pictures_whose_memory_is_given_back(fresh: Serve
         for _ in range(5):
             assert probe.get("/healthz").status_code == 200
         # In the order in which they came, more than half of them would be done by now.
-        assert len([each for each in waiting if not each.done()]) > crowd_size / 2
-        told = [each.result() for each in sent]
-        assert {answer.status_code for answer in told} == {200}
+        assert len([item for item in waiting if not item.done()]) > crowd_size / 2
+        reply = [item.result() for item in sent]
+        assert {answer.status_code for answer in reply} == {200}
         assert process.memory_info().rss - start < 100 * 2**20
 
 
 def test_headers_are_as_large_as_api_gateway_takes_them(api: httpx.Client) -> None:
     assert api.get("/healthz", headers={"x-padding": "a" * 9_000}).status_code == 200
-    told = api.get("/healthz", headers={"x-padding": "a" * 200_000})
-    assert told.status_code == 431
-    assert "10,240 bytes" in told.text
+    answer = api.get("/healthz", headers={"x-padding": "a" * 200_000})
+    assert answer.status_code == 431
+    assert "10,240 bytes" in answer.text

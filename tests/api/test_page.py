@@ -46,15 +46,15 @@ def visit(
         permissions=["camera"],
     )
     page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    output: list[str] = []
+    page.on("console", lambda message: output.append(message.text))
+    page.on("pageerror", lambda error: output.append(str(error)))
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(served.url)
     yield page
     # A status such as 422 is written to the console by the browser itself.
-    assert not [text for text in said if "the server responded with a status of" not in text]
+    assert not [text for text in output if "the server responded with a status of" not in text]
     assert not [
         url for url in asked if not url.startswith((served.url, "data:", f"blob:{served.url}"))
     ]

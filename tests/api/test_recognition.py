@@ -106,10 +106,10 @@ def test_cluster_and_distance_are_those_of_the_deployed_centroids(
 ) -> None:
     """An oracle of its own: distances to every centroid, in float64."""
     test = Split(digits["test"].pixels[:100], digits["test"].labels[:100])
-    told = answers(api, [encoded(digit) for digit in test.pixels])
+    reply = answers(api, [encoded(digit) for digit in test.pixels])
     features = test.prepared().astype(np.float64)
     distances = np.linalg.norm(features[:, None] - deployment.centroids[None], axis=2)
-    for answer, row in zip(told, distances, strict=True):
+    for answer, row in zip(reply, distances, strict=True):
         assert answer["cluster"] == row.argmin()
         assert answer["digit"] == row.argmin() % 10
         assert answer["distance"] == pytest.approx(row.min(), rel=1e-2)
@@ -119,18 +119,18 @@ def test_confidence_says_how_often_the_answer_is_right(
     api: httpx.Client, digits: dict[str, Split]
 ) -> None:
     test = digits["test"]
-    told = answers(api, [encoded(digit) for digit in test.pixels])
-    sure, right = sure_and_right(told, test.labels)
+    answer = answers(api, [encoded(digit) for digit in test.pixels])
+    sure, right = sure_and_right(answer, test.labels)
     assert abs(sure.mean() - right.mean()) < 0.04
     assert right[sure > 0.95].mean() > right[sure <= 0.95].mean()
 
 
 def sure_and_right(
-    told: list[dict[str, Any]], labels: NDArray[np.int64]
+    reply: list[dict[str, Any]], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The confidence of each answer (0 where there is none), and whether it is right."""
-    sure = np.array([answer.get("confidence", 0) for answer in told], float)
-    right = np.array([a.get("digit") == b for a, b in zip(told, labels, strict=True)])
+    sure = np.array([answer.get("confidence", 0) for answer in reply], float)
+    right = np.array([a.get("digit") == b for a, b in zip(reply, labels, strict=True)])
     return sure, right
 
 
@@ -144,8 +144,8 @@ def test_hands_that_training_never_saw_are_read_and_confidence_holds_for_them(
     "Optical recognition of handwritten digits", as scikit-learn ships it.
     """
     bunch: Any = load_digits()
-    told = answers_in_parts(api, [enlarged(image) for image in bunch.images])
-    sure, right = sure_and_right(told, bunch.target)
+    answer = answers_in_parts(api, [enlarged(image) for image in bunch.images])
+    sure, right = sure_and_right(answer, bunch.target)
     assert right.mean() >= 0.87
     assert right[sure >= 0.9].mean() >= 0.95
     assert np.mean(sure >= 0.9) >= 0.4  # or else it would be no use
@@ -161,9 +161,9 @@ def test_hands_of_whom_mnist_has_few_are_read(api: httpx.Client, hand: str) -> N
 def test_letters_are_no_digits_for_sure(api: httpx.Client) -> None:
     """Without those that look like digits: B, G, I, O, Q, S and Z."""
     pictures = [lettered(a, bolder) for a in "ACDEFHJKLMNPRTUVWXY" for bolder in (0, 1, 2)]
-    told = answers_in_parts(api, pictures)
-    sure = [answer.get("confidence", 0) for answer in told]
-    assert np.mean([each > 0.9 for each in sure]) <= 0.1
+    reply = answers_in_parts(api, pictures)
+    sure = [answer.get("confidence", 0) for answer in reply]
+    assert np.mean([item > 0.9 for item in sure]) <= 0.1
 
 
 def answers_in_parts(api: httpx.Client, pictures: list[bytes]) -> list[dict[str, Any]]:
@@ -197,18 +197,18 @@ def test_a_batch_keeps_its_order_around_pictures_that_cannot_be_read(
 ) -> None:
     good = [encoded(digit) for digit in digits["test"].pixels[:3]]
     blank = encoded(Image.new("L", (50, 50), "white"))
-    told = answers(api, [good[0], b"no picture", good[1], blank, good[2]])
+    answer = answers(api, [good[0], b"no picture", good[1], blank, good[2]])
     alone = answers(api, good)
-    assert [told[0], told[2], told[4]] == alone
-    assert "not a picture" in str(told[1]["error"])
-    assert "No ink" in str(told[3]["error"])
+    assert [answer[0], answer[2], answer[4]] == alone
+    assert "not a picture" in str(answer[1]["error"])
+    assert "No ink" in str(answer[3]["error"])
 
 
 def test_a_thousand_digits_are_one_request(api: httpx.Client, digits: dict[str, Split]) -> None:
     pictures = [encoded(digit) for digit in digits["test"].pixels] * 2
-    told = answers(api, pictures)
-    assert len(told) == 1000
-    assert told[:500] == told[500:]
+    answer = answers(api, pictures)
+    assert len(answer) == 1000
+    assert answer[:500] == answer[500:]
 
 
 def test_a_digit_without_clusters_is_never_answered_and_harms_none(
@@ -225,19 +225,19 @@ def test_a_digit_without_clusters_is_never_answered_and_harms_none(
 
 
 @pytest.mark.parametrize(
-    ("function", "said"), [(None, "No ink"), ("digits", "no time left")], ids=["here", "Lambda"]
+    ("function", "output"), [(None, "No ink"), ("digits", "no time left")], ids=["here", "Lambda"]
 )
 def test_a_batch_is_given_up_by_a_clock_on_lambda_only(
-    monkeypatch: pytest.MonkeyPatch, function: str | None, said: str
+    monkeypatch: pytest.MonkeyPatch, function: str | None, output: str
 ) -> None:
     """There a gateway stops waiting; here a thousand pictures take as long as they take."""
     if function:
         monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", function)
     monkeypatch.setattr(recognition, "_BATCH_SECONDS", -1.0)
-    (told,) = recognition.Recogniser(ApiSettings()).recognise_all(
+    (answer,) = recognition.Recogniser(ApiSettings()).recognise_all(
         [encoded(Image.new("L", (50, 50), "white"))]
     )
-    assert said in str(told)
+    assert output in str(answer)
 
 
 class Counted(Clients):

@@ -11,15 +11,15 @@ REACH = np.full(10, 0.3)
 
 
 def test_a_picture_at_a_centroid_is_that_digit() -> None:
-    told = likelihoods(CENTROIDS, CENTROIDS, REACH)
-    assert (told.argmax(axis=1) == np.arange(10)).all()
-    assert told.max(axis=1).min() > 0.98
+    answer = likelihoods(CENTROIDS, CENTROIDS, REACH)
+    assert (answer.argmax(axis=1) == np.arange(10)).all()
+    assert answer.max(axis=1).min() > 0.98
 
 
 def test_a_picture_between_two_digits_is_either_as_likely() -> None:
-    told = likelihoods(CENTROIDS[[3, 5]].mean(axis=0, keepdims=True), CENTROIDS, REACH)
-    assert told[0, 3] == pytest.approx(told[0, 5])
-    assert 0.4 < told[0, 3] < 0.5
+    answer = likelihoods(CENTROIDS[[3, 5]].mean(axis=0, keepdims=True), CENTROIDS, REACH)
+    assert answer[0, 3] == pytest.approx(answer[0, 5])
+    assert 0.4 < answer[0, 3] < 0.5
 
 
 @pytest.mark.parametrize(("squared", "least", "most"), [(0.01, 0.99, 1), (0.3, 0.49, 0.51)])
@@ -31,8 +31,8 @@ def test_what_is_as_far_as_its_reach_is_no_digit_as_likely_as_the_nearest(
     picture[0, 700] = np.sqrt(squared)
     far = CENTROIDS.copy()
     far[7] = picture[0] * (np.arange(784) != 700)
-    told = likelihoods(picture, far, REACH)
-    assert least <= told[0, 7] <= most
+    answer = likelihoods(picture, far, REACH)
+    assert least <= answer[0, 7] <= most
 
 
 def test_what_is_far_from_everything_is_no_digit() -> None:

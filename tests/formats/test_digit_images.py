@@ -90,7 +90,7 @@ def test_a_shift_by_whole_pixels_makes_no_difference(
     room = [ink for ink in images if not ink[:4].any() and not ink[:, :4].any()]
     moved = [np.roll(ink, (-3, -2), axis=(0, 1)) for ink in room]
     assert len(room) > 50
-    first, second = (prepare(np.reshape(each, (-1, PIXELS))) for each in (room, moved))
+    first, second = (prepare(np.reshape(item, (-1, PIXELS))) for item in (room, moved))
     np.testing.assert_allclose(first, second, atol=1e-4)
 
 

@@ -266,7 +266,7 @@ def test_a_picture_without_a_digits_ink_is_refused(picture: Pixels) -> None:
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
 def test_several_digits_side_by_side_get_no_answer(digits: Pixels, count: int) -> None:
     for start in range(0, 40, 10):
-        row = np.concatenate([np.pad(each, (20, 2)) for each in digits[start : start + count]], 1)
+        row = np.concatenate([np.pad(item, (20, 2)) for item in digits[start : start + count]], 1)
         height, width = row.shape
         large = Image.fromarray(255 - row).resize((width * 4, height * 4))
         with pytest.raises(NoDigitError) as refused:
@@ -441,10 +441,10 @@ def test_damaged_bytes_give_a_digit_or_a_picture_error(
     try:
         read = read_picture(bytes(data[: int(len(data) * keep) + 1]))
     except PictureError as error:
-        said = str(error)
+        output = str(error)
     else:
-        said = "finite." if np.isfinite(read).all() else "not finite"
-    assert said.endswith(".")
+        output = "finite." if np.isfinite(read).all() else "not finite"
+    assert output.endswith(".")
 
 
 @settings(max_examples=100, deadline=None)

@@ -359,7 +359,7 @@ except mnist_pickle.TooLargeError:
 
 def as_text(some: MnistDataset) -> bytes:
     """As Python 3 writes it in protocol 2: bytes as a text, which is longer than they are."""
-    return packed(tuple((each.images, each.labels) for each in some.splits().values()), 2)
+    return packed(tuple((item.images, item.labels) for item in some.splits().values()), 2)
 
 
 @linux

@@ -35,9 +35,9 @@ def test_what_is_written_is_read_back(arrays: list[np.ndarray]) -> None:
     read = ndarray_file.decode(ndarray_file.encode(arrays, names))
     assert list(read.names) == names
     assert len(read.arrays) == len(arrays)
-    for found, expected in zip(read.arrays, arrays, strict=True):
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
+    for result, expected in zip(read.arrays, arrays, strict=True):
+        assert result.dtype == expected.dtype
+        np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize(

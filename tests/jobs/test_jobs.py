@@ -30,7 +30,7 @@ DAILY_SCHEDULES = [
 
 @pytest.mark.parametrize(("schedule", "at", "asset"), DAILY_SCHEDULES)
 @pytest.mark.parametrize(
-    ("there", "expected"),
+    ("existing", "expected"),
     [
         ([], ["2026-03-09"]),
         (["2026-03-08"], ["2026-03-09"]),
@@ -44,14 +44,14 @@ def test_a_tick_asks_for_the_day_before_it_and_for_those_missed(
     schedule: str,
     at: tuple[int, int],
     asset: str,
-    there: list[str],
+    existing: list[str],
     expected: list[str],
     tmp_path: Path,
 ) -> None:
     defs = build_defs()
     key = dg.AssetKey.from_user_string(asset)
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        for date in there:
+        for date in existing:
             instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=date))
         requests = defs.resolve_schedule_def(schedule).evaluate_tick(
             dg.build_schedule_context(
@@ -155,14 +155,14 @@ def test_each_content_of_the_public_object_is_told_once_by_its_etag(
     bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, key = public_source(bucket, monkeypatch)
-    cursor, told = None, []
+    cursor, reply = None, []
     for content in (b"one", b"one", b"two"):
         store.put_bytes(key, content)
         answer = tick(cursor)
         cursor = answer.cursor
-        told += [(each.asset_key, each.data_version) for each in answer.asset_events]
+        reply += [(item.asset_key, item.data_version) for item in answer.asset_events]
     asset = dg.AssetKey(["mnist", "public"])
-    assert told == [(asset, md5(content).hexdigest()) for content in (b"one", b"two")]
+    assert reply == [(asset, md5(content).hexdigest()) for content in (b"one", b"two")]
 
 
 @pytest.mark.usefixtures("environment")
@@ -196,9 +196,9 @@ def test_tearing_down_what_is_not_there_is_no_failure(monkeypatch: pytest.Monkey
 def test_rolling_back_what_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLATFORM_ENDPOINT_NAME", "never-made")
     (event,) = press("rollback_endpoint").get_step_failure_events()
-    said = event.step_failure_data.user_failure_data
-    assert said is not None
-    assert "never-made" in str(said.description)
+    output = event.step_failure_data.user_failure_data
+    assert output is not None
+    assert "never-made" in str(output.description)
 
 
 def test_a_step_that_was_overlooked_when_a_place_became_free_gets_it() -> None:

@@ -93,8 +93,8 @@ def encode(rows: Iterable[Row], format_: str) -> bytes:
         return sink.getvalue()
     text = io.StringIO(newline="")
     text.write(",".join(SCHEMA.names) + "\n")
-    for each in rows:
-        text.write(",".join(_csv_field(each[name]) for name in SCHEMA.names) + "\n")
+    for item in rows:
+        text.write(",".join(_csv_field(item[name]) for name in SCHEMA.names) + "\n")
     data = text.getvalue().encode()
     return gzip.compress(data, mtime=0) if format_ == "csv.gz" else data
 
@@ -139,9 +139,9 @@ def expected_changes(market_: Mapping[str, Iterable[Row]], up_to: str) -> list[d
     seen: dict[int, list[tuple[str, float]]] = {}
     for date_ in sorted(market_):
         if date_ <= up_to:
-            for each in market_[date_]:
-                if each["price"] is not None:
-                    seen.setdefault(each["id"], []).append((date_, float(each["price"])))
+            for item in market_[date_]:
+                if item["price"] is not None:
+                    seen.setdefault(item["id"], []).append((date_, float(item["price"])))
     table = []
     for id_, prices in sorted(seen.items()):
         (first_date, first_price), (last_date, last_price) = prices[0], prices[-1]
@@ -163,21 +163,21 @@ def expected_changes(market_: Mapping[str, Iterable[Row]], up_to: str) -> list[d
 
 def expected_biggest(table: list[dict[str, Any]], sign: int) -> list[dict[str, Any]]:
     """The five biggest rises (sign 1) or falls (sign -1)."""
-    real = [each for each in table if each["price_change_per_day"] * sign > 0]
-    return sorted(real, key=lambda each: (-sign * each["price_change_per_day"], each["id"]))[:5]
+    real = [item for item in table if item["price_change_per_day"] * sign > 0]
+    return sorted(real, key=lambda item: (-sign * item["price_change_per_day"], item["id"]))[:5]
 
 
 def expected_summary(rows: Iterable[Row]) -> list[dict[str, Any]]:
     """The neighbourhood summary of one day, in exact arithmetic."""
     rows = list(rows)
-    keys = {(each["neighbourhood"], each["room_type"]) for each in rows}
+    keys = {(item["neighbourhood"], item["room_type"]) for item in rows}
     ordered = sorted(keys, key=lambda k: (k[0] is None, k[0] or "", k[1] is None, k[1] or ""))
     summary = []
     for neighbourhood, room_type in ordered:
-        local = [each for each in rows if each["neighbourhood"] == neighbourhood]
-        group = [each for each in local if each["room_type"] == room_type]
-        prices = sorted(Fraction(each["price"]) for each in group if each["price"] is not None)
-        entire = sum(each["room_type"] == "Entire home/apt" for each in local)
+        local = [item for item in rows if item["neighbourhood"] == neighbourhood]
+        group = [item for item in local if item["room_type"] == room_type]
+        prices = sorted(Fraction(item["price"]) for item in group if item["price"] is not None)
+        entire = sum(item["room_type"] == "Entire home/apt" for item in local)
         summary.append(
             {
                 "neighbourhood": neighbourhood,

@@ -43,8 +43,8 @@ OUTPUTS = ("airbnb/price_changes/", "airbnb/neighbourhood_summary/")
 def table(data: bytes) -> list[dict[str, Any]]:
     rows = pq.read_table(pa.BufferReader(data)).to_pylist()
     return [
-        {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in each.items()}
-        for each in rows
+        {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in item.items()}
+        for item in rows
     ]
 
 
@@ -65,24 +65,24 @@ def test_every_date_equals_an_independent_computation_from_every_format(
     for day, rows in market_.items():
         put_snapshot(client, bucket, day, rows, format_=format_)
     messages = run(*market_)
-    made = outputs(objects)
+    created = outputs(objects)
     for day, rows in market_.items():
         message = messages[day]
         assert (message["status"], message["rows"], message["error"]) == ("made", len(rows), None)
         changes = f"airbnb/price_changes/date={day}"
         expected = expected_changes(market_, day)
-        assert table(made[f"{changes}/price_changes.parquet"]) == expected
+        assert table(created[f"{changes}/price_changes.parquet"]) == expected
         for name, sign in (("increase", 1), ("decrease", -1)):
-            found = json.loads(made[f"{changes}/biggest_{name}.json"])
-            assert found == expected_biggest(expected, sign)
+            result = json.loads(created[f"{changes}/biggest_{name}.json"])
+            assert result == expected_biggest(expected, sign)
         assert message["outputs"]["price_changes"]["rows"] == len(expected)
         summary = f"airbnb/neighbourhood_summary/date={day}/neighbourhood_summary"
         approximately = [
             {k: pytest.approx(v, rel=1e-14) if isinstance(v, float) else v for k, v in r.items()}
             for r in expected_summary(rows)
         ]
-        assert json.loads(made[f"{summary}.json"]) == approximately
-        assert table(made[f"{summary}.parquet"]) == approximately
+        assert json.loads(created[f"{summary}.json"]) == approximately
+        assert table(created[f"{summary}.parquet"]) == approximately
 
 
 def test_manifests_tell_of_what_is_there(
@@ -90,22 +90,22 @@ def test_manifests_tell_of_what_is_there(
 ) -> None:
     put_snapshot(client, bucket, "2026-01-01", [row(1, 5)])
     message = run("2026-01-01")["2026-01-01"]
-    made = outputs(objects)
+    created = outputs(objects)
     for name, output in message["outputs"].items():
         prefix = f"airbnb/{name}/date=2026-01-01"
         assert output["prefix"] == prefix
-        content = made[f"{prefix}/manifest.json"]
+        content = created[f"{prefix}/manifest.json"]
         assert hashlib.sha256(content).hexdigest() == output["manifest_sha256"]
         manifest = json.loads(content)
         assert content.decode() == (
             json.dumps(manifest, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
         )
         for file in manifest["files"]:
-            data = made[f"{prefix}/{file['name']}"]
+            data = created[f"{prefix}/{file['name']}"]
             assert (len(data), hashlib.sha256(data).hexdigest()) == (file["bytes"], file["sha256"])
         assert manifest["files"] == output["files"]
         assert {f"{prefix}/{file['name']}" for file in manifest["files"]} == {
-            key for key in made if key.startswith(prefix) and not key.endswith("manifest.json")
+            key for key in created if key.startswith(prefix) and not key.endswith("manifest.json")
         }
 
 
@@ -233,8 +233,8 @@ def test_a_state_made_of_other_snapshots_is_not_used(
     for day, rows in change.items():
         put_snapshot(client, bucket, day, rows)
     run("2026-01-04")
-    made = objects("airbnb/price_changes/date=2026-01-04/")
-    assert table(made["airbnb/price_changes/date=2026-01-04/price_changes.parquet"]) == (
+    created = objects("airbnb/price_changes/date=2026-01-04/")
+    assert table(created["airbnb/price_changes/date=2026-01-04/price_changes.parquet"]) == (
         expected_changes({**market_, **change}, "2026-01-04")
     )
 
@@ -249,8 +249,8 @@ def test_a_removed_snapshot_is_not_in_the_results_any_more(
     remove(client, bucket, objects("airbnb/listings/date=2026-01-01/"))
     run("2026-01-03")
     del market_["2026-01-01"]
-    made = objects("airbnb/price_changes/date=2026-01-03/")
-    assert table(made["airbnb/price_changes/date=2026-01-03/price_changes.parquet"]) == (
+    created = objects("airbnb/price_changes/date=2026-01-03/")
+    assert table(created["airbnb/price_changes/date=2026-01-03/price_changes.parquet"]) == (
         expected_changes(market_, "2026-01-03")
     )
 
@@ -266,8 +266,8 @@ def test_a_damaged_state_is_not_used(
     good = objects(state)[state]
     client.put_object(Bucket=bucket, Key=state, Body=good[:100] + b"\0" + good[101:])
     run("2026-01-02")
-    made = objects("airbnb/price_changes/date=2026-01-02/")
-    assert table(made["airbnb/price_changes/date=2026-01-02/price_changes.parquet"]) == (
+    created = objects("airbnb/price_changes/date=2026-01-02/")
+    assert table(created["airbnb/price_changes/date=2026-01-02/price_changes.parquet"]) == (
         expected_changes(market_, "2026-01-02")
     )
 
@@ -399,11 +399,11 @@ def test_an_empty_snapshot_gives_outputs_that_say_so(
     for output in message["outputs"].values():
         assert output["rows"] == 0
         assert output["metadata"]["note"] == "The snapshot of this day has no rows."
-    made = outputs(objects)
-    assert made["airbnb/price_changes/date=2026-01-01/biggest_increase.json"] == b"[]\n"
+    created = outputs(objects)
+    assert created["airbnb/price_changes/date=2026-01-01/biggest_increase.json"] == b"[]\n"
     summary = "airbnb/neighbourhood_summary/date=2026-01-01/neighbourhood_summary"
-    assert made[f"{summary}.json"] == b"[]\n"
-    assert table(made[f"{summary}.parquet"]) == []
+    assert created[f"{summary}.json"] == b"[]\n"
+    assert table(created[f"{summary}.parquet"]) == []
 
 
 def test_a_single_snapshot_says_that_nothing_can_have_changed_yet(
@@ -483,7 +483,7 @@ def test_where_the_past_cannot_be_listed_summaries_are_made_and_price_changes_fa
     assert statuses == ["made", "made", "failed"]
     assert "no snapshot of 2026-01-03" in messages["2026-01-03"]["error"]
     messages = run("2026-01-02", "2026-01-03", outputs=["price_changes"])
-    assert {(each["status"], each["error"]) for each in messages.values()} == {
+    assert {(item["status"], item["error"]) for item in messages.values()} == {
         ("failed", "The store failed."),
         (
             "failed",
@@ -540,24 +540,24 @@ def test_real_listings_come_out_as_plain_python_says(
         with path.open(encoding="utf-8", newline="") as file:
             market_[day] = [
                 {
-                    "id": int(each["id"]),
-                    "name": each["name"],
-                    "neighbourhood": each["neighbourhood"],
-                    "room_type": each["room_type"],
-                    "price": float(each["price"]) if each["price"] else None,
+                    "id": int(item["id"]),
+                    "name": item["name"],
+                    "neighbourhood": item["neighbourhood"],
+                    "room_type": item["room_type"],
+                    "price": float(item["price"]) if item["price"] else None,
                 }
-                for each in csv.DictReader(file)
+                for item in csv.DictReader(file)
             ]
         put_snapshot(client, bucket, day, market_[day])
     message = run(*market_)["2024-12-07"]
     assert message["rows"] == 10_032
-    made = outputs(objects)
+    created = outputs(objects)
     expected = expected_changes(market_, "2024-12-07")
     changes = "airbnb/price_changes/date=2024-12-07"
-    assert table(made[f"{changes}/price_changes.parquet"]) == expected
-    assert json.loads(made[f"{changes}/biggest_increase.json"]) == expected_biggest(expected, 1)
+    assert table(created[f"{changes}/price_changes.parquet"]) == expected
+    assert json.loads(created[f"{changes}/biggest_increase.json"]) == expected_biggest(expected, 1)
     summary = "airbnb/neighbourhood_summary/date=2024-12-07/neighbourhood_summary.json"
-    assert json.loads(made[summary]) == [
+    assert json.loads(created[summary]) == [
         {k: pytest.approx(v, rel=1e-14) if isinstance(v, float) else v for k, v in r.items()}
         for r in expected_summary(market_["2024-12-07"])
     ]

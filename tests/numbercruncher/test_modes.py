@@ -46,13 +46,13 @@ def test_container_and_child_process_give_the_same_bytes_and_messages(
         extras = {"bucket": bucket, "dates": dates, "code_version": "1"}
         run = run_in_dagster(cruncher(mode, environment), "numbercruncher", extras=extras)
         assert run.metadata["mode"] == mode
-        made = {
+        created = {
             key: data
             for prefix in ("airbnb/price_changes/", "airbnb/neighbourhood_summary/")
             for key, data in objects(prefix).items()
         }
-        results[mode] = (run.messages, made)
-        for key in made:
+        results[mode] = (run.messages, created)
+        for key in created:
             client.delete_object(Bucket=bucket, Key=key)
     assert len(results["docker"][1]) == 4 * (5 + 3)
     assert results["docker"] == results["process"]

@@ -22,9 +22,9 @@ from tests.numbercruncher.listings import (
 def frame(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "id": pd.array([each["id"] for each in rows], dtype="int64"),
+            "id": pd.array([item["id"] for item in rows], dtype="int64"),
             "price": pd.array(
-                [float("nan") if each["price"] is None else each["price"] for each in rows],
+                [float("nan") if item["price"] is None else item["price"] for item in rows],
                 dtype="float64",
             ),
         }
@@ -73,16 +73,16 @@ def test_one_listing_over_two_snapshots_two_days_apart(
     prices: list[float | None], expected: float | None
 ) -> None:
     table = changes({"2026-01-01": [row(1, prices[0])], "2026-01-03": [row(1, prices[1])]})
-    found = records(table)
-    assert [each["price_change_per_day"] for each in found] == (
+    result = records(table)
+    assert [item["price_change_per_day"] for item in result] == (
         [] if expected is None else [expected]
     )
 
 
 def test_a_null_price_between_changes_nothing() -> None:
     prices = {"2026-01-01": 10.0, "2026-01-02": None, "2026-01-05": 18.0, "2026-01-09": None}
-    (found,) = records(changes({day: [row(1, price)] for day, price in prices.items()}))
-    assert found == {
+    (result,) = records(changes({day: [row(1, price)] for day, price in prices.items()}))
+    assert result == {
         "id": 1,
         "first_date": "2026-01-01",
         "first_price": 10.0,
@@ -122,8 +122,8 @@ def test_ids_beyond_what_a_float_holds_stay_apart() -> None:
             "2026-01-02": [row(i, 20) for i in near],
         }
     )
-    assert [each["id"] for each in records(table)] == sorted(near)
-    assert {each["id"]: each["first_price"] for each in records(table)} == {
+    assert [item["id"] for item in records(table)] == sorted(near)
+    assert {item["id"]: item["first_price"] for item in records(table)} == {
         i: 10.0 + n for n, i in enumerate(near)
     }
 

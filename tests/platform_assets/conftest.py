@@ -95,7 +95,7 @@ def _define(selection: dg.AssetSelection) -> Any:
     return dg.define_asset_job(CHECKS, selection)
 
 
-def said(result: dg.ExecuteInProcessResult) -> str:
+def reason_of(result: dg.ExecuteInProcessResult) -> str:
     """What the failed steps of a run told its reader."""
     assert not result.success
     return " ".join(
@@ -108,9 +108,9 @@ def said(result: dg.ExecuteInProcessResult) -> str:
 def failed_checks(result: dg.ExecuteInProcessResult) -> dict[str, str | None]:
     """Name → description of the checks that did not pass."""
     return {
-        each.check_name: each.description
-        for each in result.get_asset_check_evaluations()
-        if not each.passed
+        item.check_name: item.description
+        for item in result.get_asset_check_evaluations()
+        if not item.passed
     }
 
 

@@ -33,7 +33,7 @@ from tests.platform_assets.airbnb_rig import (
     parquet,
     result,
 )
-from tests.platform_assets.conftest import Platform, said
+from tests.platform_assets.conftest import Platform, reason_of
 
 
 def test_the_results_of_every_date_are_those_of_sql(platform: Platform, table: connection) -> None:
@@ -63,29 +63,29 @@ def test_the_summary_of_every_date_is_that_of_sql(platform: Platform, table: con
         for neighbourhood, room_type, listings, priced, mean, lower, median, upper in expected:
             group = groups[neighbourhood, room_type]
             assert (group["listings"], group["priced"]) == (listings, priced)
-            found = [group[each] for each in ("mean", "lower_quartile", "median", "upper_quartile")]
+            seen = [group[item] for item in ("mean", "lower_quartile", "median", "upper_quartile")]
             if priced:
-                assert found == pytest.approx([mean, lower, median, upper], rel=1e-12)
+                assert seen == pytest.approx([mean, lower, median, upper], rel=1e-12)
             else:
-                assert found == [None] * 4
+                assert seen == [None] * 4
 
 
 def test_one_date_after_the_other_gives_the_bytes_of_the_range(
     platform: Platform, table: connection
 ) -> None:
     assert platform.run("listings", FIRST, LAST).success
-    at_once = {each.key: each.etag for each in platform.store.list("airbnb/")}
+    at_once = {item.key: item.etag for item in platform.store.list("airbnb/")}
     platform.store.delete_prefix("airbnb/")
     for day in DATES:
         assert platform.run("listings", day).success
-    assert {each.key: each.etag for each in platform.store.list("airbnb/")} == at_once
+    assert {item.key: item.etag for item in platform.store.list("airbnb/")} == at_once
 
 
 def test_a_second_run_changes_no_object(platform: Platform, table: connection) -> None:
     assert platform.run("listings", FIRST, LAST).success
-    before = {each.key: each.etag for each in platform.store.list("airbnb/")}
+    before = {item.key: item.etag for item in platform.store.list("airbnb/")}
     assert platform.run("listings", FIRST, LAST).success
-    assert {each.key: each.etag for each in platform.store.list("airbnb/")} == before
+    assert {item.key: item.etag for item in platform.store.list("airbnb/")} == before
 
 
 def test_a_run_of_a_past_date_does_not_see_the_future(
@@ -94,8 +94,8 @@ def test_a_run_of_a_past_date_does_not_see_the_future(
     assert platform.run("listings", FIRST, LAST).success
     platform.store.delete_prefix(f"{CHANGES}/date={DATES[1]}/")
     assert platform.run("listings", DATES[1]).success
-    found = result(platform, CHANGES, DATES[1], "biggest_increase.json")
-    assert found == biggest(table, DATES[1], "rises")
+    seen = result(platform, CHANGES, DATES[1], "biggest_increase.json")
+    assert seen == biggest(table, DATES[1], "rises")
 
 
 def test_a_day_without_rows_is_an_empty_snapshot_that_says_so(
@@ -108,8 +108,8 @@ def test_a_day_without_rows_is_an_empty_snapshot_that_says_so(
     assert snapshot.manifest.rows == 0
     assert [column.name for column in snapshot.manifest.columns][:2] == ["id", "name"]
     assert result(platform, SUMMARY, DATES[1], "neighbourhood_summary.json") == []
-    found = result(platform, CHANGES, LAST, "biggest_decrease.json")
-    assert found == biggest(table, LAST, "falls")
+    seen = result(platform, CHANGES, LAST, "biggest_decrease.json")
+    assert seen == biggest(table, LAST, "falls")
 
 
 @pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
@@ -119,8 +119,8 @@ def test_every_format_gives_the_same_results(
     monkeypatch.setenv("PLATFORM_SNAPSHOT_FORMAT", form)
     assert platform.run("listings", FIRST, LAST).success
     assert platform.store.exists(snapshot_folder(platform.store, LAST).key(f"listings.{form}"))
-    found = result(platform, CHANGES, LAST, "biggest_increase.json")
-    assert found == biggest(table, LAST, "rises")
+    seen = result(platform, CHANGES, LAST, "biggest_increase.json")
+    assert seen == biggest(table, LAST, "rises")
     batches = list(read_columns(require_snapshot(platform.store, LAST), "host_id", "id"))
     columns = pa.Table.from_batches(batches)
     assert columns.column_names == ["host_id", "id"]
@@ -144,9 +144,9 @@ def test_of_many_dates_one_poisoned_one_fails_alone_and_its_repair_makes_one_dat
             "(select min(id) from listings where download_date = %(day)s)"
         )
         change(opened, poison, day=poisoned, price=math.nan)
-        found = platform.run("listings", dates[0], dates[-1])
-        assert said(found).startswith(f"1 date(s) failed. {poisoned}: airbnb/snapshot: ")
-        assert "Prices go from" in said(found)
+        seen = platform.run("listings", dates[0], dates[-1])
+        assert reason_of(seen).startswith(f"1 date(s) failed. {poisoned}: airbnb/snapshot: ")
+        assert "Prices go from" in reason_of(seen)
         others = set(dates) - {poisoned}
         for asset in (SNAPSHOT, CHANGES, SUMMARY):
             assert platform.materialized(asset) == others
@@ -179,8 +179,8 @@ def test_a_date_whose_snapshot_is_damaged_fails_alone(
     platform.store.put_bytes(
         snapshot_folder(platform.store, DATES[2]).key("listings.parquet"), b"no parquet"
     )
-    found = platform.run("listings", FIRST, LAST, assets=[CHANGES, SUMMARY])
-    assert DATES[2] in said(found)
+    seen = platform.run("listings", FIRST, LAST, assets=[CHANGES, SUMMARY])
+    assert DATES[2] in reason_of(seen)
     good = set(DATES) - {DATES[2]}
     assert platform.materialized(CHANGES) == good
     assert platform.materialized(SUMMARY) == good

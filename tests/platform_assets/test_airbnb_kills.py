@@ -87,7 +87,7 @@ def workers(platform: Platform, mode: str, tmp_path: Path) -> Iterator[Workers]:
 
 
 def objects(store: ObjectStore) -> dict[str, str]:
-    return {each.key: each.etag for each in store.list("airbnb/")}
+    return {item.key: item.etag for item in store.list("airbnb/")}
 
 
 def half_published(store: ObjectStore) -> list[str]:
@@ -99,12 +99,12 @@ def half_published(store: ObjectStore) -> list[str]:
 
 def crunchers_of(bucket: str) -> list[int]:
     """Child processes that crunch the numbers of this test, by the environment they were given."""
-    found: list[int] = []
+    result: list[int] = []
     for process in psutil.process_iter(["cmdline", "environ"]):
         command = " ".join(process.info["cmdline"] or [])
         if "numbercruncher" in command and bucket in str(process.info["environ"]):
-            found.append(process.pid)
-    return found
+            result.append(process.pid)
+    return result
 
 
 def gone(bucket: str) -> bool:

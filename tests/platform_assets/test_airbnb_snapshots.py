@@ -33,7 +33,7 @@ from tests.platform_assets.airbnb_rig import (
     change,
     parquet,
 )
-from tests.platform_assets.conftest import Platform, said
+from tests.platform_assets.conftest import Platform, reason_of
 
 
 def test_host_names_do_not_leave_the_database(platform: Platform, table: connection) -> None:
@@ -58,7 +58,7 @@ def test_a_table_that_is_not_as_promised_fails_the_run_and_publishes_nothing(
     platform: Platform, table: connection, statement: str, words: str
 ) -> None:
     change(table, statement)
-    assert words in said(platform.run("listings", FIRST))
+    assert words in reason_of(platform.run("listings", FIRST))
     assert not list(platform.store.list("airbnb/"))
 
 
@@ -75,7 +75,7 @@ def test_a_database_with_another_password_fails_the_run_without_telling_it(
     dsn = platform.env["PLATFORM_POSTGRES_DSN"]
     wrong = dsn.replace(dsn.split(":")[2].split("@")[0], "not-the-password")
     monkeypatch.setenv("PLATFORM_POSTGRES_DSN", wrong)
-    message = said(platform.run("listings", FIRST))
+    message = reason_of(platform.run("listings", FIRST))
     assert "password" in message.lower()
     assert "not-the-password" not in message
 
@@ -99,11 +99,15 @@ def test_no_record_of_a_failed_run_has_anything_of_the_password(
 ) -> None:
     monkeypatch.setenv("PLATFORM_POSTGRES_DSN", dsn)
     result = platform.run("listings", FIRST)
-    assert "ostgres" in said(result) or "127.0.0.1:9" in said(result) or "service" in said(result)
+    assert (
+        "ostgres" in reason_of(result)
+        or "127.0.0.1:9" in reason_of(result)
+        or "service" in reason_of(result)
+    )
     events = platform.instance.all_logs(result.run_id)
-    records = [repr(each) + each.message + str(each.dagster_event) for each in events]
+    records = [repr(item) + item.message + str(item.dagster_event) for item in events]
     records += [
-        str(each.dagster_event and each.dagster_event.event_specific_data) for each in events
+        str(item.dagster_event and item.dagster_event.event_specific_data) for item in events
     ]
     shown = "".join(records) + "".join(capfd.readouterr())
     assert "pl4nted" not in shown
@@ -165,9 +169,9 @@ def test_days_with_a_value_that_has_no_place_in_the_file_do_not_hold_up_the_othe
         "update listings set last_review = 'infinity' where download_date < %(day)s",
         day=LAST,
     )
-    told = said(platform.run("listings", FIRST, LAST, assets=[SNAPSHOT]))
-    assert f"{len(DATES) - 1} date(s) failed" in told
-    assert "column last_review as date32[day]: invalid value 'infinity'" in told
+    answer = reason_of(platform.run("listings", FIRST, LAST, assets=[SNAPSHOT]))
+    assert f"{len(DATES) - 1} date(s) failed" in answer
+    assert "column last_review as date32[day]: invalid value 'infinity'" in answer
     assert platform.materialized(SNAPSHOT) == {LAST}
 
 
@@ -175,10 +179,10 @@ def test_rows_that_have_vanished_do_not_empty_a_published_day(
     platform: Platform, table: connection
 ) -> None:
     assert platform.run("listings", FIRST, assets=[SNAPSHOT]).success
-    before = {each.key: each.etag for each in platform.store.list("airbnb/")}
+    before = {item.key: item.etag for item in platform.store.list("airbnb/")}
     change(table, "delete from listings where download_date = %(day)s", day=FIRST)
-    assert "has no rows of 2026-03-01 any more" in said(platform.run("listings", FIRST))
-    assert {each.key: each.etag for each in platform.store.list("airbnb/")} == before
+    assert "has no rows of 2026-03-01 any more" in reason_of(platform.run("listings", FIRST))
+    assert {item.key: item.etag for item in platform.store.list("airbnb/")} == before
 
 
 def test_of_a_table_without_days_only_the_newest_day_can_be_snapshotted(
@@ -192,7 +196,7 @@ def test_of_a_table_without_days_only_the_newest_day_can_be_snapshotted(
     assert platform.run("listings", newest).success
     read = parquet(platform, snapshot_folder(platform.store, newest).key("listings.parquet"))
     assert [(read.num_rows,)] == ask(table, "select count(*) from listings")
-    message = said(platform.run("listings", FIRST))
+    message = reason_of(platform.run("listings", FIRST))
     assert f"only {newest}, the day that has just ended, can be snapshotted" in message
     assert not list(platform.store.list(snapshot_folder(platform.store, FIRST).key("")))
 

@@ -29,7 +29,7 @@ from resources.postgres import (
 )
 from resources.postgres.rights import Reading
 from tests.platform_assets.airbnb_rig import CHANGES, FIRST, SUMMARY, change, result
-from tests.platform_assets.conftest import Platform, failed_checks, said
+from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 
 DAY, NEXT = "2026-11-26", "2026-11-27"
 TYPES = {column.name: column.type for column in CONTRACT if column.name != "host_name"}
@@ -291,8 +291,8 @@ def test_a_column_that_may_not_be_read_is_named_with_what_is_to_be_granted(
         columns, _ = ListingsTable().compare(session)
     denied = {"host_name", "latitude", "salary"}
     columns = tuple(
-        type(each)(each.name, "", readable=False) if each.name in denied else each
-        for each in columns
+        type(item)(item.name, "", readable=False) if item.name in denied else item
+        for item in columns
     )
     with pytest.raises(DatabaseAccessDeniedError) as caught:
         ListingsTable().extract(columns, DAY)
@@ -382,13 +382,13 @@ def test_ids_that_are_no_numbers_go_all_the_way(
             price=50 + 10 * number,
             day=NEXT,
         )
-    found = platform.run("listings", DAY, NEXT)
-    assert found.success
-    assert not failed_checks(found)
+    seen = platform.run("listings", DAY, NEXT)
+    assert seen.success
+    assert not failed_checks(seen)
     rises = result(platform, CHANGES, NEXT, "biggest_increase.json")
     falls = result(platform, CHANGES, NEXT, "biggest_decrease.json")
-    assert [each["id"] for each in rises] == [names[3], names[2]]
-    assert [each["id"] for each in falls] == [names[0]]
+    assert [item["id"] for item in rises] == [names[3], names[2]]
+    assert [item["id"] for item in falls] == [names[0]]
     whole = pq.read_table(
         io.BytesIO(
             platform.store.get_bytes(
@@ -409,8 +409,8 @@ def test_ids_of_two_kinds_are_not_mixed(
                "from listings")  # fmt: skip
     assert platform.run("listings", DAY).success
     monkeypatch.setenv("PLATFORM_LISTINGS_ID_TYPE", "string")
-    told = said(platform.run("listings", NEXT))
-    assert "are texts, those in snapshots before it numbers" in told
+    answer = reason_of(platform.run("listings", NEXT))
+    assert "are texts, those in snapshots before it numbers" in answer
 
 
 def test_a_row_without_a_neighbourhood_is_a_warning_and_a_group_of_its_own(
@@ -423,15 +423,15 @@ def test_a_row_without_a_neighbourhood_is_a_warning_and_a_group_of_its_own(
         "(select min(id) from listings where download_date = %(day)s)",
         day=FIRST,
     )
-    found = platform.run("listings", FIRST)
-    assert found.success
-    assert set(failed_checks(found)) == {"null_rates"}
-    assert "1 rows" in (failed_checks(found)["null_rates"] or "")
+    seen = platform.run("listings", FIRST)
+    assert seen.success
+    assert set(failed_checks(seen)) == {"null_rates"}
+    assert "1 rows" in (failed_checks(seen)["null_rates"] or "")
     groups = result(platform, SUMMARY, FIRST, "neighbourhood_summary.json")
-    (nameless,) = [each for each in groups if each["neighbourhood"] is None]
+    (nameless,) = [item for item in groups if item["neighbourhood"] is None]
     assert nameless["listings"] == 1
     assert groups[-1] == nameless
-    assert sum(each["listings"] for each in groups) == rows(platform, FIRST).num_rows
+    assert sum(item["listings"] for item in groups) == rows(platform, FIRST).num_rows
 
 
 def test_a_day_that_a_raised_limit_lets_through_says_so_on_its_materialisation(
@@ -440,13 +440,13 @@ def test_a_day_that_a_raised_limit_lets_through_says_so_on_its_materialisation(
     change(
         table, "update listings set neighbourhood = null where download_date = %(day)s", day=FIRST
     )
-    assert "another null_keys_block" in said(platform.run("listings", FIRST))
+    assert "another null_keys_block" in reason_of(platform.run("listings", FIRST))
     limits = {"limits": {"null_keys_block": 1}}
-    found = platform.run(
+    seen = platform.run(
         "listings", FIRST, config={"resources": {"listings_table": {"config": limits}}}
     )
-    assert found.success
-    (event,) = found.get_asset_materialization_events()[:1]
+    assert seen.success
+    (event,) = seen.get_asset_materialization_events()[:1]
     metadata = event.step_materialization_data.materialization.metadata
     assert metadata["let_through"].value == {"null_rates": "null_keys_block is 1 instead of 0.05"}
 

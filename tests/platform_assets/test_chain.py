@@ -107,7 +107,7 @@ def rig() -> Iterator[Rig]:
         yield Rig(instance)
 
 
-def said(result: dg.ExecuteInProcessResult) -> str:
+def reason_of(result: dg.ExecuteInProcessResult) -> str:
     (event,) = result.get_step_failure_events()
     assert event.step_failure_data.user_failure_data is not None
     return event.step_failure_data.user_failure_data.description or ""
@@ -123,7 +123,7 @@ def test_a_date_that_fails_drops_out_and_the_others_go_all_the_way(rig: Rig) -> 
     rig.failing = {MIDDLE: ValueError("unreadable")}
     result = rig.run()
     assert rig.materialized(RAW) == rig.materialized(DERIVED) == [FIRST, LAST]
-    assert said(result) == f"1 date(s) failed. {MIDDLE}: raw: ValueError: unreadable"
+    assert reason_of(result) == f"1 date(s) failed. {MIDDLE}: raw: ValueError: unreadable"
 
 
 def test_a_date_that_a_blocking_check_refuses_drops_out(rig: Rig) -> None:
@@ -131,7 +131,7 @@ def test_a_date_that_a_blocking_check_refuses_drops_out(rig: Rig) -> None:
     result = rig.run()
     assert rig.materialized(RAW) == DATES  # it was made before it was looked at
     assert rig.materialized(DERIVED) == [FIRST, LAST]
-    assert said(result) == f"1 date(s) failed. {MIDDLE}: raw: sound: three rows repeat an id"
+    assert reason_of(result) == f"1 date(s) failed. {MIDDLE}: raw: sound: three rows repeat an id"
 
 
 def test_a_warning_stops_nothing_and_shows_on_its_date(rig: Rig) -> None:
@@ -139,7 +139,7 @@ def test_a_warning_stops_nothing_and_shows_on_its_date(rig: Rig) -> None:
     result = rig.run()
     assert result.success
     assert rig.materialized(DERIVED) == DATES
-    by_date = {each.partition: each for each in result.get_asset_check_evaluations()}
+    by_date = {item.partition: item for item in result.get_asset_check_evaluations()}
     assert {date: by_date[date].passed for date in DATES} == {
         FIRST: True,
         MIDDLE: False,
@@ -150,8 +150,8 @@ def test_a_warning_stops_nothing_and_shows_on_its_date(rig: Rig) -> None:
 
 def test_every_date_is_judged_by_itself_in_a_range(rig: Rig) -> None:
     rig.verdicts = {MIDDLE: Verdict(False, "bad")}
-    found = {each.partition: each.passed for each in rig.run().get_asset_check_evaluations()}
-    assert found == {FIRST: True, MIDDLE: False, LAST: True, None: False}
+    result = {item.partition: item.passed for item in rig.run().get_asset_check_evaluations()}
+    assert result == {FIRST: True, MIDDLE: False, LAST: True, None: False}
 
 
 def test_a_single_date_has_its_evaluation_and_version(rig: Rig) -> None:
@@ -165,15 +165,15 @@ def test_a_single_date_has_its_evaluation_and_version(rig: Rig) -> None:
 def test_equal_reasons_are_told_once(rig: Rig) -> None:
     rig.failing = dict.fromkeys(DATES, ValueError("the engine is gone"))
     expected = "3 date(s) failed. 2026-01-01, 2026-01-02, 2026-01-03: raw: ValueError: "
-    assert said(rig.run()) == expected + "the engine is gone"
+    assert reason_of(rig.run()) == expected + "the engine is gone"
 
 
 def test_dagsters_ui_shows_which_dates_failed(rig: Rig) -> None:
     rig.failing = {MIDDLE: ValueError("unreadable")}
     rig.run()
     for key in (RAW, DERIVED):
-        found = rig.instance.get_status_by_partition(key, DATES, DAILY) or {}
-        assert {date: status.name for date, status in found.items() if status} == {
+        result = rig.instance.get_status_by_partition(key, DATES, DAILY) or {}
+        assert {date: status.name for date, status in result.items() if status} == {
             FIRST: "MATERIALIZED",
             MIDDLE: "FAILED",
             LAST: "MATERIALIZED",
@@ -188,7 +188,7 @@ def test_evaluations_judge_the_newest_materialisation_of_their_dates(
     rig.run()
     rig.failing = failing
     evaluations = rig.run().get_asset_check_evaluations()
-    targets = {each.partition: each.target_materialization_data for each in evaluations}
+    targets = {item.partition: item.target_materialization_data for item in evaluations}
     del targets[None]
     assert {date: target.storage_id for date, target in targets.items() if target} == {
         date: rig.newest(RAW, date) for date in DATES if date not in failing
@@ -209,7 +209,7 @@ def test_without_a_date_a_check_judges_the_newest_that_is_materialised(rig: Rig)
 
 def test_without_a_date_and_without_any_that_is_materialised_a_check_says_so(rig: Rig) -> None:
     result = rig.run({}, selection=dg.AssetSelection.checks(dg.AssetCheckKey(RAW, "sound")))
-    assert "raw has none that is materialised: materialise it first" in said(result)
+    assert "raw has none that is materialised: materialise it first" in reason_of(result)
 
 
 def test_a_plan_makes_scattered_dates_and_an_asset_its_own(rig: Rig) -> None:
@@ -220,7 +220,7 @@ def test_a_plan_makes_scattered_dates_and_an_asset_its_own(rig: Rig) -> None:
     assert result.success
     assert rig.materialized(RAW) == [FIRST, LAST]
     assert rig.materialized(DERIVED) == [LAST]
-    assert {each.partition for each in result.get_asset_check_evaluations()} == {FIRST, LAST}
+    assert {item.partition for item in result.get_asset_check_evaluations()} == {FIRST, LAST}
 
 
 def test_a_date_of_a_plan_that_fails_drops_out_and_the_run_names_it(rig: Rig) -> None:
@@ -229,7 +229,7 @@ def test_a_date_of_a_plan_that_fails_drops_out_and_the_run_names_it(rig: Rig) ->
         {RAW: [FIRST, LAST], DERIVED: [FIRST, LAST]},
         {dg.AssetCheckKey(RAW, "sound"): [FIRST, LAST]},
     )
-    assert said(rig.run_plan(plan)) == f"1 date(s) failed. {FIRST}: raw: sound: odd"
+    assert reason_of(rig.run_plan(plan)) == f"1 date(s) failed. {FIRST}: raw: sound: odd"
     assert rig.materialized(DERIVED) == [LAST]
 
 
@@ -241,4 +241,4 @@ def test_what_turns_out_as_it_was_is_not_reported_again_where_only_changes_are_a
     plan = Plan({RAW: dates}, {dg.AssetCheckKey(RAW, "sound"): dates}, only_changed=True)
     result = rig.run_plan(plan)
     assert rig.materialized(RAW) == [LAST]
-    assert {each.partition for each in result.get_asset_check_evaluations()} == {LAST}
+    assert {item.partition for item in result.get_asset_check_evaluations()} == {LAST}

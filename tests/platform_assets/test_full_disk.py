@@ -24,7 +24,7 @@ from resources.s3.errors import StoreUnavailableError
 from tests.conftest import Services, clean_environ, free_port_base, temporary_home
 from tests.platform_assets import mnist_rig
 from tests.platform_assets.airbnb_rig import DATES, FIRST, LAST, SNAPSHOT, SUMMARY, ask, result
-from tests.platform_assets.conftest import Platform, said
+from tests.platform_assets.conftest import Platform, reason_of
 
 DAY, NEXT = "2026-01-05", "2026-01-06"
 # Another training than that of FEW.
@@ -120,7 +120,7 @@ def test_s3_on_a_full_disk_is_said_nothing_is_half_published_and_the_next_runs_a
 
     with full(services, "s3"):
         for name, run in runs.items():
-            assert "disk" in said(run()), name
+            assert "disk" in reason_of(run()), name
     assert manifests(digits) == before
     assert digits.materialized(MODEL) == {DAY}
     assert not digits.materialized(SNAPSHOT) | digits.materialized(CLASSIFIER)
@@ -143,8 +143,8 @@ def test_a_training_on_a_full_disk_says_so_and_the_next_one_is_right(
     with full(services, "sagemaker"):
         failed = digits.run("digits", DAY, assets=[MODEL], config=mnist_rig.FEW)
 
-    assert "cannot write to its own disk" in said(failed)
-    assert "free some space on it" in said(failed)
+    assert "cannot write to its own disk" in reason_of(failed)
+    assert "free some space on it" in reason_of(failed)
     assert manifests(digits) == set()
     assert digits.materialized(MODEL) == set()
 

@@ -148,13 +148,13 @@ def test_every_materialisation_has_rows_a_version_and_something_to_look_at(
     assert platform.run("digits", LAST, config=FEW).success
     assert platform.run("listings", FIRST, LAST).success
     answers = ask(dagster, EVENTS)
-    made = {key: answer["assetMaterializations"] for key, answer in answers.items()}
-    assert {key for key, events in made.items() if events} == {
+    created = {key: answer["assetMaterializations"] for key, answer in answers.items()}
+    assert {key for key, events in created.items() if events} == {
         *("mnist/raw", "mnist/dataset", "mnist/model", "mnist/classifier", "mnist/endpoint"),
         *("airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary"),
     }
-    assert len(made["airbnb/snapshot"]) == len(DATES) <= DATES_DRAWN
-    for key, events in made.items():
+    assert len(created["airbnb/snapshot"]) == len(DATES) <= DATES_DRAWN
+    for key, events in created.items():
         for event in events:
             metadata = entries(event)
             rows = "dagster/partition_row_count" if event["partition"] else "dagster/row_count"
@@ -173,7 +173,7 @@ def test_every_materialisation_has_rows_a_version_and_something_to_look_at(
                 assert len(colours) > 2, (key, label)
             for column in metadata.get("dagster/column_schema", {}).get("columns", ()):
                 assert column["description"], (key, column["name"])
-    for event in made["airbnb/snapshot"]:
+    for event in created["airbnb/snapshot"]:
         figures = entries(event)
         assert 0 < figures["null_share"] < 1
         assert 0 < figures["unpriced_share"] < 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from formats import digit_images, mnist_pickle, recordio
 from platform_assets.mnist import dataset, raw
 from resources.s3 import ObjectStore, Publication, StoreUnavailableError
-from tests.platform_assets.conftest import Platform, failed_checks, said
+from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
 PUBLIC = "public/mnist.pkl.gz"
@@ -58,16 +58,16 @@ def test_the_channels_hold_every_digit_prepared_with_its_label(platform: Platfor
     # The standard library's unpickler as the oracle; the file is our own.
     splits = pickle.loads(gzip.decompress(public_file()), encoding="latin1")
     for name, (images, labels) in zip(("train", "validation", "test"), splits, strict=True):
-        features, found = channel(platform, name)
+        features, result = channel(platform, name)
         np.testing.assert_array_equal(features, digit_images.prepare(images))
-        np.testing.assert_array_equal(found, labels)
+        np.testing.assert_array_equal(result, labels)
 
 
 def test_the_same_object_again_changes_no_object_in_the_store(platform: Platform) -> None:
     assert extract(platform, public_file()).success
-    before = {each.key: each.etag for each in platform.store.list("mnist/")}
+    before = {item.key: item.etag for item in platform.store.list("mnist/")}
     assert extract(platform, public_file()).success
-    assert {each.key: each.etag for each in platform.store.list("mnist/")} == before
+    assert {item.key: item.etag for item in platform.store.list("mnist/")} == before
 
 
 def test_a_changed_object_is_taken_and_the_channels_are_made_anew(platform: Platform) -> None:
@@ -120,8 +120,8 @@ def test_a_bad_object_fails_the_run_with_a_sentence_and_publishes_nothing(
     copied = platform.run("digits", DATE, assets=[RAW])
     result = platform.run("digits", DATE, assets=[DATASET])
 
-    assert words in said(result)
-    assert "Traceback" not in said(result)
+    assert words in reason_of(result)
+    assert "Traceback" not in reason_of(result)
     assert not list(platform.store.list("mnist/dataset/"))
     # What is no whole gzip file is noticed one step earlier.
     assert bool(failed_checks(copied)) == (words in ("cut off", "gzip"))
@@ -129,7 +129,7 @@ def test_a_bad_object_fails_the_run_with_a_sentence_and_publishes_nothing(
 
 def test_a_missing_object_fails_the_run_and_names_it(platform: Platform) -> None:
     result = platform.run("digits", DATE, assets=[RAW, DATASET])
-    assert f"s3://{platform.store.bucket}/{PUBLIC}" in said(result)
+    assert f"s3://{platform.store.bucket}/{PUBLIC}" in reason_of(result)
     assert not list(platform.store.list("mnist/"))
 
 
@@ -138,7 +138,7 @@ def test_a_missing_bucket_fails_the_run_and_names_it(
 ) -> None:
     platform.store.put_bytes(PUBLIC, public_file())
     monkeypatch.setenv("PLATFORM_BUCKET", "no-such-bucket-here")
-    assert "no-such-bucket-here" in said(platform.run("digits", DATE, assets=[RAW, DATASET]))
+    assert "no-such-bucket-here" in reason_of(platform.run("digits", DATE, assets=[RAW, DATASET]))
 
 
 @pytest.mark.parametrize("odd", ["a#b.gz", "a?b=c", "a%41%2F", "a+b c", "größe~"])
@@ -157,7 +157,7 @@ def test_wrong_credentials_fail_the_run_without_telling_them(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-key")
-    message = said(platform.run("digits", DATE, assets=[RAW]))
+    message = reason_of(platform.run("digits", DATE, assets=[RAW]))
     assert "credentials" in message.lower()
     assert "not-the-secret-key" not in message
 

@@ -20,7 +20,7 @@ from resources.sagemaker import (
     UnavailableError,
     builtin_image_uri,
 )
-from tests.platform_assets.conftest import Platform, failed_checks, said
+from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import (
     EASY,
     live_config,
@@ -152,7 +152,7 @@ def test_what_nobody_can_compare_with_is_not_replaced(digits: Platform, endpoint
 
     with pytest.raises(deployed.LiveUnknownError, match=r"elsewhere/model\.tar\.gz"):
         judge(digits, asked(digits, endpoint))
-    assert "Nobody can tell" in said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    assert "Nobody can tell" in reason_of(digits.run("digits", DATE, assets=[ENDPOINT]))
     assert live_config(endpoint) == live
 
 
@@ -163,7 +163,7 @@ def test_what_serves_although_it_was_deleted_is_told_with_what_to_do(
     put_classifier(digits, DATE, 400)
     assert digits.run("digits", DATE, assets=[ENDPOINT]).success
     boto3.client("sagemaker").delete_endpoint_config(EndpointConfigName=live_config(endpoint))
-    message = said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    message = reason_of(digits.run("digits", DATE, assets=[ENDPOINT]))
     assert "was deleted while it serves. Nobody can tell" in message
     assert "teardown_endpoint" in message
 

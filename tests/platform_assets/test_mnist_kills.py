@@ -134,7 +134,7 @@ class Rig:
         return run.exitcode is None
 
     def trainers(self) -> list[psutil.Process]:
-        return [each for each in self.children() if "sagemaker_local.trainer" in command(each)]
+        return [item for item in self.children() if "sagemaker_local.trainer" in command(item)]
 
     def children(self) -> list[psutil.Process]:
         assert self.server.process is not None
@@ -223,12 +223,12 @@ def test_random_kills_cost_no_second_training_and_leave_the_right_version_live(
     print(f"{number + 1} dates in {time.monotonic() - begun:.0f} s")
 
     jobs = all_jobs(rig.server)
-    for each in range(number + 1):
+    for item in range(number + 1):
         statuses = [
-            status for name, status in jobs.items() if name.startswith(f"mnist-{day(each)}-")
+            status for name, status in jobs.items() if name.startswith(f"mnist-{day(item)}-")
         ]
-        assert statuses.count("Completed") == 1, (day(each), statuses)
-        assert set(statuses) <= {"Completed", "Failed"}, (day(each), statuses)
+        assert statuses.count("Completed") == 1, (day(item), statuses)
+        assert set(statuses) <= {"Completed", "Failed"}, (day(item), statuses)
 
     sagemaker = SageMakerResource(role_arn=rig.env["PLATFORM_SAGEMAKER_ROLE_ARN"])
     live = deployed.find_live(rig.store, sagemaker, ENDPOINT)
@@ -238,7 +238,7 @@ def test_random_kills_cost_no_second_training_and_leave_the_right_version_live(
     assert state is not None
     assert state.in_service
     (version,) = [
-        each for each in sagemaker.list_versions(ENDPOINT) if each.config_name == state.config_name
+        item for item in sagemaker.list_versions(ENDPOINT) if item.config_name == state.config_name
     ]
     assert version.version == Endpoint(name=ENDPOINT).version(live.sha256)
     assert version.verified_at
@@ -253,7 +253,7 @@ def test_random_kills_cost_no_second_training_and_leave_the_right_version_live(
 
 def all_jobs(server: Server) -> dict[str, Any]:
     return {
-        each["TrainingJobName"]: each["TrainingJobStatus"]
+        item["TrainingJobName"]: item["TrainingJobStatus"]
         for page in server.sagemaker.get_paginator("list_training_jobs").paginate()
-        for each in page["TrainingJobSummaries"]
+        for item in page["TrainingJobSummaries"]
     }

@@ -14,7 +14,7 @@ from formats.mnist_pickle import MnistDataset, Split
 from platform_assets.mnist import classifier, dataset, model
 from platform_assets.mnist.gate import Margin
 from platform_assets.mnist.published_classifier import ARTIFACT
-from tests.platform_assets.conftest import Platform, failed_checks, said
+from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import (
     FEW,
     live_config,
@@ -34,9 +34,9 @@ def jobs(platform: Platform) -> list[str]:
     """Names of the training jobs that write into this test's bucket."""
     client = boto3.client("sagemaker")
     names = [
-        each["TrainingJobName"]
+        item["TrainingJobName"]
         for page in client.get_paginator("list_training_jobs").paginate()
-        for each in page["TrainingJobSummaries"]
+        for item in page["TrainingJobSummaries"]
     ]
     outputs = {
         name: client.describe_training_job(TrainingJobName=name)["OutputDataConfig"]["S3OutputPath"]
@@ -100,18 +100,18 @@ def test_equal_digits_on_a_later_date_are_not_trained_again(
 
 def test_a_run_after_a_success_changes_nothing(digits: Platform) -> None:
     assert digits.run("digits", DATE, config=FEW).success
-    before = {each.key: each.etag for each in digits.store.list("mnist/")}
+    before = {item.key: item.etag for item in digits.store.list("mnist/")}
     assert digits.run("digits", DATE, config=FEW).success
-    assert {each.key: each.etag for each in digits.store.list("mnist/")} == before
+    assert {item.key: item.etag for item in digits.store.list("mnist/")} == before
     assert len(jobs(digits)) == 1
 
 
 def test_a_model_that_somebody_has_removed_is_trained_again(digits: Platform) -> None:
     """SageMaker still has the finished job, and its artifact is nowhere."""
-    made = ["mnist/raw", "mnist/dataset", MODEL, CLASSIFIER]
-    assert digits.run("digits", DATE, assets=made, config=FEW).success
+    created = ["mnist/raw", "mnist/dataset", MODEL, CLASSIFIER]
+    assert digits.run("digits", DATE, assets=created, config=FEW).success
     digits.store.delete_prefix(model.work_folder(digits.store, "").prefix)
-    assert digits.run("digits", DATE, assets=made, config=FEW).success
+    assert digits.run("digits", DATE, assets=created, config=FEW).success
     assert len(jobs(digits)) == 2
 
 
@@ -156,7 +156,7 @@ def test_a_date_made_again_does_not_touch_what_is_live(digits: Platform, endpoin
 def test_without_any_approved_classifier_the_endpoint_says_what_to_do(
     digits: Platform, endpoint: str
 ) -> None:
-    message = said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    message = reason_of(digits.run("digits", DATE, assets=[ENDPOINT]))
     assert "has passed its gate: materialise mnist/classifier" in message
 
 
@@ -166,7 +166,7 @@ def test_a_classifier_that_nobody_could_prove_does_not_go_live_in_the_first_plac
     put_digits(digits, DATE)
     put_classifier(digits, DATE, 400)
     digits.store.delete(dataset.folder(digits.store, DATE).key("manifest.json"))
-    message = said(digits.run("digits", DATE, assets=[ENDPOINT]))
+    message = reason_of(digits.run("digits", DATE, assets=[ENDPOINT]))
     assert f"mnist/dataset/date={DATE}: materialise mnist/dataset for this date first." in message
     assert "failed its smoke request" not in message
     client = boto3.client("sagemaker")
@@ -186,7 +186,7 @@ def test_a_backfill_of_an_old_date_does_not_put_an_old_model_live(
 
 def test_a_training_job_that_fails_fails_the_run_with_its_reason(digits: Platform) -> None:
     too_many = {"ops": {"mnist__model": {"config": {"clusters": 1501}}}}
-    message = said(digits.run("digits", DATE, config=too_many))
+    message = reason_of(digits.run("digits", DATE, config=too_many))
     assert "1501" in message
     assert not digits.materialized(CLASSIFIER)
 
@@ -207,14 +207,16 @@ def test_a_model_is_not_judged_by_digits_that_it_may_have_been_trained_on(
             whole.test,
         ),
     )
-    message = said(digits.run("digits", DATE, assets=["mnist/raw", "mnist/dataset", CLASSIFIER]))
+    message = reason_of(
+        digits.run("digits", DATE, assets=["mnist/raw", "mnist/dataset", CLASSIFIER])
+    )
     assert "materialise mnist/model for this date first." in message
     assert digits.run("digits", DATE, config=FEW).success
 
 
 def test_what_has_failed_is_not_paid_for_again_on_every_date_of_a_range(digits: Platform) -> None:
     too_many = {"ops": {"mnist__model": {"config": {"clusters": 1501}}}}
-    message = said(digits.run("digits", DATE, NEXT, config=too_many))
+    message = reason_of(digits.run("digits", DATE, NEXT, config=too_many))
     assert len(jobs(digits)) == 1
     assert f"2 date(s) failed. {DATE}, {NEXT}: mnist/model: Training job mnist-{DATE}" in message
 

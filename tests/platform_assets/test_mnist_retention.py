@@ -54,7 +54,7 @@ def press(platform: Platform, button: str, **config: Any) -> bool:
 def standing(platform: Platform, endpoint: str) -> set[str]:
     """The sha256 of the classifiers that stand for an endpoint."""
     root = deployed.folder(platform.store, endpoint, "").prefix
-    return {each.key.removeprefix(root).split("/")[0] for each in platform.store.list(root)}
+    return {item.key.removeprefix(root).split("/")[0] for item in platform.store.list(root)}
 
 
 def test_classifiers_go_with_the_versions_that_had_them_and_a_rollback_finds_the_rest(
@@ -168,7 +168,7 @@ def put_work(platform: Platform, digest: str, *dates: str) -> None:
 
 def works(platform: Platform) -> set[str]:
     root = model.work_folder(platform.store, "").prefix
-    return {each.key.removeprefix(root).split("/")[0] for each in platform.store.list(root)}
+    return {item.key.removeprefix(root).split("/")[0] for item in platform.store.list(root)}
 
 
 def test_models_that_no_date_has_go_but_for_the_newest(platform: Platform) -> None:
@@ -207,7 +207,7 @@ def test_what_is_in_use_or_just_begun_stays(digits: Platform, endpoint: str) -> 
     first = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 40), endpoint)
     second = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 50), endpoint)
     others = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 60), "another")
-    began = min(each.modified for each in digits.store.list(first.files.folder.prefix))
+    began = min(item.modified for item in digits.store.list(first.files.folder.prefix))
 
     def remove(in_use: set[str], before: datetime) -> int:
         return retention.remove_classifiers(
@@ -228,8 +228,8 @@ def test_a_clean_up_that_fails_is_told_and_fails_no_deploy(digits: Platform, end
     digits.store.put_bytes(model.folder(digits.store, DATES[0]).key("manifest.json"), b"{}")
     put_digits(digits, DATES[0])
     put_classifier(digits, DATES[0], 400)
-    (made,) = deploy(digits, DATES[0]).asset_materializations_for_node("mnist__endpoint")
-    assert "is not a manifest" in str(made.metadata["clean_up_failed"].value)
+    (created,) = deploy(digits, DATES[0]).asset_materializations_for_node("mnist__endpoint")
+    assert "is not a manifest" in str(created.metadata["clean_up_failed"].value)
     assert works(digits) == {"left-0", "left-1", "left-2"}
 
 
@@ -285,7 +285,7 @@ def test_what_is_foreign_among_models_is_named_and_stays(
     with caplog.at_level(logging.WARNING):
         assert retention.remove_models(platform.store, keep=0, log=LOG) == 1
     left = {
-        each.key for each in platform.store.list(model.work_folder(platform.store, "left").prefix)
+        item.key for item in platform.store.list(model.work_folder(platform.store, "left").prefix)
     }
     assert left == set(foreign[2:])
     assert all(caplog.text.count(repr(key)) == 1 for key in foreign)

@@ -32,9 +32,9 @@ def nulls(**counts: int) -> dict[str, int]:
     return {**profile().nulls, **counts}
 
 
-def ids(*found: float) -> Profile:
+def ids(*result: float) -> Profile:
     """A day whose hosts have such ids."""
-    return profile(long_ids={"id": (0, 0, 0), "host_id": found})
+    return profile(long_ids={"id": (0, 0, 0), "host_id": result})
 
 
 def days(count: int, **changed: Any) -> list[Profile]:
@@ -54,8 +54,8 @@ def outcome(
     **limits: Any,
 ) -> str:
     before = days(14) if trailing is None else trailing
-    found = judge(Candidate(today, differences, before), Limits(**limits))[check]
-    return "passed" if found.passed else found.severity
+    result = judge(Candidate(today, differences, before), Limits(**limits))[check]
+    return "passed" if result.passed else result.severity
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_a_day_is_judged_by_its_figures(check: str, today: Profile, expected: st
 
 def test_a_day_without_rows_is_odd_but_published() -> None:
     empty = profile(rows=0, distinct_keys=0, nulls={}, least=None, median=None, largest=None)
-    found = judge(Candidate(empty, AS_EXPECTED, days(14)), Limits())
-    assert not any(verdict.stops for verdict in found.values())
-    assert not found["volume_drift"].passed
+    result = judge(Candidate(empty, AS_EXPECTED, days(14)), Limits())
+    assert not any(verdict.stops for verdict in result.values())
+    assert not result["volume_drift"].passed
 
 
 def test_too_few_days_before_it_are_nothing_to_compare_with() -> None:
@@ -206,9 +206,9 @@ def test_there_is_no_limit_that_cannot_let_a_day_through() -> None:
 
 
 def test_a_limit_that_was_raised_is_not_told_of_where_it_let_nothing_through() -> None:
-    found = judge(Candidate(profile(), AS_EXPECTED, days(14)), Limits(null_keys_block=1))
-    assert not any("let_through" in each.metadata for each in found.values())
-    assert set(found) == set(CHECKS)
+    result = judge(Candidate(profile(), AS_EXPECTED, days(14)), Limits(null_keys_block=1))
+    assert not any("let_through" in item.metadata for item in result.values())
+    assert set(result) == set(CHECKS)
 
 
 def test_ids_without_which_there_are_no_results_have_no_limit() -> None:
@@ -218,8 +218,8 @@ def test_ids_without_which_there_are_no_results_have_no_limit() -> None:
 
 def test_the_value_that_has_no_place_is_named_and_nothing_else_of_its_row() -> None:
     today = Candidate(profile(lost={"price": 2}), AS_EXPECTED, days(14), {"price": "abc"})
-    said = judge(today, Limits())["values_fit"].description
-    assert "2 values of column price, such as 'abc'," in said
+    output = judge(today, Limits())["values_fit"].description
+    assert "2 values of column price, such as 'abc'," in output
 
 
 def test_a_profile_of_before_these_figures_can_still_be_read() -> None:

@@ -154,7 +154,7 @@ def test_real_files_go_in_and_out_unharmed(
         # Another version for each format, so that nothing is taken from the format before.
         extras = {"bucket": bucket, "dates": list(FILES), "code_version": form}
         run = run_in_dagster(cruncher, "numbercruncher", extras=extras)
-        assert [each["status"] for each in run.messages if "status" in each] == ["made"] * len(
+        assert [item["status"] for item in run.messages if "status" in item] == ["made"] * len(
             FILES
         )
         for day in FILES:

@@ -72,7 +72,7 @@ def versions(instance: dg.DagsterInstance) -> dict[str | None, tuple[object, str
 
 def test_each_date_of_a_range_shows_its_own_metadata(instance: dg.DagsterInstance) -> None:
     assert run(instance, made).success
-    assert {date: said[0] for date, said in versions(instance).items()} == {
+    assert {date: output[0] for date, output in versions(instance).items()} == {
         date: date for date in (FIRST, MIDDLE, LAST)
     }
 
@@ -103,9 +103,9 @@ def test_a_date_that_fails_fails_alone_and_the_run_says_why(instance: dg.Dagster
     assert not result.success
     assert versions(instance) == {FIRST: (FIRST, f"v-{FIRST}"), LAST: (LAST, f"v-{LAST}")}
     (event,) = result.get_step_failure_events()
-    said = event.step_failure_data.user_failure_data
-    assert said is not None
-    assert said.description == (
+    output = event.step_failure_data.user_failure_data
+    assert output is not None
+    assert output.description == (
         f"1 date(s) failed. {MIDDLE}: thing: ValueError: the rows of this day are unreadable"
     )
 
@@ -231,14 +231,14 @@ def test_each_date_of_a_range_is_judged_by_itself_and_one_bad_one_stops_what_fol
 
     assert not result.success
     assert not result.asset_materializations_for_node("after")
-    by_partition = {each.partition: each.passed for each in result.get_asset_check_evaluations()}
+    by_partition = {item.partition: item.passed for item in result.get_asset_check_evaluations()}
     assert by_partition == {FIRST: True, MIDDLE: False, LAST: True, None: False}
-    for each in result.get_asset_check_evaluations():
-        if each.partition:
-            wanted = dg.AssetRecordsFilter(asset_key=ASSET, asset_partitions=[each.partition])
+    for item in result.get_asset_check_evaluations():
+        if item.partition:
+            wanted = dg.AssetRecordsFilter(asset_key=ASSET, asset_partitions=[item.partition])
             (newest,) = instance.fetch_materializations(wanted, limit=1).records
-            assert each.target_materialization_data is not None
-            assert each.target_materialization_data.storage_id == newest.storage_id
+            assert item.target_materialization_data is not None
+            assert item.target_materialization_data.storage_id == newest.storage_id
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_each_date_of_a_range_is_judged_by_itself_and_one_bad_one_stops_what_fol
 def test_a_single_date_is_judged_as_itself(
     instance: dg.DagsterInstance, tags: dict[str, str]
 ) -> None:
-    found = checked(instance, lambda date: Verdict(True, date), tags).get_asset_check_evaluations()
-    assert [each.passed for each in found if each.partition == FIRST] == [True]
+    result = checked(instance, lambda date: Verdict(True, date), tags).get_asset_check_evaluations()
+    assert [item.passed for item in result if item.partition == FIRST] == [True]
 
 
 def test_a_check_that_cannot_be_made_is_not_a_passed_one(instance: dg.DagsterInstance) -> None:
@@ -286,7 +286,7 @@ def test_so_many_dates_are_checked_at_a_time_and_told_in_their_order() -> None:
 
     most: list[int] = []
     verdicts = judge_each(DAYS, verify, at_once=3)
-    assert [(date, each.description) for date, each in verdicts.items()] == [
+    assert [(date, item.description) for date, item in verdicts.items()] == [
         (date, date) for date in DAYS
     ]
     assert max(most) == 3

@@ -23,8 +23,8 @@ VARIABLES = {
 def test_security_and_instances_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
-    made = resources(Settings())
-    sagemaker: SageMakerResource = made["sagemaker"]
+    created = resources(Settings())
+    sagemaker: SageMakerResource = created["sagemaker"]
     assert sagemaker.security == Security(
         kms_key_id=KEY,
         subnets=["subnet-1", "subnet-2"],
@@ -33,16 +33,16 @@ def test_security_and_instances_are_those_of_the_settings(monkeypatch: pytest.Mo
     )
     assert (sagemaker.compute.instance_type, sagemaker.compute.volume_gb) == ("ml.c5.xlarge", 30)
     for store in ("digits_store", "listings_store"):
-        assert made[store].write_options()["SSEKMSKeyId"] == KEY
+        assert created[store].write_options()["SSEKMSKeyId"] == KEY
 
 
 def test_without_settings_nothing_is_asked_of_aws_that_was_not_before(
     environment: Mapping[str, str],
 ) -> None:
-    made = resources(Settings())
-    assert made["sagemaker"].security == Security()
-    assert "SSEKMSKeyId" not in made["digits_store"].write_options()
-    assert made["endpoint"].version("0" * 64) == Endpoint(name="digits").version("0" * 64)
+    created = resources(Settings())
+    assert created["sagemaker"].security == Security()
+    assert "SSEKMSKeyId" not in created["digits_store"].write_options()
+    assert created["endpoint"].version("0" * 64) == Endpoint(name="digits").version("0" * 64)
 
 
 def test_another_key_is_another_version_of_the_endpoint() -> None:

@@ -16,7 +16,7 @@ from resources.s3 import Publication
 from resources.sagemaker import SageMakerResource
 from tests.platform_assets import mnist_rig
 from tests.platform_assets.airbnb_rig import CHANGES, DATES, FIRST, LAST, ask, biggest, change
-from tests.platform_assets.conftest import Platform, said
+from tests.platform_assets.conftest import Platform, reason_of
 from tests.platform_assets.mnist_rig import put_classifier, put_digits
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
@@ -112,7 +112,7 @@ def test_a_day_that_changes_is_observed_again_and_no_other(
     platform: Platform, table: connection
 ) -> None:
     assert observe(platform).success
-    before = {each.partition: (each.tags or {})[VERSION] for each in observations(platform)}
+    before = {item.partition: (item.tags or {})[VERSION] for item in observations(platform)}
     assert before.keys() == {None, *DATES}
 
     assert observe(platform).success
@@ -158,16 +158,16 @@ def test_a_table_is_observed_whatever_its_day_is(
     whole, *days = observations(platform)
     assert whole.metadata["dagster/row_count"].value == rows
     assert (
-        sum(int(str(each.metadata["dagster/partition_row_count"].value)) for each in days) == rows
+        sum(int(str(item.metadata["dagster/partition_row_count"].value)) for item in days) == rows
     )
     assert len(days) == (1 if kind == "none" else len(DATES))
 
 
 def test_a_table_that_cannot_be_observed_says_why(platform: Platform, table: connection) -> None:
     change(table, "alter table listings rename price to nightly")
-    assert "column price (double) is missing" in said(observe(platform))
+    assert "column price (double) is missing" in reason_of(observe(platform))
     change(table, "drop table listings")
-    assert "there is no such table" in said(observe(platform))
+    assert "there is no such table" in reason_of(observe(platform))
 
 
 def evaluation(platform: Platform, check: tuple[str, str], date: str = DATE) -> Any:
@@ -237,11 +237,11 @@ def test_an_endpoint_that_answers_otherwise_than_its_classifier_shows_its_answer
 
 def test_a_model_below_the_floor_is_warned_of_with_its_confusions(digits: Platform) -> None:
     mnist_rig.publish(digits, mnist_rig.mislabelled(mnist_rig.real_digits()))
-    made = ["mnist/raw", "mnist/dataset", "mnist/model"]
-    result = digits.run("digits", DATE, assets=made, config=mnist_rig.FEW)
+    created = ["mnist/raw", "mnist/dataset", "mnist/model"]
+    result = digits.run("digits", DATE, assets=created, config=mnist_rig.FEW)
     assert result.success
     warned: Any
-    (warned,) = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    (warned,) = [item for item in result.get_asset_check_evaluations() if not item.passed]
     assert (warned.check_name, warned.severity) == ("accuracy_floor", dg.AssetCheckSeverity.WARN)
     assert 0 < warned.metadata["accuracy"].value < 0.5
     assert "validation digits rightly; 90.0% are asked for" in str(warned.description)

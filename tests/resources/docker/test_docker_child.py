@@ -29,7 +29,7 @@ def lifeline() -> Iterator[tuple[int, int]]:
 
 
 def lines(*variables: object) -> bytes:
-    return b"".join(json.dumps(each).encode() + b"\n" for each in variables)
+    return b"".join(json.dumps(item).encode() + b"\n" for item in variables)
 
 
 def start(folder: Path, descriptor: int, condition: str) -> subprocess.Popen[bytes]:

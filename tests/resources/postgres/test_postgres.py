@@ -291,7 +291,7 @@ ID, PRICE, NAME = (
 
 
 @pytest.mark.parametrize(
-    ("actual", "breaking", "said"),
+    ("actual", "breaking", "output"),
     [
         ([ID, PRICE], False, "as expected"),
         ([PRICE, ID], False, "as expected"),
@@ -306,11 +306,11 @@ ID, PRICE, NAME = (
     ids=["same", "another order", "new", "missing", "retyped"],
 )
 def test_a_contract_is_broken_by_what_is_missing_or_retyped(
-    actual: list[Column], breaking: bool, said: str
+    actual: list[Column], breaking: bool, output: str
 ) -> None:
     differences = compare_columns([ID, PRICE], actual)
     assert differences.breaking == breaking
-    assert differences.describe() == said
+    assert differences.describe() == output
 
 
 @pytest.mark.parametrize("empty", ["columns", "order_by"])

@@ -30,7 +30,7 @@ LOST = "lost"
 def exported(dsn: str, type_: str) -> tuple[list[object], Profile, dict[str, str]]:
     """What leaves of column v of table t as a type, its profile, and the values that are lost."""
     with PostgresResource(dsn=dsn).connect() as session:
-        sources = {each.name: each for each in session.describe("t")}
+        sources = {item.name: item for item in session.describe("t")}
         assert can_cast(sources["v"], type_)
         extract = Extract("t", (KEY, Column(name="v", type=type_)), ("k",), sources=sources)
         sink = Memory()
@@ -140,8 +140,8 @@ def test_domains_over_domains_and_enums_are_what_they_are_made_of(
     )
     with PostgresResource(dsn=database).connect() as session:
         columns = session.describe("t")
-        assert [each.declared for each in columns[:2]] == ["double precision", "numeric(12,2)"]
-        assert [each.type for each in columns] == ["double", "decimal128(12, 2)", "string"]
+        assert [item.declared for item in columns[:2]] == ["double precision", "numeric(12,2)"]
+        assert [item.type for item in columns] == ["double", "decimal128(12, 2)", "string"]
         assert can_cast(columns[2], "int64")
 
 
@@ -231,10 +231,10 @@ def test_long_ids_are_counted_in_the_database_as_by_arithmetic(
     run(writer, f"insert into t select unnest(array{[str(i) for i in ids]}::{declared}[])")
     type_ = "string" if declared == "text" else "int64"
     with PostgresResource(dsn=database).connect() as session:
-        sources = {each.name: each for each in session.describe("t")}
+        sources = {item.name: item for item in session.describe("t")}
         extract = Extract("t", (Column(name="id", type=type_),), ("id",), sources=sources)
-        found = session.profile(extract, "id", ["id"]).long_ids["id"]
-    assert found == pytest.approx(astuple(count_long_ids(ids)), rel=1e-9)
+        result = session.profile(extract, "id", ["id"]).long_ids["id"]
+    assert result == pytest.approx(astuple(count_long_ids(ids)), rel=1e-9)
 
 
 def test_long_ids_of_every_size_are_counted_as_by_arithmetic(
@@ -251,12 +251,12 @@ def test_long_ids_of_every_size_are_counted_as_by_arithmetic(
     )
     with PostgresResource(dsn=database).connect() as session:
         extract = Extract("t", readable_columns(session, "t"), ("id",))
-        found = session.profile(extract, "id", ["id"]).long_ids["id"]
+        result = session.profile(extract, "id", ["id"]).long_ids["id"]
         sink = Memory()
         session.export(extract, sink, format="csv")
     ids = [int(line) for line in bytes(sink.data).split()[1:]]
-    assert found == pytest.approx(astuple(count_long_ids(ids)), rel=1e-9)
-    assert found[1] > 500
+    assert result == pytest.approx(astuple(count_long_ids(ids)), rel=1e-9)
+    assert result[1] > 500
     assert {number.bit_length() for number in map(abs, ids)} > set(range(54, 63))
 
 
@@ -277,8 +277,8 @@ def test_chance_is_that_of_every_size_of_ids(
     for number in (*ids, -ids[0]):
         run(writer, f"truncate t; insert into t values ({number})")
         with PostgresResource(dsn=database).connect() as session:
-            found = session.profile(extract, "id", ["id"]).long_ids["id"]
-        assert found == pytest.approx(astuple(count_long_ids([number])), rel=1e-9)
+            result = session.profile(extract, "id", ["id"]).long_ids["id"]
+        assert result == pytest.approx(astuple(count_long_ids([number])), rel=1e-9)
 
 
 def test_an_id_that_all_rows_share_is_one(database: str, writer: Connection) -> None:
@@ -288,9 +288,9 @@ def test_an_id_that_all_rows_share_is_one(database: str, writer: Connection) -> 
     run(writer, "insert into t select generate_series(1, 100)")
     with PostgresResource(dsn=database).connect() as session:
         extract = Extract("t", readable_columns(session, "t"), ("id",))
-        found = session.profile(extract, "id", ["scrape_id", "nothing"]).long_ids
-    assert found["scrape_id"] == pytest.approx(astuple(count_long_ids([shared])), rel=1e-9)
-    assert found["nothing"] == (0, 0, 0)
+        result = session.profile(extract, "id", ["scrape_id", "nothing"]).long_ids
+    assert result["scrape_id"] == pytest.approx(astuple(count_long_ids([shared])), rel=1e-9)
+    assert result["nothing"] == (0, 0, 0)
 
 
 def test_ids_of_less_than_64_bits_are_compared_as_such_of_64(
@@ -310,9 +310,9 @@ def test_a_text_id_as_a_spreadsheet_writes_it_is_rounded(database: str, writer: 
     run(writer, "insert into t values (4, null), (5, '146293938273719000.0'), (6, '12')")
     with PostgresResource(dsn=database).connect() as session:
         extract = Extract("t", readable_columns(session, "t"), ("id",))
-        found = session.profile(extract, "id", ["id", "host"]).long_ids
-    assert found["host"][:2] == (3, 2)
-    assert found["id"] == (0, 0, 0)
+        result = session.profile(extract, "id", ["id", "host"]).long_ids
+    assert result["host"][:2] == (3, 2)
+    assert result["id"] == (0, 0, 0)
 
 
 def test_a_profile_without_casts_has_the_figures_of_the_rows(
@@ -322,8 +322,8 @@ def test_a_profile_without_casts_has_the_figures_of_the_rows(
     run(writer, "insert into t values (1, -1), (2, 5), (3, null), (3, 7)")
     with PostgresResource(dsn=database).connect() as session:
         extract = Extract("t", readable_columns(session, "t"), ("id",))
-        found = session.profile(extract, "price")
-    assert found == Profile(
+        result = session.profile(extract, "price")
+    assert result == Profile(
         rows=4,
         distinct_keys=3,
         nulls={"id": 0, "price": 1},

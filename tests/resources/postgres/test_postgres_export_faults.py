@@ -185,9 +185,9 @@ def test_a_value_that_parquet_cannot_hold_is_named(
         assert sink.data == f"id,odd\n1,{value}\n".encode()
         with pytest.raises(
             UnwritableValueError, match=rf"column odd.*{value}.*Leave .* out"
-        ) as told:
+        ) as answer:
             session.export(extract, Memory(), format="parquet")
-    assert not told.value.transient
+    assert not answer.value.transient
 
 
 @each_format

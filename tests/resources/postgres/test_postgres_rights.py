@@ -299,7 +299,7 @@ def test_columns_that_are_granted_are_read_without_the_others(
 ) -> None:
     run(table, f"revoke select on t from {role}; grant select (id) on t to {role}")
     with reader.connect() as session:
-        assert {each.name: each.readable for each in session.describe("t")} == {
+        assert {item.name: item.readable for item in session.describe("t")} == {
             "id": True,
             "owner": False,
         }

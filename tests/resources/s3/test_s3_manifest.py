@@ -125,9 +125,9 @@ def test_damage_is_found(store: ObjectStore, damage: bytes | None, problem: str)
     store.delete(f"{PREFIX}/data")
     if damage is not None:
         store.put_bytes(f"{PREFIX}/data", damage)
-    (found,) = published.verify()
-    assert f"{PREFIX}/data" in found
-    assert problem in found
+    (result,) = published.verify()
+    assert f"{PREFIX}/data" in result
+    assert problem in result
 
 
 @pytest.mark.parametrize(

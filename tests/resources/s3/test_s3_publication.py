@@ -78,8 +78,8 @@ def test_a_commit_of_the_same_changes_nothing(store: ObjectStore, size: int) -> 
     def times() -> dict[str, object]:
         answer = store.client.list_objects_v2(Bucket=store.bucket)
         return {
-            each.get("Key", ""): (each.get("ETag"), each.get("LastModified"))
-            for each in answer.get("Contents", [])
+            item.get("Key", ""): (item.get("ETag"), item.get("LastModified"))
+            for item in answer.get("Contents", [])
         }
 
     before = times()
@@ -160,15 +160,15 @@ def test_readers_never_get_files_of_two_commits(store: ObjectStore) -> None:
         return conflicts
 
     def read() -> tuple[int, int]:
-        pairs = told = 0
+        pairs = answer = 0
         while not over.is_set():
             try:
                 left, right = (published_pair(store)) or (b"", b"")
                 assert left == right
                 pairs += bool(left)
             except (ObjectChangedError, ObjectMissingError):
-                told += 1
-        return pairs, told
+                answer += 1
+        return pairs, answer
 
     with ThreadPoolExecutor(3) as threads:
         reader = threads.submit(read)

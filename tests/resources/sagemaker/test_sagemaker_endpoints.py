@@ -367,7 +367,7 @@ def test_a_rollback_that_fails_leaves_what_was_live(
 
 
 def rolled_back(sagemaker: SageMakerResource, endpoint: str) -> set[str]:
-    return {each.version for each in sagemaker.list_versions(endpoint) if each.rolled_back_at}
+    return {item.version for item in sagemaker.list_versions(endpoint) if item.rolled_back_at}
 
 
 def test_a_rollback_that_is_cut_off_keeps_what_is_newer_out_all_the_same(

@@ -163,8 +163,8 @@ def status_of(sagemaker: SageMakerResource, name: str) -> str | None:
 
 def wait_for(sagemaker: SageMakerResource, name: str, status: str) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
-    while (found := status_of(sagemaker, name)) != status:
-        assert time.monotonic() < end, f"{name} is {found}, not {status}"
+    while (result := status_of(sagemaker, name)) != status:
+        assert time.monotonic() < end, f"{name} is {result}, not {status}"
         time.sleep(0.1)
 
 

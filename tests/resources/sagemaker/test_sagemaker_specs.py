@@ -110,7 +110,7 @@ def test_all_that_can_be_set_of_a_training_job_arrives_in_a_valid_request() -> N
     request = full_training_spec().to_request("job-2", ROLE, {"run": "1"})
 
     assert complaints("CreateTrainingJob", request) == ""
-    found = leaves(request)
+    result = leaves(request)
     assert {
         ".TrainingJobName": "job-2",
         ".RoleArn": ROLE,
@@ -137,7 +137,7 @@ def test_all_that_can_be_set_of_a_training_job_arrives_in_a_valid_request() -> N
         ".RetryStrategy.MaximumRetryAttempts": 3,
         ".Environment.SEED": "1",
         ".DebugHookConfig.S3OutputPath": "s3://b/debug",
-    }.items() <= found.items()
+    }.items() <= result.items()
     assert request["Tags"] == [{"Key": "run", "Value": "1"}, {"Key": "team", "Value": "data"}]
 
 
