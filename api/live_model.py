@@ -135,9 +135,10 @@ class LiveModels:
         try:
             return self.service().status
         except ClientError as error:
-            # The only error that DescribeEndpoint has: there is no such endpoint.
+            # What DescribeEndpoint says where there is no such endpoint.
             code = error.response.get("Error", {}).get("Code", "")
-            return "NotDeployed" if code == "ValidationException" else "Unknown"
+            missing = {"ValidationException", "ResourceNotFound"}
+            return "NotDeployed" if code in missing else "Unknown"
         except BotoCoreError:
             return "Unreachable"
 

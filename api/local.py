@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import ctypes
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -26,15 +27,28 @@ from api.requests import MAX_BATCH_BYTES
 from api.responses import failure_answer
 from api.settings import ApiSettings
 from formats.browser_guard import BrowserGuard, Message, Receive, Send, parse_hosts
+from formats.http_limits import LimitedHttp
 
 HOST = "127.0.0.1"
 
-# Requests that are being answered, and requests that wait.
+# Requests that are being answered, and requests that wait for it with their bodies complete.
 MAX_IN_FLIGHT = CONNECTIONS + 48
+# Bytes of all bodies, those that are still arriving with them: a slow body costs what it has sent.
+MAX_HELD_BYTES = 128 * 2**20
+# From this size on, glibc gives memory back once it is free. Pillow takes 16 MB at a time for large
+# pictures; what every request takes is smaller.
+_LARGE_BYTES = 8 * 2**20
+# As much of what is free each thread keeps, so as not to ask for it anew with every request.
+_KEPT_BYTES = 2 * 2**20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 class _NotFoundError(ApiError):
     status, code = 404, "NotFound"
+
+
+class _DisconnectedError(ApiError):
+    status, code = 400, "BadRequest"
 
 
 class Gateway:
@@ -42,8 +56,11 @@ class Gateway:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="digits")
+        # It waits for no picture, and is never turned away.
+        self._health = ThreadPoolExecutor(1, thread_name_prefix="health")
         self._local = threading.local()
         self._in_flight = 0
+        self._held_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3."""
@@ -53,25 +70,47 @@ class Gateway:
             await _send(send, await self._answer(scope, receive))
 
     async def _answer(self, scope: Message, receive: Receive) -> dict[str, Any]:
-        if self._in_flight >= MAX_IN_FLIGHT:
-            return _failure(OverloadedError("There is too much to do; try again in a second."))
-        self._in_flight += 1
+        loop = asyncio.get_running_loop()
+        if scope["path"] == "/healthz":
+            return await loop.run_in_executor(self._health, self._call, scope, b"")
+        body = bytearray()
         try:
-            event = _event(scope, await _body(receive))
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._call, event)
+            await self._receive(receive, body)
+            if self._in_flight >= MAX_IN_FLIGHT:
+                raise _too_much()
+            self._in_flight += 1
+            try:
+                return await loop.run_in_executor(self._threads, self._call, scope, body)
+            finally:
+                self._in_flight -= 1
         except ApiError as error:
             return _failure(error)
         finally:
-            self._in_flight -= 1
+            self._held_bytes -= len(body)
 
-    def _call(self, event: dict[str, Any]) -> dict[str, Any]:
+    async def _receive(self, receive: Receive, body: bytearray) -> None:
+        """Adds to a body what comes of it, as long as that is not more than any route reads."""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _DisconnectedError("The request ended within its body.")
+            part = message.get("body", b"")
+            if len(body) + len(part) > MAX_BATCH_BYTES:
+                raise TooLargeError(f"At most {MAX_BATCH_BYTES:,} bytes are read.")
+            if self._held_bytes + len(part) > MAX_HELD_BYTES:
+                raise _too_much()
+            body += part
+            self._held_bytes += len(part)
+            more = message.get("more_body", False)
+
+    def _call(self, scope: Message, body: bytes | bytearray) -> dict[str, Any]:
         app: Chalice | None = getattr(self._local, "app", None)
         if app is None:
             app = self._local.app = create_app()
-        if event["path"] not in app.routes:
-            return _failure(_NotFoundError(f"There is nothing at {event['path'][:100]}."))
-        return app(event, None)
+        if scope["path"] not in app.routes:
+            return _failure(_NotFoundError(f"There is nothing at {scope['path'][:100]}."))
+        return app(_event(scope, body), None)
 
 
 async def _live(receive: Receive, send: Send) -> None:
@@ -85,19 +124,7 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
-async def _body(receive: Receive) -> bytes:
-    """The body, as long as it is not larger than any route reads."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if len(body) > MAX_BATCH_BYTES:
-            raise TooLargeError(f"At most {MAX_BATCH_BYTES:,} bytes are read.")
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def _event(scope: Message, body: bytes) -> dict[str, Any]:
+def _event(scope: Message, body: bytes | bytearray) -> dict[str, Any]:
     """A request as API Gateway's REST proxy event."""
     queries: dict[str, list[str]] = {}
     for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
@@ -124,6 +151,10 @@ def _event(scope: Message, body: bytes) -> dict[str, Any]:
     }
 
 
+def _too_much() -> ApiError:
+    return OverloadedError("There is too much to do; try again in a second.")
+
+
 def _failure(error: ApiError) -> dict[str, Any]:
     return failure_answer(error).to_dict()
 
@@ -142,17 +173,28 @@ async def _send(send: Send, answer: dict[str, Any]) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
+def _give_memory_back() -> None:
+    """Has memory of large pictures returned to the system where glibc would keep it for itself."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
 def main() -> None:
     """`python -m api --port N`: serve until told to stop."""
     parser = argparse.ArgumentParser(prog="python -m api", description="Serve the digits.")
     parser.add_argument("--port", type=int, default=8000, help="on 127.0.0.1; by default 8000")
     port = parser.parse_args().port
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _give_memory_back()
     # Keep-alive longer than a load balancer's pause; requests are not logged one by one.
     uvicorn.run(
         BrowserGuard(Gateway(), parse_hosts(ApiSettings().allowed_hosts)),
         host=HOST,
         port=port,
+        http=LimitedHttp,
+        ws="none",
         access_log=False,
         log_level="warning",
         timeout_keep_alive=75,

@@ -15,18 +15,18 @@ from api.openapi import document
 @functools.cache
 def html() -> str:
     """The page: every route with what it takes and answers, and every schema."""
-    told = document()
+    contract = document()
     routes = [
         _operation(method, path, operation)
-        for path, operations in told["paths"].items()
+        for path, operations in contract["paths"].items()
         for method, operation in operations.items()
     ]
-    schemas = [_schema(name, schema) for name, schema in told["components"]["schemas"].items()]
+    schemas = [_schema(name, schema) for name, schema in contract["components"]["schemas"].items()]
     template = Template(resources.files("api").joinpath("reference.html").read_text("utf-8"))
     return template.substitute(
-        title=escape(told["info"]["title"]),
-        description=escape(told["info"]["description"]),
-        key=escape(told["components"]["securitySchemes"]["key"]["name"]),
+        title=escape(contract["info"]["title"]),
+        description=escape(contract["info"]["description"]),
+        key=escape(contract["components"]["securitySchemes"]["key"]["name"]),
         routes="".join(routes),
         schemas="".join(schemas),
     )

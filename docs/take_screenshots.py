@@ -22,10 +22,7 @@ COLOURS = 64
 MOST_BYTES = 300_000
 # Name of the file → the UI's page, and a text that is there once the page is.
 PAGES = {
-    "lineage": (
-        "/locations/platform_assets.definitions/asset-groups/airbnb/lineage",
-        "neighbourhood_summary",
-    ),
+    "lineage": (f"/locations/{LOCATION}/asset-groups/airbnb/lineage", "neighbourhood_summary"),
     "partitions": ("/assets/airbnb/snapshot?view=partitions", "Materialized ("),
     "materialization": ("/assets/mnist/classifier?view=overview", "accuracy"),
 }

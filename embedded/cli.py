@@ -20,6 +20,7 @@ from rich.table import Table
 from embedded import stack
 from embedded.dagster_parts import ui_url
 from embedded.errors import StackError
+from embedded.home import write_private
 from embedded.plan import (
     FIRST_PARTITION,
     home_from,
@@ -157,8 +158,8 @@ def _sentence(error: Exception) -> str:
 def _kept_in_full() -> str:
     log = home_from().logs / "error.log"
     try:
-        log.write_text(traceback.format_exc())
-    except OSError:
+        write_private(log, traceback.format_exc())
+    except (OSError, StackError):
         return "Its traceback could not be kept."
     return f"Its traceback is in {log}."
 

@@ -3,7 +3,9 @@
 The other programs are in `programs`; production's configuration is in `deploy/`.
 """
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -13,9 +15,9 @@ from typing import Any
 
 from embedded.errors import ServiceFailedError
 from embedded.graphql import Dagster
-from embedded.home import CHECKOUT, write_private
+from embedded.home import CHECKOUT, CODE_SERVER_SOCKET, write_private
 from embedded.plan import Plan
-from embedded.ports import HOST, in_use
+from embedded.ports import HOST
 from embedded.programs import NeverReadyError, Part
 from embedded.supervision import Program
 
@@ -67,8 +69,7 @@ _WORKSPACE = """\
 # Written by `make up`; changes are lost.
 load_from:
   - grpc_server:
-      host: {host}
-      port: {port}
+      socket: {socket}
       location_name: {location}
 """
 
@@ -89,7 +90,9 @@ def write_instance(plan: Plan) -> None:
         ServiceFailedError: Dagster's records cannot be made.
     """
     write_private(plan.home.dagster / "dagster.yaml", _INSTANCE)
-    workspace = _WORKSPACE.format(host=HOST, port=plan.ports.code_server, location=LOCATION)
+    # As JSON, which YAML takes: any path is a string.
+    quoted = json.dumps(str(_socket_file(plan)))
+    workspace = _WORKSPACE.format(socket=quoted, location=LOCATION)
     write_private(_workspace_file(plan), workspace)
     # Two processes that create the tables at the same time damage them.
     marker = plan.home.dagster / ".made"
@@ -110,8 +113,9 @@ def dagster_parts(plan: Plan) -> list[Part]:
 
 def _code_server(plan: Plan) -> Part:
     def ready() -> None:
-        if not in_use(plan.ports.code_server):
-            raise ConnectionRefusedError("nobody listens on its port")
+        # Not whether the file is there: a killed server leaves it behind.
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(_socket_file(plan)))
 
     return Part(
         program=Program(
@@ -119,7 +123,7 @@ def _code_server(plan: Plan) -> Part:
             command=[
                 *(sys.executable, "-m", "dagster", "code-server", "start"),
                 *("--module-name", LOCATION, "--working-directory", CHECKOUT),
-                *("--host", HOST, "--port", str(plan.ports.code_server)),
+                *("--socket", _socket_file(plan)),
                 *("--location-name", LOCATION, "--use-python-environment-entry-point"),
                 *("--max-workers", "8", "--log-level", "warning"),
             ],
@@ -127,7 +131,7 @@ def _code_server(plan: Plan) -> Part:
             priority=300,
         ),
         title="Dagster's code server",
-        ports={"Dagster's code server": plan.ports.code_server},
+        ports={},
         ready=ready,
         prepare=lambda: write_instance(plan),
     )
@@ -189,8 +193,9 @@ def _run_dagster_records(plan: Plan, *lost: str) -> None:
     """Run `embedded.dagster_records`, since importing Dagster here takes longer than all else."""
     done = subprocess.run(
         [sys.executable, "-m", "embedded.dagster_records", *lost],
-        env=os.environ | dict(plan.environment),
+        env=os.environ | {"DAGSTER_HOME": str(plan.home.dagster)},
         cwd=CHECKOUT,
+        umask=0o077,
         check=False,
         capture_output=True,
         text=True,
@@ -231,6 +236,10 @@ def _location_entry(plan: Plan) -> dict[str, Any]:
 
 def _dagster(plan: Plan) -> Dagster:
     return Dagster(ui_url(plan), LOCATION)
+
+
+def _socket_file(plan: Plan) -> Path:
+    return plan.home.sockets(plan.credentials.stack_id) / CODE_SERVER_SOCKET
 
 
 def _workspace_file(plan: Plan) -> Path:

@@ -6,11 +6,13 @@
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -18,9 +20,12 @@ from filelock import FileLock, Timeout
 
 from embedded.errors import BusyError, ConfigurationError, NoSpaceError
 
+CONTROL_SOCKET, CODE_SERVER_SOCKET = "supervisor.sock", "code-server.sock"
 CHECKOUT = Path(__file__).resolve().parent.parent
 _NEEDED_BYTES = 1 << 30
 _FULL_BYTES = 16 << 20
+# SeaweedFS writes nothing to the last hundredth of a disk.
+_RESERVED_PART = 100
 # The shortest limit on a Unix socket's path among the systems in use (macOS).
 _SOCKET_PATH_LIMIT = 100
 
@@ -85,28 +90,40 @@ class Home:
         """DAGSTER_HOME."""
         return self.root / "dagster"
 
-    def control_socket(self, stack_id: str) -> Path:
-        """Where the supervisor listens; elsewhere when the path is too long for a Unix socket."""
-        path = self.run / "supervisor.sock"
-        if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
-            return path
-        return Path(tempfile.gettempdir()) / f"platform-{stack_id}.sock"
+    def sockets(self, stack_id: str) -> Path:
+        """Where programs listen for each other: `run`, unless its path is none for a socket.
+
+        It may be too long, and gRPC takes a path for a part of a URI.
+        """
+        path = str(self.run / CODE_SERVER_SOCKET)
+        if len(path) <= _SOCKET_PATH_LIMIT and re.fullmatch(r"[\w./-]+", path, re.ASCII):
+            return self.run
+        return Path(tempfile.gettempdir()) / f"platform-{stack_id}"
 
     def make_folders(self) -> None:
         """Make what is missing, readable by the owner only.
 
         Raises:
-            ConfigurationError: The place is not a folder, or not ours to write to.
+            ConfigurationError: The place is not a folder, not ours to write to, or open to others.
         """
         try:
             for folder in (self.root, self.data, self.logs, self.run, self.dagster):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.root.chmod(0o700)
+            # Whether it helps is seen below.
+            with suppress(OSError):
+                self.root.chmod(0o700)
+            open_to_others = self.root.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
         except OSError as error:
             raise ConfigurationError(
                 f"{self.root} cannot be used for the stack's state ({error.strerror}); "
                 "set PLATFORM_HOME to a folder that you may write to."
             ) from error
+        if open_to_others:
+            raise ConfigurationError(
+                f"{self.root} cannot be closed to other users of this machine, and would hold "
+                "passwords: it is somebody else's, or its file system keeps no access modes. Set "
+                "PLATFORM_HOME to a folder of yours on another file system."
+            )
 
     def credentials(self) -> Credentials:
         """Those of this home, made at the first call.
@@ -134,19 +151,21 @@ class Home:
         """Refuse to start on a full disk.
 
         Raises:
-            NoSpaceError: Fewer than 1 GiB are free.
+            NoSpaceError: Fewer than 1 GiB are free, or fewer than one percent.
         """
-        free = shutil.disk_usage(self.root).free
-        if free < _NEEDED_BYTES:
+        disk = shutil.disk_usage(self.root)
+        needed = max(_NEEDED_BYTES, disk.total // _RESERVED_PART)
+        if disk.free < needed:
             raise NoSpaceError(
-                f"Only {free >> 20} MB are free on the disk of {self.root} and the services need "
-                f"{_NEEDED_BYTES >> 20}: free some space, or set PLATFORM_HOME to a folder on "
+                f"Only {disk.free >> 20} MB are free on the disk of {self.root} and the services "
+                f"need {needed >> 20}: free some space, or set PLATFORM_HOME to a folder on "
                 "another disk."
             )
 
     def is_full(self) -> bool:
-        """Whether services may die of the disk."""
-        return shutil.disk_usage(self.root).free < _FULL_BYTES
+        """Whether services may die of the disk, or take nothing."""
+        disk = shutil.disk_usage(self.root)
+        return disk.free < max(_FULL_BYTES, disk.total // _RESERVED_PART)
 
     @contextmanager
     def locked(self, say: Callable[[str], None], wait_seconds: float = 180) -> Iterator[None]:

@@ -12,6 +12,8 @@ HOST = "127.0.0.1"
 _FIRST_INNER = 17100
 # SeaweedFS's worker looks for the admin server's gRPC there and nowhere else.
 _ADMIN_GRPC_OFFSET = 10000
+# Where it always was: Prometheus is told of it by number.
+_METRICS_OFFSET = 15
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,6 @@ class Ports:
     s3: int
     sagemaker: int
     postgres: int
-    code_server: int
     s3_grpc: int
     s3_master: int
     s3_master_grpc: int
@@ -52,7 +53,11 @@ def from_base(base: int) -> Ports:
         )
     names = [field.name for field in fields(Ports)]
     ports = Ports(**{name: base + offset for offset, name in enumerate(names)})
-    return replace(ports, s3_admin_grpc=ports.s3_admin + _ADMIN_GRPC_OFFSET)
+    return replace(
+        ports,
+        s3_admin_grpc=ports.s3_admin + _ADMIN_GRPC_OFFSET,
+        metrics=base + _METRICS_OFFSET,
+    )
 
 
 def choose(base: str | None) -> Ports:

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 from botocore.config import Config
 
-from embedded import postgres, s3
+from embedded import postgres, s3, s3_security
 from embedded.aws import aws_session
 from embedded.plan import Plan
 from embedded.ports import in_use
@@ -51,6 +51,11 @@ class Part:
 
 def s3_part(plan: Plan) -> Part:
     """SeaweedFS."""
+
+    def prepare() -> None:
+        s3_data(plan).mkdir(mode=0o700, exist_ok=True)
+        s3_security.write(plan.home.run)
+
     return Part(
         program=Program(
             name="s3",
@@ -63,7 +68,7 @@ def s3_part(plan: Plan) -> Part:
         ports=dict.fromkeys(["S3"], plan.ports.s3)
         | {f"S3's inner port {port}": port for port in plan.ports.of_s3()},
         ready=lambda: s3.check(plan.environment),
-        prepare=lambda: s3_data(plan).mkdir(mode=0o700, exist_ok=True),
+        prepare=prepare,
     )
 
 

@@ -57,8 +57,12 @@ def command(data: Path, ports: Ports) -> list[str]:
         "volume.max": 1000,
         "master.volumeSizeLimitMB": 1024,
     }
-    weed = Path(sysconfig.get_path("scripts")) / "weed"
-    return [str(weed), "mini", *(f"-{name}={value}" for name, value in options.items())]
+    return [str(program()), "mini", *(f"-{name}={value}" for name, value in options.items())]
+
+
+def program() -> Path:
+    """SeaweedFS."""
+    return Path(sysconfig.get_path("scripts")) / "weed"
 
 
 def client(environment: Mapping[str, str]) -> Any:

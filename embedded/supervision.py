@@ -20,16 +20,14 @@ from typing import Any, cast
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from embedded.environments import from_shell, not_for
 from embedded.errors import ServiceFailedError
-from embedded.home import Credentials, Home, write_private
+from embedded.home import CODE_SERVER_SOCKET, CONTROL_SOCKET, Credentials, Home, write_private
 from embedded.plan import Plan
 from embedded.processes import MARK
 
 _LOG_BYTES = 10 << 20
 _LOG_COPIES = 2
-# What a shell may hold that would reach other services than those of the plan.
-_NOT_INHERITED = ("AWS_", "PLATFORM_", "DAGSTER_", "PG")
-_INHERITED_ALL_THE_SAME = ("AWS_CA_BUNDLE",)
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,9 @@ class Program:
     """One program to keep running.
 
     Attributes:
-        name: In the supervisor and of its log file.
+        name: In the supervisor, of its log file and in `environments.NEEDS`.
         command: Program and arguments; no secrets, since every user may read them.
-        environment: Beyond what all programs share.
+        environment: Beyond what `environments.NEEDS` gives it.
         stop_signal: What asks it to end; after `stop_seconds` it is killed with its group.
         stop_group: Whether its children get that signal from the supervisor, too.
         priority: Lower ones are stopped later.
@@ -81,7 +79,8 @@ class State:
 
 def fingerprint(plan: Plan, programs: Iterable[Program]) -> str:
     """Changes with anything that a running stack would have to be restarted for."""
-    content = [_configuration(plan, programs), *sorted(_environment(plan).items())]
+    environment = _environment(plan)
+    content = [_configuration(plan, programs, environment), *sorted(environment.items())]
     return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
@@ -93,17 +92,15 @@ def start_supervisor(plan: Plan, programs: Iterable[Program]) -> None:
     """
     programs = list(programs)
     configuration = _configuration_file(plan)
-    write_private(configuration, _configuration(plan, programs))
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_NOT_INHERITED) or name in _INHERITED_ALL_THE_SAME
-    }
+    environment = from_shell(os.environ) | _environment(plan)
+    plan.home.sockets(plan.credentials.stack_id).mkdir(mode=0o700, exist_ok=True)
+    write_private(configuration, _configuration(plan, programs, environment))
     # It leaves for the background once its socket is open, so returning means that it answers.
     started = subprocess.run(
         [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)],
-        env=inherited | _environment(plan),
+        env=environment,
         cwd=plan.home.run,
+        umask=0o077,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -128,7 +125,11 @@ def forget(home: Home, credentials: Credentials) -> None:
     """Remove what a supervisor that is gone may have left."""
     for name in ("supervisord.pid", "fingerprint"):
         (home.run / name).unlink(missing_ok=True)
-    home.control_socket(credentials.stack_id).unlink(missing_ok=True)
+    sockets = home.sockets(credentials.stack_id)
+    for name in (CONTROL_SOCKET, CODE_SERVER_SOCKET):
+        (sockets / name).unlink(missing_ok=True)
+    if sockets != home.run and sockets.exists():
+        sockets.rmdir()
 
 
 class Control:
@@ -136,7 +137,7 @@ class Control:
 
     def __init__(self, home: Home, credentials: Credentials) -> None:
         """Nothing is asked yet. Not for more than one thread."""
-        address = f"unix://{home.control_socket(credentials.stack_id)}"
+        address = f"unix://{home.sockets(credentials.stack_id) / CONTROL_SOCKET}"
         transport = SupervisorTransport("platform", credentials.control_password, address)
         proxy = xmlrpc.client.ServerProxy("http://supervisor", transport=transport)
         self._supervisor: Any = proxy.supervisor
@@ -180,7 +181,7 @@ class Control:
 
 
 def _environment(plan: Plan) -> dict[str, str]:
-    """What all programs share beyond the user's own environment."""
+    """What there is beyond the user's own environment."""
     return {
         **plan.environment,
         MARK: plan.credentials.stack_id,
@@ -194,11 +195,11 @@ def _configuration_file(plan: Plan) -> Path:
     return plan.home.run / "supervisord.conf"
 
 
-def _configuration(plan: Plan, programs: Iterable[Program]) -> str:
+def _configuration(plan: Plan, programs: Iterable[Program], environment: Mapping[str, str]) -> str:
     # Paths are relative to the folder `run`: supervisord expands a per cent sign in a path twice.
     sections = {
         "unix_http_server": {
-            "file": plan.home.control_socket(plan.credentials.stack_id),
+            "file": plan.home.sockets(plan.credentials.stack_id) / CONTROL_SOCKET,
             "chmod": "0600",
             "username": "platform",
             "password": plan.credentials.control_password,
@@ -216,18 +217,20 @@ def _configuration(plan: Plan, programs: Iterable[Program]) -> str:
         "rpcinterface:supervisor": {
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         },
-    } | {f"program:{program.name}": _program_section(program) for program in programs}
+    } | {f"program:{program.name}": _program_section(program, environment) for program in programs}
     return "\n".join(
         f"[{title}]\n" + "".join(f"{name} = {_escaped(value)}\n" for name, value in section.items())
         for title, section in sections.items()
     )
 
 
-def _program_section(program: Program) -> dict[str, object]:
-    environment = ",".join(f'{name}="{value}"' for name, value in program.environment.items())
+def _program_section(program: Program, environment: Mapping[str, str]) -> dict[str, object]:
+    own = ",".join(f'{name}="{value}"' for name, value in program.environment.items())
+    # The supervisor passes on all that it has. Names are no secrets: they may stand in a command.
+    without = [part for name in not_for(program.name, environment) for part in ("-u", name)]
     return {
-        "command": shlex.join(str(argument) for argument in program.command),
-        "environment": environment,
+        "command": shlex.join(["env", *without, *(str(part) for part in program.command)]),
+        "environment": own,
         "priority": program.priority,
         "autostart": "false",
         "autorestart": "true",

@@ -67,10 +67,15 @@ class ForbiddenContentError(PickleFileError):
 
 
 class Stream(Protocol):
-    """The source of the bytes. Both methods raise, or return fewer bytes, where it ends."""
+    """The source of the bytes, and the limit of what may be held of them.
+
+    `read` and `readline` raise, or return fewer bytes, where it ends. Every method raises where
+    more would be held than may be; `hold` is told of what is made of the bytes beside them.
+    """
 
     def read(self, size: int, /) -> bytearray: ...
-    def readline(self) -> bytes: ...
+    def readline(self) -> bytearray: ...
+    def hold(self, size: int, /) -> None: ...
 
 
 def load(stream: Stream) -> object:
@@ -111,9 +116,6 @@ class _Interpreter:
         self._stream = stream
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
-        # How many bytes of text may still be encoded: a pickle that holds a text once may not have
-        # a thousand copies of it made.
-        self._encodable = 0
 
     def run(self) -> object:
         for _ in range(_MAX_OPCODES):
@@ -140,17 +142,17 @@ class _Interpreter:
         value: int = struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
         return value
 
-    def _line(self) -> bytes:
+    def _line(self) -> bytearray:
         line = self._stream.readline()
         if not line.endswith(b"\n"):
             raise TruncatedError("the pickle ends before its STOP")
         return line
 
     def _short_line(self) -> str:
-        line = self._line()[:-1]
+        line = self._line()
         if len(line) > _MAX_LINE:
-            raise CorruptError(f"the pickle has a name or number of {len(line)} bytes")
-        return line.decode("latin-1")
+            raise CorruptError(f"the pickle has a name or number of {len(line) - 1} bytes")
+        return line[:-1].decode("latin-1")
 
     def decimal(self) -> int:
         text = self._short_line()
@@ -229,6 +231,7 @@ class _Interpreter:
         quoted = memoryview(self._line())[:-1]
         if len(quoted) < 2 or quoted[0] not in b"'\"" or quoted[-1] != quoted[0]:
             raise CorruptError("the pickle has a string without quotes")
+        self._stream.hold(len(quoted))
         try:
             value, _ = codecs.escape_decode(quoted[1:-1])
         except ValueError as error:
@@ -239,19 +242,44 @@ class _Interpreter:
         size = self.number(layout)
         if size < 0:
             raise CorruptError(f"the pickle has a string of {size} bytes")
-        self._encodable += size
         self.push(self.take(size))
 
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, _Global) or not isinstance(arguments, tuple):
             raise CorruptError("the pickle calls something that is no function")
-        result = _call(function.name, cast("tuple[object, ...]", arguments))
-        if isinstance(result, bytearray):
-            self._encodable -= len(result)
-            if self._encodable < 0:
-                raise ForbiddenContentError(f"the pickle has a text encoded twice; {_ONLY}")
-        self.push(result)
+        self.push(self._call(function.name, cast("tuple[object, ...]", arguments)))
+
+    def _call(self, function: str, arguments: tuple[object, ...]) -> _Array | _DType | bytearray:
+        if function in _RECONSTRUCT:
+            if len(arguments) != 3 or arguments[0] != _Global(_NDARRAY) or arguments[1] != (0,):
+                raise ForbiddenContentError(f"the pickle makes an array of another class; {_ONLY}")
+            return _Array()
+        if function == _DTYPE and arguments:
+            code = _text(arguments[0])
+            # Letters such as O, V or M make NumPy do more than look at numbers.
+            if len(code) > 2 or code[:1] not in _KINDS or not code[1:].isdigit():
+                raise ForbiddenContentError(f"the pickle has the dtype {code[:40]!r}; {_ONLY}")
+            return _DType(code)
+        if function == _ENCODE and len(arguments) == 2 and _text(arguments[1]) == "latin1":
+            return self._latin1(arguments[0])
+        raise ForbiddenContentError(f"the pickle calls {function.replace(' ', '.')}; {_ONLY}")
+
+    def _latin1(self, text: object) -> bytearray:
+        """A text's characters as bytes, piece by piece: the text is not held a third time."""
+        if not isinstance(text, (bytes, bytearray)):
+            raise CorruptError("the pickle has something else where a text belongs")
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        encoded = bytearray()
+        try:
+            for start in range(0, len(text), _PIECE):
+                piece = decoder.decode(text[start : start + _PIECE]).encode("latin-1")
+                self._stream.hold(len(piece))
+                encoded += piece
+            decoder.decode(b"", final=True)
+        except UnicodeError as error:
+            raise CorruptError("the pickle has bytes that are not written as Latin-1") from error
+        return encoded
 
     def build(self) -> None:
         state, target = self.pop(), self.pop()
@@ -281,37 +309,6 @@ def _text(value: object) -> str:
     if isinstance(value, (bytes, bytearray)):
         return value[:_MAX_LINE].decode("latin-1")
     raise CorruptError("the pickle has something else where a name belongs")
-
-
-def _call(function: str, arguments: tuple[object, ...]) -> _Array | _DType | bytearray:
-    if function in _RECONSTRUCT:
-        if len(arguments) != 3 or arguments[0] != _Global(_NDARRAY) or arguments[1] != (0,):
-            raise ForbiddenContentError(f"the pickle makes an array of another class; {_ONLY}")
-        return _Array()
-    if function == _DTYPE and arguments:
-        code = _text(arguments[0])
-        # Letters such as O, V or M make NumPy do more than look at numbers.
-        if len(code) > 2 or code[:1] not in _KINDS or not code[1:].isdigit():
-            raise ForbiddenContentError(f"the pickle has the dtype {code[:40]!r}; {_ONLY}")
-        return _DType(code)
-    if function == _ENCODE and len(arguments) == 2 and _text(arguments[1]) == "latin1":
-        return _latin1(arguments[0])
-    raise ForbiddenContentError(f"the pickle calls {function.replace(' ', '.')}; {_ONLY}")
-
-
-def _latin1(text: object) -> bytearray:
-    """A text's characters as bytes, piece by piece: the text is not held a third time."""
-    if not isinstance(text, (bytes, bytearray)):
-        raise CorruptError("the pickle has something else where a text belongs")
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    encoded = bytearray()
-    try:
-        for start in range(0, len(text), _PIECE):
-            encoded += decoder.decode(text[start : start + _PIECE]).encode("latin-1")
-        decoder.decode(b"", final=True)
-    except UnicodeError as error:
-        raise CorruptError("the pickle has bytes that are not written as Latin-1") from error
-    return encoded
 
 
 def _dtype(code: str, state: tuple[object, ...]) -> np.dtype[Any]:

@@ -1,7 +1,8 @@
 """Pictures of digits: from a file's bytes to a digit in MNIST's form.
 
-Decoding, with limits that hold before a pixel is decoded, and the placing of the ink. Which ink is
-the digit is digit_ink's concern; what the model is then shown, digit_images'.
+Decoding, with limits that hold before a pixel is decoded (the API's are in `api/recognition.py`),
+and the placing of the ink. Which ink is the digit is digit_ink's concern; what the model is then
+shown, digit_images'.
 """
 
 from __future__ import annotations
@@ -202,15 +203,18 @@ def _flat(picture: Image.Image) -> Image.Image:
     if picture.format in ("JPEG", "MPO"):
         # JPEG can be decoded at an eighth of its size: most of a photograph's cost is never paid.
         picture.draft(None, detailed)
+    picture.load()
     if picture.mode.startswith("I"):
         deep = np.asarray(picture, dtype=np.float32)
         # By what is there: some programs keep values of eight bits in sixteen.
         deep -= deep.min()
-        flat = Image.fromarray((deep * (255 / max(float(deep.max()), 1))).astype(np.uint8))
-    elif picture.has_transparency_data:
-        flat = picture.convert("RGBA")
+        deep *= 255 / max(float(deep.max()), 1)
+        flat = Image.fromarray(deep.astype(np.uint8))
     else:
-        flat = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+        opaque = "L" if picture.mode in ("1", "L") else "RGB"
+        mode = "RGBA" if picture.has_transparency_data else opaque
+        # A conversion to what it is already would be a copy.
+        flat = picture if picture.mode == mode else picture.convert(mode)
     flat.thumbnail(detailed, Image.Resampling.BILINEAR, reducing_gap=2)
     if flat.mode == "RGBA":
         flat = _opaque(flat)

@@ -79,6 +79,12 @@ def load(
     The public file has 16 MB compressed and 220 MB expanded. It is expanded straight into the
     arrays that are returned, so that memory stays at about their size.
 
+    Args:
+        compressed: The object.
+        max_compressed_bytes: How large it may be.
+        max_expanded_bytes: How much memory reading it may take beside it: what it expands to, and
+            what has to be decoded from that.
+
     Raises:
         PickleFileError: One of its subclasses for each kind of failure, see there.
     """
@@ -120,7 +126,7 @@ def dump(dataset: MnistDataset) -> bytes:
 
 
 class _Expanded:
-    """The object's content, expanded as it is read and never beyond the limit."""
+    """The object's content, expanded as it is read; no more is held than the limit allows."""
 
     def __init__(self, compressed: bytes, limit: int) -> None:
         self._file = igzip.IGzipFile(fileobj=io.BytesIO(compressed), mode="rb")
@@ -129,7 +135,7 @@ class _Expanded:
 
     def read(self, size: int, /) -> bytearray:
         """As many bytes as there are, up to `size`; memory grows with what is there."""
-        self._spend(size)
+        self.hold(size)
         data = bytearray()
         while len(data) < size:
             block = self._file.read(min(size - len(data), _BLOCK))
@@ -138,9 +144,12 @@ class _Expanded:
             data += block
         return data
 
-    def readline(self) -> bytes:
-        line = self._file.readline(self._left + 1)
-        self._spend(len(line))
+    def readline(self) -> bytearray:
+        """In pieces: gzip's own would hold a long line twice."""
+        line = bytearray()
+        while not line.endswith(b"\n") and (piece := self._file.readline(_BLOCK)):
+            self.hold(len(piece))
+            line += piece
         return line
 
     def expect_end(self) -> None:
@@ -148,11 +157,16 @@ class _Expanded:
         if self._file.read(1):
             raise CorruptError("the object goes on after the end of its pickle")
 
-    def _spend(self, size: int) -> None:
+    def hold(self, size: int, /) -> None:
+        """Counts what is held, before it is.
+
+        Raises:
+            TooLargeError: It is more than the limit allows.
+        """
         self._left -= size
         if self._left < 0:
             raise TooLargeError(
-                f"the object expands to more than the {self._limit} bytes allowed; "
+                f"reading the object takes more than the {self._limit} bytes of memory allowed; "
                 "raise the limit if that is meant"
             )
 

@@ -34,6 +34,7 @@ _LIST_MAGIC = 0x112
 _V1_MAGIC, _V2_MAGIC = 0xF993FAC8, 0xF993FAC9
 _MAX_NDIM = 32
 _MAX_MEMBERS = 64
+_PIECE = 2**20
 _DTYPES = {0: "f4", 1: "f8", 2: "f2", 3: "u1", 4: "i4", 5: "i1", 6: "i8"}
 _FLAGS = {np.dtype(f"<{name}"): flag for flag, name in _DTYPES.items()}
 
@@ -235,9 +236,9 @@ class _Bounded(io.RawIOBase):
         return data
 
 
-def _member(data: bytes, max_bytes: int) -> bytes:
+def _member(data: bytes, max_bytes: int) -> memoryview:
     bounded = _Bounded(gzip.GzipFile(fileobj=io.BytesIO(data)), max_bytes)
-    content: bytes | None = None
+    content: memoryview | None = None
     with tarfile.open(fileobj=bounded, mode="r|") as archive:
         for count, member in enumerate(archive, start=1):
             if count > _MAX_MEMBERS:
@@ -247,19 +248,22 @@ def _member(data: bytes, max_bytes: int) -> bytes:
                     raise NDArrayFileError(f"the model archive holds {MODEL_MEMBER} twice")
                 content = _content(archive, member)
     # gzip's checksum stands at the end, where a reader of tar does not look.
-    while bounded.read(2**20):
+    while bounded.read(_PIECE):
         pass
     if content is None:
         raise NDArrayFileError(f"the model archive holds no {MODEL_MEMBER}")
     return content
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> memoryview:
     # A sparse member would be allowed to claim a size that its bytes do not have.
     stream = archive.extractfile(member) if member.isreg() and not member.issparse() else None
     if stream is None:
         raise NDArrayFileError(f"{MODEL_MEMBER} in the model archive is not a regular file")
-    content = stream.read()
+    # In pieces: tarfile would hold all of it twice.
+    content = bytearray()
+    while piece := stream.read(_PIECE):
+        content += piece
     if len(content) != member.size:
         raise NDArrayFileError(f"the model archive ends within {MODEL_MEMBER}")
-    return content
+    return memoryview(content).toreadonly()

@@ -10,10 +10,10 @@ from jobs.airbnb import listings_daily, listings_job
 from jobs.mnist import digits_daily, digits_job, rollback_endpoint, teardown_endpoint
 from monitoring.dates import Due, late_dates
 from monitoring.problems import Problem
+from monitoring.reported import Entry, news
 from monitoring.runs import failed_runs, stuck_runs
 from monitoring.serving import ANSWER_SECONDS, endpoint_problems
 from monitoring.spend import Spend, endpoint_spend, overspending
-from monitoring.told import Entry, news
 from monitoring.watch import Watch, utc_now
 from platform_assets.mnist.deployed import Endpoint
 from platform_assets.partitions import DAILY
@@ -28,11 +28,11 @@ class Cursor(BaseModel):
     """What the sensor remembers.
 
     Attributes:
-        told: What was told and is not over, by the problems' keys.
+        reported: What was reported and is not over, by the problems' keys.
         spend: Of the month, so far.
     """
 
-    told: dict[str, Entry] = {}
+    reported: dict[str, Entry] = {}
     spend: Spend = Spend()
 
     @classmethod
@@ -73,25 +73,32 @@ def alerts_sensor(
         *find_problems(context, watch, now, endpoint=endpoint, sagemaker=sagemaker),
         *overspending(watch, spend),
     ]
-    told = dict(cursor.told)
+    reported = dict(cursor.reported)
     count = 0
-    try:
-        to_tell = news(problems, cursor.told, followed_since=watch.since(now))
-        for item in islice(to_tell, _MOST_AT_ONCE):
+    failure: AlertError | None = None
+    for item in islice(
+        news(problems, cursor.reported, followed_since=watch.since(now)), _MOST_AT_ONCE
+    ):
+        try:
             if item.message:
                 alerts.send(item.message)
                 count += 1
-            told.pop(item.key, None)
-            if item.entry:
-                told[item.key] = item.entry
-    except AlertError as error:
-        # What is not put down as told is told by a later tick: this one tries nothing else.
-        if told == cursor.told:
-            raise
-        context.log.warning(str(error))
+        except AlertError as error:
+            # What is not put down as reported is reported by a later tick.
+            failure = error
+            if error.transient:
+                break  # the target is down: this tick tries nothing else
+            continue  # this message is refused, others may not be
+        reported.pop(item.key, None)
+        if item.entry:
+            reported[item.key] = item.entry
+    if failure and reported == cursor.reported:
+        raise failure
+    if failure:
+        context.log.warning(str(failure))
     return dg.SensorResult(
         skip_reason=f"{len(problems)} problem(s); {count} message(s) sent.",
-        cursor=Cursor(told=told, spend=spend).model_dump_json(),
+        cursor=Cursor(reported=reported, spend=spend).model_dump_json(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Schedules of a run a day that make up for the days in which no daemon ran.
+"""Schedules of a run a day, which also makes up for the days in which no daemon ran.
 
 Dagster's own (`build_schedule_from_partitioned_job`) asks for the last of the ticks that it missed
 alone, as of 1.13: https://github.com/dagster-io/dagster/issues/10335.
@@ -12,6 +12,8 @@ import dagster as dg
 from platform_assets.partitions import DAILY
 from platform_assets.settings import schedule_status
 
+# Dagster's own, of a run over a range of partitions.
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 # Of more, a backfill is the better way.
 MOST_DAYS = 7
 
@@ -25,10 +27,9 @@ def build_daily_schedule(
     cron_schedule: str,
     description: str,
 ) -> dg.ScheduleDefinition:
-    """A schedule that asks for the day that has ended, and for those missed before it.
+    """A schedule that asks for the day that has ended, and those missed before it, in one run.
 
-    A day counts as missed when it is later than the newest that is materialised, and this schedule
-    has not asked for it yet.
+    A day counts as missed when it is later than the newest that is materialised.
 
     Args:
         job: What is run, with a date as its partition.
@@ -46,10 +47,13 @@ def build_daily_schedule(
         default_status=schedule_status(),
         description=f"{description} Missed days are made up for, at most {MOST_DAYS} in all.",
     )
-    def daily(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         days = due_days(context.instance, asset, context.scheduled_execution_time)
-        # By its key, Dagster starts a day's run once: a day that failed is repaired by people.
-        return [dg.RunRequest(run_key=day, partition_key=day) for day in days]
+        if not days:
+            return dg.SkipReason("The day that has ended is before the first partition.")
+        if len(days) == 1:
+            return dg.RunRequest(partition_key=days[0])
+        return dg.RunRequest(tags=dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True)))
 
     return daily
 

@@ -38,9 +38,9 @@ class Problem:
 
     @property
     def digest(self) -> str:
-        """Changes with what is told."""
-        told = [self.title, self.reason, *self.assets, *self.dates]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+        """Changes with what the message says."""
+        lines = [self.title, self.reason, *self.assets, *self.dates]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def message(self) -> Message:
         """What somebody is told of it."""

@@ -22,6 +22,7 @@ _CHECK_FAILED = "DagsterAssetCheckFailedError"
 _GATE = frozenset(accuracy_above_gate.check_keys)
 _MOST_RUNS = 200
 _MOST_LATER_RUNS = 20
+_PAGE = 1000
 _MOST_REASONS = 3
 _WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 _WORKING = (
@@ -132,18 +133,27 @@ def _made_later(
     if failure.gate_refused:
         dates = failure.refused_dates or _dates(failed.dagster_run, missing)
         return _deployed_later(instance, max(dates, default=""), end)
-    for key, partitions in missing.items():
-        dates = [date for date in partitions if date]
-        later = dg.AssetRecordsFilter(
-            asset_key=key, asset_partitions=dates or None, after_timestamp=end
-        )
-        records = instance.fetch_materializations(
-            later, limit=_MOST_LATER_RUNS * max(1, len(dates))
-        ).records
-        made = {record.partition_key for record in records}
-        if not records or not made.issuperset(dates):
-            return False
-    return True
+    return all(
+        _all_materialized_since(instance, key, {date for date in partitions if date}, end)
+        for key, partitions in missing.items()
+    )
+
+
+def _all_materialized_since(
+    instance: dg.DagsterInstance, key: dg.AssetKey, dates: Set[str], end: float
+) -> bool:
+    """Whether each of these dates was materialised after a moment; without dates, the asset."""
+    later = dg.AssetRecordsFilter(
+        asset_key=key, asset_partitions=sorted(dates) or None, after_timestamp=end
+    )
+    remaining, any_at_all, cursor = set(dates), False, None
+    while True:
+        page = instance.fetch_materializations(later, limit=_PAGE, cursor=cursor)
+        any_at_all = any_at_all or bool(page.records)
+        remaining -= {record.partition_key for record in page.records}
+        if not page.has_more or (any_at_all and not remaining):
+            return any_at_all and not remaining
+        cursor = page.cursor
 
 
 def _deployed_later(instance: dg.DagsterInstance, date: str, end: float) -> bool:
@@ -154,7 +164,7 @@ def _deployed_later(instance: dg.DagsterInstance, date: str, end: float) -> bool
     ).records
     served = (record.asset_materialization for record in records)
     dates = (event.metadata.get("classifier_date") for event in served if event)
-    return any(str(each.value) >= date for each in dates if each)
+    return any(str(value.value) >= date for value in dates if value)
 
 
 def _describe(

@@ -1,4 +1,7 @@
-"""What counts as a problem: the settings of whoever is told."""
+"""What counts as a problem: how late, how long, how expensive.
+
+The platform's values are in `platform_assets/settings.py`, and win over the defaults here.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

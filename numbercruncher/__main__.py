@@ -46,7 +46,7 @@ def _run(pipes: PipesContext) -> None:
         pipes.report_custom_message(message)
         _log(f"{message['date']} {message['status']} {message['error'] or ''}".rstrip())
 
-    outdated = crunch(Store(request.bucket), request, report, pipes.log.warning)
+    outdated = crunch(Store(request.bucket, request.kms_key_id), request, report, pipes.log.warning)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     _log(f"{summary} in {time.monotonic() - started:.2f} s")
     if outdated:

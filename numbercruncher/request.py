@@ -20,6 +20,7 @@ class Request:
         code_version: outputs of another version are made anew, and their states not used.
         listings_prefix: folder of the snapshots, with a folder `date=YYYY-MM-DD` each.
         prefixes: folder of each output, likewise.
+        kms_key_id: KMS key of what is written; empty for the bucket's default.
     """
 
     bucket: str
@@ -28,6 +29,7 @@ class Request:
     code_version: str
     listings_prefix: str
     prefixes: Mapping[str, str]
+    kms_key_id: str = ""
 
 
 def parse_request(extras: Mapping[str, Any]) -> Request:
@@ -35,8 +37,8 @@ def parse_request(extras: Mapping[str, Any]) -> Request:
 
     Args:
         extras: `bucket`; `dates`, or `first_date` and `last_date` (both included); `outputs`;
-            `code_version`; and, other than by default, `listings_prefix`, `price_changes_prefix`
-            and `neighbourhood_summary_prefix`.
+            `code_version`; and, other than by default, `listings_prefix`, `price_changes_prefix`,
+            `neighbourhood_summary_prefix` and `kms_key_id`.
 
     Raises:
         RequestError: something is missing or makes no sense.
@@ -57,6 +59,7 @@ def parse_request(extras: Mapping[str, Any]) -> Request:
         prefixes={
             name: str(extras.get(f"{name}_prefix", f"airbnb/{name}")).strip("/") for name in OUTPUTS
         },
+        kms_key_id=str(extras.get("kms_key_id", "")),
     )
 
 

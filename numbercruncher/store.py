@@ -99,14 +99,18 @@ class Content:
 class Store:
     """One bucket of S3 or a compatible store; safe to use from several threads."""
 
-    def __init__(self, bucket: str) -> None:
+    def __init__(self, bucket: str, kms_key_id: str = "") -> None:
         """Finds the credentials.
 
+        Args:
+            bucket: its name.
+            kms_key_id: key that encrypts what is written; empty for the bucket's default.
+
         Raises:
-            StoreError: there are none.
+            StoreError: there are no credentials.
         """
         self.bucket = bucket
-        self._store = _open(bucket)
+        self._store = _open(bucket, kms_key_id)
 
     def entries(self, folder: str, *, after: str = "") -> Iterator[Entry]:
         """All objects in a folder, and in those in it, in the order of their keys.
@@ -214,7 +218,7 @@ class Store:
             raise _translate(error, self.bucket, f"s3://{self.bucket}/{key}") from error
 
 
-def _open(bucket: str) -> S3Store:
+def _open(bucket: str, kms_key_id: str) -> S3Store:
     """The bucket of AWS, or in path style of the endpoint that the environment names."""
     session = boto3.Session()
     if session.get_credentials() is None:
@@ -246,7 +250,11 @@ def _open(bucket: str) -> S3Store:
         "virtual_hosted_style_request": False,
         # A bulk delete's answer has no codes of errors, and not every S3 has it.
         "disable_bulk_delete": True,
+        # Buckets with Object Lock refuse what has no checksum.
+        "checksum_algorithm": "SHA256",
     }
+    if kms_key_id:
+        config |= {"server_side_encryption": "aws:kms", "sse_kms_key_id": kms_key_id}
     # boto3 may hand out credentials that expire soon; it renews them itself.
     credentials = Boto3CredentialProvider(session, ttl=timedelta(minutes=1))
     return S3Store(

@@ -6,6 +6,7 @@ None has more than `MAX_BYTES`: metadata stay in Dagster's records for good.
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -27,6 +28,13 @@ PAPER, INK, FAINT = (250, 250, 250), (28, 39, 51), (205, 211, 217)
 BLUE, RED = (49, 107, 189), (196, 60, 45)
 # From low to high, each darker than the one before: also to be told apart without colours.
 _SCALE = np.array([(253, 219, 110), (240, 140, 75), (200, 70, 105), (115, 35, 125), (30, 15, 75)])
+# Control characters, and those that change the direction of text.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_MARKUP = re.compile(r"[\\`*_~\[<&|]")
+# Where addresses, which Markdown makes links of, are broken by a sign that is not seen.
+_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
+_JOINER = "\u2060"
+_CELL = 100  # characters: metadata stay for good
 _TILE = 28
 _CAPTION = 13
 
@@ -76,10 +84,14 @@ def _cell(value: object) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:,.2f}"
-    text = " ".join(str(value).split())
-    for sign, instead in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("`", "\\`"), ("[", "\\[")):
-        text = text.replace(sign, instead)
-    return text
+    text = _LINK.sub(_JOINER, to_line(str(value))[:_CELL])
+    # Character references are text wherever they stand, in contrast to escapes by backslashes.
+    return _MARKUP.sub(lambda sign: f"&#{ord(sign[0])};", text)
+
+
+def to_line(text: str) -> str:
+    """A stranger's text in one line; what would turn other text around, or hide, is a mark."""
+    return _CONTROLS.sub("\ufffd", " ".join(text.split()))
 
 
 def draw_digits(

@@ -20,6 +20,7 @@ from tenacity import (
 from platform_assets.errors import describe_error, is_transient
 
 ATTEMPTS = 3
+_MOST_NAMED = 10
 WAIT = wait_exponential(multiplier=5, max=60) + wait_random(0, 5)
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -114,5 +115,7 @@ def _announce(what: str, error: Exception, state: RetryCallState) -> None:
 
 
 def list_dates(dates: Sequence[str]) -> str:
-    """A few dates by name, many by their number."""
-    return ", ".join(dates) if len(dates) < 4 else f"{len(dates)} dates from {dates[0]} on"
+    """Dates by name; many by their number, with the first and the last."""
+    if len(dates) <= _MOST_NAMED:
+        return ", ".join(dates)
+    return f"{len(dates)} dates between {dates[0]} and {dates[-1]}"

@@ -1,7 +1,8 @@
 """From the environment to resources: all settings, their defaults, and what is made of them.
 
 What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read when a run starts,
-never shows in the UI, and a run without it fails with its name. The rest has defaults.
+never shows in the UI, and a run without it fails with its name. The rest has defaults, which win
+over those of the resources. Hyperparameters are a run's configuration: `mnist/model.py`.
 """
 
 import os
@@ -21,7 +22,7 @@ from resources.alerts import Alerts
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
-from resources.sagemaker import SageMakerResource
+from resources.sagemaker import SageMakerResource, Security, TrainingCompute
 
 
 class Settings(PartitionSettings):
@@ -43,6 +44,22 @@ class Settings(PartitionSettings):
     instance_type: str = Field(
         default="ml.m5.large",
         description="Instances that serve.",
+    )
+    training_instance_type: str = Field(
+        default="ml.m5.large", description="Instances that train, where a run does not say."
+    )
+    training_volume_gb: int = Field(default=10, ge=1, description="Storage of each of them in GB.")
+    kms_key_id: str = Field(
+        default="", description="KMS key of all that is written and run; empty for AWS's own."
+    )
+    subnets: list[str] = Field(
+        default=[], description="Subnets of the VPC that SageMaker works in, as JSON."
+    )
+    security_groups: list[str] = Field(
+        default=[], description="Its security groups there, as JSON."
+    )
+    network_isolation: bool = Field(
+        default=False, description="Whether SageMaker's containers have no network at all."
     )
     sagemaker_poll_seconds: float = Field(
         default=15, gt=0, description="Time between two looks at a job or an endpoint."
@@ -128,6 +145,13 @@ def resources(settings: Settings) -> dict[str, Any]:
     """Every resource of the platform, by the key under which assets and jobs ask for it."""
     pseudonym_key = dg.EnvVar("PLATFORM_PSEUDONYM_KEY") if settings.pseudonym_key else None
     alerts = dg.EnvVar("PLATFORM_ALERTS") if settings.alerts else ""
+    kms_key_id = settings.kms_key_id or None
+    security = Security(
+        kms_key_id=settings.kms_key_id,
+        subnets=settings.subnets,
+        security_groups=settings.security_groups,
+        network_isolation=settings.network_isolation,
+    )
     return {
         "alerts": Alerts(target=alerts),
         "watch": Watch(
@@ -136,15 +160,24 @@ def resources(settings: Settings) -> dict[str, Any]:
             stuck_after_minutes=settings.stuck_after_minutes,
             spend_limit=settings.spend_limit,
         ),
-        "digits_store": ObjectStore(bucket=dg.EnvVar("PLATFORM_BUCKET")),
+        "digits_store": ObjectStore(bucket=dg.EnvVar("PLATFORM_BUCKET"), kms_key_id=kms_key_id),
         "public": PublicMnist(uri=settings.mnist_source),
         "sagemaker": SageMakerResource(
             role_arn=dg.EnvVar("PLATFORM_SAGEMAKER_ROLE_ARN"),
             poll_seconds=settings.sagemaker_poll_seconds,
             price_per_hour=settings.price_per_hour,
+            security=security,
+            compute=TrainingCompute(
+                instance_type=settings.training_instance_type,
+                volume_gb=settings.training_volume_gb,
+            ),
         ),
-        "endpoint": Endpoint(name=settings.endpoint_name, instance_type=settings.instance_type),
-        "listings_store": ObjectStore(bucket=dg.EnvVar("PLATFORM_AIRBNB_BUCKET")),
+        "endpoint": Endpoint(
+            name=settings.endpoint_name, instance_type=settings.instance_type, security=security
+        ),
+        "listings_store": ObjectStore(
+            bucket=dg.EnvVar("PLATFORM_AIRBNB_BUCKET"), kms_key_id=kms_key_id
+        ),
         "postgres": PostgresResource(
             dsn=dg.EnvVar("PLATFORM_POSTGRES_DSN"), pseudonym_key=pseudonym_key
         ),

@@ -12,6 +12,7 @@ import uvicorn
 from sagemaker_local.app import build
 from sagemaker_local.config import Config, ConfigError, from_environment
 from sagemaker_local.faults import FaultPlanError
+from sagemaker_local.formats.http_limits import LimitedHttp
 
 _HOST = "127.0.0.1"
 _SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS", "IAM", "STS")
@@ -48,6 +49,7 @@ def main() -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=LimitedHttp,
             log_level="warning",
             access_log=False,
             server_header=False,

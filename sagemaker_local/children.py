@@ -1,6 +1,6 @@
 """Child processes: how the server starts and ends them, and how a child ends with the server.
 
-Each is in a process group of its own and gets no credentials.
+Each is in a process group of its own. It reads what strangers made, and gets no secrets.
 """
 
 import contextlib
@@ -21,6 +21,12 @@ FRAME = struct.Struct("<II")
 _GRACE_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
+# Of the server's variables a child gets these and no others. The last one is a mark by which
+# `make down` finds what belongs to its stack.
+_INHERITED = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "PLATFORM_STACK_ID",
+)  # fmt: skip
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -44,7 +50,7 @@ def spawn(
     More gain little at these sizes, and wait for each other on a busy machine. With one, a model
     has the same bytes on every machine.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         env=inherited | _ENVIRONMENT,

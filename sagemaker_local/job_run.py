@@ -3,6 +3,7 @@
 jobs.py keeps the job's document.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from typing import Any
 import psutil
 
 from sagemaker_local import children, faults, names, trainer
-from sagemaker_local.aws_errors import JobFailure
+from sagemaker_local.aws_errors import AwsError, JobFailure
 from sagemaker_local.config import Config
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Location, Storage, StorageError
@@ -233,7 +234,9 @@ class JobRun:
         def follow() -> None:
             for raw in output:
                 line = raw.decode(errors="replace").rstrip()
-                self._logs.write(names.TRAINING_LOGS, stream, line)
+                # Where the disk is full, the line is lost and not the job.
+                with contextlib.suppress(AwsError):
+                    self._logs.write(names.TRAINING_LOGS, stream, line)
                 if number == 1:
                     self._record_metrics(line)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sagemaker_local.aws_errors import JobFailure
+from sagemaker_local.aws_errors import AwsError, JobFailure
 from sagemaker_local.config import Config
 from sagemaker_local.job_run import JobRun, StopRequestedError
 from sagemaker_local.logs import Logs
@@ -22,6 +22,7 @@ from sagemaker_local.training import IN_PROGRESS, KIND, STOPPING, transition
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
+_AGAIN_SECONDS = 1.0
 _INTERRUPTED = (
     "InternalServerError: We encountered an internal error while the job ran: the service was "
     "restarted. Please try again."
@@ -90,23 +91,33 @@ class JobRunner:
             # Stopped between its creation and the start of this thread.
             stop.set()
         try:
-            with self._slot(stop):
-                job.run(stop)
-            self._end(name, job, "Completed")
-        except StopRequestedError as stopped:
-            if not self._closing.is_set():
-                time.sleep(self._config.stopping_seconds)
-                self._end(name, job, "Stopped", stopped.status)
-        except JobFailure as failure:
-            self._end(name, job, "Failed", reason=str(failure))
-        except Exception:
-            _log.exception("training job %s", name)
-            reason = "InternalServerError: We encountered an internal error. Please try again."
-            self._end(name, job, "Failed", reason=reason)
-        finally:
+            outcome = self._outcome(name, job, stop)
+            # Before the end is written: where the disk is full, that is what makes room.
             shutil.rmtree(job.folder, ignore_errors=True)
+            if outcome is not None:
+                self._end(name, job, *outcome)
+        finally:
             with self._lock:
                 self._stops.pop(name, None)
+
+    def _outcome(
+        self, name: str, job: JobRun, stop: threading.Event
+    ) -> tuple[str, str, str] | None:
+        """Runs a job to its end: status, secondary status, reason; None where the server ends."""
+        try:
+            with self._slot(stop):
+                job.run(stop)
+        except StopRequestedError as stopped:
+            if self._closing.is_set():
+                return None
+            time.sleep(self._config.stopping_seconds)
+            return "Stopped", stopped.status, ""
+        except JobFailure as failure:
+            return "Failed", "Failed", str(failure)
+        except Exception as error:
+            _log.exception("training job %s", name)
+            return "Failed", "Failed", _unexpected(error)
+        return "Completed", "Completed", ""
 
     @contextmanager
     def _slot(self, stop: threading.Event) -> Iterator[None]:
@@ -129,17 +140,30 @@ class JobRunner:
 
         self._store.update(KIND, name, change)
 
-    def _end(
-        self, name: str, job: JobRun, status: str, secondary: str = "", *, reason: str = ""
-    ) -> None:
+    def _end(self, name: str, job: JobRun, status: str, secondary: str, reason: str) -> None:
         def change(document: Document) -> str:
             if job.metrics:
                 document["FinalMetricDataList"] = job.metrics
             if job.artifact:
                 document["ModelArtifacts"] = {"S3ModelArtifacts": job.artifact}
-            return _ended(document, status, secondary or status, reason)
+            return _ended(document, status, secondary, reason)
 
-        self._store.update(KIND, name, change)
+        while True:
+            try:
+                self._store.update(KIND, name, change)
+            except AwsError as full:
+                _log.warning("the end of training job %s: %s", name, full)
+                if self._closing.wait(_AGAIN_SECONDS):
+                    return
+            else:
+                return
+
+
+def _unexpected(error: Exception) -> str:
+    """The reason that is shown, without the names of files."""
+    words = error.strerror if isinstance(error, OSError) else None
+    words = str(error) if isinstance(error, AwsError) else words
+    return f"InternalServerError: {words or 'We encountered an internal error.'} Please try again."
 
 
 def _ended(document: Document, status: str, secondary: str, reason: str) -> str:

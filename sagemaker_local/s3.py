@@ -18,6 +18,7 @@ from sagemaker_local.config import Config
 from sagemaker_local.formats import s3_uri
 
 _CHUNK = 1024 * 1024
+_FAULT = 500
 _MANIFEST_BYTES = 16 * 1024 * 1024
 
 
@@ -129,7 +130,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise StorageError(str(error.response.get("Error", {}).get("Message", error))) from error
+        words = str(error.response.get("Error", {}).get("Message", error))
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == _FAULT:
+            words += " (S3 has a fault, as when its disk is full)"
+        raise StorageError(words) from error
     except (BotoCoreError, OSError) as error:
         # The operating system's words without the name of a local file.
         raise StorageError(str(getattr(error, "strerror", None) or error)) from error

@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sagemaker_local.aws_errors import AwsError
+
+# The primary codes, beside which there are more precise ones.
+_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+_FULL = "This SageMaker cannot write to its own disk ({}): free some space on it."
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS resource (
     kind TEXT NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL DEFAULT '',
@@ -54,18 +59,26 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside happens or nothing does; nested calls join the outer one."""
+        """Everything inside happens or nothing does; nested calls join the outer one.
+
+        Raises:
+            AwsError: The disk is full.
+        """
         with self._lock:
             if self._db.in_transaction:
                 yield
                 return
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                # SQLite may have undone it by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error) and error.sqlite_errorcode & 0xFF in _DISK:
+                    raise AwsError("ResourceLimitExceeded", _FULL.format(error)) from error
                 raise
-            self._db.execute("COMMIT")
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
         """Runs one statement and returns its rows."""

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from platform_assets.airbnb.published_snapshots import read_columns, require_snapshot
-from platform_assets.pictures import draw_histogram, draw_map, to_markdown, to_table
+from platform_assets.pictures import draw_histogram, draw_map, to_line, to_markdown, to_table
 from resources.s3 import ObjectStore, Published
 
 _MAX_RESULT_BYTES = 512 * 2**20
@@ -161,7 +161,9 @@ def _draw_medians(snapshot: Published) -> dg.MarkdownMetadataValue | None:
         if len(priced):
             medians[number] = np.median(priced)
             middle = (float(np.median(longitude[own])), float(np.median(latitude[own])))
-            labels.append((int(own.sum()), (*middle, f"{name[:18]} {medians[number]:,.0f}")))
+            labels.append(
+                (int(own.sum()), (*middle, f"{to_line(name)[:18]} {medians[number]:,.0f}"))
+            )
     shown = np.flatnonzero(located)
     shown = shown[np.isfinite(medians[area[shown]])]
     # Evenly spread over the ids, so that the same snapshot gives the same picture.

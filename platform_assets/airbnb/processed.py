@@ -89,6 +89,7 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
         "dates": list(dates),
         "outputs": [key.path[-1] for key in keys],
         "code_version": CODE_VERSION,
+        "kms_key_id": store.kms_key_id or "",
     }
     messages: Sequence[Mapping[str, Any]]
     unreported: Exception = NotCrunchedError("The number cruncher did not report this date.")

@@ -15,7 +15,7 @@ from platform_assets.mnist.published_classifier import (
     PublishedClassifier,
 )
 from resources.s3 import Folder, ObjectStore, Publication
-from resources.sagemaker import NotFoundError, SageMakerResource, deterministic_name
+from resources.sagemaker import NotFoundError, SageMakerResource, Security, deterministic_name
 
 _ADVICE = (
     "Nobody can tell whether another classifier is worse. Roll the endpoint back (job "
@@ -37,9 +37,15 @@ class Endpoint(dg.ConfigurableResource):
         default=3, ge=1, description="How many versions stay for a rollback, the live one included."
     )
 
+    security: Security = Field(
+        default_factory=Security, description="What SageMaker runs it with: a part of its version."
+    )
+
     def version(self, artifact_sha256: str) -> str:
-        """The version that serves an artifact on these instances."""
-        configuration = [self.instance_type, self.instance_count]
+        """The version that serves an artifact on these instances, with this security."""
+        configuration: list[object] = [self.instance_type, self.instance_count]
+        if self.security != Security():
+            configuration.append(self.security.model_dump())
         return deterministic_name(artifact_sha256[:12], digest_of=configuration)
 
 

@@ -1,4 +1,4 @@
-"""The k-means model: a SageMaker training job's artifact, reused instead of trained again.
+"""The k-means model, with its hyperparameters: a training job's artifact, reused where it can be.
 
 How a job is started, found, awaited and stopped stands in `resources.sagemaker`.
 """
@@ -62,8 +62,9 @@ class KMeans(dg.Config):
     hyperparameters: dict[str, str] = Field(
         default={}, description="Further hyperparameters of the algorithm, by AWS's names."
     )
-    compute: TrainingCompute = Field(
-        default_factory=TrainingCompute, description="What the job runs on, and for how long."
+    compute: TrainingCompute | None = Field(
+        default=None,
+        description="What the job runs on, and for how long; by the settings where left out.",
     )
     extra_request: dict[str, Any] = Field(
         default={},
@@ -143,6 +144,10 @@ class Training:
     # By the digest of the work: what failed for good is not paid for again by another date.
     _failed: dict[str, TrainingError] = field(default_factory=dict, init=False)
 
+    @property
+    def _compute(self) -> TrainingCompute:
+        return self.config.compute or self.sagemaker.compute
+
     def make_model(self, date: str) -> Materialization:
         """Points the date to the model of its digits and configuration; trains it where none is.
 
@@ -151,7 +156,7 @@ class Training:
             resources.sagemaker.errors.SageMakerError: The model could not be trained.
         """
         channels = dataset.folder(self.store, date).require("mnist/dataset")
-        work = describe_work(channels.manifest, self.config)
+        work = describe_work(channels.manifest, self.config, self._compute.instance_count)
         digest = hashlib.sha256(repr(sorted(work.items())).encode()).hexdigest()[:16]
         target = work_folder(self.store, digest)
         earlier = target.made_of(work, CODE_VERSION)
@@ -231,7 +236,7 @@ class Training:
                     content_type="application/x-recordio-protobuf",
                 )
             ],
-            compute=self.config.compute,
+            compute=self._compute,
             extra_request=self.config.extra_request,
         )
 
@@ -284,12 +289,12 @@ def judge_model(store: ObjectStore, date: str) -> Verdict:
     )
 
 
-def describe_work(channels: Manifest, config: KMeans) -> dict[str, str]:
+def describe_work(channels: Manifest, config: KMeans, instance_count: int) -> dict[str, str]:
     """What makes a model what it is: the digits and the configuration."""
     return {
         "code_version": CODE_VERSION,
         dataset.MARKED: channels.file(dataset.channel_file(dataset.MARKED)).sha256,
-        "instance_count": str(config.compute.instance_count),
+        "instance_count": str(instance_count),
         **config.to_hyperparameters(),
     }
 

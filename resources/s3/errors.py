@@ -83,7 +83,7 @@ _CREDENTIALS = {
 # NoSuchUpload: a multipart upload that somebody else aborted, most often another run's commit.
 _CHANGED = {"PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchUpload"}
 _BUSY = {"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
-_SERVER_FAULT = 500
+_BUSY_STATUS, _SERVER_FAULT = 503, 500
 
 
 @contextmanager
@@ -171,10 +171,14 @@ def _from_answer(error: boto.ClientError, action: str, bucket: str, target: str)
             f"Cannot {action} {target}: it was changed by somebody else meanwhile ({code}). "
             "Run again."
         )
-    if code in _BUSY or status >= _SERVER_FAULT:
+    if code in _BUSY or status == _BUSY_STATUS:
         return StoreUnavailableError(
-            f"Cannot {action} {target}: the store is overloaded or has a fault ({code}). Run "
-            "again later."
+            f"Cannot {action} {target}: the store is overloaded ({code}). Run again later."
+        )
+    if status >= _SERVER_FAULT:
+        return StoreUnavailableError(
+            f"Cannot {action} {target}: the store has a fault ({code}), as when its disk is full. "
+            "Look at its disk and its log, then run again."
         )
     message = error.response.get("Error", {}).get("Message", "no reason given")
     return StoreRequestError(

@@ -263,6 +263,7 @@ class Publication:
                     Body=data,
                     IfNoneMatch="*",
                     ContentType="application/json",
+                    **self._store.write_options(),
                 )["ETag"]
         except ObjectChangedError:
             return None

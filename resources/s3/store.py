@@ -27,7 +27,7 @@ from resources.s3.errors import (
     StoreRequestError,
     store_errors,
 )
-from resources.s3.streams import MIB, ObjectReader, ObjectWriter
+from resources.s3.streams import CHECKSUM, MIB, ObjectReader, ObjectWriter
 
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
@@ -198,7 +198,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
 
     def writer(self, key: str, *, content_type: str | None = None) -> ObjectWriter:
         """A writer whose object appears, whole, with its `complete()`; `abort()` leaves nothing."""
-        options = self._encryption()
+        options = self.write_options()
         if content_type is not None:
             options["ContentType"] = content_type
         return ObjectWriter(self.client, self.bucket, key, options=options)
@@ -252,7 +252,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
                 {"Bucket": source.bucket, "Key": source_key},
                 self.bucket,
                 key,
-                ExtraArgs={**self._encryption(), "CopySourceIfMatch": pinned.etag},
+                ExtraArgs={**self.write_options(), "CopySourceIfMatch": pinned.etag},
                 SourceClient=source.client,
             )
         return self.head(key)
@@ -329,10 +329,12 @@ class ObjectStore(dg.ConfigurableResource[Any]):
             raise
         return 1
 
-    def _encryption(self) -> dict[str, Any]:
-        if self.kms_key_id is None:
-            return {}
-        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id}
+    def write_options(self) -> dict[str, Any]:
+        """What every request that makes an object says: its checksum's algorithm, and its key."""
+        options = {"ChecksumAlgorithm": CHECKSUM}
+        if not self.kms_key_id:
+            return options
+        return {**options, "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id}
 
 
 def _of_no_type(request: AWSRequest, **_: object) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import io
 import logging
 import time
+import zlib
+from base64 import b64encode
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
+# By default boto3 sends one, but AWS_REQUEST_CHECKSUM_CALCULATION turns that off, and a bucket with
+# Object Lock refuses what has none:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html
+CHECKSUM = "CRC32"
 PART_BYTES = 8 * MIB
 # S3 takes at most 10,000 parts: parts grow by PART_BYTES after each thousand, 440 GB in all.
 _PARTS_PER_STEP = 1000
@@ -55,7 +61,7 @@ class ObjectWriter(io.RawIOBase):
             client: boto3 client; used by three threads of this writer's own.
             bucket: name of the bucket.
             key: key of the object.
-            options: ContentType, SSEKMSKeyId and the like.
+            options: ContentType, ChecksumAlgorithm, SSEKMSKeyId and the like.
         """
         super().__init__()
         self.key = key
@@ -195,6 +201,7 @@ class ObjectWriter(io.RawIOBase):
         self._pending.append(self._threads.submit(self._upload_part, self._sent, part))
 
     def _upload_part(self, number: int, data: bytearray) -> "CompletedPartTypeDef":
+        checksum = b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
         with store_errors("write", bucket=self._bucket, key=self.key):
             etag = self._client.upload_part(
                 Bucket=self._bucket,
@@ -202,8 +209,10 @@ class ObjectWriter(io.RawIOBase):
                 UploadId=self._upload_id or "",
                 PartNumber=number,
                 Body=data,  # pyright: ignore[reportArgumentType] - the stubs forget bytearray
+                ChecksumCRC32=checksum,
             )["ETag"]
-        return {"ETag": etag, "PartNumber": number}
+        # S3 refuses to complete an upload with checksums if one is not named again.
+        return {"ETag": etag, "PartNumber": number, "ChecksumCRC32": checksum}
 
     def _end(self) -> None:
         self._over = True

@@ -22,6 +22,7 @@ from resources.sagemaker.errors import (
 from resources.sagemaker.names import builtin_image_uri, deterministic_name
 from resources.sagemaker.resource import SageMakerResource
 from resources.sagemaker.retention import Pruned
+from resources.sagemaker.security import Security
 from resources.sagemaker.training_job import (
     S3Channel,
     Spot,
@@ -49,6 +50,7 @@ __all__ = [
     "S3Channel",
     "SageMakerError",
     "SageMakerResource",
+    "Security",
     "SmokeTest",
     "SmokeTestError",
     "SpecError",

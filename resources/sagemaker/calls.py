@@ -4,10 +4,14 @@ Nothing here knows what the calls are for.
 """
 
 import logging
+import queue
+import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
 import boto3.session
@@ -71,6 +75,32 @@ TRANSIENT_CODES = frozenset(
 )
 # What the names of AWS's own endpoints end with, VPC and dual-stack endpoints among them.
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+# SageMaker has no codes of its own for these: all are validation errors, told apart by what they
+# say. Quotes, ARNs and names within the words differ; tests name the logs that they are known from.
+_VALIDATION = frozenset({"ValidationException", "ValidationError"})
+_KINDS = (
+    (
+        {"ResourceInUse"},
+        re.compile(r"cannot create already existing", re.I),
+        AlreadyExistsError,
+    ),
+    (
+        {"ResourceNotFound", "ResourceNotFoundException"},
+        # Missing model data is no missing model: to create the model again would not help.
+        re.compile(
+            r"requested resource not found"
+            r"|could not find (model(?! data)|endpoint|(\w+ )?job)\b"
+            r"|^endpoint\b.*\bnot found",
+            re.I,
+        ),
+        NotFoundError,
+    ),
+    (
+        {"ConflictException"},
+        re.compile(r"in-progress|because the \w+ job is in status", re.I),
+        BusyError,
+    ),
+)
 # A container's own error is passed on with status 424 or 5xx: it is not the service's.
 MODEL_ERROR = "ModelError"
 NETWORK_ERRORS = (
@@ -194,7 +224,7 @@ class Calls:
             reraise=True,
         )
         try:
-            return retrying(function, *args, **kwargs)
+            return retrying(_in_thread, function, *args, **kwargs)
         except (ClientError, BotoCoreError) as error:
             raise translate(name, error) from error
 
@@ -207,6 +237,31 @@ class Calls:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0.0
         self.log.warning(f"{name} failed and is tried again in {wait:.1f} s: {error}")
+
+
+def _in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call in a thread of its own and wait for it.
+
+    Python interrupts the main thread anywhere, also where urllib3 has just locked its pool of
+    connections: the lock would stay, and the request that stops the job would wait for it forever.
+    `SimpleQueue` is written in C and has no such place.
+    """
+    answers: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
+
+    def call() -> None:
+        try:
+            answer = function(*args, **kwargs)
+        except Exception as error:
+            answers.put(partial(_raise, error))
+        else:
+            answers.put(lambda: answer)
+
+    threading.Thread(target=call, name="aws", daemon=True).start()
+    return answers.get()()
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def is_transient(error: BaseException) -> bool:
@@ -225,27 +280,18 @@ def translate(operation: str, error: ClientError | BotoCoreError) -> SageMakerEr
     if not isinstance(error, ClientError):
         return RefusedError(f"SageMaker refused {operation}: {type(error).__name__}: {error}")
     code, reason = _code_and_reason(error)
-    words = reason.lower()
-    kind = RefusedError
-    if code == "ResourceInUse" or "cannot create already existing" in words:
-        kind = AlreadyExistsError
-    elif code in {"ResourceNotFound", "ResourceNotFoundException"} or _says_missing(words):
-        kind = NotFoundError
-    elif "in-progress" in words or "because the training job is in status" in words:
-        kind = BusyError
+    kind = next(
+        (
+            kind
+            for codes, pattern, kind in _KINDS
+            if code in codes or (code in _VALIDATION and pattern.search(reason))
+        ),
+        RefusedError,
+    )
     return kind(
         f"SageMaker refused {operation}: {code}: {reason}",
         # A quota that is used up is free again when other jobs have ended.
         transient=code == "ResourceLimitExceeded",
-    )
-
-
-def _says_missing(words: str) -> bool:
-    # SageMaker has no code for it: it is a ValidationException like any other.
-    return (
-        "requested resource not found" in words
-        or words.startswith(('could not find model "', "could not find endpoint "))
-        or (words.startswith("endpoint ") and words.endswith(" not found."))
     )
 
 

@@ -18,6 +18,10 @@ from resources.sagemaker.names import (
     digest,
 )
 from resources.sagemaker.request_parts import Config, with_extra
+from resources.sagemaker.security import Security
+
+# What serverless variants do not go with is AWS's list:
+# https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html
 
 # The name that SageMaker's own SDK gives, and that a variant has to keep through guarded updates.
 DEFAULT_VARIANT = "AllTraffic"
@@ -183,20 +187,27 @@ class EndpointSpec(Config):
             raise ValueError(f"Variants must differ in name: {', '.join(names)}.")
         return self
 
-    def plan(self, role_arn: str, tags: dict[str, str]) -> EndpointPlan:
+    def plan(
+        self, role_arn: str, tags: dict[str, str], security: Security | None = None
+    ) -> EndpointPlan:
         """What has to exist in SageMaker for this version.
 
         Args:
             role_arn: Role that the containers work as.
             tags: Of the run; the spec's own win.
+            security: Of the account; the spec's own fields win.
 
         Raises:
-            SpecError: The endpoint's name is too long, or an extra request repeats a field.
+            SpecError: The endpoint's name is too long, an extra request repeats a field, or a
+                serverless variant is asked for what AWS refuses with one.
         """
-        model = self.container.to_request(role_arn)
+        security = security or Security()
+        model = security.model(self.container.to_request(role_arn))
         model_name = self._name(model)
         variants = [variant.to_request(model_name) for variant in self.variants]
         config = with_extra({"ProductionVariants": variants}, self.extra_request)
+        config = security.endpoint_config(config)
+        self._check_serverless(model, config)
         return EndpointPlan(
             version=self.version,
             model_name=model_name,
@@ -211,6 +222,26 @@ class EndpointSpec(Config):
                 VERSION_TAG: self.version,
             },
         )
+
+    def _check_serverless(self, model: dict[str, Any], config: dict[str, Any]) -> None:
+        variants: list[dict[str, Any]] = config["ProductionVariants"]
+        if not any("ServerlessConfig" in variant for variant in variants):
+            return
+        refused = {
+            "a VPC": "VpcConfig" in model,
+            "network isolation": model["EnableNetworkIsolation"],
+            "a multi-model container": model["PrimaryContainer"].get("Mode") == "MultiModel",
+            "data capture": "DataCaptureConfig" in config,
+            "asynchronous inference": "AsyncInferenceConfig" in config,
+            "a second variant": len(variants) > 1,
+            "instances": any("InstanceType" in variant for variant in variants),
+            "an update that shifts traffic": bool(self.update),
+        }
+        if problems := [what for what, asked in refused.items() if asked]:
+            raise SpecError(
+                f"{self.endpoint_name}: a serverless variant does not go with "
+                f"{', '.join(problems)}. Leave that out, or serve from instances."
+            )
 
     def _name(self, contents: dict[str, Any]) -> str:
         # The endpoint's name stays whole: what was made for it is found by it.

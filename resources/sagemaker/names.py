@@ -157,5 +157,11 @@ def builtin_image_uri(algorithm: str, region: str) -> str:
     return f"{REGISTRY_ACCOUNTS[region]}.dkr.ecr.{region}.{domain}/{algorithm}:1"
 
 
+def is_builtin(image: str) -> bool:
+    """Whether an image is one of `BUILTIN_ALGORITHMS`, of any region."""
+    registry, _, name = image.partition("/")
+    return registry[:12] in REGISTRY_ACCOUNTS.values() and name.split(":")[0] in BUILTIN_ALGORITHMS
+
+
 def _taggable(text: str) -> str:
     return re.sub(r"[^\w .:/=+\-@]", "_", text)

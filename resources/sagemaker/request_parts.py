@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:
     from dagster import Config
 
-__all__ = ["Config", "differences", "with_extra"]
+__all__ = ["Config", "differences", "over", "with_extra"]
 
 
 def with_extra(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,16 @@ def with_extra(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str
             f"The extra request gives {', '.join(twice)}, which other fields of the spec say "
             "already: set those instead."
         )
-    return _merged(request, extra)
+    return over(request, extra)
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both requests as one; where they differ, the second wins. Nested objects are merged."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], Mapping) and isinstance(above[key], Mapping):
+            merged[key] = over(below[key], above[key])
+    return merged
 
 
 def differences(wanted: object, actual: object, path: str = "") -> list[str]:
@@ -70,13 +79,6 @@ def _in_both(request: Mapping[str, Any], extra: Mapping[str, Any], path: str = "
         both_objects = isinstance(request[key], Mapping) and isinstance(extra[key], Mapping)
         places += _in_both(request[key], extra[key], place) if both_objects else [place]
     return sorted(places)
-
-
-def _merged(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**request, **extra}
-    for key in request.keys() & extra.keys():
-        merged[key] = _merged(request[key], extra[key])
-    return merged
 
 
 def _join(path: str, key: str) -> str:

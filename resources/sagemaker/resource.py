@@ -24,8 +24,9 @@ from resources.sagemaker.endpoints import (
 )
 from resources.sagemaker.errors import SageMakerError
 from resources.sagemaker.retention import Pruned, prune
+from resources.sagemaker.security import Security
 from resources.sagemaker.training import Trainer, Usable
-from resources.sagemaker.training_job import TrainedJob, TrainingJobSpec
+from resources.sagemaker.training_job import TrainedJob, TrainingCompute, TrainingJobSpec
 
 LOG = logging.getLogger(__name__)
 
@@ -80,6 +81,13 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     )
     tags: dict[str, str] = Field(
         default_factory=dict, description="Tags of everything that is made."
+    )
+    security: Security = Field(
+        default_factory=Security, description="Key, VPC and isolation of everything that is made."
+    )
+    compute: TrainingCompute = Field(
+        default_factory=TrainingCompute,
+        description="What training jobs run on where a run's config does not say.",
     )
 
     _clients: Clients | None = PrivateAttr(default=None)
@@ -214,7 +222,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             RefusedError: SageMaker refuses a request.
             UnavailableError: SageMaker could not be reached.
         """
-        plan = spec.plan(self.role_arn, self._tags(tags))
+        plan = spec.plan(self.role_arn, self._tags(tags), self.security)
         return self._deployer(spec.endpoint_name, smoke, spec.deadline_seconds, log).deploy(plan)
 
     def rollback(
@@ -357,6 +365,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             poll_seconds=self.poll_seconds,
             price_per_hour=self.price_per_hour,
             usable=usable,
+            security=self.security,
         )
 
     def _endpoints(self, log: Log) -> Endpoints:

@@ -6,7 +6,7 @@ is where they have to be stopped. What a job is to be stands in `training_job.py
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +21,7 @@ from resources.sagemaker.errors import (
 )
 from resources.sagemaker.logs import JobLogs
 from resources.sagemaker.names import attempt_name
+from resources.sagemaker.security import Security
 from resources.sagemaker.training_job import (
     Origin,
     TrainedJob,
@@ -60,6 +61,7 @@ class Trainer:
         poll_seconds: Between two looks at a job.
         price_per_hour: By instance type, in whatever currency.
         usable: Has the last word on whether a finished job may be reused.
+        security: Of the account.
     """
 
     clients: Clients
@@ -70,6 +72,7 @@ class Trainer:
     poll_seconds: float
     price_per_hour: Mapping[str, float]
     usable: Usable | None = None
+    security: Security = field(default_factory=Security)
 
     def train(self, spec: TrainingJobSpec) -> TrainedJob:
         """Run one job and wait for it; the errors are those of `JobRun`."""
@@ -273,7 +276,9 @@ class JobRun:
         return description
 
     def _request(self) -> dict[str, Any]:
-        return self._spec.to_request(self._name, self._trainer.role_arn, self._trainer.tags)
+        trainer = self._trainer
+        request = self._spec.to_request(self._name, trainer.role_arn, trainer.tags)
+        return trainer.security.training_job(request)
 
     def _describe_started(self) -> "Description | None":
         description = self._trainer.describe(self._name)

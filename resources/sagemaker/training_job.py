@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from resources.sagemaker.errors import SpecError
-from resources.sagemaker.names import MAX_JOB_BASE, NAME, to_tags
+from resources.sagemaker.names import MAX_JOB_BASE, NAME, is_builtin, to_tags
 from resources.sagemaker.request_parts import Config, differences, with_extra
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ RESULT_KEYS = (
     "OutputDataConfig",
     "Environment",
 )
+# Of algorithms that write no checkpoints:
+# https://docs.aws.amazon.com/sagemaker/latest/dg/model-managed-spot-training.html
+LONGEST_SPOT_SECONDS = 3600
 # Where something beyond what was asked for makes another job of it.
 EXACT_KEYS = ("HyperParameters", "Environment")
 
@@ -204,8 +207,16 @@ class TrainingJobSpec(Config):
         """Find what cannot work before it is sent.
 
         Raises:
-            SpecError: Two channels share a name, or a URI is not one of S3.
+            SpecError: Two channels share a name, a URI is not one of S3, or a built-in algorithm
+                is to wait for spot capacity for longer than AWS lets it.
         """
+        spot = self.compute.spot
+        if spot and spot.max_wait_seconds > LONGEST_SPOT_SECONDS and is_builtin(self.image):
+            raise SpecError(
+                f"{self.name}: built-in algorithms write no checkpoints, and AWS lets such a job "
+                f"wait and train on spot capacity for {LONGEST_SPOT_SECONDS:,} s at most: lower "
+                "spot.max_wait_seconds, or train without spot."
+            )
         names = [channel.name for channel in self.channels]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

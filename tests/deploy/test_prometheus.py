@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from formats.browser_guard import parse_hosts
 from tests.conftest import CHECKOUT
 
 FOLDER = CHECKOUT / "deploy" / "prometheus"
@@ -47,6 +48,7 @@ def test_prometheus_asks_the_service_that_the_composition_starts() -> None:
     name, port = target.split(":")
     services = yaml.safe_load((CHECKOUT / "deploy" / "docker-compose.yaml").read_text())["services"]
     assert f"--port {port}" in services[name]["command"]
+    assert name in parse_hosts(services[name]["environment"]["PLATFORM_ALLOWED_HOSTS"])
 
 
 def metrics_used(file: Path) -> set[str]:

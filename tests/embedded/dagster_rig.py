@@ -127,6 +127,16 @@ class Ui:
                 (price, date, date),
             )
 
+    def set_neighbourhoods(self, date: str, names: Sequence[str]) -> None:
+        """Change the neighbourhoods of a date's listings, each to one of these."""
+        with closing(psycopg2.connect(self.dsn)) as opened, opened, opened.cursor() as cursor:
+            for number, name in enumerate(names):
+                cursor.execute(
+                    "UPDATE listings SET neighbourhood = %s"
+                    " WHERE download_date = %s AND id %% %s = %s",
+                    (name, date, len(names), number),
+                )
+
 
 def _by_date(ranges: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {

@@ -22,6 +22,7 @@ from tests.browser import CHROMIUM, chromium, screenshots_folder
 from tests.conftest import clean_environ, free_port_base, temporary_home
 from tests.embedded.dagster_rig import Ui
 from tests.embedded.test_stack import Stack
+from tests.hostile_texts import HOSTILE
 
 ASSETS = ["snapshot", "price_changes", "neighbourhood_summary"]
 # The UI's dialog offers the last 90 days. Yesterday is left out: midnight may come.
@@ -271,6 +272,23 @@ def test_a_backfill_from_the_uis_own_dialog_completes(browser: Browser, after_ra
     assert [run["status"] for run in runs] == ["SUCCESS"]
     statuses = after_range.statuses("snapshot")
     assert {statuses.get(date) for date in FROM_THE_UI} == {"MATERIALIZED"}
+
+
+def test_texts_of_strangers_are_shown_as_texts(browser: Browser, ui: Ui) -> None:
+    ui.set_neighbourhoods(OF_THE_JOB, HOSTILE)
+    (run,) = ui.backfill(
+        assetSelection=[{"path": ["airbnb", asset]} for asset in ASSETS],
+        partitionNames=[OF_THE_JOB],
+    )
+    assert run["status"] == "SUCCESS"
+    path = f"/assets/airbnb/neighbourhood_summary?view=partitions&partition={OF_THE_JOB}"
+    with visit(browser, ui, path) as page:
+        page.get_by_text("[Show Markdown]").first.click()
+        table = page.get_by_role("dialog").locator("table")
+        expect(table).to_contain_text("<img src=x onerror=alert(1)><script>alert(1)</script>")
+        expect(table).to_contain_text("**bold** _italic_ ~~gone~~ `code`")
+        shoot(page, "hostile-texts")
+        assert table.locator("img, a, script, strong, em, del, code").count() == 0
 
 
 def test_a_backfill_of_the_job_leaves_out_the_check_of_yesterday(ui: Ui) -> None:

@@ -86,6 +86,21 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         make_plan({"PLATFORM_HOME": str(tmp_path / "file" / "home")})
 
 
+def test_a_home_that_cannot_be_closed_to_others_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system without modes, which cannot be had here: changing them does nothing."""
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)
+
+    with pytest.raises(ConfigurationError, match="home cannot be closed to other users"):
+        make_plan({"PLATFORM_HOME": str(home)})
+
+    assert not (home / "credentials.json").exists()
+
+
 def test_an_s3_of_ones_own_is_used_with_its_keys(environ: dict[str, str]) -> None:
     plan = make_plan(environ | OWN_S3)
 

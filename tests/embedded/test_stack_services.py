@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import psycopg2
 import pytest
 
 from embedded import ports, postgres, processes, s3, stack
+from embedded.dagster_parts import dagster_parts
 from embedded.errors import NoSpaceError, PortInUseError, ServiceFailedError
 from embedded.plan import Plan, make_plan
 from embedded.programs import postgres_data, postgres_part, s3_part
@@ -240,14 +242,23 @@ def test_a_service_that_cannot_start_is_reported_in_its_own_words(plan: Plan) ->
     assert alive(plan) == []
 
 
+@pytest.mark.parametrize(
+    ("total", "free", "sentence"),
+    [
+        (8 << 30, 5 << 20, "Only 5 MB are free on the disk of .* need 1024:"),
+        # S3 would take nothing.
+        (1 << 40, 9 << 30, "Only 9216 MB are free on the disk of .* need 10485:"),
+    ],
+    ids=["small disk", "large disk"],
+)
 def test_a_full_disk_stops_the_start_before_anything_runs(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, total: int, free: int, sentence: str
 ) -> None:
     stack.down(plan.home)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1 << 40, 1 << 40, 5 << 20))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(total, total - free, free))
 
-    with pytest.raises(NoSpaceError, match="Only 5 MB are free on the disk of"):
+    with pytest.raises(NoSpaceError, match=sentence):
         stack.up(plan, [postgres_part(plan)])
 
     assert alive(plan) == []
@@ -285,11 +296,15 @@ def test_no_secret_stands_in_a_command_line(plan: Plan) -> None:
 def test_any_folder_can_be_the_home(prefix: str) -> None:
     with temporary_home(f"platform-test-{prefix}") as home:
         plan = plan_at(home)
-        stack.up(plan, [postgres_part(plan)])
+        code_server, *_ = dagster_parts(plan)
+        stack.up(plan, [postgres_part(plan), s3_part(plan), code_server])
+        sockets = plan.home.sockets(plan.credentials.stack_id)
 
         assert execute(plan, "SELECT 1") == [(1,)]
+        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
         assert stack.down(plan.home) > 0
         assert alive(plan) == []
+        assert sockets == plan.home.run or not sockets.exists()
 
 
 def test_a_killed_test_run_leaves_neither_processes_nor_files() -> None:

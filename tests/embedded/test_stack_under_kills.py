@@ -31,8 +31,8 @@ TODAY = datetime.now(UTC).date()
 DATES = days(str(TODAY - timedelta(39)), str(TODAY))
 QUEUED, BACKFILLED = DATES[:32], DATES[:-4]
 # Of a run: PLATFORM_LISTINGS_CONNECTIONS that export, and one for what is not an export. Two runs
-# are executed at a time.
-CONNECTIONS_OF_A_RUN, RUNS_AT_A_TIME = 3, 2
+# are executed at a time, and Postgres may not have noticed yet that a killed one is gone.
+CONNECTIONS_OF_A_RUN, RUNS_AT_A_TIME, RUNS_KILLED = 3, 2, 1
 COUNT_CONNECTIONS = """SELECT count(*) FROM pg_stat_activity
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"""
 POOLS = """query { instance { concurrencyLimits {
@@ -78,7 +78,7 @@ class Busy:
 
     def until(self, ask: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
         """Ask until it is enough, also while what is asked is down."""
-        end = time.monotonic() + 400
+        end = time.monotonic() + 900
         while True:
             try:
                 if enough(answer := ask()):
@@ -145,7 +145,7 @@ def test_32_queued_runs_end_by_themselves_and_hold_few_connections(busy: Busy) -
     busy.until(lambda: busy.ui.query(TERMINATE, ids=runs), lambda _: True)
     busy.until(ended, lambda count: count == len(runs))
 
-    assert 1 <= max(counts) <= RUNS_AT_A_TIME * CONNECTIONS_OF_A_RUN
+    assert 1 <= max(counts) <= (RUNS_AT_A_TIME + RUNS_KILLED) * CONNECTIONS_OF_A_RUN
     busy.until(
         lambda: busy.ui.query(POOLS)["instance"]["concurrencyLimits"],
         lambda pools: not any(pool["claimedSlots"] or pool["pendingSteps"] for pool in pools),
@@ -182,21 +182,18 @@ def test_a_schedule_makes_up_for_days_in_which_no_daemon_ran(busy: Busy) -> None
     _move_back(busy, newest - timedelta(days=1, hours=1))
     daemon.kill()
 
-    def runs() -> list[tuple[str, str]]:
-        answer = busy.ui.query(SCHEDULED)["runsOrError"]["results"]
-        return [
-            (tag["value"], run["status"])
-            for run in answer
-            for tag in run["tags"]
-            if tag["key"] == "dagster/partition"
-        ]
+    def runs() -> list[dict[str, Any]]:
+        return busy.ui.query(SCHEDULED)["runsOrError"]["results"]
 
     # A tick is of the day that has ended.
     missed = days(BACKFILLED[-1], str(newest.date() - timedelta(1)))[1:]
-    asked = busy.until(
-        runs, lambda now: len(now) >= len(missed) and all(status in ENDED for _, status in now)
-    )
-    assert sorted(asked) == [(date, "SUCCESS") for date in missed]
+    (run,) = busy.until(runs, lambda now: now and all(run["status"] in ENDED for run in now))
+    assert run["status"] == "SUCCESS"
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    ends = [tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")]
+    assert ends == [missed[0], missed[-1]]
+    statuses = busy.ui.statuses("snapshot")
+    assert {statuses.get(date) for date in missed} == {"MATERIALIZED"}
 
 
 def _move_back(busy: Busy, moment: datetime) -> None:

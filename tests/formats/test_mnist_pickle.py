@@ -318,6 +318,45 @@ except mnist_pickle.PickleFileError as error:
     }, done.stderr.decode()
 
 
+CAP = 64 * 2**20
+NEARLY = CAP * 9 // 10
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"S'" + b"a" * (CAP + 2**20) + b"'\n.",
+        b"S'" + b"a" * NEARLY + b"'\n.",
+        b"c" + b"a" * (CAP + 2**20) + b"\n.",
+        b"c_codecs\nencode\nX" + struct.pack("<I", NEARLY) + b"a" * NEARLY
+        + b"U\6latin1\x86R.",
+    ],
+    ids=["a line over the cap", "a line to decode", "a name over the cap", "a text to encode"],
+)  # fmt: skip
+@linux
+def test_the_cap_holds_for_all_that_is_in_memory_at_the_same_time(opcodes: bytes) -> None:
+    """In a process of its own, by the most that it ever had resident; half of the cap is room."""
+    program = f"""
+import re, sys
+from formats import mnist_pickle
+content = sys.stdin.buffer.read()
+def kilobytes(name):
+    return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])
+start = kilobytes("VmRSS")
+try:
+    mnist_pickle.load(content, max_expanded_bytes={CAP})
+except mnist_pickle.TooLargeError:
+    print(kilobytes("VmHWM") - start)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=gzip.compress(opcodes, 1),
+        capture_output=True,
+        check=True,
+    )
+    assert int(done.stdout) * 1024 < CAP * 1.5
+
+
 def as_text(some: MnistDataset) -> bytes:
     """As Python 3 writes it in protocol 2: bytes as a text, which is longer than they are."""
     return packed(tuple((each.images, each.labels) for each in some.splits().values()), 2)

@@ -102,23 +102,41 @@ def test_what_cannot_be_reached_gives_no_sample_and_no_error(
 
 
 @pytest.mark.usefixtures("watchman")
-def test_the_process_serves_them_until_it_is_ended() -> None:
+def test_the_process_serves_them_to_programs_until_it_is_ended() -> None:
+    """To Prometheus, by the name that it is given, and to no page of somebody else."""
     port = int(free_port_base())
     process = subprocess.Popen(
         [sys.executable, "-m", "metrics", "--port", str(port)],
         cwd=CHECKOUT,
+        env=os.environ | {"PLATFORM_ALLOWED_HOSTS": "metrics"},
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
         answer = httpx.HTTPTransport(retries=10)
         with httpx.Client(transport=answer, timeout=120, trust_env=False) as client:
-            reply = client.get(f"http://127.0.0.1:{port}/metrics")
-        assert reply.status_code == 200
-        samples, _ = read(reply.text)
-        assert samples["platform_source_up", ("dagster",)] == 1
+
+            def get(**headers: str) -> httpx.Response:
+                named = {name.replace("_", "-"): value for name, value in headers.items()}
+                return client.get(f"http://127.0.0.1:{port}/metrics", headers=named)
+
+            for foreign in (
+                {"host": "evil.example"},
+                {"origin": "http://evil.example"},
+                {"sec_fetch_site": "cross-site", "sec_fetch_mode": "no-cors"},
+            ):
+                refused = get(**foreign)
+                assert refused.status_code == 403
+                assert "platform_" not in refused.text
+            assert get(x_padding="a" * 200_000).status_code == 431
+            for host in (f"127.0.0.1:{port}", f"metrics:{port}"):
+                reply = get(host=host)
+                assert reply.status_code == 200
+                assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+                samples, _ = read(reply.text)
+                assert samples["platform_source_up", ("dagster",)] == 1
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    assert process.returncode == -signal.SIGTERM, errors
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in errors + reply.text

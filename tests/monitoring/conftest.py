@@ -124,4 +124,6 @@ def watchman(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wa
     """Somebody who is told of what is wrong with the platform."""
     with webhook() as receiver:
         monkeypatch.setenv("PLATFORM_ALERTS", receiver.url)
+        # A machine with other work may be slower than an endpoint is allowed to be.
+        monkeypatch.setattr("jobs.alerts.ANSWER_SECONDS", 60)
         yield Watchman(platform, receiver)

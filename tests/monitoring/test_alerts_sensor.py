@@ -102,12 +102,12 @@ def test_what_nobody_has_mended_for_long_is_forgotten_without_a_word(watchman: W
         # By then the listings of days on which the schedule ran are late; that is something else.
         texts = watchman.tick(now + timedelta(days=days))
         assert not any("listings failed" in text for text in texts)
-        told = Cursor.read(watchman.cursor).told
-        assert any(key.startswith("run ") for key in told) == followed
+        reported = Cursor.read(watchman.cursor).reported
+        assert any(key.startswith("run ") for key in reported) == followed
 
 
 def test_a_cursor_of_another_release_is_begun_anew(watchman: Watchman) -> None:
-    watchman.cursor = '{"told": "something else"}'
+    watchman.cursor = '{"reported": "something else"}'
     fail(watchman, DATE)
     assert len(watchman.tick()) == 1
 

@@ -23,7 +23,7 @@ DIGITS = ["mnist/raw", "mnist/dataset", "mnist/model", "mnist/classifier"]
 CLOSED = "http://127.0.0.1:9"
 
 
-def told_once(watchman: Watchman, at: datetime | None = None) -> str:
+def reported_once(watchman: Watchman, at: datetime | None = None) -> str:
     """The one message of a tick, which the next ticks do not repeat."""
     texts = watchman.tick(at)
     assert len(texts) == 1, texts
@@ -33,7 +33,7 @@ def told_once(watchman: Watchman, at: datetime | None = None) -> str:
 
 
 def well_again(watchman: Watchman, at: datetime | None = None) -> None:
-    assert told_once(watchman, at).startswith("*Well again: ")
+    assert reported_once(watchman, at).startswith("*Well again: ")
 
 
 def test_dates_that_a_check_refuses_are_one_message_that_names_them(
@@ -45,7 +45,7 @@ def test_dates_that_a_check_refuses_are_one_message_that_names_them(
             table, "update listings set price = -1 where download_date = %(day)s", day=day
         )
     platform.run("listings", airbnb_rig.FIRST, airbnb_rig.LAST)
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert text.startswith("*listings failed*")
     assert f"Date: {bad[0]}, {bad[1]}\n" in text
     assert "airbnb/snapshot" in text
@@ -67,7 +67,7 @@ def test_a_database_that_does_not_answer_is_one_message(
     monkeypatch.setenv("PLATFORM_POSTGRES_DSN", "postgresql://me:hush@127.0.0.1:9/none")
     for _ in range(2):  # the same again is no news
         platform.run("listings", airbnb_rig.FIRST)
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert "hush" not in text
     platform.run("listings", airbnb_rig.FIRST)
     assert watchman.tick() == []
@@ -84,7 +84,7 @@ def test_a_worker_that_is_lost_is_one_message_once_dagster_does_not_start_it_aga
     assert watchman.tick() == []
     again = watchman.record_run("listings", dg.DagsterRunStatus.STARTED, partition)
     platform.instance.report_run_failed(again, "The run's process was killed.")
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert "The run's process was killed." in text
     assert f"Date: {DATE}" in text
 
@@ -101,7 +101,7 @@ def test_a_step_that_raises_is_one_message_until_the_same_job_succeeds(
     """The button to roll back, with nothing to roll back; it is of no date."""
     job = build_defs().resolve_job_def("rollback_endpoint")
     assert not job.execute_in_process(instance=platform.instance, raise_on_error=False).success
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert text.startswith("*rollback_endpoint failed*")
     run = watchman.record_run("rollback_endpoint", dg.DagsterRunStatus.STARTED)
     platform.instance.report_dagster_event(
@@ -126,7 +126,7 @@ def test_a_run_that_does_not_end_is_one_message(
     run = watchman.record_run("digits", status, {"dagster/partition": DATE})
     now = datetime.now(UTC)
     assert watchman.tick(now + timedelta(hours=2)) == []
-    text = told_once(watchman, now + timedelta(hours=4))
+    text = reported_once(watchman, now + timedelta(hours=4))
     assert text.startswith(f"*{title}*")
     platform.instance.report_run_canceled(run)
     well_again(watchman, now + timedelta(hours=4))
@@ -135,7 +135,7 @@ def test_a_run_that_does_not_end_is_one_message(
 def test_a_queue_that_stands_still_is_one_message_however_long_it_is(watchman: Watchman) -> None:
     for _ in range(5):
         watchman.record_run("listings", dg.DagsterRunStatus.NOT_STARTED)
-    told_once(watchman, datetime.now(UTC) + timedelta(hours=4))
+    reported_once(watchman, datetime.now(UTC) + timedelta(hours=4))
 
 
 def midnight_after_tomorrow() -> datetime:
@@ -152,7 +152,7 @@ def test_a_date_that_is_late_is_one_message_for_its_job(watchman: Watchman) -> N
     watchman.record_day(before, LISTINGS)
     watchman.record_day(yesterday, LISTINGS[:1])
     assert watchman.tick(night + timedelta(hours=5)) == []
-    text = told_once(watchman, night + timedelta(hours=7))
+    text = reported_once(watchman, night + timedelta(hours=7))
     assert text.startswith(f"*listings: {yesterday} is late*")
     assert "Asset: airbnb/neighbourhood_summary, airbnb/price_changes\n" in text
     watchman.record_day(yesterday, LISTINGS[1:])
@@ -165,7 +165,7 @@ def test_a_date_without_rows_is_one_message(watchman: Watchman) -> None:
         watchman.record_day((night - timedelta(days=days)).date().isoformat(), DIGITS + LISTINGS)
     yesterday = (night - timedelta(days=1)).date().isoformat()
     watchman.record("airbnb/snapshot", yesterday, **{"dagster/partition_row_count": 0})
-    text = told_once(watchman, night + timedelta(hours=7))
+    text = reported_once(watchman, night + timedelta(hours=7))
     assert text.startswith(f"*listings: {yesterday} is empty*")
     assert "Asset: airbnb/snapshot\n" in text
 
@@ -181,7 +181,7 @@ def test_a_date_whose_run_failed_is_not_told_a_second_time_as_late(
         "listings", dg.DagsterRunStatus.STARTED, {"dagster/partition": yesterday}
     )
     platform.instance.report_run_failed(run, "The table is gone.")
-    assert "The table is gone." in told_once(watchman, night + timedelta(hours=7))
+    assert "The table is gone." in reported_once(watchman, night + timedelta(hours=7))
 
 
 def test_a_spend_above_its_limit_is_one_message_a_month(
@@ -192,7 +192,7 @@ def test_a_spend_above_its_limit_is_one_message_a_month(
         watchman.record("mnist/model", DATE, estimated_cost=cost)
     assert watchman.tick() == []
     watchman.record("mnist/model", NEXT, estimated_cost=2.5)
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert "is above its limit" in text
     assert "Now: 11.50 for training" in text
     watchman.record("mnist/model", NEXT, estimated_cost=100.0)
@@ -216,7 +216,7 @@ def test_a_classifier_that_its_gate_refuses_is_one_message_until_a_newer_one_ser
     few = {"mnist__model": {"config": {"clusters": 10}}}
     low = {"mnist__classifier": {"config": {"min_accuracy": 0.1}}}
     digits.run("digits", NEXT, assets=chain, config={"ops": {**few, **low}})
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert text.startswith("*A classifier is not deployed: its gate refused it*")
     assert f"Date: {NEXT}\n" in text
     assert "accuracy_above_gate: " in text
@@ -239,7 +239,7 @@ def test_a_range_of_which_the_gate_refuses_one_names_that_one(
     # What is live is as good as itself; only what comes after it is compared with it.
     put_digits(digits, "2026-01-04")
     digits.run("digits", "2026-01-04", NEXT, assets=chain, config={"ops": {**few, **low}})
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert text.startswith("*A classifier is not deployed")
     assert NEXT in text.split("Date: ")[1].split("\n")[0]
     assert "2026-01-04" not in text.split("Date: ")[1].split("\n")[0]
@@ -253,7 +253,7 @@ def test_a_deployment_that_fails_its_proof_is_one_message(
         # What was live is put back, since the new one's answers are not the expected ones.
         broken.setattr(centroids, "digits_of", lambda images, _: np.full(len(images), 11))
         digits.run("digits", NEXT, assets=["mnist/endpoint"])
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert text.startswith("*A deployment failed*")
     assert "classified otherwise" in text
     assert digits.run("digits", NEXT, assets=["mnist/endpoint"]).success
@@ -267,7 +267,7 @@ def test_a_rollback_by_a_person_is_one_message_until_something_newer_serves(
     assert digits.run("digits", NEXT, assets=["mnist/endpoint"]).success
     job = build_defs().resolve_job_def("rollback_endpoint")
     assert job.execute_in_process(instance=digits.instance).success
-    text = told_once(watchman)
+    text = reported_once(watchman)
     assert text.startswith("*The endpoint was rolled back*")
     # A daily run leaves it as it is.
     assert digits.run("digits", NEXT, assets=["mnist/endpoint"]).success
@@ -282,7 +282,7 @@ def test_an_endpoint_that_is_silent_is_one_message(
 ) -> None:
     with monkeypatch.context() as silent:
         silent.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", CLOSED)
-        text = told_once(watchman)
+        text = reported_once(watchman)
     assert text.startswith(f"*The endpoint {serving} does not answer*")
     assert "a request to it fails" in text
     well_again(watchman)
@@ -293,7 +293,7 @@ def test_a_sagemaker_that_is_silent_is_one_message(
 ) -> None:
     with monkeypatch.context() as silent:
         silent.setenv("AWS_ENDPOINT_URL_SAGEMAKER", CLOSED)
-        assert "SageMaker cannot be asked" in told_once(watchman)
+        assert "SageMaker cannot be asked" in reported_once(watchman)
     well_again(watchman)
 
 
@@ -305,7 +305,7 @@ def test_an_endpoint_that_is_gone_is_one_message_but_not_after_a_teardown(
     sagemaker.get_waiter("endpoint_deleted").wait(
         EndpointName=serving, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
-    assert "It does not exist" in told_once(watchman)
+    assert "It does not exist" in reported_once(watchman)
     assert digits.run("digits", DATE, assets=["mnist/endpoint"]).success
     well_again(watchman)
     job = build_defs().resolve_job_def("teardown_endpoint")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -11,6 +12,7 @@ import pytest
 from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailableError
 from numbercruncher.store import Store
 from tests.faulty_network import Proxy, proxied
+from tests.s3_front import in_front_of
 
 MIB = 1 << 20
 KEY = "airbnb/listings/date=2026-01-01/listings.csv"
@@ -185,3 +187,24 @@ def test_a_refusal_says_what_to_do_and_whether_it_may_pass(
         with pytest.raises(StoreError, match=sentence) as caught:
             request()
         assert caught.value.transient is transient
+
+
+def test_the_kms_key_and_a_checksum_go_with_whatever_is_written(
+    environment: Mapping[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str | None]] = []
+    names = ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")
+
+    def note(request: BaseHTTPRequestHandler) -> tuple[int, bytes]:
+        """The embedded store has no KMS: it is answered in its place."""
+        assert request.headers["x-amz-checksum-sha256"]
+        seen.append([request.headers[name] for name in names])
+        return 200, b""
+
+    with in_front_of(environment["AWS_ENDPOINT_URL_S3"]) as front:
+        front.refuse = note
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", front.url)
+        for write in (Store(bucket, "alias/ours").put, Store(bucket, "alias/ours").create):
+            with suppress(StoreError):  # the answer has no ETag
+                write(KEY, b"x", "text/csv")
+    assert seen == [["aws:kms", "alias/ours"]] * 2

@@ -60,7 +60,7 @@ def test_the_biggest_changes_are_those_of_sql_with_their_neighbourhoods(
     for row in biggest(table, LAST, order):
         query = "select neighbourhood from listings where id = %(id)s and download_date = %(day)s"
         ((place,),) = ask(table, query, id=row["id"], day=row["last_date"])
-        shown = place.replace("|", "\\|").replace("<", "&lt;")
+        shown = place.replace("|", "&#124;").replace("<", "&#60;")
         expected.append(
             [
                 f"{row['price_change_per_day']:,.2f}",

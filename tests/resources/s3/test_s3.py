@@ -3,12 +3,17 @@
 import io
 import os
 import tracemalloc
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from zlib import crc32
 
 import pytest
 
+from numbercruncher.store import Store
 from resources.s3 import (
     BucketMissingError,
     ObjectChangedError,
@@ -20,7 +25,8 @@ from resources.s3 import (
     StoreUnavailableError,
 )
 from resources.s3.streams import PART_BYTES
-from tests.resources.s3.s3_rig import open_uploads
+from tests.resources.s3.s3_rig import commit, open_uploads
+from tests.s3_front import in_front_of
 
 MIB = 1024 * 1024
 MISSING_BUCKET = "no-such-bucket-anywhere"
@@ -270,6 +276,60 @@ def test_the_kms_key_goes_with_whatever_is_written(
     encrypted.client.meta.events.register(f"provide-client-params.s3.{request_name}", note)
     write(encrypted)
     assert seen == [("aws:kms", "alias/mine")]
+
+
+def test_a_bucket_that_wants_checksums_takes_all_that_is_written(
+    environment: Mapping[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one with Object Lock does, also where boto3 is told to send none by itself."""
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    with in_front_of(environment["AWS_ENDPOINT_URL_S3"]) as front:
+        front.refuse = refuse_without_checksum
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", front.url)
+        store = ObjectStore(bucket=bucket, max_attempts=1)
+        store.put_bytes("small", b"x")
+        store.upload("large", Zeros(2 * PART_BYTES + 1))
+        for name in ("small", "large"):
+            store.copy_from(store, name, f"copy of {name}")
+        commit(store, {"file": b"x"})
+        store.delete_prefix("copy")
+        crunched = Store(bucket)
+        crunched.put("output", b"x", "text/plain")
+        assert crunched.create("new output", b"x", "text/plain")
+    assert sum(method in ("PUT", "POST") for method, _ in front.requests) >= 12
+
+
+def refuse_without_checksum(request: BaseHTTPRequestHandler) -> tuple[int, bytes] | None:
+    """What a bucket with Object Lock answers to a request that writes without one."""
+    copied = "x-amz-copy-source" in request.headers
+    completed = request.command == "POST" and "uploadId" in request.path
+    if request.command not in ("PUT", "POST") or copied or completed:
+        return None
+    if any(name.lower().startswith("x-amz-checksum-") for name in request.headers):
+        return None
+    return (
+        400,
+        b"<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP \
+header is required for Put Object requests with Object Lock parameters</Message></Error>",
+    )
+
+
+def test_a_multipart_upload_is_completed_with_the_checksum_of_each_part(
+    store: ObjectStore,
+) -> None:
+    """S3 refuses one that names its algorithm, and then leaves a part's checksum out."""
+    requests: list[dict[str, Any]] = []
+    events = store.client.meta.events
+    for name in ("CreateMultipartUpload", "CompleteMultipartUpload"):
+        events.register(
+            f"provide-client-params.s3.{name}", lambda params, **_: requests.append(params)
+        )
+    store.upload("large", Zeros(2 * PART_BYTES + 1))
+    created, completed = requests
+    assert created["ChecksumAlgorithm"] == "CRC32"
+    parts = [bytes(PART_BYTES), bytes(PART_BYTES), bytes(1)]
+    expected = [b64encode(crc32(part).to_bytes(4, "big")).decode() for part in parts]
+    assert [part["ChecksumCRC32"] for part in completed["MultipartUpload"]["Parts"]] == expected
 
 
 def test_a_prefix_is_listed_and_deleted_beyond_a_page(store: ObjectStore) -> None:

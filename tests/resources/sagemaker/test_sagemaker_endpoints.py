@@ -314,14 +314,8 @@ def test_a_canary_update_shifts_traffic_and_ends_on_the_new_version(
     assert described["LastDeploymentConfig"] == update
 
 
-def test_serverless_weighted_variants_and_data_capture(
-    sagemaker, make_version, endpoint, bucket
-) -> None:
-    serverless = {"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 2}}
-    variants = [
-        Variant(name=name, weight=weight, instances=None, extra_request=serverless)
-        for name, weight in [("blue", 3), ("green", 1)]
-    ]
+def test_weighted_variants_and_data_capture(sagemaker, make_version, endpoint, bucket) -> None:
+    variants = [Variant(name=name, weight=weight) for name, weight in [("blue", 3), ("green", 1)]]
     sagemaker.deploy(make_version("v1", variants=variants), smoke=smoke)
 
     assert state_of(sagemaker, endpoint).variants.keys() == {"blue", "green"}

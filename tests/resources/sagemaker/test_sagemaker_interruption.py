@@ -103,6 +103,42 @@ with dg.DagsterInstance.local_temp() as instance:
     (run,) = instance.get_runs()
     print(run.status.value, flush=True)
 """
+# A run that is interrupted when urllib3 has just locked its pool of connections.
+LOCKED_WORKER = """
+import os, signal, sys, threading
+import dagster as dg
+from resources.sagemaker import SageMakerResource, TrainingJobSpec
+
+spec = TrainingJobSpec.model_validate_json(sys.argv[1])
+
+def watch(frame, event, argument):
+    if frame.f_code is threading.Condition.__enter__.__code__:
+        if "urllib3" in frame.f_back.f_back.f_code.co_filename:
+            return interrupt
+
+def interrupt(frame, event, argument):
+    if event == "return":
+        sys.settrace(None)
+        threading.settrace(None)
+        print("locked", flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Watching:
+    def info(self, message):
+        if "started." in message:
+            threading.settrace(watch)
+            sys.settrace(watch)  # of frames that begin from now on
+
+    warning = info
+
+@dg.asset
+def model(sagemaker: SageMakerResource):
+    sagemaker.train(spec, log=Watching())
+
+dg.materialize(
+    [model], resources={"sagemaker": SageMakerResource(role_arn=sys.argv[2], poll_seconds=0.2)}
+)
+"""
 CHECKOUT = Path(__file__).resolve().parents[3]
 STOPPED_WITHIN_SECONDS = 15
 PATIENCE_SECONDS = 120  # by themselves the jobs here would go on for longer
@@ -182,6 +218,26 @@ def test_a_cancelled_run_stops_its_job_although_python_lost_the_signal(
         assert time.monotonic() - lost_at < STOPPED_WITHIN_SECONDS
         rest, _ = worker.communicate(timeout=PATIENCE_SECONDS)
         assert rest.splitlines()[-1] == "CANCELED"
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_run_that_is_interrupted_while_connections_are_locked_stops_its_job_and_ends(
+    sagemaker, make_spec, unique
+) -> None:
+    spec = make_spec(hyperparameters=slow())
+    worker = subprocess.Popen(
+        [sys.executable, "-c", LOCKED_WORKER, spec.model_dump_json(), sagemaker.role_arn],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout is not None
+    try:
+        assert worker.stdout.readline() == "locked\n"
+        wait_for(sagemaker, unique, "Stopped")
+        assert worker.wait(timeout=PATIENCE_SECONDS) != 0
     finally:
         worker.kill()
         worker.wait()

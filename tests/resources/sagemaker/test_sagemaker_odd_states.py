@@ -22,7 +22,7 @@ from resources.sagemaker import (
     UnavailableError,
 )
 from resources.sagemaker.calls import Calls, Clients, make_clients, translate
-from resources.sagemaker.errors import AlreadyExistsError, BusyError
+from resources.sagemaker.errors import AlreadyExistsError
 from resources.sagemaker.logs import JobLogs
 from resources.sagemaker.training import JobRun, Trainer
 
@@ -74,43 +74,7 @@ def error(code: str, message: str = "words", status: int = 400) -> ClientError:
         (NoCredentialsError(), RefusedError, False),
         (error("ResourceLimitExceeded"), RefusedError, True),
         (error("ResourceInUse"), AlreadyExistsError, False),
-        (
-            error("ValidationException", 'Cannot create already existing endpoint "arn".'),
-            AlreadyExistsError,
-            False,
-        ),
         (error("ResourceNotFound"), NotFoundError, False),
-        (error("ValidationException", "Requested resource not found."), NotFoundError, False),
-        (error("ValidationException", 'Could not find model "arn".'), NotFoundError, False),
-        (
-            error("ValidationException", 'Could not find endpoint configuration "arn".'),
-            NotFoundError,
-            False,
-        ),
-        # The artifact is missing, not the model: creating it again will not help.
-        (
-            error("ValidationException", "Could not find model data at s3://b/k."),
-            RefusedError,
-            False,
-        ),
-        (
-            error("ValidationError", "Endpoint e of account 123456789012 not found."),
-            NotFoundError,
-            False,
-        ),
-        (
-            error("ValidationException", 'Cannot update in-progress endpoint "arn".'),
-            BusyError,
-            False,
-        ),
-        (
-            error(
-                "ValidationException",
-                "The request was rejected because the training job is in status Completed.",
-            ),
-            BusyError,
-            False,
-        ),
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, Exception) else None,
 )

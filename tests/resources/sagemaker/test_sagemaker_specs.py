@@ -1,5 +1,6 @@
 """Specs, names and images: the requests they make, checked against AWS's own service model."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import botocore.session
@@ -13,6 +14,7 @@ from resources.sagemaker import (
     Instances,
     ModelContainer,
     S3Channel,
+    Security,
     SpecError,
     Spot,
     TrainingCompute,
@@ -166,14 +168,7 @@ def test_all_that_can_be_set_of_an_endpoint_arrives_in_valid_requests() -> None:
             ),
             Variant(
                 name="green",
-                instances=None,
-                extra_request={
-                    "ServerlessConfig": {
-                        "MemorySizeInMB": 4096,
-                        "MaxConcurrency": 20,
-                        "ProvisionedConcurrency": 2,
-                    }
-                },
+                instances=Instances(instance_type="ml.c5.large"),
             ),
         ],
         update={
@@ -210,13 +205,83 @@ def test_all_that_can_be_set_of_an_endpoint_arrives_in_valid_requests() -> None:
     assert complaints("UpdateEndpoint", update) == ""
     blue, green = plan.config["ProductionVariants"]
     assert (blue["InitialVariantWeight"], blue["InitialInstanceCount"]) == (3, 2)
-    assert green["ServerlessConfig"]["ProvisionedConcurrency"] == 2
-    assert "InstanceType" not in green
+    assert green["InstanceType"] == "ml.c5.large"
     assert {blue["ModelName"], green["ModelName"]} == {plan.model_name}
     assert plan.model["PrimaryContainer"]["Mode"] == "MultiModel"
     assert plan.config["DataCaptureConfig"]["InitialSamplingPercentage"] == 10
     policy = plan.update["BlueGreenUpdatePolicy"] if plan.update else {}
     assert policy["TrafficRoutingConfiguration"]["LinearStepSize"]["Value"] == 25
+
+
+def serverless_spec(**fields: Any) -> EndpointSpec:
+    memory = {"MemorySizeInMB": 4096, "MaxConcurrency": 20, "ProvisionedConcurrency": 2}
+    variant = Variant(instances=None, extra_request={"ServerlessConfig": memory})
+    base = {"endpoint_name": "digits", "version": "1", "variants": [variant]}
+    return EndpointSpec(**{"container": ModelContainer(image="image"), **base, **fields})
+
+
+def test_a_serverless_variant_arrives_in_a_valid_request() -> None:
+    config = serverless_spec().plan(ROLE, {}).config
+    assert complaints("CreateEndpointConfig", {"EndpointConfigName": "c", **config}) == ""
+    (variant,) = config["ProductionVariants"]
+    assert variant["ServerlessConfig"]["ProvisionedConcurrency"] == 2
+    assert "InstanceType" not in variant
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"container": ModelContainer(image="i", network_isolation=True)}, "network isolation"),
+        ({"container": ModelContainer(image="i", extra_request={"VpcConfig": VPC})}, "a VPC"),
+        ({"extra_request": {"DataCaptureConfig": {}}}, "data capture"),
+        ({"update": {"RollingUpdatePolicy": {}}}, "an update that shifts traffic"),
+        (
+            {"variants": [*serverless_spec().variants, Variant(name="second")]},
+            "a second variant, instances",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_aws_refuses_with_serverless_variants_is_not_sent(
+    fields: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(SpecError, match=f"does not go with {what}"):
+        serverless_spec(**fields).plan(ROLE, {})
+
+
+SECURITY = Security(
+    kms_key_id=KEY, subnets=["subnet-1"], security_groups=["sg-1"], network_isolation=True
+)
+
+
+def test_an_accounts_security_reaches_jobs_models_and_endpoint_configs() -> None:
+    spec = TrainingJobSpec(name="job", image="i", output_s3_uri="s3://b", channels=[CHANNEL])
+    job = SECURITY.training_job(spec.to_request("job", ROLE, {}))
+    assert complaints("CreateTrainingJob", job) == ""
+    assert job["OutputDataConfig"] == {"S3OutputPath": "s3://b", "KmsKeyId": KEY}
+    assert job["ResourceConfig"]["VolumeKmsKeyId"] == KEY
+    plan = EndpointSpec(
+        endpoint_name="digits", version="1", container=ModelContainer(image="i")
+    ).plan(ROLE, {}, SECURITY)
+    assert complaints("CreateModel", {"ModelName": "m", **plan.model}) == ""
+    assert plan.config["KmsKeyId"] == KEY
+    for request in (job, plan.model):
+        assert (request["VpcConfig"], request["EnableNetworkIsolation"]) == (VPC, True)
+    plain = EndpointSpec(
+        endpoint_name="digits", version="1", container=ModelContainer(image="i")
+    ).plan(ROLE, {})
+    assert (plain.model_name, plain.config_name) != (plan.model_name, plan.config_name)
+
+
+def test_what_a_spec_says_of_security_wins_over_the_accounts() -> None:
+    spec = full_training_spec()
+    own = {"Subnets": ["subnet-2"], "SecurityGroupIds": ["sg-2"]}
+    account = Security(kms_key_id="alias/other", subnets=["x"], security_groups=["y"])
+    request = spec.to_request("job", ROLE, {}) | {"VpcConfig": own}
+    secured = account.training_job(request)
+    assert secured["VpcConfig"] == own
+    assert secured["ResourceConfig"]["VolumeKmsKeyId"] == KEY
+    assert secured["EnableNetworkIsolation"], "a setting does not undo what a spec asks for"
 
 
 def test_the_names_of_a_version_follow_its_contents() -> None:
@@ -377,6 +442,25 @@ def test_what_sagemaker_would_refuse_late_is_found_before_it_is_sent(
     base: dict[str, Any] = {"name": "job", "image": "i", "output_s3_uri": "s3://b"}
     with pytest.raises(SpecError, match=words):
         TrainingJobSpec(**(base | changes)).check()
+
+
+@pytest.mark.parametrize(
+    ("image", "seconds", "fine"),
+    [
+        (builtin_image_uri("kmeans", "eu-west-1"), 3600, True),
+        (builtin_image_uri("kmeans", "eu-west-1"), 3601, False),
+        # An image of one's own may write checkpoints.
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1", 9000, True),
+    ],
+)
+def test_built_in_algorithms_wait_an_hour_for_spot_capacity_at_most(
+    image: str, seconds: int, fine: bool
+) -> None:
+    """By https://docs.aws.amazon.com/sagemaker/latest/dg/model-managed-spot-training.html."""
+    compute = TrainingCompute(spot=Spot(max_wait_seconds=seconds))
+    spec = TrainingJobSpec(name="job", image=image, output_s3_uri="s3://b", compute=compute)
+    with nullcontext() if fine else pytest.raises(SpecError, match=r"3,600 s"):
+        spec.check()
 
 
 def test_an_extra_request_may_not_repeat_what_another_field_says() -> None:
