@@ -28,6 +28,9 @@ _SAGEMAKER_ENDPOINTS = (
     "AWS_ENDPOINT_URL_SAGEMAKER",
     "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
     "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    # What the SageMaker SDK v3 asks about roles before it trains.
+    "AWS_ENDPOINT_URL_IAM",
+    "AWS_ENDPOINT_URL_STS",
 )
 # Inside Airbnb's first files are of 2015.
 FIRST_PARTITION = "2015-01-01"

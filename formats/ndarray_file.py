@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.errors import FormatError
+from .errors import FormatError
 
 __all__ = ["NDArrayFile", "NDArrayFileError", "decode", "encode", "pack_model", "unpack_model"]
 

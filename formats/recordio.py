@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from formats import recordio_message as message
-from formats.recordio_message import Frame, RecordIOError, Tensor
+from . import recordio_message as message
+from .recordio_message import Frame, RecordIOError, Tensor
 
 __all__ = ["MAGIC", "RecordIOError", "decode", "encode", "scattered"]
 

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.errors import FormatError
+from .errors import FormatError
 
 Kind = Literal["f4", "f8", "i4"]
 

@@ -1,8 +1,8 @@
-"""The server's front: one port for the control plane, the runtime and CloudWatch Logs.
+"""The server's front: one port for the control plane, the runtime, CloudWatch Logs, IAM and STS.
 
 Checks the signature, finds the operation, checks the request against the service model, filters the
-answer by it, and writes errors as AWS does. What the operations do is in training, hosting, tags
-and logs.
+answer by it, and writes errors as AWS does. What the operations do is in training, hosting, tags,
+logs and identity.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from formats.browser_guard import BrowserGuard
-from sagemaker_local import faults, hosting, names, service_model, tags, training
+from sagemaker_local import faults, hosting, identity, names, service_model, tags, training
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
 from sagemaker_local.context import Context, Operation
 from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.faults import FaultPlan, FaultPlanError
+from sagemaker_local.formats.browser_guard import BrowserGuard
 from sagemaker_local.jobs import JobRunner
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Storage
@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 _BODY_BYTES = 6_291_456
 _CONTROL_BYTES = 1024 * 1024
 _JSON = "application/x-amz-json-1.1"
+_FORM = "application/x-www-form-urlencoded"
 
 _CONTROL: dict[str, Operation] = {
     "CreateTrainingJob": training.create,
@@ -101,7 +102,10 @@ class Server:
             wake_endpoint=self._endpoints.wake,
         )
         self._verifier = Verifier(
-            config.access_key, config.secret_key, config.region, ("sagemaker", "logs")
+            config.access_key,
+            config.secret_key,
+            config.region,
+            ("sagemaker", "logs", *identity.SERVICES),
         )
 
     @asynccontextmanager
@@ -119,24 +123,48 @@ class Server:
             self._store.close()
 
     async def control(self, request: Request) -> Response:
-        """`POST /`: an operation of the control plane or of CloudWatch Logs."""
+        """`POST /`: the control plane, CloudWatch Logs, or a query of IAM or STS."""
+        if request.headers.get("content-type", "").startswith(_FORM):
+            return await self._query(request)
         return await _answered(
             self._control,
             request,
             _JSON,
-            lambda error: {"__type": error.code, "message": str(error)},
+            lambda error: _as_json({"__type": error.code, "message": str(error)}, error),
         )
 
     async def invoke(self, request: Request) -> Response:
         """`POST /endpoints/{name}/invocations`."""
         return await _answered(
-            self._invoke, request, "application/json", lambda error: {"Message": str(error)}
+            self._invoke,
+            request,
+            "application/json",
+            lambda error: _as_json({"Message": str(error)}, error),
         )
 
+    async def _query(self, request: Request) -> Response:
+        return await _answered(
+            self._identity,
+            request,
+            "text/xml",
+            lambda error: identity.error_body(error, str(uuid.uuid4())),
+        )
+
+    async def _identity(self, request: Request) -> Response:
+        body = await _control_body(request)
+        service = self._verify(request, body)
+        if service not in identity.SERVICES:
+            raise AwsError(
+                "SignatureDoesNotMatch", "Credential should be scoped to 'iam' or 'sts'.", 403
+            )
+        request_id = _request_id()
+        answer = await asyncio.to_thread(
+            identity.answer, self._config, service, body, request_id["x-amzn-RequestId"]
+        )
+        return Response(answer, media_type="text/xml", headers=request_id)
+
     async def _control(self, request: Request) -> Response:
-        body = await _body(request, _CONTROL_BYTES)
-        if body is None:
-            raise AwsError("RequestEntityTooLargeException", "The request is too large.", 413)
+        body = await _control_body(request)
         service = self._verify(request, body)
         prefix, _, name = request.headers.get("x-amz-target", "").partition(".")
         run = _TARGETS.get(prefix, {}).get(name)
@@ -254,6 +282,13 @@ async def _health(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
+async def _control_body(request: Request) -> bytes:
+    body = await _body(request, _CONTROL_BYTES)
+    if body is None:
+        raise AwsError("RequestEntityTooLargeException", "The request is too large.", 413)
+    return body
+
+
 async def _body(request: Request, limit: int) -> bytes | None:
     """The whole body, or None if it is longer than the limit."""
     if int(request.headers.get("content-length", "0")) > limit:
@@ -278,7 +313,7 @@ async def _answered(
     handle: Callable[[Request], Awaitable[Response]],
     request: Request,
     media_type: str,
-    body: Callable[[AwsError], dict[str, Any]],
+    body: Callable[[AwsError], bytes],
 ) -> Response:
     """The answer to a request, or the error that refuses it, with the body that clients expect."""
     try:
@@ -291,4 +326,8 @@ async def _answered(
         _log.exception("request %s %s", request.url.path, request.headers.get("x-amz-target", ""))
         error = AwsError("InternalFailure", "We encountered an internal error.", 500)
     headers = {"x-amzn-errortype": error.code, **_request_id()}
-    return Response(json.dumps(body(error) | error.extra), error.status, headers, media_type)
+    return Response(body(error), error.status, headers, media_type)
+
+
+def _as_json(body: dict[str, Any], error: AwsError) -> bytes:
+    return json.dumps(body | error.extra).encode()

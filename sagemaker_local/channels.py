@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from formats import recordio
+from sagemaker_local.formats import recordio
 from sagemaker_local.payloads import CSV, RECORDIO, Points, media_type, read_csv
 
 _BLOCK = 4 * 1024 * 1024

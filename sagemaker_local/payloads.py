@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats import recordio
+from sagemaker_local.formats import recordio
 
 Points = NDArray[np.float32]
 RECORDIO = "application/x-recordio-protobuf"

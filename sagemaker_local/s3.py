@@ -14,8 +14,8 @@ import botocore.session
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from formats import s3_uri
 from sagemaker_local.config import Config
+from sagemaker_local.formats import s3_uri
 
 _CHUNK = 1024 * 1024
 _FAULT = 500

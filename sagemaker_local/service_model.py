@@ -24,13 +24,16 @@ from sagemaker_local.aws_errors import AwsError, validation
 
 CONTROL_PREFIX = "SageMaker"
 LOGS_PREFIX = "Logs_20140328"
-_SERVICES = {CONTROL_PREFIX: "sagemaker", LOGS_PREFIX: "logs"}
+_SERVICES = {CONTROL_PREFIX: "sagemaker", LOGS_PREFIX: "logs", "iam": "iam", "sts": "sts"}
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
 
 
 @cache
 def service(prefix: str) -> ServiceModel:
-    """The service behind a prefix of `X-Amz-Target`, without its documentation (a third of it)."""
+    """The service behind a prefix of `X-Amz-Target`, `iam` or `sts`, without its documentation.
+
+    That is a third of it.
+    """
     model = cast(dict[str, Any], Loader().load_service_model(_SERVICES[prefix], "service-2"))
     _drop_documentation(model)
     return ServiceModel(model)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats import ndarray_file
 from sagemaker_local import children, payloads
+from sagemaker_local.formats import ndarray_file
 
 
 class Model:

@@ -17,6 +17,8 @@ from sagemaker_local.aws_errors import AwsError
 ALGORITHM = "AWS4-HMAC-SHA256"
 _STAMP = "%Y%m%dT%H%M%SZ"
 _SKEW_SECONDS = 300
+# IAM is one for all regions, and signed for this one.
+_GLOBAL = {"iam": "us-east-1"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Verifier:
         return auth.service
 
     def _check_scope(self, auth: _Authorization, stamp: str) -> None:
-        if auth.region != self._region:
+        if auth.region not in (self._region, _GLOBAL.get(auth.service)):
             raise _invalid(f"Credential should be scoped to a valid region, not '{auth.region}'.")
         if auth.service not in self._services:
             offered = ", ".join(f"'{name}'" for name in sorted(self._services))

@@ -108,8 +108,8 @@ class _Instance:
         return self._shared / f"algo-{number}.npz"
 
     def _finish(self, points: int) -> None:
-        from formats import ndarray_file
         from sagemaker_local import kmeans
+        from sagemaker_local.formats import ndarray_file
 
         self._log.write("shrinking the centers of all instances by local Lloyd's iterations")
         centres, weights = self._merge_states()

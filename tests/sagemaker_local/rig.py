@@ -37,6 +37,8 @@ URLS = (
     "AWS_ENDPOINT_URL_SAGEMAKER",
     "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
     "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    "AWS_ENDPOINT_URL_IAM",
+    "AWS_ENDPOINT_URL_STS",
 )
 
 
@@ -189,7 +191,7 @@ class Server:
             self.process.wait(PATIENCE_SECONDS)
 
     def client(self, service: str, **changes: Any) -> Any:
-        """A boto3 client of `sagemaker`, `sagemaker-runtime`, `logs` or `s3`."""
+        """A boto3 client of `sagemaker`, `sagemaker-runtime`, `logs`, `iam`, `sts` or `s3`."""
         env = self.env | changes
         url = env["AWS_ENDPOINT_URL_S3"] if service == "s3" else self.url
         session: Any = boto3.session.Session(

@@ -1,13 +1,16 @@
-"""The SageMaker SDK v2 against the embedded SageMaker, unchanged: record_set, fit, deploy, predict.
+"""The SageMaker SDKs v2 and v3 against the embedded SageMaker, unchanged but for endpoint URLs.
 
-The SDK pins packages that the platform has newer, so it lives in an environment of its own: name
-that environment's Python in EMBEDDED_SAGEMAKER_SDK_PYTHON (`pip install 'sagemaker<3'`).
+They pin packages that the platform has newer and do not go together, so each lives in an
+environment of its own. Name their Pythons in EMBEDDED_SAGEMAKER_SDK_PYTHON
+(`pip install 'sagemaker<3'`) and EMBEDDED_SAGEMAKER_SDK_V3_PYTHON
+(`pip install 'sagemaker>=3,<4'`).
 """
 
 import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,12 @@ from formats import recordio
 from tests.sagemaker_local.rig import ROLE, Server, as_sparse_recordio
 
 VARIABLE = "EMBEDDED_SAGEMAKER_SDK_PYTHON"
-
+V3_VARIABLE = "EMBEDDED_SAGEMAKER_SDK_V3_PYTHON"
+# Read by the SDK v3 of itself. Else it reports each call to Amazon.
+NO_TELEMETRY = """
+SchemaVersion: "1.0"
+SageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}
+"""
 
 # Writes a matrix's rows as the SDK does a SciPy matrix's; its environment has no SciPy.
 WRITE_SPARSE = """
@@ -48,11 +56,29 @@ with open(name, "wb") as file:
 """
 
 
-def sdk_python() -> str:
-    python = os.environ.get(VARIABLE)
+def sdk_python(variable: str = VARIABLE) -> str:
+    python = os.environ.get(variable)
     if not python:
-        pytest.skip(f"{VARIABLE} does not name a Python that has 'sagemaker<3'")
+        pytest.skip(f"{variable} does not name a Python that has the SageMaker SDK")
     return python
+
+
+def run_flow(
+    variable: str, script: str, arguments: list[str], server: Server, home: Path, **more: str
+) -> tuple[str, dict[str, Any]]:
+    """What a script beside this file printed, and the JSON object in its last line."""
+    python = sdk_python(variable)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTHON"))}
+    done = subprocess.run(
+        [python, str(Path(__file__).with_name(script)), *arguments],
+        env={**kept, **server.env, "HOME": str(home), **more},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout, json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
@@ -83,18 +109,27 @@ def test_the_sdks_sparse_records_are_read_as_the_dense_matrix(
 def test_the_sdks_own_kmeans_trains_deploys_and_predicts(
     server: Server, store: str, tmp_path: Path
 ) -> None:
-    python = sdk_python()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTHON"))}
-    done = subprocess.run(
-        [python, str(Path(__file__).with_name("sdk_v2_flow.py")), store, ROLE],
-        env={**kept, **server.env, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    answer = json.loads(done.stdout.splitlines()[-1])
+    stdout, answer = run_flow(VARIABLE, "sdk_v2_flow.py", [store, ROLE], server, tmp_path)
     assert len(set(zip(answer["found"], answer["cluster"], strict=True))) == 3
     assert 0 < answer["farthest"] < 1
     # logs=True: the job's own lines reached the SDK's output.
-    assert "#quality_metric: host=algo-1, train msd" in done.stdout
+    assert "#quality_metric: host=algo-1, train msd" in stdout
+
+
+def test_the_sdk_v3_trains_and_deploys_with_its_model_trainer_and_model_builder(
+    server: Server, store: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(NO_TELEMETRY)
+    # The role by its name alone: the SDK asks IAM for the ARN, then whether it may do the work.
+    _, answer = run_flow(
+        V3_VARIABLE,
+        "sdk_v3_flow.py",
+        [store, ROLE.rsplit("/", 1)[1]],
+        server,
+        tmp_path,
+        SAGEMAKER_USER_CONFIG_OVERRIDE=str(config),
+    )
+    assert answer["artifact"].startswith(f"s3://{store}/sdk-v3/sdk-v3-")
+    assert len(answer["predictions"]) == 2
+    assert all(row["distance_to_cluster"] > 0 for row in answer["predictions"])

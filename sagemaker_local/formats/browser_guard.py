@@ -1,0 +1,1 @@
+../../formats/browser_guard.py

@@ -1,0 +1,1 @@
+../../formats/http_limits.py

@@ -1,0 +1,1 @@
+../../formats/ndarray_file.py

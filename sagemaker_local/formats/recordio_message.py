@@ -1,0 +1,1 @@
+../../formats/recordio_message.py

@@ -1,0 +1,1 @@
+../../formats/s3_uri.py

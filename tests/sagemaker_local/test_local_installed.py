@@ -1,0 +1,154 @@
+"""The embedded SageMaker as a distribution of its own, in an environment of nothing else."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.conftest import Services
+from tests.sagemaker_local.rig import CHECKOUT, Server
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the folder and nothing beside it."""
+    root = tmp_path_factory.mktemp("wheel")
+    # Building leaves files in the folder; a copy follows its links as a source archive does.
+    ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    shutil.copytree(CHECKOUT / "sagemaker_local", root / "source", ignore=ignored)
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(root)]
+    command = [sys.executable, "-m", "pip", "wheel", *options, str(root / "source")]
+    subprocess.run(command, check=True)
+    (built,) = root.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of a new environment that has the wheel and what it asks for.
+
+    Dependencies are linked from this environment rather than downloaded. One that the wheel does
+    not ask for is not there.
+    """
+    root = tmp_path_factory.mktemp("environment")
+    venv.create(root, symlinks=True)
+    python = root / "bin" / "python"
+    options = ["--no-deps", "--no-index", "--quiet"]
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options]
+    subprocess.run([*command, str(wheel)], check=True)
+    (site,) = root.glob("lib/python*/site-packages")
+    own = metadata.PathDistribution(next(site.glob("embedded_sagemaker-*.dist-info")))
+    # What its users have beside it.
+    for name in closure([*(own.requires or []), "boto3", "pytest"]):
+        link(name, site)
+    return python.parent
+
+
+def closure(requirements: list[str]) -> set[str]:
+    """The distributions that requirements bring with them."""
+    names: set[str] = set()
+    waiting = [Requirement(text) for text in requirements]
+    while waiting:
+        requirement = waiting.pop()
+        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if not wanted or requirement.name in names:
+            continue
+        have = metadata.version(requirement.name)
+        assert requirement.specifier.contains(have, prereleases=True), f"{requirement}: {have}"
+        names.add(requirement.name)
+        waiting += map(Requirement, metadata.requires(requirement.name) or [])
+    return names
+
+
+def link(name: str, site: Path) -> None:
+    """Links what a distribution has in this environment into another's site-packages."""
+    distribution = metadata.distribution(name)
+    tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}
+    for top in tops:
+        place = site / top
+        if not place.exists():
+            place.symlink_to(str(distribution.locate_file(top)))
+
+
+@pytest.fixture
+def environ(services: Services) -> dict[str, str]:
+    """The environment of somebody who has an S3 and its keys, and nothing of the platform."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTHON", "PYTEST_"))}
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+    return kept | {name: services.env[name] for name in (*names, "AWS_ENDPOINT_URL_S3")}
+
+
+def test_the_wheel_is_small_and_holds_one_package(wheel: Path) -> None:
+    assert wheel.stat().st_size <= MEGABYTE
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"sagemaker_local"}
+
+
+def test_its_fixture_trains_and_serves_where_nothing_else_is_installed(
+    installed: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copy(Path(__file__).with_name("installed_flow.py"), tmp_path / "test_flow.py")
+    command = [installed / "python", "-m", "pytest", "-q", "test_flow.py"]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+@pytest.fixture
+def started(
+    installed: Path, environ: dict[str, str], tmp_path: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """The command as a user starts it, in a folder of the user's."""
+    command = [installed / "embedded-sagemaker", "--port", "0"]
+    with subprocess.Popen(
+        command, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.terminate()
+
+
+def test_its_command_prints_what_clients_need_and_keeps_its_state_in_one_folder(
+    started: subprocess.Popen[str], environ: dict[str, str], tmp_path: Path
+) -> None:
+    assert started.stdout is not None
+    printed: dict[str, str] = {}
+    while "AWS_ENDPOINT_URL_STS" not in printed:
+        line = started.stdout.readline()
+        assert line.startswith("export "), line
+        name, _, value = line.removeprefix("export ").strip().partition("=")
+        printed[name] = value
+    assert set(printed) == {
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL_SAGEMAKER",
+        "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
+        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+        "AWS_ENDPOINT_URL_IAM",
+        "AWS_ENDPOINT_URL_STS",
+    }
+    port = int(printed["AWS_ENDPOINT_URL_SAGEMAKER"].rsplit(":", 1)[1])
+    client = Server(tmp_path, environ, port=port).sagemaker
+    assert client.list_models()["Models"] == []
+    assert [path.name for path in tmp_path.iterdir()] == [".embedded-sagemaker"]
+
+
+def test_its_command_says_which_port_is_taken(
+    started: subprocess.Popen[str], installed: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    assert started.stdout is not None
+    lines = iter(started.stdout.readline, "")
+    port = next(line for line in lines if "AWS_ENDPOINT_URL_STS" in line).strip().rsplit(":", 1)[1]
+    command = [installed / "embedded-sagemaker", "--port", port, "--data-dir", "other"]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"error: port {port} " in done.stderr
