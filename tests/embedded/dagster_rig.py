@@ -12,6 +12,7 @@ import psycopg2
 from embedded.graphql import days
 
 STATUSES = "... on TimePartitionStatuses { ranges { status startKey endKey } }"
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}  # of a run
 UNDER_WAY = {"REQUESTED", "FAILING", "CANCELING"}  # of a backfill
 CHECK_STATUSES = "... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } }"
 
@@ -50,19 +51,18 @@ class Ui:
 
     def ended(self, run_id: str) -> dict[str, Any]:
         """A run after its end."""
-        while True:
-            run = self.query(
-                """query($id: ID!) { runOrError(runId: $id) { ... on Run {
-                     id status
-                     assetMaterializations { partition assetKey { path } }
-                     eventConnection(limit: 10000) { events {
-                       ... on AssetCheckEvaluationEvent { evaluation {
-                         checkName partition success description assetKey { path } } } } } } } }""",
-                id=run_id,
-            )["runOrError"]
-            if run["status"] in ("SUCCESS", "FAILURE", "CANCELED"):
-                return run
+        status = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+        while self.query(status, id=run_id)["runOrError"]["status"] not in ENDED:
             time.sleep(0.5)
+        return self.query(
+            """query($id: ID!) { runOrError(runId: $id) { ... on Run {
+                 id status
+                 assetMaterializations { partition assetKey { path } }
+                 eventConnection(limit: 10000) { events {
+                   ... on AssetCheckEvaluationEvent { evaluation {
+                     checkName partition success description assetKey { path } } } } } } } }""",
+            id=run_id,
+        )["runOrError"]
 
     def backfill(self, **params: Any) -> list[dict[str, Any]]:
         """Launch a backfill and wait for its end; its runs."""
