@@ -1,4 +1,7 @@
-"""The programs of the stack, but for Dagster's: their command lines and when each is ready."""
+"""The programs of the stack, but for Dagster's: their command lines and when each is ready.
+
+A new one is written here, and added to the list in `stack.py`.
+"""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Small pictures and tables for materialisations: how they are drawn, not what of.
+"""How pictures and tables of materialisations are drawn, whatever of: colours, fonts, sizes.
 
 Every picture is dark on a light panel of its own, and so reads in the UI's light and dark theme.
 None has more than `MAX_BYTES`: metadata stay in Dagster's records for good.

@@ -1,4 +1,4 @@
-"""List* operations: filters, order and pages, the same for every kind of resource."""
+"""List* operations: filters, sort keys and pages, the same for every kind of resource."""
 
 import base64
 import binascii

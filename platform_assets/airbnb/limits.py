@@ -1,4 +1,7 @@
-"""The limits of a day that is published; what is compared with them stands in `quality.py`."""
+"""The limits of a day that is published, and their defaults; a setting may change each.
+
+What is compared with them stands in `quality.py`.
+"""
 
 from typing import Annotated
 

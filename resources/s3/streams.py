@@ -1,5 +1,7 @@
-"""Objects as streams: a writer in bounded memory that shows nothing until it is completed, and a
-reader that survives broken connections. Which objects, and when they count, is decided elsewhere.
+"""Objects as streams: a writer of multipart uploads, which shows nothing until it is completed, and
+a reader that survives broken connections; how large their parts are.
+
+Both take bounded memory. Which objects, and when they count, is decided elsewhere.
 """
 
 import hashlib
