@@ -44,8 +44,7 @@ concurrency:
     # A run takes some 300 MB.
     max_concurrent_runs: 2
   pools:
-    # Of two equal trainings the second finds the first one's model; of two runs of the listings
-    # neither makes price changes while the other publishes an earlier day.
+    # Of two equal trainings the second finds the first one's model.
     default_limit: 1
 run_launcher:
   module: dagster
@@ -55,6 +54,8 @@ run_monitoring:
   start_timeout_seconds: 120
   cancel_timeout_seconds: 60
   poll_interval_seconds: 15
+  # A run that was started from a shell and killed there is noticed by nothing else.
+  max_runtime_seconds: 21600
   # A run whose process is killed keeps its places in the pools; all later runs would wait.
   free_slots_after_run_end_seconds: 5
 retention:

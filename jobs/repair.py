@@ -11,7 +11,7 @@ from enum import Enum
 import dagster as dg
 from pydantic import Field
 
-from platform_assets.airbnb.listings_chain import ASSETS, POOL, checks_at_once
+from platform_assets.airbnb.listings_chain import ASSETS, checks_at_once
 from platform_assets.airbnb.processed import NEIGHBOURHOOD_SUMMARY, PRICE_CHANGES
 from platform_assets.chain import ChainAsset, ChainRun, Plan
 from platform_assets.partitions import DAILY
@@ -60,7 +60,6 @@ _STATUS: Mapping[Which, dg.AssetPartitionStatus | None] = {
 @dg.op(
     required_resource_keys={key for asset in ASSETS for key in asset.resources},
     out=dg.Out(dg.Nothing),
-    pool=POOL,
 )
 def repair_dates(context: dg.OpExecutionContext, config: Repair) -> None:
     """Make the dates that need it, and check them."""

@@ -50,7 +50,8 @@ def crunch(
         warn: called with warnings that belong to no single date.
 
     Returns:
-        Later dates whose price changes should be made again, since an earlier snapshot changed.
+        Dates whose price changes should be made again, since an earlier snapshot has come or
+        changed: later ones, and those of the request where that happened meanwhile.
 
     Raises:
         CruncherError: nothing can be done at all (no bucket, no access, no answer).
@@ -189,14 +190,15 @@ class _Cruncher:
     def _compute(self, name: str, snapshot: Snapshot) -> Output:
         if name != PRICE_CHANGES:
             return make_neighbourhood_summary(snapshot, self._request.code_version)
-        self.made_price_changes = True
-        return make_price_changes(
+        output = make_price_changes(
             snapshot,
             self._prices.as_of(snapshot),
             self._index,
             self._prices.left_out,
             self._request.code_version,
         )
+        self.made_price_changes = True
+        return output
 
 
 def _write(store: Store, prefix: str, output: Output, replaces: bool) -> Report:

@@ -59,26 +59,35 @@ def make_plan(store: Store, request: Request, index: SnapshotIndex) -> dict[str,
     return days
 
 
-def find_outdated(store: Store, request: Request, index: SnapshotIndex) -> list[str]:
-    """Dates after the request's first, and not of it, whose price changes were made of other
-    snapshots than exist now.
+def find_outdated(store: Store, request: Request, before: SnapshotIndex) -> list[str]:
+    """Dates from the request's first on whose price changes are not of the snapshots that exist.
 
-    Nothing else would notice them. Making them again puts them right.
+    Nothing else would notice them. Making them again puts them right. Another run may have
+    published a snapshot since the request was begun: whichever of two runs publishes last looks
+    last, and sees what the other has published.
+
+    Args:
+        store: the bucket.
+        request: what has been made.
+        before: the snapshots that it was made of.
     """
+    now = SnapshotIndex(store, request.listings_prefix)
     folder = request.prefixes[PRICE_CHANGES]
     entries = store.entries(folder, after=f"{folder}/date={request.dates[0]}0")
-    objects = dated(entries, folder, index.foreign)
+    objects = dated(entries, folder, before.foreign)
     requested = set(request.dates)
     keys = [
         entry.key
         for date, name, entry in objects
         if name == manifests.NAME and date not in requested
     ]
+    if now.references != before.references:
+        keys += [manifest_key(folder, date) for date in request.dates]
     published = [_decoded(data) for data in store.get_many(keys).values()]
     return sorted(
         manifest.partition
         for manifest in published
-        if manifest and not index.is_current(manifest, manifest.code_version)
+        if manifest and not now.is_current(manifest, manifest.code_version)
     )
 
 

@@ -111,7 +111,6 @@ def build_chain(
     name: str,
     assets: Sequence[ChainAsset],
     *,
-    pool: str | None = None,
     checks_at_once: Callable[[Any], int] = lambda _: 1,
 ) -> dg.AssetsDefinition:
     """The step that makes assets, in their order, and evaluates their checks.
@@ -119,7 +118,6 @@ def build_chain(
     Args:
         name: Of the step.
         assets: Each after those that it is made of.
-        pool: Of Dagster's, in which the step takes a place.
         checks_at_once: (resources) → how many dates are checked at a time.
     """
 
@@ -146,7 +144,6 @@ def build_chain(
         can_subset=True,
         partitions_def=DAILY,
         backfill_policy=ONE_RUN,
-        pool=pool,
     )
     def chain(
         context: dg.AssetExecutionContext,

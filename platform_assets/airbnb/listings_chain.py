@@ -6,9 +6,6 @@ from platform_assets.airbnb.processed import NEIGHBOURHOOD_SUMMARY, PRICE_CHANGE
 from platform_assets.airbnb.snapshots import SNAPSHOT
 from platform_assets.chain import build_chain
 
-# One run at a time: of two side by side, one may make a day's price changes while the other
-# publishes an earlier day's snapshot, which neither would notice.
-POOL = "listings"
 ASSETS = [SNAPSHOT, PRICE_CHANGES, NEIGHBOURHOOD_SUMMARY]
 
 
@@ -17,4 +14,4 @@ def checks_at_once(resources: Any) -> int:
     return resources.listings_table.connections
 
 
-listings_chain = build_chain("listings_chain", ASSETS, pool=POOL, checks_at_once=checks_at_once)
+listings_chain = build_chain("listings_chain", ASSETS, checks_at_once=checks_at_once)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from numbercruncher.crunch import crunch
 from numbercruncher.errors import (
     RequestError,
     SnapshotChangedError,
@@ -422,6 +423,25 @@ def test_only_the_outputs_asked_for_are_made(
     message = run("2026-01-01", outputs=["neighbourhood_summary"])["2026-01-01"]
     assert list(message["outputs"]) == ["neighbourhood_summary"]
     assert not objects("airbnb/price_changes/")
+
+
+def test_a_snapshot_that_another_run_publishes_meanwhile_is_noticed(
+    client: "S3Client", bucket: str, environment: Mapping[str, str]
+) -> None:
+    earlier, *later = market(days("2026-01-01", 3), 40).items()
+    for date, rows in later:
+        put_snapshot(client, bucket, date, rows)
+    dates = [date for date, _ in later]
+    request = parse_request({"bucket": bucket, "dates": dates, "code_version": "1"})
+
+    def publish_too(message: Mapping[str, Any]) -> None:
+        if message["date"] == dates[-1]:  # all is published by now
+            put_snapshot(client, bucket, *earlier)
+
+    warnings: list[str] = []
+    assert crunch(Store(bucket), request, publish_too, warnings.append) == dates
+    assert crunch(Store(bucket), request, lambda _: None, warnings.append) == []
+    assert not warnings
 
 
 def test_old_files_never_stand_under_a_new_manifest_nor_new_ones_under_an_old(
