@@ -201,16 +201,28 @@ def test_the_image_has_no_root_and_needs_no_registry_for_its_build() -> None:
     assert any("--require-hashes" in line for line in lines)
 
 
-def test_the_buckets_lifecycle_is_that_of_the_embedded_ones(
+def test_the_lifecycle_rule_is_added_to_those_that_a_bucket_has(
     services: Services, bucket: str
 ) -> None:
     client = s3.client(services.env)
     embedded = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-    client.put_bucket_lifecycle_configuration(
-        Bucket=bucket,
-        LifecycleConfiguration=yaml.safe_load((DEPLOY / "lifecycle.json").read_text()),
-    )
+    own = {
+        "ID": "own",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "dagster/"},
+        "Expiration": {"Days": 90},
+    }
+    client.delete_bucket_lifecycle(Bucket=bucket)
+    command = [sys.executable, "deploy/add_lifecycle_rule.py", bucket]
+    run(command, clean_environ(**services.env))
     assert client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == embedded
+    client.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": [own]}
+    )
+    for _ in range(2):
+        run(command, clean_environ(**services.env))
+        rules = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+        assert sorted(rule["ID"] for rule in rules) == ["own", embedded[0]["ID"]]
 
 
 def run(command: list[str], environ: dict[str, str]) -> str:
