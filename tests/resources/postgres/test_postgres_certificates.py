@@ -24,7 +24,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from resources.postgres import DatabaseCertificateError, Extract, PostgresResource
 from tests.conftest import CHECKOUT, clean_environ
-from tests.resources.postgres.postgres_rig import Memory, run
+from tests.resources.postgres.postgres_rig import Memory, readable_columns, run
 
 SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
 RECORDS = """
@@ -157,7 +157,7 @@ def through(front: Front, database: str, host: str, certificates: str) -> str:
 def export(dsn: str) -> bytes:
     sink = Memory()
     with PostgresResource(dsn=dsn).connect() as session:
-        columns = session.describe("listings")
+        columns = readable_columns(session, "listings")
         session.export(
             Extract(table="listings", columns=columns, order_by=("id",)), sink, format="csv"
         )
@@ -211,9 +211,9 @@ def test_dagsters_records_are_kept_by_variables(
         DAGSTER_HOME=str(tmp_path),
         DAGSTER_POSTGRES_HOST=host,
         DAGSTER_POSTGRES_PORT=str(front.port),
-        DAGSTER_POSTGRES_USER=str(dsn.username),
-        DAGSTER_POSTGRES_PASSWORD=str(dsn.password),
-        DAGSTER_POSTGRES_DB=dsn.path.strip("/"),
+        POSTGRES_USER=str(dsn.username),
+        POSTGRES_PASSWORD=str(dsn.password),
+        POSTGRES_DB=dsn.path.strip("/"),
         PLATFORM_BUCKET="digits",
         AWS_DEFAULT_REGION="eu-west-1",
         PGSSLMODE="verify-full",
