@@ -19,23 +19,28 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import boto3
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCE = CHECKOUT / "deploy" / "api"
 # The local server is not deployed.
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "local.py", "__main__.py")
 STAGE = "prod"
 SHORTEST_KEY = 16
+# Names of roles and of Lambdas have 64 characters. Chalice adds "-prod-api_handler" to the role's.
+LONGEST_NAME = 64 - len(f"-{STAGE}-api_handler")
 
 
 def build(
     folder: Path, *, endpoint: str, bucket: str, account: str, region: str, api_key: str
 ) -> None:
     """Write the project into a folder, anew."""
+    name = api_name(endpoint, region)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(CHECKOUT / "api", folder / "vendor" / "api", ignore=LEFT_OUT)
     shutil.copytree(CHECKOUT / "formats", folder / "vendor" / "formats", ignore=LEFT_OUT)
     (folder / "app.py").write_text(
-        '"""What the Lambda runs."""\n\nfrom api.app import app as app\n'
+        f'"""What the Lambda runs."""\n\nfrom api.app import app\n\napp.app_name = "{name}"\n'
     )
     shutil.copy(SOURCE / "requirements.txt", folder)
     chalice = folder / ".chalice"
@@ -47,10 +52,24 @@ def build(
         bucket=bucket,
         account=account,
         region=region,
+        partition=boto3.session.Session().get_partition_for_region(region),
+        function=f"{name}-{STAGE}",
     )
     (chalice / f"policy-{STAGE}.json").write_text(policy)
-    config = json.dumps(_config(endpoint, api_key), indent=2)
+    config = json.dumps(_config(name, endpoint, api_key), indent=2)
     (chalice / "config.json").write_text(config + "\n")
+
+
+def api_name(endpoint: str, region: str) -> str:
+    """The name of an endpoint's API: of its REST API, and the beginning of its Lambda's and role's.
+
+    Roles are an account's, whatever the region, and their names differ by more than case.
+    """
+    name = f"data-platform-{endpoint.lower()}-{region}"
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - 9]}-{digest}"
 
 
 def chosen_key() -> str:
@@ -68,11 +87,11 @@ def chosen_key() -> str:
     return key
 
 
-def _config(endpoint: str, api_key: str) -> dict[str, Any]:
+def _config(name: str, endpoint: str, api_key: str) -> dict[str, Any]:
     """Chalice's configuration. Its Lambda has a core to itself from 1,769 MB on."""
     return {
         "version": "2.0",
-        "app_name": "digits",
+        "app_name": name,
         "automatic_layer": False,
         "stages": {
             STAGE: {

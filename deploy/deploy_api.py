@@ -1,13 +1,13 @@
 """`make deploy-api`: puts the HTTP API on AWS by Chalice, or brings what is there up to date.
 
 From the environment: PLATFORM_BUCKET, PLATFORM_API_KEY, PLATFORM_ENDPOINT_NAME (`digits` if unset),
-and AWS credentials as boto3 finds them. Chalice's record of the deployment is kept in the bucket
-under `deploy/api/`, so that the next deployment, from any machine, updates the API instead of
-making a second one.
+and AWS credentials as boto3 finds them. All that is made is found by its name, so that the next
+deployment, from any machine, finishes one that failed or updates the API: an endpoint has one.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,10 +17,7 @@ from pathlib import Path
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from build_api import CHECKOUT, STAGE, build, chosen_key
-
-PROJECT = CHECKOUT / "build" / "api"
-DEPLOYED = PROJECT / ".chalice" / "deployed" / f"{STAGE}.json"
+from build_api import CHECKOUT, STAGE, api_name, build, chosen_key
 
 
 class DeployError(Exception):
@@ -46,20 +43,19 @@ def deploy() -> None:
     endpoint = os.environ.get("PLATFORM_ENDPOINT_NAME") or "digits"
     with _aws_errors_explained():
         account = session.client("sts").get_caller_identity()["Account"]
+    name = api_name(endpoint, session.region_name)
+    project = CHECKOUT / "build" / "api" / name
     build(
-        PROJECT,
+        project,
         endpoint=endpoint,
         bucket=bucket,
         account=account,
         region=session.region_name,
         api_key=api_key,
     )
-    key = f"deploy/api/{endpoint}.json"
     with _aws_errors_explained():
-        _fetch(session, bucket, key)
-    _chalice(session.region_name)
-    with _aws_errors_explained():
-        session.client("s3").put_object(Bucket=bucket, Key=key, Body=DEPLOYED.read_bytes())
+        _tell_chalice_of_the_api(session, name, project)
+    _chalice(project, session.region_name)
 
 
 @contextmanager
@@ -81,22 +77,29 @@ def _aws_errors_explained() -> Iterator[None]:
         raise DeployError(f"AWS cannot be asked: {error}") from error
 
 
-def _fetch(session: boto3.session.Session, bucket: str, key: str) -> None:
-    """Fetches Chalice's record of the last deployment, if there is one."""
-    try:
-        record = session.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") != "NoSuchKey":
-            raise
-        return
-    DEPLOYED.parent.mkdir()
-    DEPLOYED.write_bytes(record)
+def _tell_chalice_of_the_api(session: boto3.session.Session, name: str, project: Path) -> None:
+    """Write down the REST API that is there, if any.
+
+    Chalice finds the Lambda and the role by their names, and the REST API by its own record alone,
+    which it writes at the end of a deployment that succeeds.
+    """
+    pages = session.client("apigateway").get_paginator("get_rest_apis").paginate()
+    ids = [api["id"] for page in pages for api in page["items"] if api["name"] == name]
+    if len(ids) > 1:
+        raise DeployError(
+            f"There are several REST APIs called {name}: {', '.join(ids)}. Delete all but the one "
+            "whose URL callers use, and deploy again."
+        )
+    known = [{"name": "rest_api", "resource_type": "rest_api", "rest_api_id": id_} for id_ in ids]
+    record = project / ".chalice" / "deployed" / f"{STAGE}.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"resources": known, "schema_version": "2.0", "backend": "api"}))
 
 
-def _chalice(region: str) -> None:
+def _chalice(project: Path, region: str) -> None:
     chalice = Path(sys.executable).with_name("chalice")
     result = subprocess.run(
-        [chalice, "--project-dir", PROJECT, "deploy", "--stage", STAGE],
+        [chalice, "--project-dir", project, "deploy", "--stage", STAGE],
         env={**os.environ, "AWS_DEFAULT_REGION": region},
         stderr=subprocess.PIPE,
         text=True,

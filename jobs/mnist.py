@@ -11,7 +11,6 @@ from platform_assets.mnist.raw import (
     PublicMnist,
     describe_public,
     raw_mnist,
-    version_of,
 )
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG, to_failure
@@ -53,18 +52,18 @@ def public_digits_changed(
     context: dg.SensorEvaluationContext, public: PublicMnist, digits_store: ObjectStore
 ) -> dg.SensorResult | dg.SkipReason:
     try:
-        original = public.head(digits_store)
+        original = public.find(digits_store)
     except (ResourceError, ValueError) as error:
         return dg.SkipReason(f"The public object could not be looked at: {error}")
-    etag = original.etag
+    etag = original.info.etag
     latest = DAILY.get_last_partition_key()
     if etag == context.cursor or latest is None:
         return dg.SkipReason("The public object is as it was.")
     # As an observation by hand: its ETag is its data version.
     seen = dg.AssetObservation(
         PUBLIC_MNIST,
-        metadata=describe_public(public, original),
-        tags={DATA_VERSION_TAG: version_of(etag)},
+        metadata=describe_public(original),
+        tags={DATA_VERSION_TAG: original.version},
     )
     if context.cursor is None:
         return dg.SensorResult(

@@ -16,7 +16,7 @@ from monitoring.watch import Watch
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.mnist.endpoint import Endpoint
-from platform_assets.mnist.raw import PublicMnist
+from platform_assets.mnist.raw import SAMPLE_DATA, SAMPLE_FILES, PublicMnist
 from platform_assets.partitions import PartitionSettings
 from resources.alerts import Alerts
 from resources.docker import DockerResource
@@ -33,7 +33,7 @@ class Settings(PartitionSettings):
         description="What schedules and sensors are until somebody turns them on or off in the UI.",
     )
     mnist_source: str = Field(
-        default="s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz",
+        default=SAMPLE_DATA,
         description="The public digits; the bucket has to be readable with the AWS credentials.",
     )
     endpoint_name: str = Field(default="digits", description="Name of the SageMaker endpoint.")
@@ -161,7 +161,11 @@ def resources(settings: Settings) -> dict[str, Any]:
             spend_limit=settings.spend_limit,
         ),
         "digits_store": ObjectStore(bucket=dg.EnvVar("PLATFORM_BUCKET"), kms_key_id=kms_key_id),
-        "public": PublicMnist(uri=settings.mnist_source),
+        "public": PublicMnist(
+            uri=settings.mnist_source,
+            # Nobody's own digits are replaced by the public ones.
+            fallback=SAMPLE_FILES if settings.mnist_source == SAMPLE_DATA else "",
+        ),
         "sagemaker": SageMakerResource(
             role_arn=dg.EnvVar("PLATFORM_SAGEMAKER_ROLE_ARN"),
             poll_seconds=settings.sagemaker_poll_seconds,

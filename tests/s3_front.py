@@ -1,4 +1,4 @@
-"""A server in front of a real S3 that passes HTTP requests on, and may answer some by itself."""
+"""A server before a real S3, or moto, that passes requests on and may answer some itself."""
 
 import http.client
 from collections.abc import Callable, Iterator
@@ -19,12 +19,14 @@ class Front:
         url: its address.
         requests: method and target of each request that came, in order.
         refuse: looks at a request and answers in the place of S3, or returns None.
+        amend: gets method, target and body of each request and returns the body to pass on.
         rewrite: gets target and body of each good answer and returns the body to send.
     """
 
     def __init__(self, upstream: str) -> None:
         self.requests: list[tuple[str, str]] = []
         self.refuse: Callable[[BaseHTTPRequestHandler], Answer | None] = lambda _: None
+        self.amend: Callable[[str, str, bytes], bytes] = lambda _method, _target, body: body
         self.rewrite: Callable[[str, bytes], bytes] = lambda _, body: body
         front, address = self, urlsplit(upstream)
 
@@ -41,7 +43,11 @@ class Front:
                 target = urlsplit(self.path)
                 path = target._replace(scheme="", netloc="").geturl()
                 server = http.client.HTTPConnection(address.hostname or "", address.port)
-                server.request(self.command, path, body, dict(self.headers.items()))
+                body = front.amend(self.command, path, body)
+                headers = dict(self.headers.items())
+                if "Content-Length" in headers:
+                    headers["Content-Length"] = str(len(body))
+                server.request(self.command, path, body, headers)
                 answer = server.getresponse()
                 content = answer.read()
                 if answer.status == 200 and self.command == "GET":
@@ -63,7 +69,7 @@ class Front:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = pass_on  # noqa: N815 - http.server's
+            do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = pass_on  # noqa: N815 - its names
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Nothing."""

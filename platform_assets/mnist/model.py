@@ -81,6 +81,8 @@ class KMeans(dg.Config):
             "init_method": self.init_method,
             "extra_center_factor": str(self.extra_center_factor),
             "local_lloyd_num_trials": str(self.local_lloyd_num_trials),
+            # AWS's SDK sends it with each k-means job, spelt so: records are taken as dense rows.
+            "force_dense": "True",
             **self.hyperparameters,
         }
 

@@ -5,6 +5,7 @@ The source, the asset and its check. `dataset.py` reads what is in the object.
 
 import gzip
 import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -16,10 +17,22 @@ from platform_assets.lineage import place
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report, to_failure
 from resources.errors import ResourceError
-from resources.s3 import Folder, ObjectInfo, ObjectStore, Publication
+from resources.s3 import (
+    BucketMissingError,
+    Folder,
+    ObjectInfo,
+    ObjectMissingError,
+    ObjectStore,
+    Publication,
+    StoreAccessDeniedError,
+)
 
 FILE = "mnist.pkl.gz"
 CODE_VERSION = "1"
+# The file by AWS's two addresses: of SageMaker's k-means example, and among all sample files.
+SAMPLE_DATA = "s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz"
+SAMPLE_FILES = "s3://sagemaker-sample-files/datasets/image/MNIST/mnist.pkl.gz"
+_GONE = (BucketMissingError, ObjectMissingError, StoreAccessDeniedError)
 PUBLIC_MNIST = dg.AssetKey(["mnist", "public"])
 # The public file has 16 MB and expands to 220 MB. Reading one may take twice what it expands to,
 # and a run in production has 2 GB: what is larger is refused, rather than the run killed.
@@ -28,31 +41,58 @@ MAX_EXPANDED_BYTES = 512 * 2**20
 _BLOCK_BYTES = 1 << 20
 
 
+@dataclass(frozen=True)
+class Original:
+    """The public object as it is now.
+
+    Attributes:
+        uri: Where it is.
+        bucket: Its bucket.
+        info: Its key, size and ETag.
+    """
+
+    uri: str
+    bucket: ObjectStore
+    info: ObjectInfo
+
+    @property
+    def version(self) -> str:
+        """Its ETag, without quotes: the data version of the public object."""
+        return self.info.etag.strip('"')
+
+
 class PublicMnist(dg.ConfigurableResource):
     """Where the public object is: the file that AWS publishes for SageMaker's examples."""
 
     uri: str = Field(description="s3://bucket/key of the gzipped pickle.")
+    fallback: str = Field(
+        default="", description="Another one, taken where the first is gone or refused; or empty."
+    )
 
-    def locate(self, store: ObjectStore) -> tuple[ObjectStore, str]:
-        """The bucket, as a sibling of `store`, and the key.
+    def find(self, store: ObjectStore) -> Original:
+        """Looks for it, with the credentials of `store`.
 
         Raises:
             ValueError: The URI is not that of an object.
+            StoreError: It cannot be read, nor can the fallback.
         """
-        bucket, key = s3_uri.parse(self.uri)
-        if not key:
-            raise ValueError(f"{self.uri} is not of the form s3://bucket/key: set it so.")
-        return store.sibling(bucket), key
+        try:
+            return _look(store, self.uri)
+        except _GONE as error:
+            if not self.fallback:
+                raise
+            try:
+                return _look(store, self.fallback)
+            except _GONE:
+                raise error from None
 
-    def head(self, store: ObjectStore) -> ObjectInfo:
-        """Size and ETag of the public object."""
-        bucket, key = self.locate(store)
-        return bucket.head(key)
 
-
-def version_of(etag: str) -> str:
-    """The data version of the public object."""
-    return etag.strip('"')
+def _look(store: ObjectStore, uri: str) -> Original:
+    bucket, key = s3_uri.parse(uri)
+    if not key:
+        raise ValueError(f"{uri} is not of the form s3://bucket/key: set it so.")
+    source = store.sibling(bucket)
+    return Original(uri, source, source.head(key))
 
 
 def folder(store: ObjectStore, date: str) -> Folder:
@@ -78,22 +118,22 @@ def folder(store: ObjectStore, date: str) -> Folder:
 )
 def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveResult:
     try:
-        original = public.head(digits_store)
+        original = public.find(digits_store)
     except (ResourceError, ValueError) as error:
         raise to_failure(error) from error
     return dg.ObserveResult(
-        data_version=dg.DataVersion(version_of(original.etag)),
-        metadata=describe_public(public, original),
+        data_version=dg.DataVersion(original.version),
+        metadata=describe_public(original),
     )
 
 
-def describe_public(public: PublicMnist, original: ObjectInfo) -> dict[str, Any]:
+def describe_public(original: Original) -> dict[str, Any]:
     """What an observation of the public object shows."""
     return {
-        "dagster/uri": public.uri,
-        "bytes": original.size,
-        "etag": version_of(original.etag),
-        "last_modified": dg.MetadataValue.timestamp(original.modified),
+        "dagster/uri": original.uri,
+        "bytes": original.info.size,
+        "etag": original.version,
+        "last_modified": dg.MetadataValue.timestamp(original.info.modified),
     }
 
 
@@ -130,14 +170,13 @@ def copy_public(public: PublicMnist, target: Folder, date: str) -> Materializati
         target: Where to.
         date: The partition.
     """
-    source, key = public.locate(target.store)
-    original = source.head(key)
-    inputs = {public.uri: version_of(original.etag)}
+    original = public.find(target.store)
+    inputs = {original.uri: original.version}
     earlier = target.made_of(inputs, CODE_VERSION)
     copy = earlier
     if copy is None:
         with Publication(target) as publication:
-            publication.copy(FILE, source, key, etag=original.etag)
+            publication.copy(FILE, original.bucket, original.info.key, etag=original.info.etag)
             copy = publication.commit(
                 partition=date, rows=0, code_version=CODE_VERSION, inputs=inputs
             )
@@ -147,8 +186,8 @@ def copy_public(public: PublicMnist, target: Folder, date: str) -> Materializati
             "dagster/uri": target.file_uri(FILE),
             # Of files: how many digits are in one, `mnist/dataset` tells when it has read them.
             "dagster/partition_row_count": len(copy.manifest.files),
-            "source": public.uri,
-            "source_etag": inputs[public.uri],
+            "source": original.uri,
+            "source_etag": original.version,
             "bytes": copy.manifest.size,
             "unchanged": earlier is not None,
         },

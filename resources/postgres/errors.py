@@ -20,6 +20,10 @@ class DatabaseCredentialsError(DatabaseError):
     """User, password or client rules do not let us in."""
 
 
+class DatabaseCertificateError(DatabaseError):
+    """The connection cannot be encrypted, or the server's certificate is not what was asked for."""
+
+
 class DatabaseMissingError(DatabaseError):
     """There is no such database on the server."""
 
@@ -83,8 +87,37 @@ _BY_STATE: dict[str, _Kind] = {
     "57014": (DatabaseTimeoutError, "Raise statement_timeout_seconds, or add an index."),
     "57P": (DatabaseUnavailableError, "The server ended the connection: run again."),
 }
+_AUTHORITY: _Kind = (
+    DatabaseCertificateError,
+    "Set PGSSLROOTCERT, or sslrootcert in the DSN, to a PEM file of the authorities that sign "
+    "such servers' certificates.",
+)
 # Failed and broken connections have no SQLSTATE, only a message.
 _BY_MESSAGE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
+    # The second is what OpenSSL calls an authority of the same name with another key.
+    (("certificate verify failed", "signature failure", "root certificate file"), _AUTHORITY),
+    (
+        ("does not match host name",),
+        (
+            DatabaseCertificateError,
+            "Write the DSN with a host name that the certificate has: of RDS, its endpoint.",
+        ),
+    ),
+    (
+        ("server does not support SSL",),
+        (
+            DatabaseCertificateError,
+            "Turn SSL on in the server, or ask for less by PGSSLMODE, or sslmode in the DSN.",
+        ),
+    ),
+    (
+        ("no encryption",),
+        (
+            DatabaseCertificateError,
+            "If it takes encrypted connections only, set PGSSLMODE, or sslmode in the DSN, to "
+            "verify-full.",
+        ),
+    ),
     (("password authentication failed", "no password supplied", "pg_hba.conf"), _BY_STATE["28"]),
     (("role ",), _BY_STATE["28"]),
     (("too many clients", "remaining connection slots"), _BY_STATE["53"]),

@@ -143,14 +143,34 @@ def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> Non
         for part in zip(*listed, strict=True)
     )
     assert "*" not in "".join(actions)
+    log = "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/"
     assert resources == {
         # In lower case, as SageMaker writes names into ARNs.
         "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/digits",
         "arn:aws:sagemaker:eu-west-1:123456789012:endpoint-config/digits-*",
         "arn:aws:sagemaker:eu-west-1:123456789012:model/digits-*",
         f"arn:aws:s3:::platform/{deployed.root('Digits')}*",
-        "arn:aws:logs:eu-west-1:123456789012:log-group:/aws/lambda/digits-*",
+        # By way of S3 alone: a condition of the policy.
+        "arn:aws:kms:eu-west-1:123456789012:key/*",
+        f"{log}data-platform-digits-eu-west-1-prod",
+        f"{log}data-platform-digits-eu-west-1-prod:*",
     }
+
+
+def test_names_fit_and_tell_endpoints_and_regions_apart(tmp_path: Path) -> None:
+    """Names of roles and of Lambdas have 64 characters, and those of endpoints 63."""
+    names: list[str] = []
+    for endpoint, region in (
+        ("a" * 62 + "b", "eu-west-1"),
+        ("a" * 63, "eu-west-1"),
+        ("a" * 63, "eu-west-2"),
+        ("digits", "eu-west-1"),
+    ):
+        built = build(tmp_path, endpoint=endpoint, AWS_DEFAULT_REGION=region, PLATFORM_API_KEY=KEY)
+        assert built.returncode == 0, built.stderr
+        names.append(json.loads((tmp_path / ".chalice" / "config.json").read_text())["app_name"])
+    assert len(set(names)) == 4
+    assert max(len(f"{name}-prod-api_handler") for name in names) == 64
 
 
 def test_a_slow_answer_is_the_gateways_504(tmp_path: Path) -> None:

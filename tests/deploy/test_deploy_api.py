@@ -1,11 +1,17 @@
-"""What `make deploy-api` prints where it cannot deploy: what to do, and no secret."""
+"""`make deploy-api`: one API for an endpoint; what it prints where it cannot deploy."""
 
+import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import boto3
 import pytest
 
 from tests.conftest import CHECKOUT, clean_environ
+from tests.deploy.conftest import REGION
+from tests.s3_front import Front
 
 SECRET = "pl4nted"
 READY = {
@@ -41,3 +47,87 @@ def test_what_stops_a_deployment_is_named_and_no_secret_is(case: str) -> None:
     assert done.returncode == 1
     assert sentence in done.stderr, done.stderr
     assert SECRET not in done.stdout + done.stderr
+
+
+def put_in_openapi_3(method: str, target: str, body: bytes) -> bytes:
+    """Moto reads OpenAPI 3, where Chalice writes Swagger 2, which AWS reads as well."""
+    if (
+        method not in {"POST", "PUT"}
+        or not target.startswith("/restapis")
+        or b"swagger" not in body
+    ):
+        return body
+    document = json.loads(body)
+    del document["swagger"]
+    document["info"]["description"] = ""
+    return json.dumps(document | {"openapi": "3.0.1"}).encode()
+
+
+def deploy(account: dict[str, str], endpoint: str) -> subprocess.CompletedProcess[str]:
+    """`make deploy-api`."""
+    return subprocess.run(
+        [sys.executable, "deploy/deploy_api.py"],
+        cwd=CHECKOUT,
+        env=account
+        | {name: READY[name] for name in ("PLATFORM_API_KEY", "PLATFORM_BUCKET")}
+        | {"PLATFORM_ENDPOINT_NAME": endpoint},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_projects_are_left() -> Iterator[None]:
+    """What is built for a deployment stands in the checkout."""
+    yield
+    for project in (CHECKOUT / "build" / "api").glob("data-platform-test-*"):
+        shutil.rmtree(project)
+
+
+def deployed(aws: Front) -> dict[str, list[str]]:
+    """The names of what there is in the account."""
+    session = boto3.session.Session("somebody", "a-secret", region_name=REGION)
+    gateway, functions, roles = (
+        session.client(service, endpoint_url=aws.url) for service in ("apigateway", "lambda", "iam")
+    )
+    return {
+        "APIs": sorted(api["name"] for api in gateway.get_rest_apis()["items"]),
+        "Lambdas": sorted(one["FunctionName"] for one in functions.list_functions()["Functions"]),
+        "roles": sorted(role["RoleName"] for role in roles.list_roles()["Roles"]),
+    }
+
+
+def test_endpoints_have_an_api_each_and_what_failed_midway_is_finished(
+    account: dict[str, str], aws: Front
+) -> None:
+    """Of an API that was made, Chalice knows nothing when a later step of its deployment fails."""
+    aws.amend = put_in_openapi_3
+    aws.refuse = lambda request: (
+        (403, b'{"message": "not now"}') if request.path.endswith("/deployments") else None
+    )
+    refused = deploy(account, "Test-A")
+    assert refused.returncode == 1
+    assert "not now" in refused.stderr
+    assert len(deployed(aws)["APIs"]) == 1
+    aws.refuse = lambda _: None
+    for endpoint in ("Test-A", "test-b"):
+        done = deploy(account, endpoint)
+        assert done.returncode == 0, done.stderr
+    names = ["data-platform-test-a-eu-west-1", "data-platform-test-b-eu-west-1"]
+    assert deployed(aws) == {
+        "APIs": names,
+        "Lambdas": [f"{name}-prod" for name in names],
+        "roles": [f"{name}-prod-api_handler" for name in names],
+    }
+
+
+def test_an_endpoints_api_is_not_guessed_among_several(account: dict[str, str], aws: Front) -> None:
+    gateway = boto3.session.Session("somebody", "a-secret", region_name=REGION).client(
+        "apigateway", endpoint_url=aws.url
+    )
+    ids = [gateway.create_rest_api(name="data-platform-test-two-eu-west-1")["id"] for _ in range(2)]
+    refused = deploy(account, "test-two")
+    assert refused.returncode == 1
+    assert all(id_ in refused.stderr for id_ in ids), refused.stderr
+    assert not deployed(aws)["Lambdas"]

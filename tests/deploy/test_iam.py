@@ -29,6 +29,7 @@ REGION, ACCOUNT, DATE = "eu-west-1", "123456789012", "2026-11-22"
 STORE = ObjectStore(bucket="digits-bucket")
 SOURCE = Settings.model_fields["mnist_source"].default.removeprefix("s3://")
 FILLED_IN = {
+    "partition": "aws",
     "account": ACCOUNT,
     "region": REGION,
     "bucket": "digits-bucket",
@@ -38,6 +39,7 @@ FILLED_IN = {
     "endpoint_name": "Digits",
     "sagemaker_role": "data-platform-sagemaker",
     "algorithm_registry": REGISTRY_ACCOUNTS[REGION],
+    "function": "data-platform-digits-eu-west-1-prod",
 }
 
 # By AWS's Service Authorization Reference these have no resource types: Resource must be "*".
@@ -125,6 +127,12 @@ def test_every_action_is_named_and_only_what_has_no_resource_gets_all(path: Path
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
+def test_a_policy_holds_in_china_and_for_governments(path: Path) -> None:
+    """ARNs there begin with arn:aws-cn and arn:aws-us-gov."""
+    assert "arn:aws" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
 def test_a_policy_is_short_enough_for_aws(path: Path) -> None:
     """A managed policy has at most 6,144 characters, whitespace not counted."""
     assert len("".join(json.dumps(statements(path)).split())) < 6000
@@ -202,11 +210,12 @@ def test_the_platform_may_write_where_its_assets_stand_and_only_read_the_public_
             for action in ("s3:PutObject", "s3:DeleteObject"):
                 assert allows(platform, action, f"arn:aws:s3:::{bucket}/{prefix}/file")
         assert not allows(platform, "s3:PutObject", f"arn:aws:s3:::{bucket}/elsewhere")
-    source = f"arn:aws:s3:::{SOURCE}"
-    assert {action for action in actions(platform) if allows(platform, action, source)} == {
-        "s3:GetObject",
-        *actions(platform) & WITHOUT_RESOURCES.keys(),
-    }
+    for uri in (SOURCE, raw.SAMPLE_FILES.removeprefix("s3://")):
+        source = f"arn:aws:s3:::{uri}"
+        assert {action for action in actions(platform) if allows(platform, action, source)} == {
+            "s3:GetObject",
+            *actions(platform) & WITHOUT_RESOURCES.keys(),
+        }
 
 
 def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
@@ -223,6 +232,16 @@ def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
     readable = {name for name, key in keys.items() if reaches(role, "s3:GetObject", key)}
     writable = {name for name, key in keys.items() if reaches(role, "s3:PutObject", key)}
     assert (readable, writable) == ({"dataset", "classifiers"}, {"models"})
+
+
+def test_sagemaker_lists_nothing_but_digits() -> None:
+    listing = [
+        (statement["Resource"], statement["Condition"])
+        for statement in statements(IAM / "sagemaker-role.json")
+        if "s3:ListBucket" in listed(statement["Action"])
+    ]
+    condition = {"StringLike": {"s3:prefix": "mnist/*"}}
+    assert listing == [("arn:aws:s3:::digits-bucket", condition)]
 
 
 def reaches(path: Path, action: str, prefix: str) -> bool:

@@ -1,5 +1,6 @@
 """The production instance and what runs it: loads against real services, and keeps its secrets."""
 
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from tests.conftest import CHECKOUT, Services, clean_environ
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
 # Of the environment file, what is no run's: others' own business, and whom the sensor tells.
-NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS", "PLATFORM_IMAGE"}
+NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS"}
 
 LOOK = """
 import json, dagster as dg
@@ -47,10 +48,62 @@ def read(name: str) -> Any:
 
 
 def environment_file() -> dict[str, str]:
-    """The variables of env.example."""
-    lines = (DEPLOY / "env.example").read_text().splitlines()
+    """The variables of env.example and of records.env.example."""
+    lines = [
+        line
+        for name in ("env.example", "records.env.example")
+        for line in (DEPLOY / name).read_text().splitlines()
+    ]
     pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
     return {name: value for name, _, value in pairs}
+
+
+def composed(folder: Path, platform: str, records: str = "POSTGRES_PASSWORD=x\n") -> Any:
+    """What Compose makes of the composition with these two files of configuration."""
+    for name in ("docker-compose.yaml", "env.example"):
+        shutil.copy(DEPLOY / name, folder)
+    (folder / "platform.env").write_text(platform)
+    (folder / "records.env").write_text(records)
+    compose = Path(sys.executable).with_name("docker-compose")
+    files = ["--project-directory", str(folder), "-f", str(folder / "docker-compose.yaml")]
+    told = run([str(compose), *files, "config", "--format", "json"], clean_environ())
+    return json.loads(told)["services"]
+
+
+# What Compose's own reading of an environment file would change or refuse.
+VALUES = {
+    "dollars": "pa$$word$HOME${HOME}$",
+    "a hash": "first #second#third",
+    "quotes": "\"double' 'single`back",
+    "wholly quoted": "'\"all\"'",
+    "backslashes": r"\n\\t\$x\\",
+    "signs": "%41%s!&*()[]{}<>?|;:,.~^=@/+-_",
+    "spaces": "  in front, and behind  ",
+    "other letters": "pässwörd-密码-🔑",
+}
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_whatever_a_generator_of_passwords_makes_reaches_the_containers(
+    tmp_path: Path, case: str
+) -> None:
+    value = VALUES[case]
+    services = composed(
+        tmp_path, f"PLATFORM_PSEUDONYM_KEY={value}\n", f"POSTGRES_PASSWORD={value}\n"
+    )
+    # In what it prints, Compose writes a dollar as two.
+    doubled = value.replace("$", "$$")
+    assert services["postgres"]["environment"] == {"POSTGRES_PASSWORD": doubled}
+    for name in ("code-server", "webserver", "daemon", "metrics"):
+        environment = services[name]["environment"]
+        assert environment["PLATFORM_PSEUDONYM_KEY"] == doubled
+        assert environment["POSTGRES_PASSWORD"] == doubled
+
+
+def test_a_variable_that_is_left_out_is_as_in_the_example(tmp_path: Path) -> None:
+    environment = composed(tmp_path, "PLATFORM_BUCKET=mine\n")["daemon"]["environment"]
+    assert environment["PLATFORM_BUCKET"] == "mine"
+    assert environment["PLATFORM_LISTINGS_TABLE"] == "listings"
 
 
 def test_the_instance_loads_with_its_records_in_postgres(
@@ -64,9 +117,9 @@ def test_the_instance_loads_with_its_records_in_postgres(
             "DAGSTER_HOME": str(tmp_path),
             "DAGSTER_POSTGRES_HOST": str(dsn.hostname),
             "DAGSTER_POSTGRES_PORT": str(dsn.port),
-            "DAGSTER_POSTGRES_USER": str(dsn.username),
-            "DAGSTER_POSTGRES_PASSWORD": str(dsn.password),
-            "DAGSTER_POSTGRES_DB": dsn.path.strip("/"),
+            "POSTGRES_USER": str(dsn.username),
+            "POSTGRES_PASSWORD": str(dsn.password),
+            "POSTGRES_DB": dsn.path.strip("/"),
         }
     )
     dagster = Path(sys.executable).with_name("dagster")
@@ -95,8 +148,6 @@ def test_runs_start_and_reach_aws_whatever_the_environment_file_leaves_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Dagster starts no run that is to get a variable which is not set."""
-    platform = read("docker-compose.yaml")["x-platform"]
-    assert platform["env_file"] == ["env.example", ".env"], "the later one wins"
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -144,7 +195,7 @@ def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> N
         )
     }
     assert Settings.model_validate(settings) == Settings()
-    for name in ("DAGSTER_POSTGRES_PASSWORD", "PLATFORM_POSTGRES_DSN", "PLATFORM_PSEUDONYM_KEY"):
+    for name in ("POSTGRES_PASSWORD", "PLATFORM_POSTGRES_DSN", "PLATFORM_PSEUDONYM_KEY"):
         assert not given[name]
 
 
@@ -167,7 +218,8 @@ def test_compose_holds_no_secret_opens_nothing_and_watches_all() -> None:
         assert not service.get("privileged")
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     assert launcher["network"] == compose["networks"]["default"]["name"]
-    assert ".env" in (DEPLOY / ".gitignore").read_text().split()
+    ignored = (DEPLOY / ".gitignore").read_text().split()
+    assert {".env", "*.env"} <= set(ignored)
 
 
 def test_the_workspace_points_to_the_code_server() -> None:
@@ -201,16 +253,28 @@ def test_the_image_has_no_root_and_needs_no_registry_for_its_build() -> None:
     assert any("--require-hashes" in line for line in lines)
 
 
-def test_the_buckets_lifecycle_is_that_of_the_embedded_ones(
+def test_the_lifecycle_rule_is_added_to_those_that_a_bucket_has(
     services: Services, bucket: str
 ) -> None:
     client = s3.client(services.env)
     embedded = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-    client.put_bucket_lifecycle_configuration(
-        Bucket=bucket,
-        LifecycleConfiguration=yaml.safe_load((DEPLOY / "lifecycle.json").read_text()),
-    )
+    own = {
+        "ID": "own",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "dagster/"},
+        "Expiration": {"Days": 90},
+    }
+    client.delete_bucket_lifecycle(Bucket=bucket)
+    command = [sys.executable, "deploy/add_lifecycle_rule.py", bucket]
+    run(command, clean_environ(**services.env))
     assert client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == embedded
+    client.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": [own]}
+    )
+    for _ in range(2):
+        run(command, clean_environ(**services.env))
+        rules = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+        assert sorted(rule["ID"] for rule in rules) == ["own", embedded[0]["ID"]]
 
 
 def run(command: list[str], environ: dict[str, str]) -> str:

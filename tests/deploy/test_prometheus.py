@@ -47,8 +47,11 @@ def test_prometheus_asks_the_service_that_the_composition_starts() -> None:
     (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
     name, port = target.split(":")
     services = yaml.safe_load((CHECKOUT / "deploy" / "docker-compose.yaml").read_text())["services"]
-    assert f"--port {port}" in services[name]["command"]
-    assert name in parse_hosts(services[name]["environment"]["PLATFORM_ALLOWED_HOSTS"])
+    command = services[name]["command"][-1]
+    assert f"--port {port}" in command
+    hosts = re.search(r'PLATFORM_ALLOWED_HOSTS="(\S*)\$\$PLATFORM_ALLOWED_HOSTS"', command)
+    assert hosts
+    assert name in parse_hosts(hosts[1])
 
 
 def metrics_used(file: Path) -> set[str]:

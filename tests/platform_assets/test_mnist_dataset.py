@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from formats import digit_images, mnist_pickle, recordio
 from platform_assets.mnist import dataset, raw
-from resources.s3 import ObjectStore, Publication, StoreUnavailableError
+from platform_assets.settings import Settings, resources
+from resources.s3 import ObjectStore, Publication, StoreError, StoreUnavailableError
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
@@ -151,6 +152,31 @@ def test_the_public_object_is_the_one_whose_key_stands_in_its_address(
     raw.copy_public(public, folder, DATE)
     copied = platform.store.get_bytes(folder.key(raw.FILE), max_bytes=100)
     assert copied == odd.encode()
+
+
+@pytest.mark.parametrize("gone", ["public/gone.gz", "no-such-bucket-here/mnist.pkl.gz"])
+def test_a_public_object_that_is_gone_has_a_fallback_and_the_copy_says_which_it_was(
+    platform: Platform, gone: str
+) -> None:
+    first = f"s3://{gone}" if "bucket" in gone else platform.store.uri(gone)
+    second = platform.store.uri("public/second.gz")
+    public = raw.PublicMnist(uri=first, fallback=second)
+    folder = raw.folder(platform.store, DATE)
+    with pytest.raises(StoreError, match=first):
+        raw.copy_public(public, folder, DATE)  # neither is there: the first is named
+    platform.store.put_bytes("public/second.gz", b"second")
+    assert raw.copy_public(public, folder, DATE).metadata["source"] == second
+    assert raw.describe_public(public.find(platform.store))["dagster/uri"] == second
+    if "bucket" not in gone:
+        platform.store.put_bytes(gone, b"first")
+        assert raw.copy_public(public, folder, DATE).metadata["source"] == first
+
+
+def test_only_the_public_digits_are_replaced_by_public_ones() -> None:
+    public = resources(Settings())["public"]
+    assert (public.uri, public.fallback) == (raw.SAMPLE_DATA, raw.SAMPLE_FILES)
+    own = resources(Settings(mnist_source="s3://own/mnist.pkl.gz"))["public"]
+    assert (own.uri, own.fallback) == ("s3://own/mnist.pkl.gz", "")
 
 
 def test_wrong_credentials_fail_the_run_without_telling_them(
