@@ -3,6 +3,7 @@
 Pages of another origin are shown by a real browser, which decides for itself what it sends.
 """
 
+import json
 import shutil
 import socket
 import subprocess
@@ -24,8 +25,23 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from tests.conftest import CHECKOUT, clean_environ
+from tests.formats.test_http_limits import SLOW_HEAD, Peer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# `python -m webserver`, where a head has to arrive within five seconds, and a body.
+PROGRAM = """
+import runpy
+from formats import http_limits
+
+http_limits.HEAD_SECONDS = http_limits.BODY_SECONDS = 5
+runpy.run_module("webserver", run_name="__main__")
+"""
+SLOW_BODY = b"""POST /graphql HTTP/1.1\r
+Host: localhost\r
+Content-Type: application/json\r
+Content-Length: 100\r
+\r
+{"query": """
 VERSION = "{ version }"
 REPORT = "/report_asset_materialization/planted"
 ASSETS = "{ assetsOrError { ... on AssetConnection { nodes { key { path } } } } }"
@@ -67,7 +83,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     served = Ui(free_port())
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "webserver", "--empty-workspace"),
+            *(sys.executable, "-c", PROGRAM, "--empty-workspace"),
             *("--host", "127.0.0.1", "--port", str(served.port)),
         ],
         cwd=CHECKOUT,
@@ -136,6 +152,25 @@ def test_a_socket_of_another_page_is_refused(ui: Ui) -> None:
         ),
     ):
         pass
+
+
+def test_slow_requests_are_ended_and_sockets_are_not(ui: Ui) -> None:
+    missing = """subscription { pipelineRunLogs(runId: "none") {
+      ... on PipelineRunLogsSubscriptionFailure { missingRunId } } }"""
+    with connect(
+        f"ws://127.0.0.1:{ui.port}/graphql", subprotocols=[Subprotocol("graphql-ws")]
+    ) as opened:
+        slow = [Peer(ui.port, SLOW_HEAD), Peer(ui.port, SLOW_BODY)]
+        assert [peer.answer()[0] for peer in slow] == [408, 408]
+        # It is older than both.
+        opened.send(json.dumps({"type": "start", "id": "1", "payload": {"query": missing}}))
+        told = json.loads(opened.recv())
+    assert told["payload"]["data"]["pipelineRunLogs"] == {"missingRunId": "none"}
+
+
+def test_heads_are_bounded_and_queries_are_not(ui: Ui) -> None:
+    assert ui.ask(VERSION, padding="a" * 200_000).status_code == 431
+    assert "version" in ui.ask(f"{VERSION} #{'a' * 5_000_000}").json()["data"]
 
 
 ATTACK = """<!doctype html><meta charset="utf-8"><title>elsewhere</title><script>
