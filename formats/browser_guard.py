@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_STANDARD_PORTS = {"http": 80, "https": 443}
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,11 +32,13 @@ def refusal(scope: Message, allowed_hosts: Collection[str]) -> str | None:
 
     Args:
         scope: Of ASGI 3, of type http or websocket.
-        allowed_hosts: Names, without ports, by which the server may be asked.
+        allowed_hosts: Names, in small letters, by which the server may be asked beside those of
+            this machine; with a port where it is not the standard one, like `data.example:8443`.
     """
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     host = headers.get("host", "")
-    if _name(host) not in allowed_hosts:
+    names = {_split(allowed)[0] for allowed in allowed_hosts} - {""}
+    if _split(host)[0] not in _LOOPBACK | names:
         return f"This server is not {host[:100] or 'without a name'}: ask it by a name of its own."
     origin = headers.get("origin")
     if origin is not None and not _is_own(origin, host, allowed_hosts):
@@ -46,22 +49,28 @@ def refusal(scope: Message, allowed_hosts: Collection[str]) -> str | None:
     return None
 
 
-def _name(host: str) -> str:
-    """The name in a Host header: without its port, and without the brackets of IPv6."""
+def _split(host: str, standard_port: int = 0) -> tuple[str, int]:
+    """The name in a Host header, without the brackets of IPv6, and the port; or no name."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        place = urlsplit(f"//{host}")
+        port = place.port
     except ValueError:
-        return ""
+        return "", standard_port
+    return place.hostname or "", port or standard_port
 
 
 def _is_own(origin: str, host: str, allowed_hosts: Collection[str]) -> bool:
-    try:
-        place = urlsplit(origin)
-    except ValueError:
+    """Whether a page is from the name and the port that were asked, or from a proxy's.
+
+    The scheme is not compared: behind a proxy with TLS it is another one.
+    """
+    scheme, _, page = origin.partition("://")
+    port = _STANDARD_PORTS.get(scheme)
+    place = _split(page, port or 0)
+    if port is None or not place[0]:
         return False
-    # Behind a proxy the server may be asked by another name than the browser asked the proxy.
-    # Ports of this machine are not one another's pages, though.
-    return place.netloc == host or place.hostname in set(allowed_hosts) - LOOPBACK
+    # A proxy may ask this server by another name than the browser asked the proxy.
+    return place in {_split(own, port) for own in (host, *allowed_hosts)}
 
 
 def _is_navigation(scope: Message, headers: MutableMapping[str, str]) -> bool:
@@ -79,13 +88,12 @@ class BrowserGuard:
 
     Args:
         app: The other one.
-        allowed_hosts: Names, in small letters, by which it may be asked beside those of this
-            machine.
+        allowed_hosts: As `refusal` has them.
     """
 
     def __init__(self, app: App, allowed_hosts: Collection[str] = ()) -> None:
         self._app = app
-        self._allowed_hosts = LOOPBACK | set(allowed_hosts)
+        self._allowed_hosts = allowed_hosts
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3."""

@@ -54,7 +54,10 @@ class LimitedHttp(H11Protocol):
         state = self.conn.their_state
         if state is not h11.IDLE:
             self._head.clear()
-        elif not self.conn.trailing_data[0]:
+        if self.transport.get_protocol() is not self:
+            # A WebSocket has taken the connection over, for as long as it likes.
+            state = None
+        elif state is h11.IDLE and not self.conn.trailing_data[0]:
             # Between two requests; uvicorn has a time for that.
             state = None
         self._time(state)
@@ -76,7 +79,10 @@ class LimitedHttp(H11Protocol):
         self._timer = None if seconds is None else self.loop.call_later(seconds, self._end)
 
     def _end(self) -> None:
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        # Where nothing of a request has come, nothing is said: a browser that connects beforehand
+        # may take it for the answer to what it asks next.
+        begun = self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]
+        if begun or self.conn.our_state is h11.SEND_RESPONSE:
             self._answer(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time.")
         self.transport.close()
 

@@ -4,6 +4,7 @@ An endpoint goes on serving from this copy after its model or configuration is d
 """
 
 import secrets
+from collections.abc import Iterator
 
 from sagemaker_local import names
 from sagemaker_local.aws_errors import not_found
@@ -69,3 +70,31 @@ def stored(context: Context, kind: str, name: str) -> Document:
     if document is None:
         raise not_found(kind, names.arn(context.config, kind, name))
     return document
+
+
+def weights(snapshot: Document, which: str) -> dict[str, float]:
+    """Variant to traffic weight, `Current` or `Desired`."""
+    return {variant["VariantName"]: variant[f"{which}Weight"] for variant in snapshot["variants"]}
+
+
+def instances(snapshot: Document) -> dict[str, int]:
+    """Variant to number of instances; a serverless variant has one process."""
+    variants: list[Document] = snapshot["variants"]
+    return {variant["VariantName"]: variant.get("DesiredInstanceCount", 1) for variant in variants}
+
+
+def stages(deployment: Document | None) -> Iterator[tuple[float, float]]:
+    """Percent of the traffic for the new fleet, and for how many seconds, step by step."""
+    policy = (deployment or {}).get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration")
+    if policy is None or policy["Type"] == "ALL_AT_ONCE":
+        return
+    step = policy["CanarySize" if policy["Type"] == "CANARY" else "LinearStepSize"]
+    size = float(step["Value"])
+    # A fleet is one child here, so a number of instances shifts like a tenth each.
+    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(50.0, 10.0 * size)
+    yield percent, float(policy["WaitIntervalInSeconds"])
+    if policy["Type"] == "LINEAR":
+        reached = 2 * percent
+        while reached < 100:
+            yield reached, float(policy["WaitIntervalInSeconds"])
+            reached += percent

@@ -9,20 +9,24 @@ import logging
 import random
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from sagemaker_local import faults, names
 from sagemaker_local.aws_errors import AwsError, JobFailure
 from sagemaker_local.config import Config
+from sagemaker_local.deployed_config import instances, stages, weights
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, unhealthy
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Location, Storage, StorageError
 from sagemaker_local.store import Document, Store
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _KIND = names.ENDPOINT
+_AGAIN_SECONDS = 1.0
 _INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
 
 
@@ -166,13 +170,14 @@ class Endpoints:
         while name not in self._live and not self._workers[name].changed:
             try:
                 fleet = await self._start_fleet(snapshot)
-                self._live[name] = _Serving(fleet, _weights(snapshot, "Current"))
+                self._live[name] = _Serving(fleet, weights(snapshot, "Current"))
             except JobFailure as failure:
                 _log.warning("endpoint %s cannot serve yet: %s", name, failure)
                 await asyncio.sleep(1.0)
 
     async def _deploy(self, name: str, document: Document) -> None:
         pending: Document = document["_pending"]
+        blue = self._live.get(name)
         started = time.monotonic()
         request_faults: dict[str, float] = pending.get("faults", {})
         fleet: Fleet | None = None
@@ -186,17 +191,23 @@ class Endpoints:
                 request_faults, "endpoint-failure", unhealthy(variant, "failure on demand")
             )
             await self._shift(name, fleet, pending, document.get("_deployment"))
-        except JobFailure as error:
+            await self._promote(name, fleet, pending)
+        except (JobFailure, AwsError) as error:
             if fleet is not None:
                 await fleet.close()
-            await self._settle(name, str(error))
+            # Before the reason is written: where the disk is full, that is what makes room.
             await self._drop_models(pending)
+            await self._settle(name, str(error))
             return
         except BaseException:
             if fleet is not None:
                 await fleet.close()
             raise
-        await self._promote(name, fleet, document)
+        await asyncio.to_thread(self._note, name, pending)
+        if blue is not None:
+            await blue.fleet.close()
+        if document.get("_live"):
+            await self._drop_models(document["_live"])
 
     async def _shift(
         self, name: str, fleet: Fleet, pending: Document, deployment: Document | None
@@ -206,16 +217,19 @@ class Endpoints:
         if live is None:
             return
         try:
-            for percent, seconds in _stages(deployment):
-                live.green = (fleet, _weights(pending, "Desired"))
+            for percent, seconds in stages(deployment):
+                live.green = (fleet, weights(pending, "Desired"))
                 live.green_percent = percent
                 await asyncio.sleep(seconds * self._config.wait_scale)
         finally:
             live.green, live.green_percent = None, 0.0
 
-    async def _promote(self, name: str, fleet: Fleet, before: Document) -> None:
-        """Makes the new fleet the one that serves; `before` is the document so far."""
-        pending = before["_pending"]
+    async def _promote(self, name: str, fleet: Fleet, pending: Document) -> None:
+        """Makes the new fleet the one that serves.
+
+        Raises:
+            AwsError: The disk is full; what served before serves on.
+        """
         blue = self._live.get(name)
 
         def change(document: Document) -> str:
@@ -229,13 +243,15 @@ class Endpoints:
             return "InService"
 
         # Traffic first: once describe says InService, the new model answers.
-        self._live[name] = _Serving(fleet, _weights(pending, "Desired"))
-        await asyncio.to_thread(self._store.update, _KIND, name, change)
-        await asyncio.to_thread(self._note, name, pending)
-        if blue is not None:
-            await blue.fleet.close()
-        if before.get("_live"):
-            await self._drop_models(before["_live"])
+        self._live[name] = _Serving(fleet, weights(pending, "Desired"))
+        try:
+            await asyncio.to_thread(self._store.update, _KIND, name, change)
+        except AwsError:
+            if blue is None:
+                del self._live[name]
+            else:
+                self._live[name] = blue
+            raise
 
     async def _settle(self, name: str, reason: str) -> None:
         """A change failed: what served before serves on, and describe says why."""
@@ -248,12 +264,23 @@ class Endpoints:
             document.pop("_deployment", None)
             return status
 
-        await asyncio.to_thread(self._store.update, _KIND, name, change)
+        await self._once_there_is_room(name, self._store.update, _KIND, name, change)
+
+    async def _once_there_is_room(
+        self, name: str, write: Callable[..., _T], *arguments: object
+    ) -> _T:
+        """Writes to the store; where the disk is full, as soon as it no longer is."""
+        while True:
+            try:
+                return await asyncio.to_thread(write, *arguments)
+            except AwsError as full:
+                _log.warning("the state of endpoint %s: %s", name, full)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _apply_weights(self, name: str, snapshot: Document) -> None:
         await asyncio.sleep(self._config.endpoint_seconds)
         try:
-            await self._live[name].fleet.scale(_instances(snapshot))
+            await self._live[name].fleet.scale(instances(snapshot))
         except JobFailure as failure:
             await self._settle(name, str(failure))
             return
@@ -266,9 +293,9 @@ class Endpoints:
             document["EndpointStatus"] = "InService"
             return "InService"
 
-        document = await asyncio.to_thread(self._store.update, _KIND, name, change)
+        document = await self._once_there_is_room(name, self._store.update, _KIND, name, change)
         if document is not None and name in self._live:
-            self._live[name].weights = _weights(document["_live"], "Current")
+            self._live[name].weights = weights(document["_live"], "Current")
 
     async def _delete(self, name: str, document: Document) -> None:
         live = self._live.pop(name, None)
@@ -278,13 +305,14 @@ class Endpoints:
         for snapshot in (document.get("_live"), document.get("_pending")):
             if snapshot:
                 await self._drop_models(snapshot)
-        await asyncio.to_thread(self._store.delete, _KIND, name, document["EndpointArn"])
+        arn = document["EndpointArn"]
+        await self._once_there_is_room(name, self._store.delete, _KIND, name, arn)
         self._workers.pop(name, None)
 
     async def _start_fleet(self, snapshot: Document) -> Fleet:
         models = await asyncio.to_thread(self._fetch, snapshot)
         fleet = Fleet(self._config, models)
-        await fleet.scale(_instances(snapshot))
+        await fleet.scale(instances(snapshot))
         return fleet
 
     def _fetch(self, snapshot: Document) -> dict[str, Path]:
@@ -316,22 +344,15 @@ class Endpoints:
         for variant in snapshot["variants"]:
             stream = f"{variant['VariantName']}/i-{snapshot['id']}"
             line = f"Serving model {variant['_model']['name']} from {variant['_model']['url']}"
-            self._logs.write(names.endpoint_logs(name), stream, line)
+            try:
+                self._logs.write(names.endpoint_logs(name), stream, line)
+            except AwsError as full:
+                _log.warning("the log of endpoint %s: %s", name, full)
 
 
 def _fail_on_demand(request_faults: Mapping[str, float], fault: str, reason: str) -> None:
     if fault in request_faults:
         raise JobFailure(reason)
-
-
-def _weights(snapshot: Document, which: str) -> dict[str, float]:
-    return {variant["VariantName"]: variant[f"{which}Weight"] for variant in snapshot["variants"]}
-
-
-def _instances(snapshot: Document) -> dict[str, int]:
-    """Variant to number of instances; a serverless variant has one process."""
-    variants: list[Document] = snapshot["variants"]
-    return {variant["VariantName"]: variant.get("DesiredInstanceCount", 1) for variant in variants}
 
 
 def _choose(live: _Serving, variant: str | None, name: str) -> tuple[str, Fleet]:
@@ -346,20 +367,3 @@ def _choose(live: _Serving, variant: str | None, name: str) -> tuple[str, Fleet]
         return next(iter(weights)), fleet
     shares = list(weights.values()) if any(weights.values()) else None
     return random.choices(list(weights), shares)[0], fleet  # noqa: S311 - traffic, not secrets
-
-
-def _stages(deployment: Document | None) -> Iterator[tuple[float, float]]:
-    """Percent of the traffic for the new fleet, and for how many seconds, step by step."""
-    policy = (deployment or {}).get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration")
-    if policy is None or policy["Type"] == "ALL_AT_ONCE":
-        return
-    step = policy["CanarySize" if policy["Type"] == "CANARY" else "LinearStepSize"]
-    size = float(step["Value"])
-    # A fleet is one child here, so a number of instances shifts like a tenth each.
-    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(50.0, 10.0 * size)
-    yield percent, float(policy["WaitIntervalInSeconds"])
-    if policy["Type"] == "LINEAR":
-        reached = 2 * percent
-        while reached < 100:
-            yield reached, float(policy["WaitIntervalInSeconds"])
-            reached += percent

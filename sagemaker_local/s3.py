@@ -105,9 +105,9 @@ class Storage:
 
     def fetch(self, location: Location, path: Path) -> None:
         """Writes an object to a file; never half a file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
         with _translated():
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
                 with part.open("wb") as file:

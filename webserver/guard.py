@@ -1,7 +1,9 @@
-"""What stands in front of Dagster's app: the rule about browsers, and that reading is by POST."""
+"""What stands in front of Dagster's app: limits, the rule about browsers, reading by POST."""
 
 import os
+from functools import partial
 
+import uvicorn
 from dagster_webserver.webserver import DagsterWebserver
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -9,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from formats.browser_guard import BrowserGuard, parse_hosts
+from formats.http_limits import LimitedHttp
 
 
 class NoQueriesByGet:
@@ -49,3 +52,5 @@ def guard_webserver() -> None:
 
     # What Dagster offers to its subclasses. Its command makes no other class.
     DagsterWebserver.build_middleware = build_middleware
+    # Nor has its command a way to choose how uvicorn reads requests.
+    uvicorn.run = partial(uvicorn.run, http=LimitedHttp)

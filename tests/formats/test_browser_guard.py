@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
-from formats.browser_guard import LOOPBACK, refusal
+from formats.browser_guard import refusal
 
 OWN = "127.0.0.1:3000"
+# The last one is none, and allows nothing.
+ALLOWED = ["data.example", "other.example:8443", "[bad"]
 PAGE = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
@@ -31,12 +33,18 @@ def scope(method: str = "POST", kind: str = "http", **headers: str) -> dict[str,
         scope("GET", host=OWN, **LINK),
         scope(kind="websocket", host=OWN, origin=f"http://{OWN}"),
         scope(host="data.example", origin="https://data.example", **PAGE),
+        scope(host="data.example:443", origin="https://data.example", **PAGE),
+        scope(host="data.example:8080", origin="http://data.example:8080", **PAGE),
+        scope(kind="websocket", host="data.example", origin="https://data.example"),
         # A proxy that asks by a name of this machine, for a browser that asked it by its own.
         scope(host=OWN, origin="https://data.example", **PAGE),
+        scope(host=OWN, origin="https://other.example:8443", **PAGE),
+        # One that leaves the port out.
+        scope(host="other.example", origin="https://other.example:8443", **PAGE),
     ],
 )
 def test_programs_own_pages_and_links_are_answered(asked: dict[str, Any]) -> None:
-    assert refusal(asked, LOOPBACK | {"data.example"}) is None
+    assert refusal(asked, ALLOWED) is None
 
 
 @pytest.mark.parametrize(
@@ -48,11 +56,23 @@ def test_programs_own_pages_and_links_are_answered(asked: dict[str, Any]) -> Non
         scope(),
         scope(host=OWN, origin="http://evil.example"),
         scope(host=OWN, origin="http://127.0.0.1:8000"),  # another program's page on this machine
+        scope(host=OWN, origin="http://localhost:3000"),
+        scope(host=OWN, origin="http://127.0.0.1"),
+        # Other ports of a proxy's machine.
+        scope(host="data.example", origin="https://data.example:8443"),
+        scope(host="data.example:8443", origin="https://data.example:9443"),
+        scope(host=OWN, origin="http://data.example:3000"),
+        scope(host=OWN, origin="https://other.example"),
+        scope(kind="websocket", host="data.example", origin="https://data.example:8443"),
         scope(host=OWN, origin="null"),
+        scope(host=OWN, origin=""),
+        scope(host="", origin="http://"),
+        scope(host=OWN, origin=f"file://{OWN}"),
         scope(host=OWN, origin="http://[bad"),
         scope("GET", host=OWN, **(LINK | {"sec-fetch-dest": "iframe"})),
         scope("GET", host=OWN, **(LINK | {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"})),
         scope("POST", host=OWN, **LINK),  # a form that sends itself
+        scope("POST", host=OWN, **(PAGE | {"sec-fetch-site": "same-site"})),  # of another port
         scope(
             "GET", host=OWN, **(LINK | {"sec-fetch-site": "same-site", "sec-fetch-dest": "image"})
         ),
@@ -60,4 +80,4 @@ def test_programs_own_pages_and_links_are_answered(asked: dict[str, Any]) -> Non
     ],
 )
 def test_what_other_pages_send_is_refused(asked: dict[str, Any]) -> None:
-    assert refusal(asked, LOOPBACK | {"data.example"})
+    assert refusal(asked, ALLOWED)

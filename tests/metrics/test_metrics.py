@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from metrics.collector import load
 from tests.conftest import CHECKOUT, free_port_base
 from tests.deploy.test_prometheus import FOLDER, metrics_used
+from tests.formats.test_http_limits import SLOW_HEAD, Peer
 from tests.monitoring.conftest import Watchman
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import put_classifier, put_digits
@@ -129,12 +130,14 @@ def test_the_process_serves_them_to_programs_until_it_is_ended() -> None:
                 assert refused.status_code == 403
                 assert "platform_" not in refused.text
             assert get(x_padding="a" * 200_000).status_code == 431
+            slow = Peer(port, SLOW_HEAD)
             for host in (f"127.0.0.1:{port}", f"metrics:{port}"):
                 reply = get(host=host)
                 assert reply.status_code == 200
                 assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
                 samples, _ = read(reply.text)
                 assert samples["platform_source_up", ("dagster",)] == 1
+            assert slow.answer()[0] == 408
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)

@@ -102,7 +102,7 @@ def await_writes(platform: Platform) -> None:
         return
 
 
-MODEL, CLASSIFIER = "mnist/model", "mnist/classifier"
+MODEL, CLASSIFIER, ENDPOINT = "mnist/model", "mnist/classifier", "mnist/endpoint"
 
 
 def test_s3_on_a_full_disk_is_said_nothing_is_half_published_and_the_next_runs_are_right(
@@ -150,3 +150,20 @@ def test_a_training_on_a_full_disk_says_so_and_the_next_one_is_right(
 
     assert digits.run("digits", DAY, assets=[MODEL], config=mnist_rig.FEW).success
     assert digits.materialized(MODEL) == {DAY}
+
+
+def test_a_deploy_on_a_full_disk_says_so_and_the_next_one_is_right(
+    services: Services, digits: Platform, endpoint: str
+) -> None:
+    mnist_rig.put_digits(digits, DAY, NEXT)
+    mnist_rig.put_classifier(digits, DAY, 500)
+    assert digits.run("digits", DAY, assets=[ENDPOINT]).success
+    live = mnist_rig.live_config(endpoint)
+    mnist_rig.put_classifier(digits, NEXT, 1000)
+    with full(services, "sagemaker"):
+        failed = digits.run("digits", NEXT, assets=[ENDPOINT])
+        assert mnist_rig.live_config(endpoint) == live
+
+    assert "cannot write to its own disk" in said(failed)
+    assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
+    assert mnist_rig.live_config(endpoint) != live
