@@ -164,6 +164,6 @@ def test_a_deploy_on_a_full_disk_says_so_and_the_next_one_is_right(
         failed = digits.run("digits", NEXT, assets=[ENDPOINT])
         assert mnist_rig.live_config(endpoint) == live
 
-    assert "cannot write to its own disk" in said(failed)
+    assert "cannot write to its own disk" in reason_of(failed)
     assert digits.run("digits", NEXT, assets=[ENDPOINT]).success
     assert mnist_rig.live_config(endpoint) != live
