@@ -139,7 +139,7 @@ def test_the_files_that_compose_reads_go_before_the_environment(
     assert done.returncode == 1
     (line,) = (line for line in done.stdout.splitlines() if "missing" in line)
     assert "bucket no-such-bucket" in line
-    assert "1 of 13 are not as they have to be." in done.stdout
+    assert "1 of 14 are not as they have to be." in done.stdout
     assert SECRET not in done.stdout + done.stderr
 
 
