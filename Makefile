@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status load-listings image test lint format bench screenshots lock deploy-api clean
+.PHONY: help demo up down status load-listings image test lint format bench screenshots lock preflight deploy-api clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ lock: .venv/.installed-dev  ## Resolve the ranges of pyproject.toml into the loc
 	@$(BIN)/uv pip compile numbercruncher/requirements.in $(subst --universal,--python-platform linux,$(LOCK_FLAGS)) -c requirements.lock -o numbercruncher/requirements.txt
 	@$(BIN)/uv pip compile deploy/api/requirements.in $(LOCK_FLAGS) --upgrade -o deploy/api/requirements.txt
 LOCK_FLAGS := --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
+
+preflight: .venv/.installed  ## What of AWS is missing for the platform, and how to mend it; changes nothing
+	@$(RUN) deploy.preflight $(wildcard deploy/platform.env deploy/records.env)
 
 deploy-api: .venv/.installed  ## The HTTP API to AWS as a Lambda; deploy/README.md says what it needs
 	@$(BIN)/python deploy/deploy_api.py

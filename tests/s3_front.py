@@ -58,7 +58,8 @@ class Front:
             def reply(
                 self, status: int, body: bytes, answer: http.client.HTTPResponse | None = None
             ) -> None:
-                self.send_response(status)
+                # An answer has its own date and server.
+                (self.send_response_only if answer else self.send_response)(status)
                 length = str(len(body))
                 for name, value in answer.getheaders() if answer else ():
                     if name.lower() not in _HOP:

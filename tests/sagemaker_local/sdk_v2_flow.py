@@ -41,7 +41,12 @@ def main() -> None:
     print()
     print(
         json.dumps(
-            {"found": found, "cluster": cluster[:20].tolist(), "farthest": float(max(distances))}
+            {
+                "found": found,
+                "cluster": cluster[:20].tolist(),
+                "farthest": float(max(distances)),
+                "force_dense": estimator.hyperparameters()["force_dense"],
+            }
         )
     )
 

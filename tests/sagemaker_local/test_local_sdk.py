@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from formats import recordio
+from platform_assets.mnist.model import KMeans
 from tests.sagemaker_local.rig import ROLE, Server, as_sparse_recordio
 
 VARIABLE = "EMBEDDED_SAGEMAKER_SDK_PYTHON"
@@ -112,6 +113,8 @@ def test_the_sdks_own_kmeans_trains_deploys_and_predicts(
     stdout, answer = run_flow(VARIABLE, "sdk_v2_flow.py", [store, ROLE], server, tmp_path)
     assert len(set(zip(answer["found"], answer["cluster"], strict=True))) == 3
     assert 0 < answer["farthest"] < 1
+    # What the platform's own jobs say of it, too.
+    assert answer["force_dense"] == KMeans().to_hyperparameters()["force_dense"]
     # logs=True: the job's own lines reached the SDK's output.
     assert "#quality_metric: host=algo-1, train msd" in stdout
 

@@ -1,0 +1,129 @@
+"""`make preflight`: what the platform needs on AWS, what of it is missing, and how to mend it.
+
+    python -m deploy.preflight [FILE...]
+
+Changes nothing. The settings are those of the environment; files, such as deploy/platform.env, are
+read as Compose reads them and go before it. Exit code 0 only if all is there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import docker
+from docker.errors import DockerException, ImageNotFound
+from pydantic import ValidationError
+from requests.exceptions import RequestException
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from deploy.preflight_aws import Look, State, look_at_aws
+from formats.errors import FormatError
+from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.errors import PlatformError
+from platform_assets.partitions import DAILY
+from platform_assets.settings import Settings, resources
+from resources.errors import ResourceError
+from resources.postgres import PostgresResource
+
+REQUIRED = (
+    "PLATFORM_BUCKET",
+    "PLATFORM_AIRBNB_BUCKET",
+    "PLATFORM_SAGEMAKER_ROLE_ARN",
+    "PLATFORM_POSTGRES_DSN",
+)
+_SIGNS: dict[State, str] = {
+    "ok": "[green]ok",
+    "missing": "[red]missing",
+    "unknown": "[yellow]unknown",
+}
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """A file of NAME=value lines, values as they stand."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def look_at_all(environ: Mapping[str, str]) -> Iterator[Look]:
+    """Everything, one after the other; what stands on something missing is left out."""
+    unset = [name for name in REQUIRED if not environ.get(name)]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        yield Look("settings", "missing", f"Correct {'; '.join(problems)}.")
+        return
+    if unset:
+        yield Look("settings", "missing", f"Set {', '.join(unset)}.")
+    else:
+        yield Look("settings", "ok", "All that are needed are set.")
+    yield look_at_image(settings)
+    if environ.get("PLATFORM_POSTGRES_DSN"):
+        yield look_at_database(settings)
+    yield from look_at_aws(settings, environ)
+
+
+def look_at_image(settings: Settings) -> Look:
+    """The number cruncher's image, if it is to run in a container."""
+    what = f"image {settings.cruncher_image}"
+    if settings.cruncher == "process":
+        return Look(what, "ok", "Not needed: the number cruncher is a child process.")
+    try:
+        image = docker.from_env(timeout=5).images.get(settings.cruncher_image)
+    except ImageNotFound:
+        return Look(what, "missing", "Build it: README.md says how; or PLATFORM_CRUNCHER=process.")
+    except (DockerException, RequestException):
+        told = "No Docker Engine answers: start one; or PLATFORM_CRUNCHER=process."
+        return Look(what, "missing", told)
+    return Look(what, "ok", str(image.short_id))
+
+
+def look_at_database(settings: Settings) -> Look:
+    """The table of listings: whether it, its columns and its rows may be read."""
+    configured = resources(settings)
+    table: ListingsTable = configured["listings_table"]
+    what = f"table {table.source}"
+    postgres = PostgresResource(dsn=os.environ["PLATFORM_POSTGRES_DSN"])
+    date = DAILY.get_last_partition_key() or datetime.now(UTC).date().isoformat()
+    try:
+        with postgres.connect() as session:
+            columns, differences = table.compare(session)
+            lacking = [column.name for column in differences.missing]
+            if lacking:
+                told = f"It lacks {', '.join(lacking)}: add them, or set PLATFORM_LISTINGS_COLUMNS."
+                return Look(what, "missing", told)
+            session.examine(table.extract(columns, date))
+    except (ResourceError, PlatformError, FormatError) as error:
+        return Look(what, "missing", str(error))
+    if differences.retyped:
+        odd = ", ".join(f"{one.name} ({one.actual})" for one in differences.retyped)
+        return Look(what, "missing", f"Of these columns the type cannot be cast: {odd}.")
+    return Look(what, "ok", f"All rows of its {len(columns)} columns may be read.")
+
+
+def main(files: list[str]) -> int:
+    """Print all looks as a table."""
+    for name in files:
+        os.environ.update(read_env_file(Path(name)))
+    table = Table("", "what", "what is there, or how to mend it")
+    looks: list[Look] = []
+    for look in look_at_all(os.environ):
+        looks.append(look)
+        table.add_row(_SIGNS[look.state], escape(look.what), escape(look.told))
+    console = Console()
+    console.print(table)
+    wrong = sum(look.state != "ok" for look in looks)
+    console.print(
+        f"{wrong} of {len(looks)} are not as they have to be." if wrong else "All is there."
+    )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

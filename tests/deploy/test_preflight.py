@@ -1,0 +1,260 @@
+"""`make preflight`: each thing that is missing is named, with how to mend it, and nothing else."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from string import Template
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+import psycopg2
+import pytest
+
+from deploy.add_lifecycle_rule import RULES
+from deploy.preflight import look_at_all
+from deploy.preflight_aws import Look, look_at_clock
+from tests.conftest import CHECKOUT
+from tests.deploy.conftest import REGION
+from tests.s3_front import Front
+
+ROLE = "arn:aws:iam::123456789012:role/data-platform-sagemaker"
+KEY = f"arn:aws:kms:{REGION}:123456789012:key/0f1e"
+SECRET = "pl4nted"
+TRUST = Template((CHECKOUT / "deploy" / "iam" / "sagemaker-role-trust.json").read_text())
+QUOTAS = {"ml.m5.large for endpoint usage": 2.0, "ml.m5.large for training job usage": 1.0}
+CLOSED = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)
+
+
+def answer_quotas(request: BaseHTTPRequestHandler) -> tuple[int, bytes] | None:
+    """Moto has no quotas of SageMaker."""
+    if "ListServiceQuotas" not in request.headers.get("X-Amz-Target", ""):
+        return None
+    quotas = [{"QuotaName": name, "Value": value} for name, value in QUOTAS.items()]
+    return 200, json.dumps({"Quotas": quotas}).encode()
+
+
+@pytest.fixture
+def clients(aws: Front) -> dict[str, Any]:
+    session = boto3.session.Session("somebody", "a-secret", region_name=REGION)
+    return {name: session.client(name, endpoint_url=aws.url) for name in ("s3", "iam")}
+
+
+@pytest.fixture
+def ready(
+    aws: Front, account: dict[str, str], clients: dict[str, Any], database: str
+) -> dict[str, str]:
+    """An account, a database and settings that have all that the platform needs."""
+    aws.refuse = answer_quotas
+    s3 = clients["s3"]
+    for bucket in ("digits", "listings"):
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=CLOSED)
+        s3.put_bucket_lifecycle_configuration(
+            Bucket=bucket, LifecycleConfiguration={"Rules": RULES}
+        )
+        by_default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": KEY}
+        s3.put_bucket_encryption(
+            Bucket=bucket,
+            ServerSideEncryptionConfiguration={
+                "Rules": [{"ApplyServerSideEncryptionByDefault": by_default}]
+            },
+        )
+    trust = TRUST.substitute(account="123456789012")
+    clients["iam"].create_role(RoleName="data-platform-sagemaker", AssumeRolePolicyDocument=trust)
+    run(
+        database,
+        "create table listings (id bigint, neighbourhood text, room_type text, price numeric, "
+        "download_date date)",
+    )
+    return account | {
+        "COLUMNS": "400",
+        "PLATFORM_BUCKET": "digits",
+        "PLATFORM_AIRBNB_BUCKET": "listings",
+        "PLATFORM_SAGEMAKER_ROLE_ARN": ROLE,
+        "PLATFORM_POSTGRES_DSN": database,
+        "PLATFORM_CRUNCHER": "process",
+        "PLATFORM_KMS_KEY_ID": "0f1e",
+    }
+
+
+def run(dsn: str, statement: str) -> None:
+    with psycopg2.connect(dsn) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+    connection.close()
+
+
+def preflight(environ: Mapping[str, str], *files: str) -> subprocess.CompletedProcess[str]:
+    """`make preflight`."""
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.preflight", *files],
+        cwd=CHECKOUT,
+        env=dict(environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def problems(environ: Mapping[str, str]) -> list[Look]:
+    """What is not as it has to be, by these settings."""
+    with patch.dict(os.environ, environ, clear=True):
+        return [look for look in look_at_all(os.environ) if look.state != "ok"]
+
+
+def test_nothing_is_missing_where_all_is_there_and_nothing_is_changed(
+    ready: dict[str, str], aws: Front
+) -> None:
+    sent: list[tuple[str, bytes]] = []
+
+    def remember(method: str, _target: str, body: bytes) -> bytes:
+        sent.append((method, body))
+        return body
+
+    aws.amend = remember
+    done = preflight(ready)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All is there." in done.stdout
+    assert {method for method, _ in sent} == {"GET", "HEAD", "POST"}
+    # What is asked by POST names its operation.
+    asked = [body for method, body in sent if method == "POST"]
+    assert all(body.startswith(b"Action=Get") for body in asked), asked
+
+
+def test_the_files_that_compose_reads_go_before_the_environment(
+    ready: dict[str, str], tmp_path: Path
+) -> None:
+    own = tmp_path / "platform.env"
+    own.write_text(
+        f"# of this host\nPLATFORM_BUCKET=no-such-bucket\nPLATFORM_PSEUDONYM_KEY={SECRET}$#\n"
+    )
+    done = preflight(ready, str(own))
+    assert done.returncode == 1
+    (line,) = (line for line in done.stdout.splitlines() if "missing" in line)
+    assert "bucket no-such-bucket" in line
+    assert "1 of 14 are not as they have to be." in done.stdout
+    assert SECRET not in done.stdout + done.stderr
+
+
+def lose_bucket(clients: dict[str, Any], ready: dict[str, str]) -> None:
+    clients["s3"].delete_bucket(Bucket="listings")
+
+
+def open_bucket(clients: dict[str, Any], ready: dict[str, str]) -> None:
+    clients["s3"].delete_public_access_block(Bucket="digits")
+
+
+def lose_rule(clients: dict[str, Any], ready: dict[str, str]) -> None:
+    clients["s3"].delete_bucket_lifecycle(Bucket="digits")
+
+
+def lose_role(clients: dict[str, Any], ready: dict[str, str]) -> None:
+    clients["iam"].delete_role(RoleName="data-platform-sagemaker")
+
+
+def distrust(clients: dict[str, Any], ready: dict[str, str]) -> None:
+    document = TRUST.substitute(account="123456789012").replace("sagemaker.", "ec2.")
+    clients["iam"].update_assume_role_policy(
+        RoleName="data-platform-sagemaker", PolicyDocument=document
+    )
+
+
+def lose_column(clients: dict[str, Any], ready: dict[str, str]) -> None:
+    run(ready["PLATFORM_POSTGRES_DSN"], "alter table listings drop column price")
+
+
+def lose_table(clients: dict[str, Any], ready: dict[str, str]) -> None:
+    run(ready["PLATFORM_POSTGRES_DSN"], "drop table listings")
+
+
+BROKEN = {
+    "the bucket": (lose_bucket, "bucket listings", "Make it, in eu-west-1"),
+    "its closure": (open_bucket, "digits: public access", "Block all public access"),
+    "its rule": (lose_rule, "digits: lifecycle", "deploy/add_lifecycle_rule.py digits"),
+    "the role": (lose_role, "role", f"Make {ROLE}"),
+    "its trust": (distrust, "role", "Give it the trust policy"),
+    "a column": (lose_column, "table listings", "It lacks price"),
+    "the table": (lose_table, "table listings", "Create and load it"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_missing_is_named_with_how_to_mend_it(
+    ready: dict[str, str], clients: dict[str, Any], case: str
+) -> None:
+    lose, what, mend = BROKEN[case]
+    lose(clients, ready)
+    (look,) = problems(ready)
+    assert (look.what, look.state) == (what, "missing")
+    assert mend in look.told
+
+
+SETTINGS = {
+    "a setting": ({"PLATFORM_BUCKET": ""}, "Set PLATFORM_BUCKET."),
+    "a wrong one": ({"PLATFORM_CRUNCHER": SECRET}, "Correct cruncher"),
+    "another key": ({"PLATFORM_KMS_KEY_ID": "2d3c"}, "Set its default encryption to 2d3c"),
+    "another partition": (
+        {"PLATFORM_SAGEMAKER_ROLE_ARN": ROLE.replace("aws", "aws-cn")},
+        "has to begin with arn:aws:iam::",
+    ),
+    "another account": (
+        {"PLATFORM_SAGEMAKER_ROLE_ARN": ROLE.replace("123", "999")},
+        f"Set PLATFORM_SAGEMAKER_ROLE_ARN to {ROLE}",
+    ),
+    "the quota": ({"PLATFORM_INSTANCE_TYPE": "ml.odd"}, "AWS names no such quota"),
+    "the image": (
+        {"PLATFORM_CRUNCHER": "docker", "PLATFORM_CRUNCHER_IMAGE": "no-such-image"},
+        "image no-such-image",
+    ),
+    "the region": ({"AWS_DEFAULT_REGION": ""}, "Set AWS_DEFAULT_REGION"),
+    "the password": (
+        {"PLATFORM_POSTGRES_DSN": f"postgresql://u:{SECRET}@127.0.0.1:9/d"},
+        "Check that the server runs",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_setting_that_does_not_fit_is_named(ready: dict[str, str], case: str) -> None:
+    changed, sentence = SETTINGS[case]
+    looks = problems(ready | changed)
+    assert looks
+    for look in looks:
+        assert sentence in f"{look.what} {look.told}"
+        assert SECRET not in look.told
+
+
+def test_too_few_instances_are_named(
+    ready: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(QUOTAS, "ml.m5.large for endpoint usage", 1.0)
+    (look,) = problems(ready)
+    assert look.told == "Ask for 2 in Service Quotas: it is 1."
+
+
+def test_what_may_not_be_looked_at_is_unknown(ready: dict[str, str], aws: Front) -> None:
+    denied = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+    aws.refuse = lambda request: (
+        (403, denied) if request.path.endswith("?encryption") else answer_quotas(request)
+    )
+    looks = problems(ready)
+    assert [look.state for look in looks] == ["unknown"] * 2
+    assert all("Allow GetBucketEncryption to whoever runs this" in look.told for look in looks)
+
+
+@pytest.mark.parametrize(
+    ("skew", "state", "told"),
+    [(3, "ok", "3 s"), (400, "missing", "400 s ahead of"), (-400, "missing", "400 s behind")],
+)
+def test_a_clock_that_aws_would_not_take_is_told(skew: int, state: str, told: str) -> None:
+    now = datetime.now(UTC)
+    look = look_at_clock(now, now + timedelta(seconds=skew))
+    assert look.state == state
+    assert told in look.told
