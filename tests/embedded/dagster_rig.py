@@ -1,4 +1,4 @@
-"""Dagster of a running stack as its tests see it: by GraphQL, as the UI does."""
+"""Dagster of a running stack as its tests see it: by GraphQL, as the UI does, and by the UI."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,10 @@ from typing import Any
 
 import httpx
 import psycopg2
+from playwright.sync_api import Page, expect
 
 from embedded.graphql import days
+from tests.browser import screenshots_folder
 
 STATUSES = "... on TimePartitionStatuses { ranges { status startKey endKey } }"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}  # of a run
@@ -136,6 +138,23 @@ class Ui:
                     " WHERE download_date = %s AND id %% %s = %s",
                     (name, date, len(names), number),
                 )
+
+
+def launch_backfill(page: Page, first: str, last: str) -> str:
+    """Launch one from an asset's Partitions tab, by the UI's own dialog; its id."""
+    page.get_by_role("button", name="Materialize…").click()
+    dialog = page.get_by_role("dialog")
+    chosen = dialog.get_by_role("textbox").first
+    chosen.fill(f"[{first}...{last}]")
+    chosen.press("Enter")
+    count = len(days(first, last))
+    expect(dialog.get_by_text(f"{count} partitions", exact=True)).to_be_visible()
+    page.screenshot(path=screenshots_folder() / "dagster-dialog.png")
+    with page.expect_response(
+        lambda got: "launchPartitionBackfill" in (got.request.post_data or "")
+    ) as told:
+        dialog.get_by_role("button", name="Launch backfill").click()
+    return told.value.json()["data"]["launchPartitionBackfill"]["backfillId"]
 
 
 def _by_date(ranges: Sequence[Mapping[str, str]]) -> dict[str, str]:

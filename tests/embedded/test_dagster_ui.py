@@ -20,7 +20,7 @@ from embedded.graphql import Dagster, days
 from embedded.plan import make_plan
 from tests.browser import CHROMIUM, chromium, screenshots_folder
 from tests.conftest import clean_environ, free_port_base, temporary_home
-from tests.embedded.dagster_rig import Ui
+from tests.embedded.dagster_rig import Ui, launch_backfill
 from tests.embedded.test_stack import Stack
 from tests.hostile_texts import HOSTILE
 
@@ -255,20 +255,8 @@ def test_repair_makes_exactly_the_missing_date(repaired: tuple[Ui, dict[str, Any
 
 def test_a_backfill_from_the_uis_own_dialog_completes(browser: Browser, after_range: Ui) -> None:
     with visit(browser, after_range, "/assets/airbnb/snapshot?view=partitions") as page:
-        page.get_by_role("button", name="Materialize…").click()
-        dialog = page.get_by_role("dialog")
-        chosen = dialog.get_by_role("textbox").first
-        chosen.fill(f"[{FROM_THE_UI[0]}...{FROM_THE_UI[-1]}]")
-        chosen.press("Enter")
-        expect(dialog.get_by_text("3 partitions", exact=True)).to_be_visible()
-        launch = dialog.get_by_role("button", name="Launch backfill")
-        shoot(page, "dialog")
-        with page.expect_response(
-            lambda got: "launchPartitionBackfill" in (got.request.post_data or "")
-        ) as told:
-            launch.click()
-        launched = told.value.json()["data"]["launchPartitionBackfill"]
-    runs = after_range.backfilled(launched["backfillId"])
+        launched = launch_backfill(page, FROM_THE_UI[0], FROM_THE_UI[-1])
+    runs = after_range.backfilled(launched)
     assert [run["status"] for run in runs] == ["SUCCESS"]
     statuses = after_range.statuses("snapshot")
     assert {statuses.get(date) for date in FROM_THE_UI} == {"MATERIALIZED"}

@@ -155,6 +155,14 @@ def test_another_user_gets_nothing_from_sagemaker_unsigned(running: Stack, targe
     assert as_other_user(partial(ask, url, "POST", headers)) in ("400", "403")
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_another_user_gets_nothing_from_s3_unsigned(running: Stack, method: str) -> None:
+    env = running.plan.environment
+    url = f"{env['AWS_ENDPOINT_URL_S3']}/{env['PLATFORM_BUCKET']}/kept"
+
+    assert as_other_user(partial(ask, url, method)) == "403"
+
+
 def test_another_user_gets_nothing_from_postgres_without_its_password(running: Stack) -> None:
     dsn = running.plan.environment["PLATFORM_POSTGRES_DSN"]
     password = running.plan.credentials.postgres_password

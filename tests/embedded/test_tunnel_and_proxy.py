@@ -12,23 +12,29 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import BrowserContext, HttpCredentials, expect
 
+from embedded import seed_listings
 from embedded.dagster_parts import ui_url
+from embedded.graphql import days
 from embedded.plan import make_plan
 from tests.browser import CHROMIUM, chromium, screenshots_folder
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
-from tests.embedded.dagster_rig import Ui
+from tests.embedded.dagster_rig import Ui, launch_backfill
 from tests.embedded.test_stack import Stack
 from tests.foreign_page import assert_nothing_comes_of_it, elsewhere
 from tests.sagemaker_local.rig import free_port
 
 SSHD, NGINX = shutil.which("sshd"), shutil.which("nginx")
 NAME = "dagster.example.com"
+# Yesterday is left out: midnight may come.
+TODAY = datetime.now(UTC).date()
+DATES = days(str(TODAY - timedelta(4)), str(TODAY - timedelta(3)))
 USER, PASSWORD = "somebody", "a throw-away password"
 STRANGERS = ("localhost", NAME, "evil.example.com")
 RECORDS = """{ assetsOrError { ... on AssetConnection { nodes { key { path } } } }
@@ -63,7 +69,9 @@ def ui() -> Iterator[Ui]:
         plan = make_plan(environ)
         done = Stack(plan, environ).run("up")
         assert done.returncode == 0, done.stderr
-        yield Ui(ui_url(plan), plan.environment["PLATFORM_POSTGRES_DSN"])
+        dsn = plan.environment["PLATFORM_POSTGRES_DSN"]
+        seed_listings.seed(dsn, DATES, places=60)
+        yield Ui(ui_url(plan), dsn)
 
 
 @pytest.fixture(scope="module", params=["tunnel", "proxy"])
@@ -187,6 +195,13 @@ def test_repair_is_launched_from_its_form_and_followed_live(visitor: Visitor, ui
         page.screenshot(path=screenshots_folder() / f"dagster-{urlsplit(visitor.url).scheme}.png")
         run = page.url.rpartition("/")[2]
     assert ui.ended(run)["status"] == "SUCCESS"
+
+
+def test_a_backfill_is_launched_from_its_dialog(visitor: Visitor, ui: Ui) -> None:
+    with closing(visitor.context.new_page()) as page:
+        page.goto(f"{visitor.url}/assets/airbnb/snapshot?view=partitions")
+        launched = launch_backfill(page, DATES[0], DATES[-1])
+    assert [run["status"] for run in ui.backfilled(launched)] == ["SUCCESS"]
 
 
 def test_pages_of_somebody_else_get_nothing_done(visitor: Visitor, ui: Ui) -> None:

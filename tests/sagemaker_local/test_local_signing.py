@@ -108,6 +108,24 @@ def test_a_request_changed_after_signing_is_refused(
 
 
 @pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://127.0.0.1:8000"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"},
+        {"Host": "evil.example"},
+    ],
+)
+def test_a_request_of_a_web_page_is_refused(server: Server, headers: dict[str, str]) -> None:
+    request = signed(server)
+    for name, value in headers.items():
+        set_header(name, value)(request)
+    answer = send(request)
+    assert answer.status_code == 403
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"region": "us-east-1"}, "Credential should be scoped to a valid region"),
