@@ -34,18 +34,19 @@ def read_lifecycle(s3: S3Client, bucket: str) -> dict[str, Any]:
 
 
 def add_rules(s3: S3Client, bucket: str) -> None:
-    """Adds what is not there, by the rules' IDs."""
+    """Adds ours, in the place of rules that have its ID."""
     lifecycle = read_lifecycle(s3, bucket)
     rules = lifecycle.pop("Rules")
-    present = {rule.get("ID") for rule in rules}
-    missing = [rule for rule in RULES if rule["ID"] not in present]
-    if missing:
-        s3.put_bucket_lifecycle_configuration(
-            Bucket=bucket, LifecycleConfiguration={"Rules": rules + missing}, **lifecycle
-        )
+    ours = {rule["ID"] for rule in RULES}
+    others = [rule for rule in rules if rule.get("ID") not in ours]
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": others + RULES}, **lifecycle
+    )
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit(__doc__)
     client = boto3.session.Session().client("s3")
     try:
         for name in sys.argv[1:]:

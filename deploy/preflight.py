@@ -46,13 +46,29 @@ _SIGNS: dict[State, str] = {
 
 def read_env_file(path: Path) -> dict[str, str]:
     """A file of NAME=value lines, values as they stand."""
-    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in path.read_text().splitlines() if "=" in line and line[0] != "#"]
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def usable_here(environ: Mapping[str, str]) -> dict[str, str]:
+    """Settings without certificates that are files of the image, and are not on this host.
+
+    Connections to the database are encrypted all the same; whose they are, is not looked at.
+    """
+    usable = dict(environ)
+    for name in ("AWS_CA_BUNDLE", "PGSSLROOTCERT"):
+        if usable.get(name) and not Path(usable[name]).exists():
+            del usable[name]
+            if name == "PGSSLROOTCERT" and usable.get("PGSSLMODE", "").startswith("verify-"):
+                usable["PGSSLMODE"] = "require"
+    return usable
 
 
 def look_at_all(environ: Mapping[str, str]) -> Iterator[Look]:
     """Everything, one after the other; what stands on something missing is left out."""
-    unset = [name for name in REQUIRED if not environ.get(name)]
+    # Dagster's own database asks for a password where it is one of the composition's.
+    required = [*REQUIRED, *(name for name in ("POSTGRES_PASSWORD",) if name in environ)]
+    unset = [name for name in required if not environ.get(name)]
     try:
         settings = Settings()
     except ValidationError as error:
@@ -79,8 +95,8 @@ def look_at_image(settings: Settings) -> Look:
     except ImageNotFound:
         return Look(what, "missing", "Build it: README.md says how; or PLATFORM_CRUNCHER=process.")
     except (DockerException, RequestException):
-        told = "No Docker Engine answers: start one; or PLATFORM_CRUNCHER=process."
-        return Look(what, "missing", told)
+        message = "No Docker Engine answers: start one; or PLATFORM_CRUNCHER=process."
+        return Look(what, "missing", message)
     return Look(what, "ok", str(image.short_id))
 
 
@@ -96,8 +112,10 @@ def look_at_database(settings: Settings) -> Look:
             columns, differences = table.compare(session)
             lacking = [column.name for column in differences.missing]
             if lacking:
-                told = f"It lacks {', '.join(lacking)}: add them, or set PLATFORM_LISTINGS_COLUMNS."
-                return Look(what, "missing", told)
+                message = (
+                    f"It lacks {', '.join(lacking)}: add them, or set PLATFORM_LISTINGS_COLUMNS."
+                )
+                return Look(what, "missing", message)
             session.examine(table.extract(columns, date))
     except (ResourceError, PlatformError, FormatError) as error:
         return Look(what, "missing", str(error))
@@ -110,12 +128,12 @@ def look_at_database(settings: Settings) -> Look:
 def main(files: list[str]) -> int:
     """Print all looks as a table."""
     for name in files:
-        os.environ.update(read_env_file(Path(name)))
+        os.environ.update(usable_here(read_env_file(Path(name))))
     table = Table("", "what", "what is there, or how to mend it")
     looks: list[Look] = []
     for look in look_at_all(os.environ):
         looks.append(look)
-        table.add_row(_SIGNS[look.state], escape(look.what), escape(look.told))
+        table.add_row(_SIGNS[look.state], escape(look.what), escape(look.message))
     console = Console()
     console.print(table)
     wrong = sum(look.state != "ok" for look in looks)

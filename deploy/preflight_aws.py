@@ -33,12 +33,12 @@ class Look:
     Attributes:
         what: What was looked at.
         state: Whether it is as it has to be; unknown where it cannot be looked at.
-        told: What is there; or what is not, and how to mend it.
+        message: What is there; or what is not, and how to mend it.
     """
 
     what: str
     state: State
-    told: str
+    message: str
 
 
 def look_at_aws(settings: Settings, environ: Mapping[str, str]) -> Iterator[Look]:
@@ -77,12 +77,12 @@ def asked(what: str, look: Callable[[], Look]) -> Look:
     except ClientError as error:
         details = error.response.get("Error", {})
         if details.get("Code") in _DENIED:
-            told = f"Allow {error.operation_name} to whoever runs this: it may not be looked at."
-            return Look(what, "unknown", told)
-        told = (
+            message = f"Allow {error.operation_name} to whoever runs this: it may not be looked at."
+            return Look(what, "unknown", message)
+        message = (
             f"AWS refuses {error.operation_name}: {details.get('Message') or details.get('Code')}"
         )
-        return Look(what, "missing", told)
+        return Look(what, "missing", message)
     except BotoCoreError as error:
         return Look(what, "unknown", f"AWS cannot be asked: {error}")
 
@@ -93,13 +93,13 @@ def look_at_identity(sts: Any) -> Iterator[Look]:
         answer: Any = sts.get_caller_identity()
         yield Look("credentials", "ok", answer["Arn"])
     except NoCredentialsError:
-        told = "Set AWS_PROFILE, or attach a role to the host: there are none."
-        yield Look("credentials", "missing", told)
+        message = "Set AWS_PROFILE, or attach a role to the host: there are none."
+        yield Look("credentials", "missing", message)
         return
     except ClientError as error:
         answer = error.response
-        told = f"AWS does not take them: {answer.get('Error', {}).get('Message')}"
-        yield Look("credentials", "missing", told)
+        message = f"AWS does not take them: {answer.get('Error', {}).get('Message')}"
+        yield Look("credentials", "missing", message)
     except BotoCoreError as error:
         yield Look("credentials", "unknown", f"AWS cannot be asked: {error}")
         return
@@ -113,8 +113,8 @@ def look_at_clock(aws: datetime, here: datetime) -> Look:
     if abs(skew) <= MAX_SKEW_SECONDS:
         return Look("clock", "ok", f"{abs(skew):.0f} s from AWS's")
     way = "ahead of" if skew > 0 else "behind"
-    told = f"Set it by NTP, such as chrony: it is {abs(skew):.0f} s {way} AWS's."
-    return Look("clock", "missing", told)
+    message = f"Set it by NTP, such as chrony: it is {abs(skew):.0f} s {way} AWS's."
+    return Look("clock", "missing", message)
 
 
 def look_at_bucket(s3: Any, bucket: str, region: str, kms_key_id: str) -> Iterator[Look]:
@@ -137,8 +137,10 @@ def look_at_place(s3: Any, bucket: str, region: str) -> Look:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if status == 404:
             return Look(what, "missing", f"Make it, in {region}: it does not exist.")
-        told = "Allow s3:ListBucket on it, if it is yours: somebody has it, and it may not be used."
-        return Look(what, "missing", told)
+        message = (
+            "Allow s3:ListBucket on it, if it is yours: somebody has it, and it may not be used."
+        )
+        return Look(what, "missing", message)
     except BotoCoreError as error:
         return Look(what, "unknown", f"S3 cannot be asked: {error}")
     actual = headers.get("x-amz-bucket-region", region)
@@ -155,8 +157,10 @@ def look_at_encryption(s3: Any, bucket: str, kms_key_id: str) -> Look:
     key = rule.get("KMSMasterKeyID", "")
     if not kms_key_id or same_key(key, kms_key_id):
         return Look(what, "ok", f"{rule['SSEAlgorithm']} {key}".strip())
-    told = f"Set its default encryption to {kms_key_id} (PLATFORM_KMS_KEY_ID): it is another one."
-    return Look(what, "missing", told)
+    message = (
+        f"Set its default encryption to {kms_key_id} (PLATFORM_KMS_KEY_ID): it is another one."
+    )
+    return Look(what, "missing", message)
 
 
 def same_key(one: str, other: str) -> bool:
@@ -184,8 +188,9 @@ def look_at_lifecycle(s3: Any, bucket: str) -> Look:
     rules = read_lifecycle(s3, bucket)["Rules"]
     if any("AbortIncompleteMultipartUpload" in r and r["Status"] == "Enabled" for r in rules):
         return Look(what, "ok", f"{len(rules)} rules; unfinished uploads go")
-    told = f"Run `.venv/bin/python deploy/add_lifecycle_rule.py {bucket}`: unfinished uploads stay."
-    return Look(what, "missing", told)
+    command = f".venv/bin/python deploy/add_lifecycle_rule.py {bucket}"
+    message = f"Run `{command}`: unfinished uploads stay."
+    return Look(what, "missing", message)
 
 
 def look_at_role(iam: Any, arn: str, session: boto3.session.Session, region: str) -> Look:
@@ -193,34 +198,40 @@ def look_at_role(iam: Any, arn: str, session: boto3.session.Session, region: str
     what = "role"
     partition = session.get_partition_for_region(region)
     if not arn.startswith(f"arn:{partition}:iam::"):
-        told = (
+        message = (
             f"PLATFORM_SAGEMAKER_ROLE_ARN has to begin with arn:{partition}:iam::, as in {region}."
         )
-        return Look(what, "missing", told)
+        return Look(what, "missing", message)
     try:
         role = iam.get_role(RoleName=arn.rpartition("/")[2])["Role"]
     except iam.exceptions.NoSuchEntityException:
         return Look(what, "missing", f"Make {arn} of deploy/iam/: it does not exist.")
     if role["Arn"] != arn:
-        told = (
+        message = (
             f"Set PLATFORM_SAGEMAKER_ROLE_ARN to {role['Arn']}: it names another role or account."
         )
-        return Look(what, "missing", told)
-    if not any(map(trusts_sagemaker, role["AssumeRolePolicyDocument"]["Statement"])):
-        told = "Give it the trust policy of deploy/iam/: SageMaker may not take it."
-        return Look(what, "missing", told)
+        return Look(what, "missing", message)
+    statements = _many(role["AssumeRolePolicyDocument"]["Statement"])
+    if not any(map(trusts_sagemaker, statements)):
+        message = "Give it the trust policy of deploy/iam/: SageMaker may not take it."
+        return Look(what, "missing", message)
     return Look(what, "ok", f"{arn}; SageMaker may take it")
 
 
 def trusts_sagemaker(statement: Mapping[str, Any]) -> bool:
     """Whether a statement of a trust policy lets SageMaker take the role."""
-    services = statement.get("Principal", {}).get("Service", [])
-    actions = statement.get("Action", [])
+    principal = statement.get("Principal", {})
+    services = _many(principal.get("Service", [])) if isinstance(principal, dict) else [principal]
     return (
         statement.get("Effect") == "Allow"
-        and "sagemaker.amazonaws.com" in ([services] if isinstance(services, str) else services)
-        and "sts:AssumeRole" in ([actions] if isinstance(actions, str) else actions)
+        and not {"sagemaker.amazonaws.com", "*"}.isdisjoint(services)
+        and not {"sts:AssumeRole", "sts:*", "*"}.isdisjoint(_many(statement.get("Action", [])))
     )
+
+
+def _many(one_or_many: Any) -> list[Any]:
+    """Policies may leave the brackets of a list of one out."""
+    return one_or_many if isinstance(one_or_many, list) else [one_or_many]
 
 
 def look_at_quotas(quotas: Any, settings: Settings) -> Iterator[Look]:
@@ -246,7 +257,7 @@ def look_at_quotas(quotas: Any, settings: Settings) -> Iterator[Look]:
         if value is None:
             yield Look(what, "unknown", "AWS names no such quota: is it an instance type?")
         elif value < instances:
-            told = f"Ask for {instances} in Service Quotas: it is {value:.0f}."
-            yield Look(what, "missing", told)
+            message = f"Ask for {instances} in Service Quotas: it is {value:.0f}."
+            yield Look(what, "missing", message)
         else:
             yield Look(what, "ok", f"{value:.0f}")

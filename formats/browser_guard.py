@@ -23,8 +23,19 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 def parse_hosts(text: str) -> list[str]:
-    """The names in a text that separates them by commas, as PLATFORM_ALLOWED_HOSTS does."""
-    return [name for part in text.split(",") if (name := part.strip().lower())]
+    """The names in a text that separates them by commas, as PLATFORM_ALLOWED_HOSTS does.
+
+    Raises:
+        ValueError: One of them is no name of a host.
+    """
+    names = [name for part in text.split(",") if (name := part.strip().lower())]
+    for name in names:
+        if "/" in name or not _split(name)[0]:
+            raise ValueError(
+                f"PLATFORM_ALLOWED_HOSTS: {name!r} is no name of a host; write it like "
+                "data.example, or data.example:8443 for a port of its own."
+            )
+    return names
 
 
 def refusal(scope: Message, allowed_hosts: Collection[str]) -> str | None:
@@ -39,10 +50,16 @@ def refusal(scope: Message, allowed_hosts: Collection[str]) -> str | None:
     host = headers.get("host", "")
     names = {_split(allowed)[0] for allowed in allowed_hosts} - {""}
     if _split(host)[0] not in _LOOPBACK | names:
-        return f"This server is not {host[:100] or 'without a name'}: ask it by a name of its own."
+        return (
+            f"This server is not {host[:100] or 'without a name'}: ask it by a name of its own, or "
+            "set PLATFORM_ALLOWED_HOSTS to the name."
+        )
     origin = headers.get("origin")
     if origin is not None and not _is_own(origin, host, allowed_hosts):
-        return f"Pages of {origin[:100]} may not ask this server."
+        return (
+            f"Pages of {origin[:100]} may not ask this server, unless it stands behind a proxy of "
+            "that name and port: then PLATFORM_ALLOWED_HOSTS has to have it."
+        )
     site = headers.get("sec-fetch-site", "none")
     if site not in {"same-origin", "none"} and not _is_navigation(scope, headers):
         return f"Other pages may not ask this server ({site})."

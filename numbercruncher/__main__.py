@@ -52,7 +52,7 @@ def _run(pipes: PipesContext) -> None:
     if outdated:
         pipes.report_custom_message({"outdated": outdated})
         pipes.log.warning(
-            f"The price changes of {len(outdated)} later dates ({outdated[0]} to {outdated[-1]})"
+            f"The price changes of {len(outdated)} dates ({outdated[0]} to {outdated[-1]})"
             " were made of other snapshots than exist now; materialise them again."
         )
 

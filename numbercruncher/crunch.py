@@ -68,7 +68,7 @@ def crunch(
         cruncher = _Cruncher(store, request, index, plan, readers, writers)
         _report_in_order(request.dates, cruncher.make, report)
     outdated: list[str] = []
-    if PRICE_CHANGES in request.outputs and cruncher.made_price_changes:
+    if PRICE_CHANGES in request.outputs and cruncher.has_price_changes:
         outdated = find_outdated(store, request, index)
     if index.foreign.count:
         warn(index.foreign.sentence(store.bucket))
@@ -139,7 +139,7 @@ class _Cruncher:
         self._prices = PriceHistory(
             store, index, request.prefixes[PRICE_CHANGES], request.code_version
         )
-        self.made_price_changes = False
+        self.has_price_changes = False
 
     def make(self, date: str) -> _Pending:
         """Makes the missing outputs of a date; they are written in the background."""
@@ -148,6 +148,8 @@ class _Cruncher:
         pending = _Pending(date, rows[0] if rows else None)
         for name, output in day.unchanged.items():
             pending.outputs[name] = lambda output=output: output
+            # Whoever made them may not have come to look for what is outdated by them.
+            self.has_price_changes |= name == PRICE_CHANGES
         if not day.todo:
             return pending
         snapshot = self._read(date, day.todo, pending)
@@ -197,7 +199,7 @@ class _Cruncher:
             self._prices.left_out,
             self._request.code_version,
         )
-        self.made_price_changes = True
+        self.has_price_changes = True
         return output
 
 

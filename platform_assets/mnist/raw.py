@@ -5,7 +5,7 @@ The source, the asset and its check. `dataset.py` reads what is in the object.
 
 import gzip
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -49,11 +49,13 @@ class Original:
         uri: Where it is.
         bucket: Its bucket.
         info: Its key, size and ETag.
+        instead_of: Why it is not the one that was asked for; empty where it is.
     """
 
     uri: str
     bucket: ObjectStore
     info: ObjectInfo
+    instead_of: str = ""
 
     @property
     def version(self) -> str:
@@ -82,9 +84,9 @@ class PublicMnist(dg.ConfigurableResource):
             if not self.fallback:
                 raise
             try:
-                return _look(store, self.fallback)
-            except _GONE:
-                raise error from None
+                return replace(_look(store, self.fallback), instead_of=f"{self.uri}: {error}")
+            except _GONE as other:
+                raise type(error)(f"{error} Nor can the other one be had: {other}") from error
 
 
 def _look(store: ObjectStore, uri: str) -> Original:
@@ -134,7 +136,13 @@ def describe_public(original: Original) -> dict[str, Any]:
         "bytes": original.info.size,
         "etag": original.version,
         "last_modified": dg.MetadataValue.timestamp(original.info.modified),
+        **why_another(original),
     }
+
+
+def why_another(original: Original) -> dict[str, str]:
+    """For people: why the digits come from another address than the settings say, if they do."""
+    return {"instead_of": original.instead_of} if original.instead_of else {}
 
 
 @dg.asset(
@@ -187,6 +195,7 @@ def copy_public(public: PublicMnist, target: Folder, date: str) -> Materializati
             # Of files: how many digits are in one, `mnist/dataset` tells when it has read them.
             "dagster/partition_row_count": len(copy.manifest.files),
             "source": original.uri,
+            **why_another(original),
             "source_etag": original.version,
             "bytes": copy.manifest.size,
             "unchanged": earlier is not None,

@@ -113,9 +113,9 @@ _BY_MESSAGE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
     (
         ("no encryption",),
         (
-            DatabaseCertificateError,
-            "If it takes encrypted connections only, set PGSSLMODE, or sslmode in the DSN, to "
-            "verify-full.",
+            DatabaseCredentialsError,
+            "Check user, password and pg_hba.conf. If the server takes encrypted connections only, "
+            "set PGSSLMODE, or sslmode in the DSN, to verify-full.",
         ),
     ),
     (("password authentication failed", "no password supplied", "pg_hba.conf"), _BY_STATE["28"]),

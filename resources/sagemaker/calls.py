@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar, cast
@@ -103,6 +104,8 @@ _KINDS = (
 )
 # A container's own error is passed on with status 424 or 5xx: it is not the service's.
 MODEL_ERROR = "ModelError"
+# An interrupted process is ended soon, and has to stop by then what it has created.
+CREATED_WITHIN_SECONDS = 10
 NETWORK_ERRORS = (
     ConnectionError,
     HTTPClientError,
@@ -224,7 +227,7 @@ class Calls:
             reraise=True,
         )
         try:
-            return retrying(lambda: _in_thread(lambda: function(*args, **kwargs)))
+            return retrying(lambda: _in_thread(name, lambda: function(*args, **kwargs)))
         except (ClientError, BotoCoreError) as error:
             raise translate(name, error) from error
 
@@ -239,28 +242,38 @@ class Calls:
         self.log.warning(f"{name} failed and is tried again in {wait:.1f} s: {error}")
 
 
-def _in_thread(function: Callable[[], T]) -> T:
+def _in_thread(name: str, function: Callable[[], T]) -> T:
     """Call in a thread of its own and wait for it.
 
     Python interrupts the main thread anywhere, also where urllib3 has just locked its pool of
     connections: the lock would stay, and the request that stops the job would wait for it forever.
     `SimpleQueue` is written in C and has no such place.
+
+    An interruption leaves the request under way. One that creates something is waited for all the
+    same, so that it can be stopped then.
     """
     answers: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
 
     def call() -> None:
         try:
             answer = function()
-        except Exception as error:
+        except BaseException as error:
             answers.put(partial(_raise, error))
         else:
             answers.put(lambda: answer)
 
     threading.Thread(target=call, name="aws", daemon=True).start()
-    return answers.get()()
+    try:
+        answer = answers.get()
+    except BaseException:
+        if name.startswith("create_"):
+            with suppress(queue.Empty):
+                answers.get(timeout=CREATED_WITHIN_SECONDS)
+        raise
+    return answer()
 
 
-def _raise(error: Exception) -> NoReturn:
+def _raise(error: BaseException) -> NoReturn:
     raise error
 
 

@@ -206,7 +206,11 @@ class JobRun:
             return
         self._log.warning(f"Stopping training job {self._name}.")
         try:
-            self._trainer.stop(self._name, self._calls.hurried(LAST_MINUTE_SECONDS))
+            if not self._trainer.stop(self._name, self._calls.hurried(LAST_MINUTE_SECONDS)):
+                self._log.warning(
+                    f"There was no training job {self._name} to be stopped. If it was just being "
+                    f"started, look whether it is there now, and stop it.{self._see_console}"
+                )
         except SageMakerError as error:
             self._log.warning(
                 f"Training job {self._name} could not be stopped and may go on until its limit of "

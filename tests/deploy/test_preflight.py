@@ -193,7 +193,7 @@ def test_what_is_missing_is_named_with_how_to_mend_it(
     lose(clients, ready)
     (look,) = problems(ready)
     assert (look.what, look.state) == (what, "missing")
-    assert mend in look.told
+    assert mend in look.message
 
 
 SETTINGS = {
@@ -227,8 +227,8 @@ def test_a_setting_that_does_not_fit_is_named(ready: dict[str, str], case: str) 
     looks = problems(ready | changed)
     assert looks
     for look in looks:
-        assert sentence in f"{look.what} {look.told}"
-        assert SECRET not in look.told
+        assert sentence in f"{look.what} {look.message}"
+        assert SECRET not in look.message
 
 
 def test_too_few_instances_are_named(
@@ -236,7 +236,7 @@ def test_too_few_instances_are_named(
 ) -> None:
     monkeypatch.setitem(QUOTAS, "ml.m5.large for endpoint usage", 1.0)
     (look,) = problems(ready)
-    assert look.told == "Ask for 2 in Service Quotas: it is 1."
+    assert look.message == "Ask for 2 in Service Quotas: it is 1."
 
 
 def test_what_may_not_be_looked_at_is_unknown(ready: dict[str, str], aws: Front) -> None:
@@ -246,7 +246,7 @@ def test_what_may_not_be_looked_at_is_unknown(ready: dict[str, str], aws: Front)
     )
     looks = problems(ready)
     assert [look.state for look in looks] == ["unknown"] * 2
-    assert all("Allow GetBucketEncryption to whoever runs this" in look.told for look in looks)
+    assert all("Allow GetBucketEncryption to whoever runs this" in look.message for look in looks)
 
 
 @pytest.mark.parametrize(
@@ -257,4 +257,4 @@ def test_a_clock_that_aws_would_not_take_is_told(skew: int, state: str, told: st
     now = datetime.now(UTC)
     look = look_at_clock(now, now + timedelta(seconds=skew))
     assert look.state == state
-    assert told in look.told
+    assert told in look.message

@@ -139,6 +139,28 @@ dg.materialize(
     [model], resources={"sagemaker": SageMakerResource(role_arn=sys.argv[2], poll_seconds=0.2)}
 )
 """
+# A run that is interrupted while the request that creates its job is on a slow way.
+STARTING_WORKER = """
+import os, signal, sys, time
+import dagster as dg
+from resources.sagemaker import SageMakerResource, TrainingJobSpec
+
+spec = TrainingJobSpec.model_validate_json(sys.argv[1])
+
+def delay(**_):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(2)
+
+@dg.asset
+def model(context: dg.AssetExecutionContext, sagemaker: SageMakerResource):
+    events = sagemaker.clients.control.meta.events
+    events.register("before-send.sagemaker.CreateTrainingJob", delay)
+    sagemaker.train(spec, log=context.log)
+
+dg.materialize(
+    [model], resources={"sagemaker": SageMakerResource(role_arn=sys.argv[2], poll_seconds=0.2)}
+)
+"""
 CHECKOUT = Path(__file__).resolve().parents[3]
 STOPPED_WITHIN_SECONDS = 15
 PATIENCE_SECONDS = 120  # by themselves the jobs here would go on for longer
@@ -241,6 +263,16 @@ def test_a_run_that_is_interrupted_while_connections_are_locked_stops_its_job_an
     finally:
         worker.kill()
         worker.wait()
+
+
+def test_a_run_that_is_interrupted_while_its_job_is_being_created_stops_it(
+    sagemaker, make_spec, unique
+) -> None:
+    spec = make_spec(hyperparameters=slow())
+    command = [sys.executable, "-c", STARTING_WORKER, spec.model_dump_json(), sagemaker.role_arn]
+    done = subprocess.run(command, cwd=CHECKOUT, check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert status_of(sagemaker, unique) in {"Stopping", "Stopped"}, done.stderr
 
 
 def test_after_a_killed_run_the_next_attaches_to_its_job(sagemaker, make_spec, unique) -> None:
