@@ -23,7 +23,7 @@ DATE, NEXT = "2026-01-05", "2026-01-06"
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
-def read(text: str) -> tuple[Samples, set[str]]:
+def read_text(text: str) -> tuple[Samples, set[str]]:
     """(metric, values of its labels) → number; and the names of all metrics, empty ones too."""
     families = list(text_string_to_metric_families(text))
     samples = {
@@ -37,7 +37,7 @@ def read(text: str) -> tuple[Samples, set[str]]:
 def scrape() -> tuple[Samples, set[str]]:
     registry = CollectorRegistry()
     registry.register(load())
-    return read(generate_latest(registry).decode())
+    return read_text(generate_latest(registry).decode())
 
 
 def test_the_numbers_are_those_of_the_platform(
@@ -75,18 +75,101 @@ def test_the_numbers_are_those_of_the_platform(
 ASSETS = {"adds_up": "neighbourhood_summary", "real_rises_and_falls": "price_changes"}
 
 
-def test_a_failed_check_is_one_and_a_passed_one_zero(
-    watchman: Watchman, platform: Platform
+@pytest.mark.parametrize("level", ["error", "warn"])
+def test_a_failed_check_is_one_of_its_level_and_a_passed_one_zero(
+    watchman: Watchman, platform: Platform, level: str
 ) -> None:
     for name, passed in (("adds_up", True), ("real_rises_and_falls", False)):
         platform.instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
-                asset_key=dg.AssetKey(["airbnb", ASSETS[name]]), check_name=name, passed=passed
+                asset_key=dg.AssetKey(["airbnb", ASSETS[name]]),
+                check_name=name,
+                passed=passed,
+                severity=dg.AssetCheckSeverity[level.upper()],
             )
         )
     samples, _ = scrape()
-    assert samples["platform_check_failed", ("airbnb/neighbourhood_summary", "adds_up")] == 0
-    assert samples["platform_check_failed", ("airbnb/price_changes", "real_rises_and_falls")] == 1
+    checks = {labels: value for (name, labels), value in samples.items() if "check" in name}
+    assert checks == {
+        ("airbnb/neighbourhood_summary", "adds_up", level): 0,
+        ("airbnb/price_changes", "real_rises_and_falls", level): 1,
+    }
+
+
+def test_each_daemon_that_is_required_has_its_own_number(
+    watchman: Watchman, platform: Platform
+) -> None:
+    """One that was never at work, too: none was, here."""
+    beats = {
+        labels[0]: value for (name, labels), value in scrape()[0].items() if "heartbeat" in name
+    }
+    assert beats == dict.fromkeys(platform.instance.get_required_daemon_types(), 0)
+    assert {"SENSOR", "SCHEDULER"} <= beats.keys()
+
+
+def test_only_what_a_running_schedule_makes_is_scheduled(
+    watchman: Watchman, platform: Platform
+) -> None:
+    since = datetime(2026, 1, 5, tzinfo=UTC)
+    watchman.schedule_since(since)
+    scheduled = {
+        labels[0]: value for (name, labels), value in scrape()[0].items() if "scheduled" in name
+    }
+    assert scheduled["airbnb/snapshot"] == since.timestamp()
+    assert all(asset.startswith("airbnb/") for asset in scheduled), "digits_daily is stopped"
+    for state in platform.instance.all_instigator_state():
+        platform.instance.update_instigator_state(state.with_status(type(state.status).STOPPED))
+    assert not any("scheduled" in name for name, _ in scrape()[0])
+
+
+def test_the_time_of_the_last_failed_run_is_told(watchman: Watchman) -> None:
+    assert ("platform_last_failed_run_timestamp_seconds", ()) not in scrape()[0]
+    began = datetime.now(UTC).timestamp()
+    watchman.fail("listings")
+    ended = scrape()[0]["platform_last_failed_run_timestamp_seconds", ()]
+    assert began <= ended <= datetime.now(UTC).timestamp()
+
+
+def test_dates_are_read_anew_only_where_one_has_come(
+    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    get_materialized_partitions = dg.DagsterInstance.get_materialized_partitions
+
+    def count(instance: dg.DagsterInstance, key: dg.AssetKey) -> set[str]:
+        read.append(key.to_user_string())
+        return get_materialized_partitions(instance, key)
+
+    monkeypatch.setattr(dg.DagsterInstance, "get_materialized_partitions", count)
+    monkeypatch.setattr("metrics.collector.CACHE_SECONDS", 0)
+    registry = CollectorRegistry()
+    registry.register(load())
+    watchman.record_day(DATE, ["airbnb/snapshot", "mnist/raw"])
+    generate_latest(registry)
+    read.clear()
+    watchman.record_day(NEXT, ["airbnb/snapshot"])
+    samples, _ = read_text(generate_latest(registry).decode())
+    begin = datetime.fromisoformat(NEXT).replace(tzinfo=UTC).timestamp()
+    assert samples["platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)] == begin
+    assert read == ["airbnb/snapshot"]
+
+
+def test_what_an_endpoint_has_cost_is_known_after_its_teardown_and_a_restart(
+    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_PRICE_PER_HOUR", '{"ml.m5.large": 1000000}')
+
+    def cost() -> float:
+        return scrape()[0]["platform_estimated_spend", ("endpoint",)]
+
+    assert cost() == 0
+    watchman.record("mnist/endpoint")
+    first = cost()
+    watchman.succeed("teardown_endpoint")
+    torn_down = cost()
+    assert 0 < first < torn_down == cost()
+    watchman.record("mnist/endpoint")
+    assert cost() > torn_down
 
 
 def test_what_cannot_be_reached_gives_no_sample_and_no_error(
@@ -133,7 +216,7 @@ def test_the_process_serves_them_to_programs_until_it_is_ended() -> None:
                 reply = get(host=host)
                 assert reply.status_code == 200
                 assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
-                samples, _ = read(reply.text)
+                samples, _ = read_text(reply.text)
                 assert samples["platform_source_up", ("dagster",)] == 1
     finally:
         process.send_signal(signal.SIGTERM)

@@ -2,30 +2,34 @@
 
 import traceback
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from jobs.alerts import Cursor
+from monitoring.reported import Entry, changes
+from monitoring.serving import Look, endpoint_findings
+from platform_assets.alert_settings import AlertSettings
 from platform_assets.definitions import build_defs
-from resources.alerts import AlertUnavailableError
+from resources.alerts import AlertTargetError, AlertUnavailableError
 from tests.monitoring.conftest import Watchman
 from tests.platform_assets.conftest import Platform
 from tests.receivers import webhook
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
+DAYS = [f"2026-01-0{day}" for day in range(1, 6)]
 LISTINGS = ["airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary"]
 
 
 def fail(watchman: Watchman, date: str, reason: str = "It broke.") -> None:
-    run = watchman.record_run("listings", dg.DagsterRunStatus.STARTED, {"dagster/partition": date})
-    watchman.platform.instance.report_run_failed(run, reason)
+    watchman.fail("listings", reason, tags={"dagster/partition": date})
 
 
 def succeed(watchman: Watchman, date: str) -> None:
-    run = watchman.record_run("listings", dg.DagsterRunStatus.STARTED, {"dagster/partition": date})
-    event = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "listings")
-    watchman.platform.instance.report_dagster_event(event, run.run_id)
+    watchman.succeed("listings", tags={"dagster/partition": date})
 
 
 def test_a_clean_week_gives_no_message(watchman: Watchman) -> None:
@@ -76,6 +80,115 @@ def test_a_target_that_breaks_off_gets_the_rest_and_nothing_twice(watchman: Watc
     watchman.receiver.fail_after = None
     rest = watchman.tick()
     assert len(set(first + rest)) == len(first + rest) == 5
+
+
+def test_a_message_that_is_refused_holds_no_other_up(watchman: Watchman) -> None:
+    fail(watchman, DATE)
+    fail(watchman, NEXT)
+    watchman.receiver.refuse = DATE
+    (text,) = watchman.tick()
+    assert NEXT in text
+    with pytest.raises(AlertTargetError):
+        watchman.tick()
+    watchman.receiver.refuse = ""
+    (text,) = watchman.tick()
+    assert DATE in text
+
+
+def test_a_failed_range_is_well_again_once_each_of_its_dates_is_there(
+    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they are more than one query of Dagster's records returns."""
+    monkeypatch.setattr("monitoring.failed_runs._PAGE", 2)
+    tags = {
+        "dagster/asset_partition_range_start": DAYS[0],
+        "dagster/asset_partition_range_end": DAYS[-1],
+    }
+    watchman.fail("listings", tags=tags)
+    (text,) = watchman.tick()
+    assert f"Date: {', '.join(DAYS)}\n" in text
+    for date in DAYS[:-1]:
+        watchman.record_day(date, LISTINGS)
+    assert watchman.tick() == []
+    watchman.record_day(DAYS[-1], LISTINGS)
+    (text,) = watchman.tick()
+    assert text.startswith("*Well again: ")
+
+
+def test_the_log_of_a_failed_run_is_read_once(
+    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    all_logs = dg.DagsterInstance.all_logs
+
+    def count(instance: dg.DagsterInstance, run_id: str, **options: Any) -> Any:
+        read.append(run_id)
+        return all_logs(instance, run_id, **options)
+
+    monkeypatch.setattr(dg.DagsterInstance, "all_logs", count)
+    for date in DAYS:
+        fail(watchman, date)
+    for _ in range(3):
+        watchman.tick()
+    assert len(read) == len(set(read)) == len(DAYS)
+
+
+def test_a_look_costs_the_same_however_many_runs_failed(
+    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.failed_runs._MOST_FOLLOWED", 2)
+
+    def count_statements() -> int:
+        statements: list[str] = []
+
+        def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            statements.append(statement)
+
+        event.listen(Engine, "before_cursor_execute", count)
+        assert watchman.tick() == []
+        event.remove(Engine, "before_cursor_execute", count)
+        return len(statements)
+
+    for date in DAYS[:2]:
+        fail(watchman, date)
+    assert len(watchman.tick()) == 2
+    with_two = count_statements()
+    for date in DAYS[2:]:
+        fail(watchman, date)
+    assert len(watchman.tick()) == len(DAYS) - 2
+    assert count_statements() == with_two
+
+    # Each has its turn.
+    for date in DAYS:
+        succeed(watchman, date)
+    texts = [text for _ in DAYS for text in watchman.tick()]
+    assert len(texts) == len(DAYS)
+    assert all(text.startswith("*Well again: ") for text in texts)
+
+
+def test_of_more_failed_runs_than_a_look_reads_each_is_told_and_none_is_well_again(
+    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monitoring.failed_runs.MOST_RUNS", 2)
+    for date in DAYS:
+        fail(watchman, date)
+    texts = [text for _ in DAYS for text in watchman.tick()]
+    assert len(texts) == len(set(texts)) == len(DAYS)
+    assert not any("Well again" in text for text in texts)
+
+
+def test_an_endpoint_that_is_being_changed_is_neither_well_nor_a_problem() -> None:
+    reported = {"endpoint": Entry(digest="0", title="The endpoint digits does not answer")}
+    looks = {
+        Look("well"): True,
+        Look("changing"): False,
+        Look("silent"): False,
+        Look("unwanted"): False,
+    }
+    for look, is_told in looks.items():
+        findings = endpoint_findings(look, 1, AlertSettings(), "digits")
+        told = [change for change in changes(findings, reported) if change.message]
+        assert bool(told) == is_told, look
 
 
 def test_a_run_that_fails_again_is_told_only_where_the_reason_is_another(

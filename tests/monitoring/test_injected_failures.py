@@ -1,6 +1,6 @@
 """Every kind of failure is told by exactly one message, and its end by one more."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import boto3
 import dagster as dg
@@ -9,6 +9,7 @@ import pytest
 from psycopg2.extensions import connection
 from tenacity import wait_none
 
+from jobs.alerts import Cursor
 from platform_assets import retries
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import centroids
@@ -21,6 +22,7 @@ DATE, NEXT = "2026-01-05", "2026-01-06"
 LISTINGS = ["airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary"]
 DIGITS = ["mnist/raw", "mnist/dataset", "mnist/model", "mnist/classifier"]
 CLOSED = "http://127.0.0.1:9"
+Config = dict[str, dict[str, str]]  # op → field → value
 
 
 def reported_once(watchman: Watchman, at: datetime | None = None) -> str:
@@ -103,19 +105,38 @@ def test_a_step_that_raises_is_one_message_until_the_same_job_succeeds(
     assert not job.execute_in_process(instance=platform.instance, raise_on_error=False).success
     text = reported_once(watchman)
     assert text.startswith("*rollback_endpoint failed*")
-    run = watchman.record_run("rollback_endpoint", dg.DagsterRunStatus.STARTED)
-    platform.instance.report_dagster_event(
-        dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "rollback_endpoint"), run.run_id
-    )
+    watchman.succeed("rollback_endpoint")
+    well_again(watchman)
+
+
+@pytest.mark.parametrize(
+    ("job", "first", "second"),
+    [
+        ("rollback_endpoint", {"roll_back": {"to": "v1"}}, {"roll_back": {"to": "v2"}}),
+        (
+            "repair",
+            {"repair_dates": {"from_date": DATE, "to_date": DATE}},
+            {"repair_dates": {"from_date": NEXT, "to_date": NEXT}},
+        ),
+    ],
+)
+def test_a_run_is_not_well_again_by_one_with_another_configuration(
+    watchman: Watchman, job: str, first: Config, second: Config
+) -> None:
+    watchman.fail(job, config=first)
+    reported_once(watchman)
+    watchman.succeed(job, config=second)
+    assert watchman.tick() == []
+    watchman.succeed(job, config=first)
     well_again(watchman)
 
 
 @pytest.mark.parametrize(
     ("status", "title"),
     [
-        (dg.DagsterRunStatus.STARTED, "A run of digits hangs"),
-        (dg.DagsterRunStatus.STARTING, "A run of digits hangs"),
-        (dg.DagsterRunStatus.CANCELING, "A run of digits hangs"),
+        (dg.DagsterRunStatus.STARTED, "digits hangs"),
+        (dg.DagsterRunStatus.STARTING, "digits hangs"),
+        (dg.DagsterRunStatus.CANCELING, "digits hangs"),
         # Dagster's daemon alone can make a QUEUED one, which is looked for together with these.
         (dg.DagsterRunStatus.NOT_STARTED, "Runs wait in the queue"),
     ],
@@ -130,6 +151,16 @@ def test_a_run_that_does_not_end_is_one_message(
     assert text.startswith(f"*{title}*")
     platform.instance.report_run_canceled(run)
     well_again(watchman, now + timedelta(hours=4))
+
+
+def test_a_run_that_hangs_and_then_fails_is_not_well_again(
+    watchman: Watchman, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_STUCK_AFTER_MINUTES", "0.000001")
+    run = watchman.record_run("digits", dg.DagsterRunStatus.STARTED, {"dagster/partition": DATE})
+    reported_once(watchman)
+    platform.instance.report_run_failed(run, "It was terminated.")
+    assert reported_once(watchman).startswith("*digits failed*")
 
 
 def test_a_queue_that_stands_still_is_one_message_however_long_it_is(watchman: Watchman) -> None:
@@ -159,6 +190,35 @@ def test_a_date_that_is_late_is_one_message_for_its_job(watchman: Watchman) -> N
     well_again(watchman, night + timedelta(hours=8))
 
 
+@pytest.fixture
+def yesterday(watchman: Watchman, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A day of which the listings are due and missing."""
+    monkeypatch.setenv("PLATFORM_LATE_AFTER_HOURS", "0")
+    day = (datetime.now(UTC) - timedelta(days=1)).date()
+    watchman.schedule_since(datetime.combine(day, time(12), UTC))
+    return day.isoformat()
+
+
+def test_a_late_date_whose_schedule_is_stopped_is_not_well_again(
+    watchman: Watchman, platform: Platform, yesterday: str
+) -> None:
+    assert reported_once(watchman).startswith(f"*listings: {yesterday} is late*")
+    for state in platform.instance.all_instigator_state():
+        platform.instance.update_instigator_state(state.with_status(type(state.status).STOPPED))
+    assert watchman.tick() == []
+    assert Cursor.read(watchman.cursor).reported == {}
+
+
+def test_a_late_date_whose_run_fails_is_told_of_the_run_alone(
+    watchman: Watchman, yesterday: str
+) -> None:
+    assert reported_once(watchman).startswith(f"*listings: {yesterday} is late*")
+    watchman.fail("listings", "The table is gone.", tags={"dagster/partition": yesterday})
+    assert "The table is gone." in reported_once(watchman)
+    watchman.record_day(yesterday, LISTINGS)
+    assert reported_once(watchman).startswith("*Well again: listings failed*")
+
+
 def test_a_date_without_rows_is_one_message(watchman: Watchman) -> None:
     night = midnight_after_tomorrow()
     for days in (1, 2):
@@ -171,17 +231,10 @@ def test_a_date_without_rows_is_one_message(watchman: Watchman) -> None:
 
 
 def test_a_date_whose_run_failed_is_not_told_a_second_time_as_late(
-    watchman: Watchman, platform: Platform
+    watchman: Watchman, yesterday: str
 ) -> None:
-    night = midnight_after_tomorrow()
-    yesterday, before = ((night - timedelta(days=n)).date().isoformat() for n in (1, 2))
-    watchman.record_day(yesterday, DIGITS)
-    watchman.record_day(before, DIGITS + LISTINGS)
-    run = watchman.record_run(
-        "listings", dg.DagsterRunStatus.STARTED, {"dagster/partition": yesterday}
-    )
-    platform.instance.report_run_failed(run, "The table is gone.")
-    assert "The table is gone." in reported_once(watchman, night + timedelta(hours=7))
+    watchman.fail("listings", "The table is gone.", tags={"dagster/partition": yesterday})
+    assert "The table is gone." in reported_once(watchman)
 
 
 def test_a_spend_above_its_limit_is_one_message_a_month(
@@ -197,6 +250,19 @@ def test_a_spend_above_its_limit_is_one_message_a_month(
     assert "Now: 11.50 for training" in text
     watchman.record("mnist/model", NEXT, estimated_cost=100.0)
     assert watchman.tick() == [], "it is above the limit as before"
+    next_month = datetime.now(UTC).replace(day=1) + timedelta(days=32)
+    # Listings are late by then; that the month is over is not well.
+    assert not any("Well again" in text for text in watchman.tick(next_month))
+
+
+def test_a_spend_below_a_limit_that_was_raised_is_well_again(
+    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_SPEND_LIMIT", "10")
+    watchman.record("mnist/model", DATE, estimated_cost=12.0)
+    reported_once(watchman)
+    monkeypatch.setenv("PLATFORM_SPEND_LIMIT", "20")
+    well_again(watchman)
 
 
 @pytest.fixture
@@ -282,6 +348,7 @@ def test_an_endpoint_that_is_silent_is_one_message(
 ) -> None:
     with monkeypatch.context() as silent:
         silent.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", CLOSED)
+        assert watchman.tick() == []
         text = reported_once(watchman)
     assert text.startswith(f"*The endpoint {serving} does not answer*")
     assert "a request to it fails" in text
@@ -293,8 +360,20 @@ def test_a_sagemaker_that_is_silent_is_one_message(
 ) -> None:
     with monkeypatch.context() as silent:
         silent.setenv("AWS_ENDPOINT_URL_SAGEMAKER", CLOSED)
+        assert watchman.tick() == []
         assert "SageMaker cannot be asked" in reported_once(watchman)
     well_again(watchman)
+
+
+def test_a_single_look_without_an_answer_is_no_message(
+    watchman: Watchman, serving: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it happens, as long as the endpoint answers in between."""
+    for _ in range(3):
+        with monkeypatch.context() as silent:
+            silent.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", CLOSED)
+            assert watchman.tick() == []
+        assert watchman.tick() == []
 
 
 def test_an_endpoint_that_is_gone_is_one_message_but_not_after_a_teardown(
