@@ -93,7 +93,8 @@ def alerts_sensor(
         spend = spend.up_to(context.instance, cost, now)
     look = look_at_endpoint(context.instance, sagemaker, endpoint.name, teardown_endpoint.name)
     silent_looks = count_silent_looks(look, before.silent_looks)
-    new = read_new(context.instance, before.failures_until or alert_settings.since(now), now)
+    since = alert_settings.since(now)
+    new = read_new(context.instance, max(before.failures_until or since, since), now)
     findings = chain(
         endpoint_findings(look, silent_looks, alert_settings, endpoint.name),
         spend_findings(alert_settings, spend),

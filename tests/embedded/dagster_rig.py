@@ -1,15 +1,19 @@
 """Dagster of a running stack as its tests see it: by GraphQL, as the UI does."""
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import psycopg2
 
+from embedded.dagster_parts import ui_url
 from embedded.graphql import days
+from embedded.plan import make_plan
+from tests.conftest import clean_environ, free_port_base, temporary_home
+from tests.embedded.test_stack import Stack
 
 STATUSES = "... on TimePartitionStatuses { ranges { status startKey endKey } }"
 UNDER_WAY = {"REQUESTED", "FAILING", "CANCELING"}  # of a backfill
@@ -136,6 +140,29 @@ class Ui:
                     " WHERE download_date = %s AND id %% %s = %s",
                     (name, date, len(names), number),
                 )
+
+
+@contextmanager
+def running_stack(first_partition: str, **variables: str) -> Iterator[tuple[Stack, Ui]]:
+    """A stack in a home of its own, without data, whose number cruncher is a process.
+
+    Args:
+        first_partition: The day on which its partitions begin.
+        **variables: More of its environment.
+    """
+    with temporary_home() as root:
+        environ = clean_environ(
+            PLATFORM_HOME=str(root),
+            PLATFORM_PORT_BASE=free_port_base(),
+            PLATFORM_CRUNCHER="process",
+            PLATFORM_FIRST_PARTITION=first_partition,
+            **variables,
+        )
+        plan = make_plan(environ)
+        stack = Stack(plan, environ)
+        done = stack.run("up")
+        assert done.returncode == 0, done.stderr
+        yield stack, Ui(ui_url(plan), plan.environment["PLATFORM_POSTGRES_DSN"])
 
 
 def _by_date(ranges: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from metrics.collector import load
 from tests.conftest import CHECKOUT, free_port_base
 from tests.deploy.test_prometheus import FOLDER, metrics_used
-from tests.monitoring.conftest import Watchman
+from tests.monitoring.conftest import AlertsRig
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import put_classifier, put_digits
 
@@ -41,16 +41,16 @@ def scrape() -> tuple[Samples, set[str]]:
 
 
 def test_the_numbers_are_those_of_the_platform(
-    watchman: Watchman, digits: Platform, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    rig: AlertsRig, digits: Platform, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLATFORM_PRICE_PER_HOUR", '{"ml.m5.large": 1000000}')
     put_digits(digits, DATE)
     served = put_classifier(digits, DATE, 1000)
     assert digits.run("digits", DATE, assets=["mnist/endpoint"]).success
     for date, rows in ((NEXT, 30), (DATE, 20)):  # the newest day is not the one that came last
-        watchman.record("airbnb/snapshot", date, **{"dagster/partition_row_count": rows})
-    watchman.record("mnist/model", DATE, estimated_cost=2.5)
-    watchman.record_run("listings", dg.DagsterRunStatus.STARTED)
+        rig.record("airbnb/snapshot", date, **{"dagster/partition_row_count": rows})
+    rig.record("mnist/model", DATE, estimated_cost=2.5)
+    rig.record_run("listings", dg.DagsterRunStatus.STARTED)
 
     samples, names = scrape()
     begin = datetime.fromisoformat(NEXT).replace(tzinfo=UTC).timestamp()
@@ -77,7 +77,7 @@ ASSETS = {"adds_up": "neighbourhood_summary", "real_rises_and_falls": "price_cha
 
 @pytest.mark.parametrize("level", ["error", "warn"])
 def test_a_failed_check_is_one_of_its_level_and_a_passed_one_zero(
-    watchman: Watchman, platform: Platform, level: str
+    rig: AlertsRig, platform: Platform, level: str
 ) -> None:
     for name, passed in (("adds_up", True), ("real_rises_and_falls", False)):
         platform.instance.report_runless_asset_event(
@@ -97,7 +97,7 @@ def test_a_failed_check_is_one_of_its_level_and_a_passed_one_zero(
 
 
 def test_each_daemon_that_is_required_has_its_own_number(
-    watchman: Watchman, platform: Platform
+    rig: AlertsRig, platform: Platform
 ) -> None:
     """One that was never at work, too: none was, here."""
     beats = {
@@ -108,10 +108,10 @@ def test_each_daemon_that_is_required_has_its_own_number(
 
 
 def test_only_what_a_running_schedule_makes_is_scheduled(
-    watchman: Watchman, platform: Platform
+    rig: AlertsRig, platform: Platform
 ) -> None:
     since = datetime(2026, 1, 5, tzinfo=UTC)
-    watchman.schedule_since(since)
+    rig.schedule_since(since)
     scheduled = {
         labels[0]: value for (name, labels), value in scrape()[0].items() if "scheduled" in name
     }
@@ -122,16 +122,16 @@ def test_only_what_a_running_schedule_makes_is_scheduled(
     assert not any("scheduled" in name for name, _ in scrape()[0])
 
 
-def test_the_time_of_the_last_failed_run_is_told(watchman: Watchman) -> None:
+def test_the_time_of_the_last_failed_run_is_told(rig: AlertsRig) -> None:
     assert ("platform_last_failed_run_timestamp_seconds", ()) not in scrape()[0]
     began = datetime.now(UTC).timestamp()
-    watchman.fail("listings")
+    rig.fail("listings")
     ended = scrape()[0]["platform_last_failed_run_timestamp_seconds", ()]
     assert began <= ended <= datetime.now(UTC).timestamp()
 
 
 def test_dates_are_read_anew_only_where_one_has_come(
-    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
     get_materialized_partitions = dg.DagsterInstance.get_materialized_partitions
@@ -144,10 +144,10 @@ def test_dates_are_read_anew_only_where_one_has_come(
     monkeypatch.setattr("metrics.collector.CACHE_SECONDS", 0)
     registry = CollectorRegistry()
     registry.register(load())
-    watchman.record_day(DATE, ["airbnb/snapshot", "mnist/raw"])
+    rig.record_day(DATE, ["airbnb/snapshot", "mnist/raw"])
     generate_latest(registry)
     read.clear()
-    watchman.record_day(NEXT, ["airbnb/snapshot"])
+    rig.record_day(NEXT, ["airbnb/snapshot"])
     samples, _ = read_text(generate_latest(registry).decode())
     begin = datetime.fromisoformat(NEXT).replace(tzinfo=UTC).timestamp()
     assert samples["platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)] == begin
@@ -155,7 +155,7 @@ def test_dates_are_read_anew_only_where_one_has_come(
 
 
 def test_what_an_endpoint_has_cost_is_known_after_its_teardown_and_a_restart(
-    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLATFORM_PRICE_PER_HOUR", '{"ml.m5.large": 1000000}')
 
@@ -163,19 +163,19 @@ def test_what_an_endpoint_has_cost_is_known_after_its_teardown_and_a_restart(
         return scrape()[0]["platform_estimated_spend", ("endpoint",)]
 
     assert cost() == 0
-    watchman.record("mnist/endpoint")
+    rig.record("mnist/endpoint")
     first = cost()
-    watchman.succeed("teardown_endpoint")
+    rig.succeed("teardown_endpoint")
     torn_down = cost()
     assert 0 < first < torn_down == cost()
-    watchman.record("mnist/endpoint")
+    rig.record("mnist/endpoint")
     assert cost() > torn_down
 
 
 def test_what_cannot_be_reached_gives_no_sample_and_no_error(
-    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watchman.record("airbnb/snapshot", DATE)
+    rig.record("airbnb/snapshot", DATE)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
     samples, names = scrape()
     assert samples["platform_source_up", ("sagemaker",)] == 0
@@ -184,7 +184,7 @@ def test_what_cannot_be_reached_gives_no_sample_and_no_error(
     assert ("platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)) in samples
 
 
-@pytest.mark.usefixtures("watchman")
+@pytest.mark.usefixtures("rig")
 def test_the_process_serves_them_to_programs_until_it_is_ended() -> None:
     """To Prometheus, by the name that it is given, and to no page of somebody else."""
     port = int(free_port_base())

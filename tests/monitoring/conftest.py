@@ -27,7 +27,7 @@ from tests.receivers import Receiver, webhook
 
 
 @dataclass
-class Watchman:
+class AlertsRig:
     """Evaluates the sensor, and reads what arrived.
 
     Attributes:
@@ -154,10 +154,10 @@ def platform(
 
 
 @pytest.fixture
-def watchman(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchman]:
+def rig(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[AlertsRig]:
     """Somebody who is told of what is wrong with the platform."""
     with webhook() as receiver:
         monkeypatch.setenv("PLATFORM_ALERTS", receiver.url)
         # A machine with other work may be slower than an endpoint is allowed to be.
         monkeypatch.setattr("jobs.alerts.ANSWER_SECONDS", 60)
-        yield Watchman(platform, receiver)
+        yield AlertsRig(platform, receiver)
