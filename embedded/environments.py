@@ -40,7 +40,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
         *(*_ANY_CLIENT, *_AWS, "DAGSTER_HOME"),
         *("PLATFORM_BUCKET", "PLATFORM_ENDPOINT_NAME", "PLATFORM_SAGEMAKER_ROLE_ARN"),
         *("PLATFORM_FIRST_PARTITION", "PLATFORM_PRICE_PER_HOUR", "PLATFORM_INSTANCE_TYPE"),
-        "PLATFORM_ALLOWED_HOSTS",
+        *("PLATFORM_SCHEDULES", "PLATFORM_ALLOWED_HOSTS"),
     ),
 }
 """Program → names of variables."""

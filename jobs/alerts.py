@@ -1,7 +1,9 @@
 """When somebody is told that something is wrong: within a minute, once, and when it is over."""
 
-from datetime import datetime
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
 
 import dagster as dg
 from pydantic import BaseModel, ValidationError
@@ -9,16 +11,23 @@ from pydantic import BaseModel, ValidationError
 from jobs.airbnb import listings_daily, listings_job
 from jobs.mnist import digits_daily, digits_job, rollback_endpoint, teardown_endpoint
 from monitoring.dates import Due, late_dates
-from monitoring.problems import Problem
-from monitoring.reported import Entry, news
-from monitoring.runs import failed_runs, stuck_runs
-from monitoring.serving import ANSWER_SECONDS, endpoint_problems
-from monitoring.spend import Spend, endpoint_spend, overspending
-from monitoring.watch import Watch, utc_now
+from monitoring.failed_runs import NewFailures, failed_runs, read_new
+from monitoring.findings import Finding, Problem
+from monitoring.reported import Change, Entry, changes
+from monitoring.serving import (
+    ANSWER_SECONDS,
+    count_silent_looks,
+    endpoint_findings,
+    look_at_endpoint,
+    rollback_findings,
+)
+from monitoring.spend import Spend, endpoint_spend, spend_findings
+from monitoring.stuck_runs import stuck_runs
+from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.deployed import Endpoint
 from platform_assets.partitions import DAILY
 from resources.alerts import AlertError, Alerts
-from resources.sagemaker import SageMakerError, SageMakerResource
+from resources.sagemaker import SageMakerResource
 
 # A tick has a minute, and what it has sent by then would be sent again. The rest is the next one's.
 _MOST_AT_ONCE = 20
@@ -30,10 +39,16 @@ class Cursor(BaseModel):
     Attributes:
         reported: What was reported and is not over, by the problems' keys.
         spend: Of the month, so far.
+        failures_until: Runs that failed until then are reported; None before the first look.
+        turn: How many looks there were.
+        silent_looks: How many looks in a row the endpoint has not answered.
     """
 
     reported: dict[str, Entry] = {}
     spend: Spend = Spend()
+    failures_until: datetime | None = None
+    turn: int = 0
+    silent_looks: int = 0
 
     @classmethod
     def read(cls, text: str | None) -> "Cursor":
@@ -42,6 +57,11 @@ class Cursor(BaseModel):
             return cls.model_validate_json(text or "{}")
         except ValidationError:
             return cls()
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
 
 
 @dg.sensor(
@@ -56,94 +76,118 @@ class Cursor(BaseModel):
 def alerts_sensor(
     context: dg.SensorEvaluationContext,
     alerts: Alerts,
-    watch: Watch,
+    alert_settings: AlertSettings,
     endpoint: Endpoint,
     sagemaker: SageMakerResource,
 ) -> dg.SensorResult | dg.SkipReason:
     if not alerts.configured:
         return dg.SkipReason("PLATFORM_ALERTS is not set: nobody is told anything.")
     now = utc_now()
-    cursor = Cursor.read(context.cursor)
+    before = Cursor.read(context.cursor)
     sagemaker = sagemaker.hurried(ANSWER_SECONDS)
-    spend = cursor.spend
-    if watch.spend_limit:
-        cost = cost_of_endpoint(endpoint, sagemaker, now)
+    spend = before.spend
+    if alert_settings.spend_limit:
+        cost = endpoint_spend(
+            context.instance, endpoint, sagemaker.price_per_hour, teardown_endpoint.name, now
+        )
         spend = spend.up_to(context.instance, cost, now)
-    problems = [
-        *find_problems(context, watch, now, endpoint=endpoint, sagemaker=sagemaker),
-        *overspending(watch, spend),
-    ]
-    reported = dict(cursor.reported)
-    count = 0
-    failure: AlertError | None = None
-    for item in islice(
-        news(problems, cursor.reported, followed_since=watch.since(now)), _MOST_AT_ONCE
-    ):
-        try:
-            if item.message:
-                alerts.send(item.message)
-                count += 1
-        except AlertError as error:
-            # What is not put down as reported is reported by a later tick.
-            failure = error
-            if error.transient:
-                break  # the target is down: this tick tries nothing else
-            continue  # this message is refused, others may not be
-        reported.pop(item.key, None)
-        if item.entry:
-            reported[item.key] = item.entry
-    if failure and reported == cursor.reported:
-        raise failure
-    if failure:
-        context.log.warning(str(failure))
-    return dg.SensorResult(
-        skip_reason=f"{len(problems)} problem(s); {count} message(s) sent.",
-        cursor=Cursor(reported=reported, spend=spend).model_dump_json(),
+    look = look_at_endpoint(context.instance, sagemaker, endpoint.name, teardown_endpoint.name)
+    silent_looks = count_silent_looks(look, before.silent_looks)
+    since = alert_settings.since(now)
+    new = read_new(context.instance, max(before.failures_until or since, since), now)
+    findings = chain(
+        endpoint_findings(look, silent_looks, alert_settings, endpoint.name),
+        spend_findings(alert_settings, spend),
+        find_problems(context, alert_settings, now, new=new, before=before),
     )
+    sent = send(alerts, changes(findings, before.reported), before.reported)
+    if sent.failure and sent.reported == before.reported and silent_looks == before.silent_looks:
+        raise sent.failure
+    if sent.failure:
+        context.log.warning(str(sent.failure))
+    after = Cursor(
+        reported=sent.reported,
+        spend=spend,
+        failures_until=new.until if sent.complete else before.failures_until,
+        turn=before.turn + 1,
+        silent_looks=silent_looks,
+    )
+    return dg.SensorResult(
+        skip_reason=f"{len(sent.reported)} problem(s); {sent.count} message(s) sent.",
+        cursor=after.model_dump_json(exclude_defaults=True),
+    )
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of the changes of a tick.
+
+    Attributes:
+        reported: What is reported now.
+        count: How many messages were delivered.
+        failure: Of the last message that was not.
+        complete: Whether all changes were reported.
+    """
+
+    reported: dict[str, Entry]
+    count: int
+    failure: AlertError | None
+    complete: bool
+
+
+def send(alerts: Alerts, found: Iterable[Change], reported: Mapping[str, Entry]) -> Sent:
+    """Tell what has changed, some of it at most. What is not put down, a later tick tells."""
+    now_reported = dict(reported)
+    tries = count = 0
+    failure: AlertError | None = None
+    for change in found:
+        if change.message:
+            if tries == _MOST_AT_ONCE:
+                return Sent(now_reported, count, failure, complete=False)
+            tries += 1
+            try:
+                alerts.send(change.message)
+            except AlertError as error:
+                failure = error
+                if error.transient:
+                    break  # the target is down: this tick tries nothing else
+                continue  # this message is refused, others may not be
+            count += 1
+        now_reported.pop(change.key, None)
+        if change.entry:
+            now_reported[change.key] = change.entry
+    return Sent(now_reported, count, failure, complete=failure is None)
 
 
 def find_problems(
     context: dg.SensorEvaluationContext,
-    watch: Watch,
+    settings: AlertSettings,
     now: datetime,
     *,
-    endpoint: Endpoint,
-    sagemaker: SageMakerResource,
-) -> list[Problem]:
-    """All that is wrong with runs, dates and the endpoint."""
+    new: NewFailures,
+    before: Cursor,
+) -> Iterator[Finding]:
+    """What is wrong, or well again, with deployments, runs and dates."""
     instance = context.instance
-    of_runs = [*failed_runs(instance, watch, now), *stuck_runs(instance, watch, now)]
-    late = (
-        problem
-        for due in due_daily(context)
-        for problem in late_dates(instance, due, watch, now, explained=of_runs)
+    yield from rollback_findings(
+        instance, settings, now, rollback_job=rollback_endpoint.name, reported=before.reported
     )
-    of_endpoint = endpoint_problems(
-        instance,
-        watch,
-        now,
-        endpoint=endpoint,
-        sagemaker=sagemaker,
-        teardown_job=teardown_endpoint.name,
-        rollback_job=rollback_endpoint.name,
+    stuck = list(stuck_runs(instance, settings, now, reported=before.reported))
+    yield from stuck
+    hanging = [finding for finding in stuck if isinstance(finding, Problem)]
+    for due in due_daily(context.repository_def):
+        yield from late_dates(instance, due, settings, now, hanging=hanging)
+    # At last, since they may be many.
+    yield from failed_runs(
+        instance, settings, now, new=new, reported=before.reported, turn=before.turn
     )
-    return [*of_runs, *late, *of_endpoint]
 
 
-def cost_of_endpoint(endpoint: Endpoint, sagemaker: SageMakerResource, now: datetime) -> float:
-    """What the endpoint has cost in this month; 0 where SageMaker cannot be asked."""
-    try:
-        state = sagemaker.describe_endpoint(endpoint.name)
-    except SageMakerError:
-        return 0  # that it cannot be asked is a problem of its own
-    return endpoint_spend(state, endpoint, sagemaker, now)
-
-
-def due_daily(context: dg.SensorEvaluationContext) -> list[Due]:
+def due_daily(repository: dg.RepositoryDefinition | None) -> list[Due]:
     """What each of the daily schedules has to have made."""
-    if context.repository_def is None:
+    if repository is None:
         return []
-    definitions = list(context.repository_def.assets_defs_by_key.values())
+    definitions = list(repository.assets_defs_by_key.values())
     daily = {
         key
         for definition in definitions

@@ -8,15 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from jobs.alerts import due_daily
 from jobs.mnist import teardown_endpoint
-from monitoring.dates import partition_rows
+from monitoring.dates import Due, partition_rows, schedule_runs_since
 from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
 from monitoring.spend import Spend, endpoint_spend
 from platform_assets.definitions import build_defs
@@ -44,6 +45,21 @@ _FINISHED = (
 _Metrics = Iterator[Metric]
 
 
+@dataclass(frozen=True)
+class Newest:
+    """The newest date of an asset.
+
+    Attributes:
+        last_storage_id: Of the asset's last materialisation when this was read.
+        day: The date; empty where there is none.
+        rows: Of that date; None where they are not counted.
+    """
+
+    last_storage_id: int | None
+    day: str = ""
+    rows: int | None = None
+
+
 @dataclass
 class Platform:
     """What is looked at.
@@ -52,19 +68,23 @@ class Platform:
         instance: Dagster's records.
         assets: Keys of what is materialised.
         checks: Keys of all checks.
+        due: What the daily schedules make.
         store: Where classifiers are.
         endpoint: Which one.
         sagemaker: Is asked; one that is in a hurry.
         spend: Of the month, so far.
+        newest: By asset, as it was read last.
     """
 
     instance: dg.DagsterInstance
     assets: Sequence[dg.AssetKey]
     checks: Sequence[dg.AssetCheckKey]
+    due: Sequence[Due]
     store: ObjectStore
     endpoint: Endpoint
     sagemaker: SageMakerResource
-    spend: Spend
+    spend: Spend = field(default_factory=Spend)
+    newest: dict[dg.AssetKey, Newest] = field(default_factory=dict)
 
     def read_runs(self) -> _Metrics:
         """Runs by state, the queue and the pools."""
@@ -87,6 +107,14 @@ class Platform:
             )
             for record in first:
                 oldest.add_metric([status.value], record.update_timestamp.timestamp())
+        failed = _gauge("last_failed_run_timestamp_seconds", "When the last failed run ended.")
+        for record in instance.get_run_records(
+            dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]),
+            limit=1,
+            order_by="update_timestamp",
+        ):
+            ended = record.end_time or record.update_timestamp.timestamp()
+            failed.add_metric([], ended)
         slots = _gauge("pool_slots", "How many steps may be in a pool.", "pool")
         claimed = _gauge("pool_claimed_slots", "How many are.", "pool")
         pending = _gauge("pool_pending_steps", "How many wait for it.", "pool")
@@ -96,14 +124,31 @@ class Platform:
             slots.add_metric([pool], info.slot_count)
             claimed.add_metric([pool], len(info.claimed_slots))
             pending.add_metric([pool], info.pending_step_count)
-        yield from (runs, oldest, slots, claimed, pending)
+        yield from (runs, oldest, failed, slots, claimed, pending)
 
     def read_daemons(self) -> _Metrics:
-        """When Dagster's daemons were last at work."""
-        beats = _gauge("daemon_heartbeat_timestamp_seconds", "When it was last at work.", "daemon")
-        for name, beat in self.instance.get_daemon_heartbeats().items():
-            beats.add_metric([name], beat.timestamp)
+        """When each of Dagster's daemons that have to be there was last at work."""
+        beats = _gauge(
+            "daemon_heartbeat_timestamp_seconds", "When it was last at work; 0: never.", "daemon"
+        )
+        known = self.instance.get_daemon_heartbeats()
+        for name in self.instance.get_required_daemon_types():
+            beats.add_metric([name], known[name].timestamp if name in known else 0)
         yield beats
+
+    def read_schedules(self) -> _Metrics:
+        """Which assets are made daily, and since when."""
+        since = _gauge(
+            "scheduled_since_timestamp_seconds",
+            "Since when a schedule that runs has been making it; none where it is stopped.",
+            "asset",
+        )
+        for due in self.due:
+            running_since = schedule_runs_since(self.instance, due)
+            if running_since is not None:
+                for key in due.assets:
+                    since.add_metric([key.to_user_string()], running_since.timestamp())
+        yield since
 
     def read_assets(self) -> _Metrics:
         """The newest date of each asset, and its rows."""
@@ -111,48 +156,70 @@ class Platform:
             "newest_partition_timestamp_seconds", "Begin of the newest day that is there.", "asset"
         )
         rows = _gauge("newest_partition_rows", "Rows of the newest day that is there.", "asset")
-        for key in self.assets:
-            dates = self.instance.get_materialized_partitions(key)
-            if not dates:
-                continue
-            day = max(dates)
-            begin = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
-            newest.add_metric([key.to_user_string()], begin.timestamp())
-            records = self.instance.fetch_materializations(
-                dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day]), limit=1
-            ).records
-            for record in records:
-                event = record.asset_materialization
-                count = partition_rows(event) if event else None
-                if count is not None:
-                    rows.add_metric([key.to_user_string()], count)
+        for record in self.instance.get_asset_records(self.assets):
+            key = record.asset_entry.asset_key
+            last = record.asset_entry.last_materialization_storage_id
+            # Thousands of dates are read anew only where another one has come.
+            if key not in self.newest or self.newest[key].last_storage_id != last:
+                self.newest[key] = self._read_newest(key, last)
+            day, count = self.newest[key].day, self.newest[key].rows
+            if day:
+                begin = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+                newest.add_metric([key.to_user_string()], begin.timestamp())
+            if count is not None:
+                rows.add_metric([key.to_user_string()], count)
         yield from (newest, rows)
+
+    def _read_newest(self, key: dg.AssetKey, last_storage_id: int | None) -> Newest:
+        day = max(self.instance.get_materialized_partitions(key), default="")
+        if not day:
+            return Newest(last_storage_id)
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day]), limit=1
+        ).records
+        events = [record.asset_materialization for record in records]
+        rows = [partition_rows(event) for event in events if event]
+        return Newest(last_storage_id, day, rows[0] if rows else None)
 
     def read_checks(self) -> _Metrics:
         """Whether each check's last evaluation failed."""
         failed = _gauge(
             "check_failed",
-            "1 where the last evaluation failed, 0 where it passed.",
+            "1 where the last evaluation failed, 0 where it passed; a failed one is of the level "
+            "error or only warn.",
             "asset",
             "check",
+            "level",
         )
         for key in self.checks:
             record = self.instance.get_latest_asset_check_evaluation_record(key)
-            if record and record.status.value in {"FAILED", "SUCCEEDED"}:
-                labels = [key.asset_key.to_user_string(), key.name]
-                failed.add_metric(labels, record.status.value == "FAILED")
+            evaluation = record.evaluation if record else None
+            # One that is only planned has none.
+            if isinstance(evaluation, dg.AssetCheckEvaluation):
+                level = evaluation.severity.value.lower()
+                labels = [key.asset_key.to_user_string(), key.name, level]
+                failed.add_metric(labels, not evaluation.passed)
         yield failed
 
-    def read_endpoint(self) -> _Metrics:
-        """Whether the endpoint answers, in which time, and what the month has cost."""
-        state = self.sagemaker.describe_endpoint(self.endpoint.name)
+    def read_spend(self) -> _Metrics:
+        """What the month has cost."""
         now = datetime.now(UTC)
-        cost = endpoint_spend(state, self.endpoint, self.sagemaker, now)
+        cost = endpoint_spend(
+            self.instance,
+            self.endpoint,
+            self.sagemaker.price_per_hour,
+            teardown_endpoint.name,
+            now,
+        )
         self.spend = self.spend.up_to(self.instance, cost, now)
         spend = _gauge("estimated_spend", "Of the month, in the currency of the prices.", "kind")
         spend.add_metric(["training"], self.spend.training)
         spend.add_metric(["endpoint"], self.spend.endpoint)
         yield spend
+
+    def read_endpoint(self) -> _Metrics:
+        """Whether the endpoint answers, and in which time."""
+        state = self.sagemaker.describe_endpoint(self.endpoint.name)
         in_service = _gauge("endpoint_in_service", "1 where it is; none before its first deploy.")
         if is_expected(self.instance, teardown_endpoint.name):
             in_service.add_metric([], bool(state and state.in_service))
@@ -196,6 +263,8 @@ class PlatformCollector(Collector):
                 platform.read_daemons,
                 platform.read_assets,
                 platform.read_checks,
+                platform.read_schedules,
+                platform.read_spend,
             ],
             "sagemaker": [platform.read_endpoint],
             "s3": [platform.read_classifier],
@@ -243,10 +312,10 @@ def load() -> PlatformCollector:
             instance=instance,
             assets=sorted(assets),
             checks=sorted(checks, key=str),
+            due=due_daily(repository),
             store=resources.digits_store,
             endpoint=resources.endpoint,
             sagemaker=resources.sagemaker.hurried(ANSWER_SECONDS),
-            spend=Spend(),
         )
     )
 

@@ -1,5 +1,6 @@
 """What is wrong at the moment, from Dagster's records and a look at the endpoint.
 
-Everything here is computed anew at each look; nothing is kept but what was told (`told.py`). When
-it is looked, stands in `jobs/alerts.py`; numbers for Prometheus are given by `metrics`.
+A look gives findings (`findings.py`), one module for each kind of problem; `reported.py` compares
+them with what was reported before. When it is looked, stands in `jobs/alerts.py`; numbers for
+Prometheus are given by `metrics`.
 """

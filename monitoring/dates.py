@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import dagster as dg
 
-from monitoring.problems import Problem
-from monitoring.watch import Watch
+from monitoring.findings import Finding, Problem, Well
+from platform_assets.alert_settings import AlertSettings
+from platform_assets.partitions import DAILY
 
 
 @dataclass(frozen=True)
@@ -30,62 +31,68 @@ class Due:
 def late_dates(
     instance: dg.DagsterInstance,
     due: Due,
-    watch: Watch,
+    settings: AlertSettings,
     now: datetime,
     *,
-    explained: Sequence[Problem],
-) -> Iterator[Problem]:
+    hanging: Sequence[Problem],
+) -> Iterator[Finding]:
     """A problem for each date that is missing or empty, `late_after_hours` after its end.
 
     Only dates that a running schedule has asked for count: before it was started, nothing was due.
+    A date whose run failed or hangs is no finding: that is a problem of its own.
 
     Args:
         instance: Dagster's records.
         due: What is looked at.
-        watch: From when on a date is late.
+        settings: From when on a date is late.
         now: The time.
-        explained: Problems of runs. A date that one of them names is no news.
+        hanging: Problems of runs that hang.
     """
-    running_since = _running_since(instance, due)
+    running_since = schedule_runs_since(instance, due)
     if running_since is None:
         return
-    ends = {day: _end(day) for day in _days(watch.since(now), now)}
+    ends = {day: _end(day) for day in _days(settings.since(now), now)}
     dates = [
         day.isoformat()
         for day, end in ends.items()
-        if end >= running_since and now >= end + timedelta(hours=watch.late_after_hours)
+        if end >= running_since and now >= end + timedelta(hours=settings.late_after_hours)
     ]
     if not dates:
         return
     rows = {key: _rows(instance, key, dates) for key in due.assets}
+    missing = {day: [key for key in due.assets if day not in rows[key]] for day in dates}
+    failed = {key: _failed(instance, key, dates) for keys in missing.values() for key in keys}
+    hangs = {(name, day) for problem in hanging for name in problem.assets for day in problem.dates}
     for day in dates:
-        missing = [key.to_user_string() for key in due.assets if day not in rows[key]]
-        empty = [key.to_user_string() for key in due.assets if rows[key].get(day) == 0]
-        if not missing and not empty:
-            continue
-        if any(day in problem.dates and _concerns(problem, missing) for problem in explained):
-            continue
-        problem = "is late" if missing else "is empty"
-        reason = "It is not there although its schedule runs."
-        if not missing:
-            reason = "It was made, and has no rows."
-        yield Problem(
-            key=f"late {due.job} {day}",
-            title=f"{due.job}: {day} {problem}",
-            assets=missing or empty,
-            dates=[day],
-            reason=reason,
-            to_do="Look whether the source has this day, and at the runs; then materialise it.",
-            link=watch.link(f"jobs/{due.job}/runs"),
-            since=_end(date.fromisoformat(day)).timestamp(),
-        )
+        empty = [key for key in due.assets if rows[key].get(day) == 0]
+        key = f"late {due.job} {day}"
+        if not missing[day] and not empty:
+            yield Well(key)
+        elif not any(
+            day in failed[asset] or (asset.to_user_string(), day) in hangs for asset in missing[day]
+        ):
+            yield Problem(
+                key=key,
+                title=f"{due.job}: {day} is {'late' if missing[day] else 'empty'}",
+                assets=[asset.to_user_string() for asset in missing[day] or empty],
+                dates=[day],
+                reason=(
+                    "It is not there although its schedule runs."
+                    if missing[day]
+                    else "It was made, and has no rows."
+                ),
+                to_do="Look whether the source has this day, and at the runs; then materialise it.",
+                link=settings.link(f"jobs/{due.job}/runs"),
+            )
 
 
-def _concerns(problem: Problem, assets: Sequence[str]) -> bool:
-    return not problem.assets or not assets or bool(set(problem.assets) & set(assets))
+def _failed(instance: dg.DagsterInstance, key: dg.AssetKey, dates: Sequence[str]) -> set[str]:
+    """The dates of an asset that the last run of them was to make, and failed."""
+    statuses = instance.get_status_by_partition(key, dates, DAILY) or {}
+    return {day for day, status in statuses.items() if status is dg.AssetPartitionStatus.FAILED}
 
 
-def _running_since(instance: dg.DagsterInstance, due: Due) -> datetime | None:
+def schedule_runs_since(instance: dg.DagsterInstance, due: Due) -> datetime | None:
     """When a schedule was started; None where it is stopped, or Dagster's daemon never saw it."""
     for state in instance.all_instigator_state():
         if state.instigator_name == due.schedule:

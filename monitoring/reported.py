@@ -4,13 +4,12 @@ There is no queue: what could not be delivered is not put down as reported, so t
 finds it still to be reported, if it is still so.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from pydantic import BaseModel
 
-from monitoring.problems import Problem, well_again
+from monitoring.findings import Finding, Problem, Well, well_again
 from resources.alerts import Message
 
 
@@ -20,27 +19,34 @@ class Entry(BaseModel):
     Attributes:
         digest: Of the problem at that time.
         title: Of the problem, for the message that it is over.
-        since: Of the problem.
+        run_id: Of the problem.
+        refused_date: Of the problem.
     """
 
     digest: str
     title: str
-    since: float | None = None
+    run_id: str = ""
+    refused_date: str = ""
 
     @classmethod
     def of(cls, problem: Problem) -> "Entry":
         """What is put down of a problem that was reported."""
-        return cls(digest=problem.digest, title=problem.title, since=problem.since)
+        return cls(
+            digest=problem.digest,
+            title=problem.title,
+            run_id=problem.run_id,
+            refused_date=problem.refused_date,
+        )
 
 
 @dataclass(frozen=True)
-class News:
-    """Something to tell.
+class Change:
+    """A difference between what was reported and what is found.
 
     Attributes:
         key: Of the problem.
-        message: None where it is forgotten without a word.
-        entry: What is put down once it is reported; None where the problem is no more.
+        message: What is told of it; None where nobody needs to be told.
+        entry: What is put down once it is told; None where the problem is over or forgotten.
     """
 
     key: str
@@ -48,22 +54,23 @@ class News:
     entry: Entry | None
 
 
-def news(
-    problems: Sequence[Problem], reported: Mapping[str, Entry], *, followed_since: datetime
-) -> Iterator[News]:
-    """What has to be reported: problems that are new or have changed, and those that are over.
+def changes(findings: Iterable[Finding], reported: Mapping[str, Entry]) -> Iterator[Change]:
+    """Problems that are new or have changed, those that are over, and at last those to forget.
 
     Args:
-        problems: All that there are now.
+        findings: All of a look.
         reported: By the problems' keys.
-        followed_since: What came about before is not followed any more: nobody knows whether it is
-            over, and it is forgotten.
     """
-    now = {problem.key: problem for problem in problems}
-    for key, problem in now.items():
-        if key not in reported or reported[key].digest != problem.digest:
-            yield News(key, problem.message(), Entry.of(problem))
-    for key, entry in reported.items():
-        if key not in now:
-            old = entry.since is not None and entry.since < followed_since.timestamp()
-            yield News(key, None if old else well_again(entry.title), None)
+    seen: set[str] = set()
+    for finding in findings:
+        seen.add(finding.key)
+        before = reported.get(finding.key)
+        if isinstance(finding, Problem):
+            entry = Entry.of(finding)
+            is_news = before is None or before.digest != entry.digest
+            if entry != before:
+                yield Change(finding.key, finding.message() if is_news else None, entry)
+        elif isinstance(finding, Well) and before:
+            yield Change(finding.key, well_again(before.title), None)
+    for key in reported.keys() - seen:
+        yield Change(key, None, None)

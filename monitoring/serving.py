@@ -1,62 +1,113 @@
 """The endpoint: whether it answers, and whether it serves a version that it was rolled back to."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Literal
 
 import dagster as dg
 import numpy as np
 
-from monitoring.problems import Problem
-from monitoring.watch import Watch
-from platform_assets.mnist.deployed import Endpoint
+from monitoring.findings import Finding, Problem, Unclear, Well
+from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.endpoint import ask, mnist_endpoint
 from resources.sagemaker import SageMakerError, SageMakerResource
 
 ANSWER_SECONDS = 5
 """How long SageMaker may take for an answer: a digit takes it milliseconds."""
 
+MOST_SILENT_LOOKS = 2
+"""An endpoint is down after so many silent looks in a row: a single one may be a busy moment.
+
+Looks are 30 seconds apart and wait for two answers at most, so that an outage is told within two
+minutes.
+"""
+
+_ENDPOINT = "endpoint"
+_ROLLBACK = "rollback "
 # Of the versions that are in service, the ones that a look goes back.
 _MOST_DEPLOYMENTS = 100
 
 
-def endpoint_problems(
-    instance: dg.DagsterInstance,
-    watch: Watch,
-    now: datetime,
-    *,
-    endpoint: Endpoint,
-    sagemaker: SageMakerResource,
-    teardown_job: str,
-    rollback_job: str,
-) -> Iterator[Problem]:
-    """A problem where the endpoint should answer and does not, and one where it was rolled back.
+@dataclass(frozen=True)
+class Look:
+    """What was seen of the endpoint.
+
+    Attributes:
+        state: `well`: it answered. `changing`: it is being made or changed. `down`: SageMaker says
+            that it does not serve. `silent`: it, or SageMaker, gave no answer. `unwanted`: it was
+            never deployed, or torn down.
+        reason: Why it is down or silent.
+        details: More of it, which may differ from look to look.
+    """
+
+    state: Literal["well", "changing", "down", "silent", "unwanted"]
+    reason: str = ""
+    details: str = ""
+
+
+def look_at_endpoint(
+    instance: dg.DagsterInstance, sagemaker: SageMakerResource, name: str, teardown_job: str
+) -> Look:
+    """Ask SageMaker for the endpoint's state, and the endpoint for a digit.
 
     Args:
         instance: Dagster's records.
-        watch: Settings.
-        now: The time.
-        endpoint: Which one.
         sagemaker: Is asked; one that is in a hurry.
+        name: Of the endpoint.
         teardown_job: The job that deletes the endpoint, after which nothing is expected of it.
-        rollback_job: The job that puts an earlier version back.
     """
     if not is_expected(instance, teardown_job):
-        return
-    link = watch.link("assets/mnist/endpoint")
-    why, details = look(sagemaker, endpoint.name)
-    if why:
+        return Look("unwanted")
+    try:
+        state = sagemaker.describe_endpoint(name)
+    except SageMakerError as error:
+        return Look("silent", "SageMaker cannot be asked about it.", str(error))
+    if state is None:
+        return Look("down", "It does not exist, although it was deployed and not torn down.")
+    if state.changing:
+        return Look("changing")
+    if not state.in_service:
+        return Look("down", f"Its status is {state.status}.", state.failure_reason or "")
+    try:
+        measure_latency(sagemaker, name)
+    except (SageMakerError, ValueError, LookupError) as error:
+        return Look("silent", "It is in service, and a request to it fails.", str(error))
+    return Look("well")
+
+
+def count_silent_looks(look: Look, before: int) -> int:
+    """How many looks in a row, this one included, were silent; no more than those that count."""
+    return min(before + 1, MOST_SILENT_LOOKS) if look.state == "silent" else 0
+
+
+def endpoint_findings(
+    look: Look, silent_looks: int, settings: AlertSettings, name: str
+) -> Iterator[Finding]:
+    """A problem where the endpoint should answer and does not.
+
+    Args:
+        look: What was seen.
+        silent_looks: What `count_silent_looks` says.
+        settings: For the link.
+        name: Of the endpoint.
+    """
+    if look.state == "well":
+        yield Well(_ENDPOINT)
+    elif look.state == "down" or silent_looks >= MOST_SILENT_LOOKS:
         yield Problem(
-            key="endpoint",
-            title=f"The endpoint {endpoint.name} does not answer",
+            key=_ENDPOINT,
+            title=f"The endpoint {name} does not answer",
             assets=["mnist/endpoint"],
-            reason=why,
-            figures=details,
+            reason=look.reason,
+            figures=look.details,
             to_do="Look at its logs in SageMaker. Running digits makes a failed endpoint anew.",
-            link=link,
+            link=settings.link("assets/mnist/endpoint"),
         )
-    yield from _rolled_back(instance, watch, now, rollback_job, link)
+    elif look.state != "unwanted":
+        yield Unclear(_ENDPOINT)
 
 
 def is_expected(instance: dg.DagsterInstance, teardown_job: str) -> bool:
@@ -73,28 +124,6 @@ def is_expected(instance: dg.DagsterInstance, teardown_job: str) -> bool:
     )
 
 
-def look(sagemaker: SageMakerResource, name: str) -> tuple[str, str]:
-    """Why an endpoint does not answer, and the details; empty where it does, or is being changed.
-
-    Details may differ from look to look.
-    """
-    try:
-        state = sagemaker.describe_endpoint(name)
-    except SageMakerError as error:
-        return "SageMaker cannot be asked about it.", str(error)
-    if state is None:
-        return "It does not exist, although it was deployed and not torn down.", ""
-    if state.changing:
-        return "", ""
-    if not state.in_service:
-        return f"Its status is {state.status}.", state.failure_reason or ""
-    try:
-        measure_latency(sagemaker, name)
-    except (SageMakerError, ValueError, LookupError) as error:
-        return "It is in service, and a request to it fails.", str(error)
-    return "", ""
-
-
 def measure_latency(sagemaker: SageMakerResource, name: str) -> float:
     """Seconds that the endpoint takes to say which digit an empty picture is.
 
@@ -109,13 +138,18 @@ def measure_latency(sagemaker: SageMakerResource, name: str) -> float:
     return time.perf_counter() - began
 
 
-def _rolled_back(
-    instance: dg.DagsterInstance, watch: Watch, now: datetime, job: str, link: str
-) -> Iterator[Problem]:
-    """Whether what is live was put back by the rollback job, and nothing else has come since."""
+def rollback_findings(
+    instance: dg.DagsterInstance,
+    settings: AlertSettings,
+    now: datetime,
+    *,
+    rollback_job: str,
+    reported: Iterable[str],
+) -> Iterator[Finding]:
+    """A problem where what is live was put back by that job, and nothing else has come since."""
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(
-            asset_key=mnist_endpoint.key, after_timestamp=watch.since(now).timestamp()
+            asset_key=mnist_endpoint.key, after_timestamp=settings.since(now).timestamp()
         ),
         limit=_MOST_DEPLOYMENTS,
     ).records
@@ -124,18 +158,23 @@ def _rolled_back(
         if _version(record) != _version(records[0]):
             break
         live.append(record)
-    runs = instance.get_run_records(
-        dg.RunsFilter(run_ids=[record.run_id for record in live], job_name=job), limit=1
-    )
-    if live and runs:
+    if not live:
+        return
+    key = f"{_ROLLBACK}{_version(live[0])}"
+    runs = dg.RunsFilter(run_ids=[record.run_id for record in live], job_name=rollback_job)
+    if instance.get_run_records(runs, limit=1):
         yield Problem(
-            key="rollback",
+            key=key,
             title="The endpoint was rolled back",
             assets=["mnist/endpoint"],
-            reason=f"Version {_version(live[0])} was put back into service by {job}.",
+            reason=f"Version {_version(live[0])} was put back into service by {rollback_job}.",
             to_do="Newer versions are not deployed again by themselves; the next better one is.",
-            link=link,
-            since=runs[0].update_timestamp.timestamp(),
+            link=settings.link("assets/mnist/endpoint"),
+        )
+    else:
+        # Another version serves, and nobody put that one back.
+        yield from (
+            Well(before) for before in reported if before.startswith(_ROLLBACK) and before != key
         )
 
 

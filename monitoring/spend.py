@@ -1,21 +1,22 @@
 """What the platform has spent in this calendar month (UTC), as far as prices are configured.
 
 Training jobs: what their materialisations say (`estimated_cost`, counted once however many dates
-use the model); jobs that failed are not among them. The endpoint: its hours. All of it in the
-currency of PLATFORM_PRICE_PER_HOUR.
+use the model); jobs that failed are not among them. The endpoint: its hours, from a deployment to
+its teardown. All of it in the currency of PLATFORM_PRICE_PER_HOUR, and from Dagster's records, so
+that whoever asks gets the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
 from pydantic import BaseModel
 
-from monitoring.problems import Problem
-from monitoring.watch import Watch
+from monitoring.findings import Finding, Problem, Well
+from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.deployed import Endpoint
+from platform_assets.mnist.endpoint import mnist_endpoint
 from platform_assets.mnist.model import mnist_model
-from resources.sagemaker import EndpointState, SageMakerResource
 
 _PAGE = 500
 
@@ -27,7 +28,7 @@ class Spend(BaseModel):
         month: `2026-01` for instance.
         storage_id: Of the last materialisation that is counted.
         training: By training jobs.
-        endpoint: By the endpoint; what was spent on one that is gone stays.
+        endpoint: By the endpoint.
     """
 
     month: str = ""
@@ -40,7 +41,7 @@ class Spend(BaseModel):
 
         Args:
             instance: Dagster's records.
-            endpoint: What `endpoint_spend` says; 0 where it is not known.
+            endpoint: What `endpoint_spend` says.
             now: The time.
         """
         month = f"{now:%Y-%m}"
@@ -64,34 +65,96 @@ class Spend(BaseModel):
             month=month,
             storage_id=last,
             training=training,
-            endpoint=max(before.endpoint, endpoint),
+            endpoint=endpoint,
         )
 
 
 def endpoint_spend(
-    state: EndpointState | None, endpoint: Endpoint, sagemaker: SageMakerResource, now: datetime
+    instance: dg.DagsterInstance,
+    endpoint: Endpoint,
+    price_per_hour: Mapping[str, float],
+    teardown_job: str,
+    now: datetime,
 ) -> float:
-    """What the endpoint that is there has cost in this month; 0 where there is none."""
-    if state is None:
-        return 0
-    began = max(_month_start(now), state.created)
-    hours = max(0, (now - began).total_seconds()) / 3600
-    price = sagemaker.price_per_hour.get(endpoint.instance_type, 0)
-    return hours * price * endpoint.instance_count
+    """What the endpoint has cost in this month, by Dagster's records of when it was there.
+
+    Args:
+        instance: Dagster's records.
+        endpoint: Its instances.
+        price_per_hour: Of an instance, by its type.
+        teardown_job: The job that deletes the endpoint.
+        now: The time.
+    """
+    price = price_per_hour.get(endpoint.instance_type, 0) * endpoint.instance_count
+    return price * _endpoint_hours(instance, teardown_job, now) if price else 0
 
 
-def overspending(watch: Watch, spend: Spend) -> Iterator[Problem]:
+def _endpoint_hours(instance: dg.DagsterInstance, teardown_job: str, now: datetime) -> float:
+    """Hours of this month in which the endpoint was there: from a deployment to the teardown."""
+    month = _month_start(now)
+    torn_down = dg.RunsFilter(
+        job_name=teardown_job, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=month
+    )
+    teardowns = instance.get_run_records(torn_down, order_by="update_timestamp", ascending=True)
+    began = month.timestamp() if _is_there(instance, teardown_job, month) else None
+    seconds, since = 0.0, month.timestamp()
+    for end in (*map(_end, teardowns), now.timestamp()):
+        if began is None:
+            began = _first_deployment(instance, since)
+        if began is not None:
+            seconds += max(0, end - began)
+        since, began = end, None
+    return seconds / 3600
+
+
+def _is_there(instance: dg.DagsterInstance, teardown_job: str, moment: datetime) -> bool:
+    """Whether the endpoint was there at a moment."""
+    deployed = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=mnist_endpoint.key, before_timestamp=moment.timestamp()),
+        limit=1,
+    ).records
+    torn_down = instance.get_run_records(
+        dg.RunsFilter(
+            job_name=teardown_job,
+            statuses=[dg.DagsterRunStatus.SUCCESS],
+            updated_before=moment,
+        ),
+        limit=1,
+        order_by="update_timestamp",
+    )
+    return bool(deployed) and all(_end(run) < deployed[0].timestamp for run in torn_down)
+
+
+def _first_deployment(instance: dg.DagsterInstance, since: float) -> float | None:
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=mnist_endpoint.key, after_timestamp=since),
+        limit=1,
+        ascending=True,
+    ).records
+    return records[0].timestamp if records else None
+
+
+def _end(record: dg.RunRecord) -> float:
+    return record.end_time or record.update_timestamp.timestamp()
+
+
+def spend_findings(settings: AlertSettings, spend: Spend) -> Iterator[Finding]:
     """A problem where a month's spend is above the limit."""
-    if watch.spend_limit and spend.training + spend.endpoint > watch.spend_limit:
+    key = f"spend {spend.month}"
+    if settings.spend_limit and spend.training + spend.endpoint > settings.spend_limit:
         yield Problem(
-            key=f"spend {spend.month}",
+            key=key,
             title=f"The spend of {spend.month} is above its limit",
             assets=["mnist/model", "mnist/endpoint"],
-            reason=f"It is estimated to be more than {watch.spend_limit:g} (PLATFORM_SPEND_LIMIT).",
+            reason=(
+                f"It is estimated to be more than {settings.spend_limit:g} (PLATFORM_SPEND_LIMIT)."
+            ),
             figures=f"{spend.training:.2f} for training, {spend.endpoint:.2f} for the endpoint.",
             to_do="Look which runs train, and tear the endpoint down if nobody needs it.",
-            link=watch.link("assets/mnist/model"),
+            link=settings.link("assets/mnist/model"),
         )
+    elif settings.spend_limit:
+        yield Well(key)  # the limit was raised
 
 
 def _cost(record: dg.EventLogRecord) -> float:

@@ -12,9 +12,9 @@ import dagster as dg
 from pydantic import Field
 
 from formats.proxies import proxy_variables
-from monitoring.watch import Watch
 from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.endpoint import Endpoint
 from platform_assets.mnist.raw import SAMPLE_DATA, SAMPLE_FILES, PublicMnist
 from platform_assets.partitions import PartitionSettings
@@ -154,7 +154,7 @@ def resources(settings: Settings) -> dict[str, Any]:
     )
     return {
         "alerts": Alerts(target=alerts),
-        "watch": Watch(
+        "alert_settings": AlertSettings(
             ui_url=settings.ui_url,
             late_after_hours=settings.late_after_hours,
             stuck_after_minutes=settings.stuck_after_minutes,

@@ -19,6 +19,7 @@ class Receiver:
         status: What it answers.
         answer: The body of its answers.
         headers: Of its answers.
+        refuse: Bodies with this text are answered with 400; none where it is empty.
         fail_after: From so many requests on it answers 503; None for never.
         requests: The bodies that were taken, as text.
         paths: Of all requests.
@@ -28,9 +29,25 @@ class Receiver:
     status: int = 200
     answer: bytes = b"ok"
     headers: dict[str, str] = field(default_factory=dict)
+    refuse: str = ""
     fail_after: int | None = None
     requests: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def take(self, body: str) -> None:
+        """Keep a body."""
+        with self._changed:
+            self.requests.append(body)
+            self._changed.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until a message with this text has come."""
+        with self._changed:
+            come = self._changed.wait_for(
+                lambda: any(text in told for told in self.texts()), timeout=600
+            )
+        assert come, self.texts()
 
     def texts(self) -> list[str]:
         """What a Slack channel would show."""
@@ -48,8 +65,10 @@ def webhook(path: str = "/services/T000/B000/hush") -> Iterator[Receiver]:
             receiver.paths.append(self.path)
             full = receiver.fail_after is not None and len(receiver.requests) >= receiver.fail_after
             status = 503 if full else receiver.status
+            if receiver.refuse and receiver.refuse in body:
+                status = 400
             if status == 200:
-                receiver.requests.append(body)
+                receiver.take(body)
             self.send_response(status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)

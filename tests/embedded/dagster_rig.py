@@ -1,8 +1,8 @@
 """Dagster of a running stack as its tests see it: by GraphQL, as the UI does, and by the UI."""
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,12 @@ import httpx
 import psycopg2
 from playwright.sync_api import Page, expect
 
+from embedded.dagster_parts import ui_url
 from embedded.graphql import days
+from embedded.plan import make_plan
 from tests.browser import screenshots_folder
+from tests.conftest import clean_environ, free_port_base, temporary_home
+from tests.embedded.test_stack import Stack
 
 STATUSES = "... on TimePartitionStatuses { ranges { status startKey endKey } }"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}  # of a run
@@ -151,10 +155,33 @@ def launch_backfill(page: Page, first: str, last: str) -> str:
     expect(dialog.get_by_text(f"{count} partitions", exact=True)).to_be_visible()
     page.screenshot(path=screenshots_folder() / "dagster-dialog.png")
     with page.expect_response(
-        lambda got: "launchPartitionBackfill" in (got.request.post_data or "")
-    ) as told:
+        lambda answer: "launchPartitionBackfill" in (answer.request.post_data or "")
+    ) as response:
         dialog.get_by_role("button", name="Launch backfill").click()
-    return told.value.json()["data"]["launchPartitionBackfill"]["backfillId"]
+    return response.value.json()["data"]["launchPartitionBackfill"]["backfillId"]
+
+
+@contextmanager
+def running_stack(first_partition: str, **variables: str) -> Iterator[tuple[Stack, Ui]]:
+    """A stack in a home of its own, without data, whose number cruncher is a process.
+
+    Args:
+        first_partition: The day on which its partitions begin.
+        **variables: More of its environment.
+    """
+    with temporary_home() as root:
+        environ = clean_environ(
+            PLATFORM_HOME=str(root),
+            PLATFORM_PORT_BASE=free_port_base(),
+            PLATFORM_CRUNCHER="process",
+            PLATFORM_FIRST_PARTITION=first_partition,
+            **variables,
+        )
+        plan = make_plan(environ)
+        stack = Stack(plan, environ)
+        done = stack.run("up")
+        assert done.returncode == 0, done.stderr
+        yield stack, Ui(ui_url(plan), plan.environment["PLATFORM_POSTGRES_DSN"])
 
 
 def _by_date(ranges: Sequence[Mapping[str, str]]) -> dict[str, str]:

@@ -15,14 +15,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from embedded import s3, seed_digits, seed_listings
-from embedded.dagster_parts import ui_url
 from embedded.graphql import Dagster, days
-from embedded.plan import make_plan
 from tests.browser import CHROMIUM, chromium, screenshots_folder
-from tests.conftest import clean_environ, free_port_base, temporary_home
-from tests.embedded.dagster_rig import Ui, launch_backfill
-from tests.embedded.test_stack import Stack
+from tests.embedded.dagster_rig import Ui, launch_backfill, running_stack
 from tests.hostile_texts import HOSTILE
+from tests.receivers import Receiver, webhook
 
 ASSETS = ["snapshot", "price_changes", "neighbourhood_summary"]
 # The UI's dialog offers the last 90 days. Yesterday is left out: midnight may come.
@@ -49,22 +46,18 @@ def _evaluated(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def ui() -> Iterator[Ui]:
+def receiver() -> Iterator[Receiver]:
+    """Who is told of problems."""
+    with webhook() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def ui(receiver: Receiver) -> Iterator[Ui]:
     """A stack with listings of a month and three days, seven days of them with a bad price."""
-    with temporary_home() as root:
-        environ = clean_environ(
-            PLATFORM_HOME=str(root),
-            PLATFORM_PORT_BASE=free_port_base(),
-            PLATFORM_CRUNCHER="process",
-            PLATFORM_FIRST_PARTITION=DATES[0],
-        )
-        plan = make_plan(environ)
-        done = Stack(plan, environ).run("up")
-        assert done.returncode == 0, done.stderr
-        dsn = plan.environment["PLATFORM_POSTGRES_DSN"]
-        seed_digits.seed(s3.client(plan.environment))
-        seed_listings.seed(dsn, [*DATES, NEVER_MADE, *FROM_THE_UI, OF_THE_JOB], places=60)
-        started = Ui(ui_url(plan), dsn)
+    with running_stack(DATES[0], PLATFORM_ALERTS=receiver.url) as (stack, started):
+        seed_digits.seed(s3.client(stack.plan.environment))
+        seed_listings.seed(started.dsn, [*DATES, NEVER_MADE, *FROM_THE_UI, OF_THE_JOB], places=60)
         for date in BAD:
             started.set_price(date, -1)
         yield started
@@ -218,6 +211,19 @@ def test_repair_opens_with_its_form(browser: Browser, after_range: Ui) -> None:
         shoot(page, "repair")
 
 
+@pytest.mark.usefixtures("after_range")
+def test_a_failed_range_is_one_message(receiver: Receiver) -> None:
+    """Sent by the stack's own daemon; that it is not repeated shows after the repair."""
+    receiver.wait_for("A materialisation failed")
+    (text,) = messages_of_ranges(receiver)
+    assert f"Date: {', '.join(BAD)}\n" in text
+    assert "negative" in text
+
+
+def messages_of_ranges(receiver: Receiver) -> list[str]:
+    return [text for text in receiver.texts() if "A materialisation failed" in text]
+
+
 def test_repair_makes_exactly_the_failed_dates_in_one_run(
     repaired: tuple[Ui, dict[str, Any]],
 ) -> None:
@@ -227,6 +233,14 @@ def test_repair_makes_exactly_the_failed_dates_in_one_run(
     for asset in ASSETS:
         assert set(ui.statuses(asset).values()) == {"MATERIALIZED"}
     assert set(ui.checks("snapshot")["price_range"].values()) == {"SUCCEEDED"}
+
+
+@pytest.mark.usefixtures("repaired")
+def test_a_repaired_range_is_well_again_by_one_message(receiver: Receiver) -> None:
+    receiver.wait_for("Well again: A materialisation failed")
+    failed, well = messages_of_ranges(receiver)
+    assert failed.startswith("*A materialisation failed*")
+    assert well.startswith("*Well again: A materialisation failed*")
 
 
 def test_later_dates_are_outdated_until_they_are_repaired(

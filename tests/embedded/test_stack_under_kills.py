@@ -22,11 +22,8 @@ import psycopg2
 import pytest
 
 from embedded import seed_listings, stack
-from embedded.dagster_parts import ui_url
 from embedded.graphql import Dagster, DagsterError, days
-from embedded.plan import make_plan
-from tests.conftest import clean_environ, free_port_base, temporary_home
-from tests.embedded.dagster_rig import ENDED, UNDER_WAY, Ui
+from tests.embedded.dagster_rig import ENDED, UNDER_WAY, Ui, running_stack
 from tests.embedded.test_stack import Stack
 
 TODAY = datetime.now(UTC).date()
@@ -95,19 +92,9 @@ class Busy:
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Busy]:
-    with temporary_home() as root:
-        environ = clean_environ(
-            PLATFORM_HOME=str(root),
-            PLATFORM_PORT_BASE=free_port_base(),
-            PLATFORM_CRUNCHER="process",
-            PLATFORM_FIRST_PARTITION=DATES[0],
-        )
-        plan = make_plan(environ)
-        done = (running := Stack(plan, environ)).run("up")
-        assert done.returncode == 0, done.stderr
-        dsn = plan.environment["PLATFORM_POSTGRES_DSN"]
-        seed_listings.seed(dsn, DATES, places=40)
-        yield Busy(running, Ui(ui_url(plan), dsn))
+    with running_stack(DATES[0]) as (running, ui):
+        seed_listings.seed(ui.dsn, DATES, places=40)
+        yield Busy(running, ui)
 
 
 @contextmanager

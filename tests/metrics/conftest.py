@@ -6,6 +6,6 @@ from tests.monitoring.conftest import (  # noqa: F401 - fixtures are found by th
     platform,
     platform_with_records_in_memory,
     records_with_schedules,
+    rig,
     table,
-    watchman,
 )

@@ -16,7 +16,7 @@ from metrics.collector import load
 from tests.conftest import CHECKOUT, free_port_base
 from tests.deploy.test_prometheus import FOLDER, metrics_used
 from tests.formats.test_http_limits import SLOW_HEAD, Peer
-from tests.monitoring.conftest import Watchman
+from tests.monitoring.conftest import AlertsRig
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import put_classifier, put_digits
 
@@ -24,7 +24,7 @@ DATE, NEXT = "2026-01-05", "2026-01-06"
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
-def read(text: str) -> tuple[Samples, set[str]]:
+def read_text(text: str) -> tuple[Samples, set[str]]:
     """(metric, values of its labels) → number; and the names of all metrics, empty ones too."""
     families = list(text_string_to_metric_families(text))
     samples = {
@@ -38,20 +38,20 @@ def read(text: str) -> tuple[Samples, set[str]]:
 def scrape() -> tuple[Samples, set[str]]:
     registry = CollectorRegistry()
     registry.register(load())
-    return read(generate_latest(registry).decode())
+    return read_text(generate_latest(registry).decode())
 
 
 def test_the_numbers_are_those_of_the_platform(
-    watchman: Watchman, digits: Platform, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    rig: AlertsRig, digits: Platform, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLATFORM_PRICE_PER_HOUR", '{"ml.m5.large": 1000000}')
     put_digits(digits, DATE)
     served = put_classifier(digits, DATE, 1000)
     assert digits.run("digits", DATE, assets=["mnist/endpoint"]).success
     for date, rows in ((NEXT, 30), (DATE, 20)):  # the newest day is not the one that came last
-        watchman.record("airbnb/snapshot", date, **{"dagster/partition_row_count": rows})
-    watchman.record("mnist/model", DATE, estimated_cost=2.5)
-    watchman.record_run("listings", dg.DagsterRunStatus.STARTED)
+        rig.record("airbnb/snapshot", date, **{"dagster/partition_row_count": rows})
+    rig.record("mnist/model", DATE, estimated_cost=2.5)
+    rig.record_run("listings", dg.DagsterRunStatus.STARTED)
 
     samples, names = scrape()
     begin = datetime.fromisoformat(NEXT).replace(tzinfo=UTC).timestamp()
@@ -76,24 +76,107 @@ def test_the_numbers_are_those_of_the_platform(
 ASSETS = {"adds_up": "neighbourhood_summary", "real_rises_and_falls": "price_changes"}
 
 
-def test_a_failed_check_is_one_and_a_passed_one_zero(
-    watchman: Watchman, platform: Platform
+@pytest.mark.parametrize("level", ["error", "warn"])
+def test_a_failed_check_is_one_of_its_level_and_a_passed_one_zero(
+    rig: AlertsRig, platform: Platform, level: str
 ) -> None:
     for name, passed in (("adds_up", True), ("real_rises_and_falls", False)):
         platform.instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(
-                asset_key=dg.AssetKey(["airbnb", ASSETS[name]]), check_name=name, passed=passed
+                asset_key=dg.AssetKey(["airbnb", ASSETS[name]]),
+                check_name=name,
+                passed=passed,
+                severity=dg.AssetCheckSeverity[level.upper()],
             )
         )
     samples, _ = scrape()
-    assert samples["platform_check_failed", ("airbnb/neighbourhood_summary", "adds_up")] == 0
-    assert samples["platform_check_failed", ("airbnb/price_changes", "real_rises_and_falls")] == 1
+    checks = {labels: value for (name, labels), value in samples.items() if "check" in name}
+    assert checks == {
+        ("airbnb/neighbourhood_summary", "adds_up", level): 0,
+        ("airbnb/price_changes", "real_rises_and_falls", level): 1,
+    }
+
+
+def test_each_daemon_that_is_required_has_its_own_number(
+    rig: AlertsRig, platform: Platform
+) -> None:
+    """One that was never at work, too: none was, here."""
+    beats = {
+        labels[0]: value for (name, labels), value in scrape()[0].items() if "heartbeat" in name
+    }
+    assert beats == dict.fromkeys(platform.instance.get_required_daemon_types(), 0)
+    assert {"SENSOR", "SCHEDULER"} <= beats.keys()
+
+
+def test_only_what_a_running_schedule_makes_is_scheduled(
+    rig: AlertsRig, platform: Platform
+) -> None:
+    since = datetime(2026, 1, 5, tzinfo=UTC)
+    rig.schedule_since(since)
+    scheduled = {
+        labels[0]: value for (name, labels), value in scrape()[0].items() if "scheduled" in name
+    }
+    assert scheduled["airbnb/snapshot"] == since.timestamp()
+    assert all(asset.startswith("airbnb/") for asset in scheduled), "digits_daily is stopped"
+    for state in platform.instance.all_instigator_state():
+        platform.instance.update_instigator_state(state.with_status(type(state.status).STOPPED))
+    assert not any("scheduled" in name for name, _ in scrape()[0])
+
+
+def test_the_time_of_the_last_failed_run_is_told(rig: AlertsRig) -> None:
+    assert ("platform_last_failed_run_timestamp_seconds", ()) not in scrape()[0]
+    began = datetime.now(UTC).timestamp()
+    rig.fail("listings")
+    ended = scrape()[0]["platform_last_failed_run_timestamp_seconds", ()]
+    assert began <= ended <= datetime.now(UTC).timestamp()
+
+
+def test_dates_are_read_anew_only_where_one_has_come(
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    get_materialized_partitions = dg.DagsterInstance.get_materialized_partitions
+
+    def count(instance: dg.DagsterInstance, key: dg.AssetKey) -> set[str]:
+        read.append(key.to_user_string())
+        return get_materialized_partitions(instance, key)
+
+    monkeypatch.setattr(dg.DagsterInstance, "get_materialized_partitions", count)
+    monkeypatch.setattr("metrics.collector.CACHE_SECONDS", 0)
+    registry = CollectorRegistry()
+    registry.register(load())
+    rig.record_day(DATE, ["airbnb/snapshot", "mnist/raw"])
+    generate_latest(registry)
+    read.clear()
+    rig.record_day(NEXT, ["airbnb/snapshot"])
+    samples, _ = read_text(generate_latest(registry).decode())
+    begin = datetime.fromisoformat(NEXT).replace(tzinfo=UTC).timestamp()
+    assert samples["platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)] == begin
+    assert read == ["airbnb/snapshot"]
+
+
+def test_what_an_endpoint_has_cost_is_known_after_its_teardown_and_a_restart(
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_PRICE_PER_HOUR", '{"ml.m5.large": 1000000}')
+
+    def cost() -> float:
+        return scrape()[0]["platform_estimated_spend", ("endpoint",)]
+
+    assert cost() == 0
+    rig.record("mnist/endpoint")
+    first = cost()
+    rig.succeed("teardown_endpoint")
+    torn_down = cost()
+    assert 0 < first < torn_down == cost()
+    rig.record("mnist/endpoint")
+    assert cost() > torn_down
 
 
 def test_what_cannot_be_reached_gives_no_sample_and_no_error(
-    watchman: Watchman, monkeypatch: pytest.MonkeyPatch
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watchman.record("airbnb/snapshot", DATE)
+    rig.record("airbnb/snapshot", DATE)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
     samples, names = scrape()
     assert samples["platform_source_up", ("sagemaker",)] == 0
@@ -102,7 +185,7 @@ def test_what_cannot_be_reached_gives_no_sample_and_no_error(
     assert ("platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)) in samples
 
 
-@pytest.mark.usefixtures("watchman")
+@pytest.mark.usefixtures("rig")
 def test_the_process_serves_them_to_programs_until_it_is_ended() -> None:
     """To Prometheus, by the name that it is given, and to no page of somebody else."""
     port = int(free_port_base())
@@ -135,7 +218,7 @@ def test_the_process_serves_them_to_programs_until_it_is_ended() -> None:
                 reply = get(host=host)
                 assert reply.status_code == 200
                 assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
-                samples, _ = read(reply.text)
+                samples, _ = read_text(reply.text)
                 assert samples["platform_source_up", ("dagster",)] == 1
             assert slow.answer()[0] == 408
     finally:

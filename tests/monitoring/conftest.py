@@ -1,6 +1,7 @@
 """The platform with records that its schedules are in, and somebody who listens to its alerts."""
 
 import dataclasses
+import functools
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from tests.receivers import Receiver, webhook
 
 
 @dataclass
-class Watchman:
+class AlertsRig:
     """Evaluates the sensor, and reads what arrived.
 
     Attributes:
@@ -45,7 +46,7 @@ class Watchman:
     def tick(self, at: datetime | None = None) -> list[str]:
         """Evaluate the sensor, as if it were that time; the messages that arrived by it."""
         defs = build_defs()
-        names = ("alerts", "watch", "endpoint", "sagemaker")
+        names = ("alerts", "alert_settings", "endpoint", "sagemaker")
         with (
             pytest.MonkeyPatch.context() as patch,
             dg.build_sensor_context(
@@ -64,12 +65,40 @@ class Watchman:
         return texts
 
     def record_run(
-        self, job: str, status: dg.DagsterRunStatus, tags: Mapping[str, str] | None = None
+        self,
+        job: str,
+        status: dg.DagsterRunStatus,
+        tags: Mapping[str, str] | None = None,
+        config: Mapping[str, Mapping[str, str]] | None = None,
     ) -> dg.DagsterRun:
-        """Put down a run, as Dagster's daemon does when it starts one."""
+        """Put down a run, as Dagster's daemon does when it starts one; config: op → fields."""
+        ops = {op: {"config": dict(fields)} for op, fields in (config or {}).items()}
         return self.platform.instance.create_run_for_job(
-            build_defs().resolve_job_def(job), status=status, tags=tags
+            _resolve_job(job),
+            status=status,
+            tags=tags,
+            run_config={"ops": ops} if ops else None,
         )
+
+    def fail(self, job: str, reason: str = "It broke.", **run: Any) -> None:
+        """Put down a run that failed."""
+        started = self.record_run(job, dg.DagsterRunStatus.STARTED, **run)
+        self.platform.instance.report_run_failed(started, reason)
+
+    def succeed(self, job: str, **run: Any) -> None:
+        """Put down a run that succeeded."""
+        started = self.record_run(job, dg.DagsterRunStatus.STARTED, **run)
+        self.platform.instance.report_dagster_event(
+            dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, job), started.run_id
+        )
+
+    def schedule_since(self, moment: datetime) -> None:
+        """Put down that the daily schedule of the listings has run since a moment."""
+        for state in self.platform.instance.all_instigator_state():
+            data: Any = state.instigator_data
+            self.platform.instance.update_instigator_state(
+                state.with_data(type(data)(data.cron_schedule, moment.timestamp()))
+            )
 
     def record(self, asset: str, date: str | None = None, **metadata: Any) -> None:
         """Put down that an asset was materialised."""
@@ -81,6 +110,11 @@ class Watchman:
         """Put down that a date of assets was materialised, with rows."""
         for asset in assets:
             self.record(asset, date, **{"dagster/partition_row_count": 100})
+
+
+@functools.cache
+def _resolve_job(name: str) -> dg.JobDefinition:
+    return build_defs().resolve_job_def(name)
 
 
 @pytest.fixture(scope="session")
@@ -120,10 +154,10 @@ def platform(
 
 
 @pytest.fixture
-def watchman(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watchman]:
+def rig(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[AlertsRig]:
     """Somebody who is told of what is wrong with the platform."""
     with webhook() as receiver:
         monkeypatch.setenv("PLATFORM_ALERTS", receiver.url)
         # A machine with other work may be slower than an endpoint is allowed to be.
         monkeypatch.setattr("jobs.alerts.ANSWER_SECONDS", 60)
-        yield Watchman(platform, receiver)
+        yield AlertsRig(platform, receiver)

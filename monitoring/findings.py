@@ -1,4 +1,7 @@
-"""A problem, and how it reads as a message."""
+"""What a look finds: a problem, or that what was one is well, or that this cannot be seen now.
+
+What is not among the findings any more is forgotten without a word: nobody has seen it well.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,7 +26,9 @@ class Problem:
         assets: Which assets are concerned, `airbnb/snapshot` for instance.
         dates: Which of their dates, in order.
         figures: Numbers of the moment; that they change is not told.
-        since: When it came about, where it is followed for a limited time only: seconds since 1970.
+        run_id: The failed run, whose work has to be done by another one for all to be well.
+        refused_date: The newest date whose classifier that run's gate refused; one of this date or
+            a later one has to serve for all to be well.
     """
 
     key: str
@@ -34,7 +39,8 @@ class Problem:
     assets: Sequence[str] = ()
     dates: Sequence[str] = ()
     figures: str = ""
-    since: float | None = None
+    run_id: str = ""
+    refused_date: str = ""
 
     @property
     def digest(self) -> str:
@@ -55,8 +61,33 @@ class Problem:
         return Message(self.title, "\n".join([*text, self.link]))
 
 
+@dataclass(frozen=True)
+class Well:
+    """The good state itself was seen.
+
+    Attributes:
+        key: Of the problem, if it was one.
+    """
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """Whether the problem is over could not be seen, or was not looked at: it stays as it is.
+
+    Attributes:
+        key: Of the problem, if it was one.
+    """
+
+    key: str
+
+
+Finding = Problem | Well | Unclear
+
+
 def well_again(title: str) -> Message:
-    """What somebody is told of a problem that is no more."""
+    """What somebody is told of a problem that is over."""
     return Message(f"Well again: {title}", "This is over; nothing is left to do.")
 
 

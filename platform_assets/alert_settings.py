@@ -1,16 +1,17 @@
-"""What counts as a problem: how late, how long, how expensive.
+"""What counts as a problem that people are told of: how late, how long, how expensive.
 
-The platform's values are in `platform_assets/settings.py`, and win over the defaults here.
+What is looked at is in `monitoring/`; the platform's values are in `settings.py`, and win over the
+defaults here.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 
-class Watch(dg.ConfigurableResource[Any]):
+class AlertSettings(dg.ConfigurableResource[Any]):
     """From where on something is worth a message."""
 
     ui_url: str = Field(
@@ -39,8 +40,3 @@ class Watch(dg.ConfigurableResource[Any]):
     def link(self, path: str) -> str:
         """A page of Dagster's UI."""
         return f"{self.ui_url.rstrip('/')}/{path}"
-
-
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
