@@ -12,7 +12,7 @@ import numpy as np
 
 from monitoring.findings import Finding, Problem, Unclear, Well
 from platform_assets.alert_settings import AlertSettings
-from platform_assets.mnist.endpoint import ask, mnist_endpoint
+from platform_assets.mnist.endpoint import WrongAnswersError, ask, mnist_endpoint
 from resources.sagemaker import SageMakerError, SageMakerResource
 
 ANSWER_SECONDS = 5
@@ -73,7 +73,7 @@ def look_at_endpoint(
         return Look("down", f"Its status is {state.status}.", state.failure_reason or "")
     try:
         measure_latency(sagemaker, name)
-    except (SageMakerError, ValueError, LookupError) as error:
+    except (SageMakerError, WrongAnswersError) as error:
         return Look("silent", "It is in service, and a request to it fails.", str(error))
     return Look("well")
 
@@ -129,8 +129,7 @@ def measure_latency(sagemaker: SageMakerResource, name: str) -> float:
 
     Raises:
         SageMakerError: It could not be asked, or refuses.
-        ValueError: Its answer is no JSON.
-        LookupError: Its answer holds no digit.
+        WrongAnswersError: Its answer holds no digit.
     """
     picture = np.zeros((1, 784), np.float32)
     began = time.perf_counter()

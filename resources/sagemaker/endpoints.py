@@ -246,7 +246,7 @@ class Endpoints:
             )
             return Invocation(
                 body=answer["Body"].read(),
-                content_type=answer["ContentType"],
+                content_type=answer.get("ContentType", ""),
                 variant=answer.get("InvokedProductionVariant", ""),
             )
 

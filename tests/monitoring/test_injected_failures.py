@@ -17,6 +17,7 @@ from tests.monitoring.conftest import AlertsRig
 from tests.platform_assets import airbnb_rig
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import put_classifier, put_digits
+from tests.receivers import webhook
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
 LISTINGS = ["airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary"]
@@ -362,6 +363,17 @@ def test_a_sagemaker_that_is_silent_is_one_message(
         silent.setenv("AWS_ENDPOINT_URL_SAGEMAKER", CLOSED)
         assert rig.tick() == []
         assert "SageMaker cannot be asked" in reported_once(rig)
+    well_again(rig)
+
+
+def test_an_endpoint_that_answers_oddly_is_one_message(
+    rig: AlertsRig, serving: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with webhook("") as odd, monkeypatch.context() as answering:
+        odd.answer = b"<html>"
+        answering.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", odd.url)
+        assert rig.tick() == []
+        assert "did not answer as k-means" in reported_once(rig)
     well_again(rig)
 
 
