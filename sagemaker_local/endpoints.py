@@ -316,7 +316,7 @@ class Endpoints:
         for variant in snapshot["variants"]:
             stream = f"{variant['VariantName']}/i-{snapshot['id']}"
             line = f"Serving model {variant['_model']['name']} from {variant['_model']['url']}"
-            self._logs.write(names.endpoint_logs(name), stream, line)
+            self._logs.write(names.endpoint_logs(name), stream, [line])
 
 
 def _fail_on_demand(request_faults: Mapping[str, float], fault: str, reason: str) -> None:
