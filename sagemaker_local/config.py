@@ -66,6 +66,11 @@ class Config:
         return self.data_dir / "jobs"
 
     @property
+    def instances_dir(self) -> Path:
+        """The base folders of containers that serve."""
+        return self.data_dir / "instances"
+
+    @property
     def models_dir(self) -> Path:
         """Model artifacts as downloaded for the endpoints that serve them."""
         return self.data_dir / "endpoints"

@@ -45,6 +45,9 @@ def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ["*/contract:*"]
         command = ["{sys.executable}", "{folder}/contract_image.py"]
 
+        ["*/server:*"]
+        command = ["{sys.executable}", "{folder}/contract_server.py"]
+
         ["*/any-image:*"]
         command = ["sh", "{folder}/any_image.sh"]
 
