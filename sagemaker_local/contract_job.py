@@ -37,7 +37,7 @@ class ContractJob:
         self._hosts = [f"algo-{number}" for number in range(1, count + 1)]
         self._bases = [folder / host for host in self._hosts]
         definitions = document["AlgorithmSpecification"].get("MetricDefinitions", [])
-        self._metrics = [(each["Name"], each["Regex"]) for each in definitions]
+        self._metrics = [(one["Name"], one["Regex"]) for one in definitions]
 
     def prepare(self) -> None:
         """Makes the folders."""

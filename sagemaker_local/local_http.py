@@ -32,11 +32,14 @@ async def request(
         TooLargeError: The answer's body is longer than `limit` bytes.
     """
     connection = h11.Connection(h11.CLIENT)
-    given = {"host": f"{_HOST}:{port}", "connection": "close", "content-length": str(len(body))}
+    own = {"host": f"{_HOST}:{port}", "connection": "close", "content-length": str(len(body))}
+    given = own | dict(headers or {})
     reader, writer = await asyncio.open_connection(_HOST, port)
     try:
         head = h11.Request(
-            method=method, target=path, headers=list((given | dict(headers or {})).items())
+            method=method,
+            target=path,
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in given.items()],
         )
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             writer.write(connection.send(event) or b"")

@@ -27,6 +27,7 @@ _PING_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 # Between SIGTERM and SIGKILL.
 _GRACE_SECONDS = 30.0
+_LOG_SECONDS = 5.0
 # InvokeEndpoint's limit for an answer.
 _ANSWER_BYTES = 6_291_456
 _CUSTOM = "x-amzn-sagemaker-custom-attributes"
@@ -81,6 +82,7 @@ class ServingContainer:
         self._restart: asyncio.Task[None] | None = None
         self._container: Container | None = None
         self._base: Path | None = None
+        self._reader: threading.Thread | None = None
         self._port = 0
         self._closed = False
 
@@ -206,7 +208,7 @@ class ServingContainer:
         }
         container = ProcessContainer(self._program.image.serve, base, environment)
         self._container = container
-        threading.Thread(
+        self._reader = threading.Thread(
             target=log_lines.follow,
             args=(
                 container.output,
@@ -215,7 +217,8 @@ class ServingContainer:
                 f"{self.variant}/{instance}",
             ),
             daemon=True,
-        ).start()
+        )
+        self._reader.start()
 
     async def _until_healthy(self) -> None:
         while not await self._healthy():
@@ -238,8 +241,12 @@ class ServingContainer:
     async def _end(self, seconds: float = _GRACE_SECONDS) -> None:
         container, self._container = self._container, None
         base, self._base = self._base, None
+        reader, self._reader = self._reader, None
         if container is not None:
             await asyncio.to_thread(containers.end_all, [container], seconds, self._hurry)
+        if reader is not None:
+            # Its last words are in the log once it counts as ended.
+            await asyncio.to_thread(reader.join, _LOG_SECONDS)
         if base is not None:
             await asyncio.to_thread(shutil.rmtree, base, ignore_errors=True)
 

@@ -66,13 +66,13 @@ class Variants:
         return partial(ServingContainer, self._config, self._logs, program, self._hurry)
 
     def _archives(self, image: Image, model: Document, folder: Path) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+        archives: dict[str, Path] = {}
         if model["url"]:
-            found["model"] = self._fetch(model["url"], folder / "model.tar.gz")
+            archives["model"] = self._fetch(model["url"], folder / "model.tar.gz")
         sources = contract_folder.submitted({}, model["environment"])
         if image.script_mode and sources.startswith("s3://"):
-            found["code"] = self._fetch(sources, folder / "sourcedir.tar.gz")
-        return found
+            archives["code"] = self._fetch(sources, folder / "sourcedir.tar.gz")
+        return archives
 
     def _fetch(self, url: str, path: Path) -> Path:
         """Brings an artifact; what is there already is not fetched again."""

@@ -83,16 +83,18 @@ def test_the_code_finds_what_aws_would_give_it(contract_server: Server, store: s
             ResourceConfig=job("x", store)["ResourceConfig"] | {"InstanceCount": 2},
         )
     )
-    found = contract_server.finished(name)
-    assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
-    assert [each["Status"] for each in found["SecondaryStatusTransitions"]] == [
+    described = contract_server.finished(name)
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    assert [one["Status"] for one in described["SecondaryStatusTransitions"]] == [
         "Starting",
         "Downloading",
         "Training",
         "Uploading",
         "Completed",
     ]
-    assert [(m["MetricName"], m["Value"]) for m in found["FinalMetricDataList"]] == [("loss", 0.5)]
+    assert [(m["MetricName"], m["Value"]) for m in described["FinalMetricDataList"]] == [
+        ("loss", 0.5)
+    ]
     assert log(contract_server, name, "algo-2") == [
         "to standard output",
         "loss=0.5;",
@@ -141,9 +143,9 @@ def test_the_code_finds_what_aws_would_give_it(contract_server: Server, store: s
             "network_interface_name": "lo",
         },
     }
-    bases = [each["environment"]["SAGEMAKER_BASE_DIR"] for each in (first, second)]
+    bases = [one["environment"]["SAGEMAKER_BASE_DIR"] for one in (first, second)]
     assert bases[0] != bases[1]
-    assert [each["folder"] for each in (first, second)] == bases
+    assert [one["folder"] for one in (first, second)] == bases
     assert not Path(bases[0]).exists()
 
 
@@ -172,7 +174,7 @@ def test_the_code_has_the_keys_of_its_role_and_no_other_secret(
         "SAGEMAKER_BASE_DIR": seen["HOME"],
         "HOME": seen["HOME"],
         "PYTHONUNBUFFERED": "1",
-        **({} if isolated else {each: env[each] for each in role}),
+        **({} if isolated else {variable: env[variable] for variable in role}),
     }
 
 
@@ -194,8 +196,8 @@ def test_any_command_that_keeps_the_contract_trains(contract_server: Server, sto
             InputDataConfig=[channel("train", f"s3://{store}/numbers/x")],
         )
     )
-    found = contract_server.finished(name)
-    assert found["FinalMetricDataList"][0]["Value"] == 2.0
+    described = contract_server.finished(name)
+    assert described["FinalMetricDataList"][0]["Value"] == 2.0
     assert artifact(contract_server, store, name) == {"sorted.txt": "9\n10\n"}
 
 
@@ -213,10 +215,10 @@ def test_code_that_fails_says_why(
 ) -> None:
     name = unique("bad")
     contract_server.sagemaker.create_training_job(**own_job(name, store, do))
-    found = contract_server.until(name, "Failed", "Completed")
-    assert found["FailureReason"].startswith(reason)
+    described = contract_server.until(name, "Failed", "Completed")
+    assert described["FailureReason"].startswith(reason)
     if do == "fail":
-        assert found["FailureReason"].endswith(", exit code: 3")
+        assert described["FailureReason"].endswith(", exit code: 3")
 
 
 def test_a_command_that_is_not_there_is_named_in_the_log(
@@ -227,8 +229,8 @@ def test_a_command_that_is_not_there_is_named_in_the_log(
     contract_server.sagemaker.create_training_job(
         **own_job(name, store, "describe", AlgorithmSpecification=algorithm)
     )
-    found = contract_server.until(name, "Failed", "Completed")
-    assert found["FailureReason"] == "AlgorithmError: , exit code: 127"
+    described = contract_server.until(name, "Failed", "Completed")
+    assert described["FailureReason"] == "AlgorithmError: , exit code: 127"
     assert log(contract_server, name) == [
         "The image's command cannot be started: /no/such/program: No such file or directory"
     ]
@@ -239,8 +241,8 @@ def test_a_stopped_job_has_time_to_save_its_model(contract_server: Server, store
     contract_server.sagemaker.create_training_job(**own_job(name, store, "save"))
     until_logged(contract_server, name, "ready")
     contract_server.sagemaker.stop_training_job(TrainingJobName=name)
-    found = contract_server.until(name, "Stopped")
-    assert found["ModelArtifacts"]["S3ModelArtifacts"].endswith(f"{name}/output/model.tar.gz")
+    described = contract_server.until(name, "Stopped")
+    assert described["ModelArtifacts"]["S3ModelArtifacts"].endswith(f"{name}/output/model.tar.gz")
     assert artifact(contract_server, store, name) == {"half.txt": "half a model"}
 
 
@@ -250,9 +252,9 @@ def test_code_beyond_its_time_may_save_its_model(contract_server: Server, store:
     contract_server.sagemaker.create_training_job(
         **own_job(name, store, "wait", StoppingCondition=limit)
     )
-    found = contract_server.until(name, "Stopped", "Failed")
-    assert found["SecondaryStatus"] == "MaxRuntimeExceeded"
-    assert "S3ModelArtifacts" not in found.get("ModelArtifacts", {})
+    described = contract_server.until(name, "Stopped", "Failed")
+    assert described["SecondaryStatus"] == "MaxRuntimeExceeded"
+    assert "S3ModelArtifacts" not in described.get("ModelArtifacts", {})
 
 
 def started(server: Server, name: str, count: int) -> list[psutil.Process]:
@@ -275,9 +277,9 @@ def test_a_job_that_does_not_stop_is_killed_with_all_that_it_started(
     processes = started(own_contract_server, "j", 2)
     until_logged(own_contract_server, "j", "ready")
     own_contract_server.sagemaker.stop_training_job(TrainingJobName="j")
-    found = own_contract_server.until("j", "Stopped")
+    described = own_contract_server.until("j", "Stopped")
     assert gone(processes)
-    assert "S3ModelArtifacts" not in found.get("ModelArtifacts", {})
+    assert "S3ModelArtifacts" not in described.get("ModelArtifacts", {})
     assert not list((own_contract_server.data_dir / "jobs").iterdir())
 
 
@@ -290,15 +292,15 @@ def test_a_killed_server_leaves_nothing_that_a_job_started(
     processes += own_contract_server.kill()
     assert gone(processes)
     own_contract_server.start()
-    found = own_contract_server.sagemaker.describe_training_job(TrainingJobName="j")
-    assert "restarted" in found["FailureReason"]
+    described = own_contract_server.sagemaker.describe_training_job(TrainingJobName="j")
+    assert "restarted" in described["FailureReason"]
 
 
 def test_what_outlives_its_job_is_ended(contract_server: Server, store: str) -> None:
     name = unique("orphans")
     contract_server.sagemaker.create_training_job(**own_job(name, store, "orphans"))
-    found = contract_server.finished(name)
-    assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
+    described = contract_server.finished(name)
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
     (line,) = log(contract_server, name)
     assert not psutil.pid_exists(int(line[len("child=") : -1]))
 
@@ -309,9 +311,9 @@ def test_100_megabytes_of_log_hold_neither_the_job_nor_the_server_up(
     """A part is kept, and the last metric is found although its line is not."""
     name = unique("talk")
     contract_server.sagemaker.create_training_job(**own_job(name, store, "talk"))
-    found = contract_server.finished(name)
-    assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
-    assert found["FinalMetricDataList"][0]["Value"] == 0.25
+    described = contract_server.finished(name)
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    assert described["FinalMetricDataList"][0]["Value"] == 0.25
     assert contract_server.process is not None
     assert psutil.Process(contract_server.process.pid).memory_info().rss < 400_000_000
     lines = log(contract_server, name)
@@ -328,8 +330,8 @@ def test_memory_counts_with_what_the_command_started(
     }
     own_contract_server.start()
     own_contract_server.sagemaker.create_training_job(**own_job("fat", store, "eat"))
-    found = own_contract_server.until("fat", "Failed", "Completed")
-    assert "use an instance type with more memory" in found["FailureReason"]
+    described = own_contract_server.until("fat", "Failed", "Completed")
+    assert "use an instance type with more memory" in described["FailureReason"]
 
 
 @pytest.mark.parametrize(
@@ -368,8 +370,8 @@ def test_a_key_that_would_lie_outside_of_its_channel_fails_the_job(
     contract_server.sagemaker.create_training_job(
         **own_job(name, store, "describe", InputDataConfig=[train])
     )
-    found = contract_server.until(name, "Failed", "Completed")
-    assert "would lie outside of the channel's folder" in found["FailureReason"]
+    described = contract_server.until(name, "Failed", "Completed")
+    assert "would lie outside of the channel's folder" in described["FailureReason"]
 
 
 @pytest.mark.parametrize(

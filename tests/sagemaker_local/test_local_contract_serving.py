@@ -106,7 +106,7 @@ def test_an_answer_may_have_6_mb_and_no_more(contract_server: Server, own_endpoi
 def test_requests_are_answered_side_by_side(contract_server: Server, own_endpoint: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(ask, contract_server, own_endpoint, "meet") for _ in range(2)]
-        assert [each.result() for each in asked] == ["met", "met"]
+        assert [future.result() for future in asked] == ["met", "met"]
 
 
 def test_a_container_that_dies_is_replaced(contract_server: Server, own_endpoint: str) -> None:
@@ -157,11 +157,18 @@ def test_an_endpoint_that_cannot_come_up_says_why(
     client.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[variant(model)])
     client.create_endpoint(EndpointName=config, EndpointConfigName=config)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while (found := client.describe_endpoint(EndpointName=config))["EndpointStatus"] == "Creating":
+    while (described := client.describe_endpoint(EndpointName=config))[
+        "EndpointStatus"
+    ] == "Creating":
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert found["EndpointStatus"] == "Failed"
-    assert reason in found["FailureReason"]
+    assert described["EndpointStatus"] == "Failed"
+    assert reason in described["FailureReason"]
+    if environment:
+        # What it said before it ended is there once it counts as failed.
+        group = f"/aws/sagemaker/Endpoints/{config}"
+        events = contract_server.logs.filter_log_events(logGroupName=group)["events"]
+        assert [event["message"] for event in events] == ["serving version 0"]
 
 
 def test_under_an_update_with_a_canary_no_request_fails(

@@ -52,9 +52,9 @@ def script_job(server: Server, bucket: str, sources: bytes, **parameters: Any) -
 def test_a_script_finds_its_arguments_and_variables(contract_server: Server, store: str) -> None:
     """A value keeps its type: the depth is a number, not a string with quotes."""
     parameters = {"max-depth": 1, "criterion": "entropy", "a": {"b": 1, "c": "d"}}
-    found = script_job(contract_server, store, archive(train__py=SCRIPT), **parameters)
-    assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
-    name = found["TrainingJobName"]
+    described = script_job(contract_server, store, archive(train__py=SCRIPT), **parameters)
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+    name = described["TrainingJobName"]
     assert log(contract_server, name) == ["depth=1;"]
     key = f"models/{name}/output/model.tar.gz"
     body = contract_server.s3.get_object(Bucket=store, Key=key)["Body"].read()
@@ -95,25 +95,27 @@ def test_the_last_words_of_a_script_that_fails_are_the_reason(
 ) -> None:
     helper = "def fail():\n    raise RuntimeError('no rain today')\n"
     sources = archive(train__py="import helper\nhelper.fail()\n", helper__py=helper)
-    found = script_job(contract_server, store, sources)
-    assert found["FailureReason"].startswith(
+    described = script_job(contract_server, store, sources)
+    assert described["FailureReason"].startswith(
         "AlgorithmError: ExecuteUserScriptError:\nExitCode 1\n"
         'ErrorMessage "RuntimeError: no rain today"\nCommand "'
     )
-    assert found["FailureReason"].endswith('train.py", exit code: 1')
-    assert "Traceback (most recent call last):" in log(contract_server, found["TrainingJobName"])
+    assert described["FailureReason"].endswith('train.py", exit code: 1')
+    assert "Traceback (most recent call last):" in log(
+        contract_server, described["TrainingJobName"]
+    )
 
 
 def test_modules_of_the_server_are_not_the_scripts(contract_server: Server, store: str) -> None:
     """It is run from the server's folder, and does not find what lies there."""
-    found = script_job(contract_server, store, archive(train__py="import kmeans\n"))
-    assert "No module named 'kmeans'" in found["FailureReason"]
+    described = script_job(contract_server, store, archive(train__py="import kmeans\n"))
+    assert "No module named 'kmeans'" in described["FailureReason"]
 
 
 def test_an_archive_without_the_script_says_so(contract_server: Server, store: str) -> None:
-    found = script_job(contract_server, store, archive(other__py=""))
-    assert "there is no script: sagemaker_program has to name a file" in found["FailureReason"]
-    assert "not 'train.py'" in found["FailureReason"]
+    described = script_job(contract_server, store, archive(other__py=""))
+    assert "there is no script: sagemaker_program has to name a file" in described["FailureReason"]
+    assert "not 'train.py'" in described["FailureReason"]
 
 
 def hostile(kind: bytes, name: str, target: str = "") -> bytes:
@@ -141,9 +143,9 @@ def hostile(kind: bytes, name: str, target: str = "") -> bytes:
 def test_sources_that_reach_outside_are_refused(
     contract_server: Server, store: str, sources: bytes, words: str
 ) -> None:
-    found = script_job(contract_server, store, sources)
-    assert found["FailureReason"].startswith(f"ClientError: Unable to unpack s3://{store}/")
-    assert words in found["FailureReason"]
+    described = script_job(contract_server, store, sources)
+    assert described["FailureReason"].startswith(f"ClientError: Unable to unpack s3://{store}/")
+    assert words in described["FailureReason"]
 
 
 def test_what_a_script_leaves_beside_its_model_is_kept(contract_server: Server, store: str) -> None:
@@ -151,7 +153,7 @@ def test_what_a_script_leaves_beside_its_model_is_kept(contract_server: Server, 
         "import os, pathlib\n"
         "(pathlib.Path(os.environ['SM_OUTPUT_DATA_DIR']) / 'plot.txt').write_text('a plot')\n"
     )
-    found = script_job(contract_server, store, archive(train__py=script))
-    name = found["TrainingJobName"]
+    described = script_job(contract_server, store, archive(train__py=script))
+    name = described["TrainingJobName"]
     assert artifact(contract_server, store, name, "output") == {"plot.txt": "a plot"}
     assert artifact(contract_server, store, name) == {}
