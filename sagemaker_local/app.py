@@ -28,6 +28,7 @@ from sagemaker_local.config import Config
 from sagemaker_local.context import Context, Operation
 from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.faults import FaultPlan, FaultPlanError
+from sagemaker_local.fleet import Invocation
 from sagemaker_local.formats.browser_guard import BrowserGuard
 from sagemaker_local.jobs import JobRunner
 from sagemaker_local.logs import Logs
@@ -205,24 +206,26 @@ class Server:
         self._verify(request, body)
         self._faults(request, "InvokeEndpoint")
         headers = request.headers
-        variant, answer = await self._endpoints.invoke(
-            name,
-            headers.get("x-amzn-sagemaker-target-variant"),
+        invocation = Invocation(
             body,
             headers.get("content-type", "application/octet-stream"),
             headers.get("accept", ""),
+            headers.get("x-amzn-sagemaker-custom-attributes", ""),
+        )
+        variant, answer = await self._endpoints.invoke(
+            name, headers.get("x-amzn-sagemaker-target-variant"), invocation
         )
         if answer.status != 200:
-            raise self._model_error(name, variant, answer.status, answer.body.decode())
+            message = answer.body.decode(errors="replace")
+            raise self._model_error(name, variant, answer.status, message)
         more = {"x-Amzn-Invoked-Production-Variant": variant, **_request_id()}
-        custom = headers.get("x-amzn-sagemaker-custom-attributes")
-        if custom:
-            more["X-Amzn-SageMaker-Custom-Attributes"] = custom
+        if answer.custom_attributes:
+            more["X-Amzn-SageMaker-Custom-Attributes"] = answer.custom_attributes
         return Response(answer.body, headers={"content-type": answer.content_type, **more})
 
     def _model_error(self, name: str, variant: str, status: int, message: str) -> AwsError:
         region, group = self._config.region, names.endpoint_logs(name)
-        side = "client" if status < 500 else "server"
+        side = "client" if 400 <= status < 500 else "server"
         return AwsError(
             "ModelError",
             f'Received {side} error ({status}) from primary with message "{message}". See '

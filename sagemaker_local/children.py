@@ -18,7 +18,6 @@ from typing import IO
 
 # How a message to or from a serving child begins: the lengths of its head and its body.
 FRAME = struct.Struct("<II")
-_GRACE_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 1.0
 # Of the server's variables a child gets these and no others. The last one is a mark by which
@@ -63,26 +62,18 @@ def spawn(
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills a child and everything in its group, and closes the pipes to it."""
+    """Kills a child and everything in its group. Who reads its output reads it to its end."""
     if process.poll() is None:
         _signal(process, signal.SIGKILL)
     process.wait()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
-def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ends several children: all are asked first, and killed if they do not end in time."""
-    for process in processes:
-        if process.poll() is None:
-            _signal(process, signal.SIGTERM)
-    deadline = time.monotonic() + _GRACE_SECONDS
-    for process in processes:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, deadline - time.monotonic()))
-        kill(process)
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """Asks a child and everything in its group to end."""
+    _signal(process, signal.SIGTERM)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

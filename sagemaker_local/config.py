@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_local import images
+from sagemaker_local.images import Image
+
 _PREFIX = "EMBEDDED_SAGEMAKER_"
 
 
@@ -32,6 +35,8 @@ class Config:
         parallel_jobs: How many training jobs run at once; the others wait in `Starting`.
         job_limit: How many training jobs may be in progress before `ResourceLimitExceeded`.
         training_memory_mb, serving_memory_mb: Memory limit of one child process.
+        grace_seconds: How long the code of a job that is stopped gets to end.
+        images: Images that run as processes, see images.py.
         invoke_seconds: After this long an invocation is given up and its child replaced.
         faults: Faults on demand, see faults.py.
     """
@@ -51,12 +56,19 @@ class Config:
     training_memory_mb: int = 2048
     serving_memory_mb: int = 512
     invoke_seconds: float = 60.0
+    grace_seconds: float = 120.0
+    images: tuple[Image, ...] = ()
     faults: str = ""
 
     @property
     def work_dir(self) -> Path:
         """Input and output of training jobs while they run."""
         return self.data_dir / "jobs"
+
+    @property
+    def instances_dir(self) -> Path:
+        """The base folders of containers that serve."""
+        return self.data_dir / "instances"
 
     @property
     def models_dir(self) -> Path:
@@ -113,5 +125,14 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
         # Python and NumPy take nearly 70 MB before the first request.
         serving_memory_mb=int(number("SERVING_MEMORY_MB", Config.serving_memory_mb, 128)),
         invoke_seconds=number("INVOKE_SECONDS", Config.invoke_seconds, 0.1),
+        grace_seconds=number("GRACE_SECONDS", Config.grace_seconds),
+        images=_images(env.get(_PREFIX + "IMAGES", "")),
         faults=env.get(_PREFIX + "FAULTS", ""),
     )
+
+
+def _images(path: str) -> tuple[Image, ...]:
+    try:
+        return images.read(Path(path)) if path else ()
+    except images.ImageTableError as error:
+        raise ConfigError(f"{_PREFIX}IMAGES: {error}") from error

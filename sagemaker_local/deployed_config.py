@@ -17,7 +17,7 @@ def freeze(context: Context, config_name: str) -> Document:
 
     Returns:
         `id`, `config` (the whole document) and `variants`: a DescribeEndpoint summary each, with
-        `_model` (name and artifact) beside it.
+        `_model` (what its containers need) beside it.
 
     Raises:
         AwsError: The configuration or a model of it does not exist.
@@ -43,7 +43,14 @@ def _variant(context: Context, variant: Document) -> Document:
         ],
         "CurrentWeight": weight,
         "DesiredWeight": weight,
-        "_model": {"name": variant["ModelName"], "url": model_data_url(container)},
+        "_model": {
+            "name": variant["ModelName"],
+            "url": model_data_url(container),
+            "image": image,
+            "environment": container.get("Environment", {}),
+            "isolated": model["EnableNetworkIsolation"],
+            "start_seconds": variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
+        },
     }
     if "ServerlessConfig" in variant:
         summary["CurrentServerlessConfig"] = variant["ServerlessConfig"]

@@ -8,20 +8,21 @@ import asyncio
 import logging
 import random
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from sagemaker_local import faults, names
 from sagemaker_local.aws_errors import AwsError, JobFailure
 from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import instances, stages, weights
-from sagemaker_local.fleet import Answer, ChildLostError, Fleet, unhealthy
+from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, unhealthy
 from sagemaker_local.logs import Logs
-from sagemaker_local.s3 import Location, Storage, StorageError
+from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Document, Store
+from sagemaker_local.variants import Variants
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -60,8 +61,9 @@ class Endpoints:
     def __init__(self, config: Config, store: Store, storage: Storage, logs: Logs) -> None:
         self._config = config
         self._store = store
-        self._storage = storage
         self._logs = logs
+        self._closing = threading.Event()
+        self._variants = Variants(config, storage, logs, self._closing)
         self._live: dict[str, _Serving] = {}
         self._workers: dict[str, _EndpointTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -77,6 +79,7 @@ class Endpoints:
                 if snapshot:
                     wanted.add(snapshot["id"])
             self._wake(name)
+        shutil.rmtree(self._config.instances_dir, ignore_errors=True)
         for stale in known - wanted:
             shutil.rmtree(self._config.models_dir / stale, ignore_errors=True)
 
@@ -87,6 +90,7 @@ class Endpoints:
 
     async def close(self) -> None:
         """Ends all fleets."""
+        self._closing.set()
         tasks = [worker.task for worker in self._workers.values() if worker.task]
         for task in tasks:
             task.cancel()
@@ -97,7 +101,7 @@ class Endpoints:
         await asyncio.gather(*(fleet.close() for fleet in fleets))
 
     async def invoke(
-        self, name: str, variant: str | None, body: bytes, content_type: str, accept: str
+        self, name: str, variant: str | None, invocation: Invocation
     ) -> tuple[str, Answer]:
         """Lets a variant of an endpoint answer.
 
@@ -115,7 +119,7 @@ class Endpoints:
                 continue
             chosen, fleet = _choose(live, variant, name)
             try:
-                return chosen, await fleet.child(chosen).invoke(body, content_type, accept)
+                return chosen, await fleet.child(chosen).invoke(invocation)
             except (ChildLostError, JobFailure) as error:
                 _log.warning("endpoint %s: %s (attempt %d)", name, error, attempt)
         raise AwsError("ServiceUnavailable", "The service is currently unavailable.", 503)
@@ -169,7 +173,7 @@ class Endpoints:
         """
         while name not in self._live and not self._workers[name].changed:
             try:
-                fleet = await self._start_fleet(snapshot)
+                fleet = await self._start_fleet(name, snapshot)
                 self._live[name] = _Serving(fleet, weights(snapshot, "Current"))
             except JobFailure as failure:
                 _log.warning("endpoint %s cannot serve yet: %s", name, failure)
@@ -183,7 +187,7 @@ class Endpoints:
         fleet: Fleet | None = None
         try:
             _fail_on_demand(request_faults, "capacity-error", faults.CAPACITY)
-            fleet = await self._start_fleet(pending)
+            fleet = await self._start_fleet(name, pending)
             wait = self._config.endpoint_seconds + request_faults.get("slow-start", 0.0)
             await asyncio.sleep(max(0.0, wait - (time.monotonic() - started)))
             variant = pending["variants"][0]["VariantName"]
@@ -309,32 +313,10 @@ class Endpoints:
         await self._once_there_is_room(name, self._store.delete, _KIND, name, arn)
         self._workers.pop(name, None)
 
-    async def _start_fleet(self, snapshot: Document) -> Fleet:
-        models = await asyncio.to_thread(self._fetch, snapshot)
-        fleet = Fleet(self._config, models)
+    async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
+        fleet = Fleet(await asyncio.to_thread(self._variants.makers, name, snapshot))
         await fleet.scale(instances(snapshot))
         return fleet
-
-    def _fetch(self, snapshot: Document) -> dict[str, Path]:
-        """Artifacts of all variants as local files; what is there already is not fetched again."""
-        models: dict[str, Path] = {}
-        for variant in snapshot["variants"]:
-            url: str = variant["_model"]["url"]
-            path = (
-                self._config.models_dir / snapshot["id"] / variant["VariantName"] / "model.tar.gz"
-            )
-            if not path.exists():
-                try:
-                    self._storage.fetch(Location.parse(url), path)
-                except StorageError as error:
-                    raise JobFailure(
-                        f'Failed to download model data for container "container_1" from URL: '
-                        f'"{url}". Please ensure that there is an object located at the URL and '
-                        "that the role passed to CreateModel has permissions to download the "
-                        f"object. ({error})"
-                    ) from error
-            models[variant["VariantName"]] = path
-        return models
 
     async def _drop_models(self, snapshot: Document) -> None:
         folder = self._config.models_dir / snapshot["id"]
@@ -345,7 +327,7 @@ class Endpoints:
             stream = f"{variant['VariantName']}/i-{snapshot['id']}"
             line = f"Serving model {variant['_model']['name']} from {variant['_model']['url']}"
             try:
-                self._logs.write(names.endpoint_logs(name), stream, line)
+                self._logs.write(names.endpoint_logs(name), stream, [line])
             except AwsError as full:
                 _log.warning("the log of endpoint %s: %s", name, full)
 

@@ -10,10 +10,10 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sagemaker_local import children
 from sagemaker_local.aws_errors import JobFailure
@@ -28,12 +28,47 @@ class ChildLostError(Exception):
 
 
 @dataclass(frozen=True)
+class Invocation:
+    """A request as a container gets it."""
+
+    body: bytes
+    content_type: str
+    accept: str
+    custom_attributes: str = ""
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What a container answered."""
+    """What a container answered; status 0 says that it did not."""
 
     status: int
     content_type: str
     body: bytes
+    custom_attributes: str = ""
+
+
+class Instance(Protocol):
+    """One instance of a variant, whatever serves in it.
+
+    Attributes:
+        variant: The variant it serves.
+        requests: How many it has or are waiting for it.
+    """
+
+    variant: str
+    requests: int
+
+    async def start(self) -> None:
+        """Starts and waits until it can serve; raises JobFailure."""
+        ...
+
+    async def invoke(self, invocation: Invocation) -> Answer:
+        """Carries one request; raises ChildLostError or JobFailure."""
+        ...
+
+    async def close(self) -> None:
+        """Ends it once the requests it has are answered."""
+        ...
 
 
 class ServingChild:
@@ -90,7 +125,7 @@ class ServingChild:
             await self._end()
             raise JobFailure(unhealthy(self.variant, str(head["error"])))
 
-    async def invoke(self, body: bytes, content_type: str, accept: str) -> Answer:
+    async def invoke(self, invocation: Invocation) -> Answer:
         """Carries one request to the process; a process that is gone is replaced first.
 
         Raises:
@@ -100,7 +135,7 @@ class ServingChild:
         self.requests += 1
         try:
             async with self._turn:
-                return await self._in_turn(body, content_type, accept)
+                return await self._in_turn(invocation)
         finally:
             self.requests -= 1
 
@@ -110,16 +145,14 @@ class ServingChild:
             self._closed = True
             await self._end()
 
-    async def _in_turn(self, body: bytes, content_type: str, accept: str) -> Answer:
+    async def _in_turn(self, invocation: Invocation) -> Answer:
         if self._closed:
             raise ChildLostError(f"variant {self.variant} is being replaced")
         if self._process is None or self._process.poll() is not None:
             await self._end()
             await self.start()
         try:
-            return await asyncio.wait_for(
-                self._ask(body, content_type, accept), self._config.invoke_seconds
-            )
+            return await asyncio.wait_for(self._ask(invocation), self._config.invoke_seconds)
         except (TimeoutError, ChildLostError, OSError) as error:
             await self._end()
             raise ChildLostError(f"variant {self.variant} did not answer") from error
@@ -128,14 +161,16 @@ class ServingChild:
             await self._end()
             raise
 
-    async def _ask(self, body: bytes, content_type: str, accept: str) -> Answer:
+    async def _ask(self, invocation: Invocation) -> Answer:
         assert self._writer is not None  # noqa: S101 - set by start()
-        head = json.dumps({"content_type": content_type, "accept": accept}).encode()
-        self._writer.write(children.FRAME.pack(len(head), len(body)) + head)
-        self._writer.write(body)
+        types = {"content_type": invocation.content_type, "accept": invocation.accept}
+        head = json.dumps(types).encode()
+        self._writer.write(children.FRAME.pack(len(head), len(invocation.body)) + head)
+        self._writer.write(invocation.body)
         await self._writer.drain()
         answer, data = await self._receive()
-        return Answer(int(answer["status"]), str(answer["content_type"]), data)
+        status, kind = int(answer["status"]), str(answer["content_type"])
+        return Answer(status, kind, data, invocation.custom_attributes)
 
     async def _receive(self) -> tuple[dict[str, Any], bytes]:
         assert self._reader is not None  # noqa: S101 - set by start()
@@ -160,12 +195,12 @@ class ServingChild:
 
 
 class Fleet:
-    """The children of one snapshot: one for each instance, as far as the machine has cores."""
+    """The instances of one snapshot, as many as are asked for and the machine has cores."""
 
-    def __init__(self, config: Config, models: Mapping[str, Path]) -> None:
-        self._config = config
-        self._models = models
-        self._children: dict[str, list[ServingChild]] = {variant: [] for variant in models}
+    def __init__(self, makers: Mapping[str, Callable[[], Instance]]) -> None:
+        """Takes what makes another instance of each variant."""
+        self._makers = makers
+        self._children: dict[str, list[Instance]] = {variant: [] for variant in makers}
 
     async def scale(self, instances: Mapping[str, int]) -> None:
         """Starts or ends children until each variant has as many as asked; all or none start.
@@ -173,13 +208,13 @@ class Fleet:
         Raises:
             JobFailure: The first child that could not start.
         """
-        new: list[ServingChild] = []
-        spare: list[ServingChild] = []
+        new: list[Instance] = []
+        spare: list[Instance] = []
         for variant, children_now in self._children.items():
             wanted = max(1, min(instances.get(variant, 1), os.cpu_count() or 1))
             spare += children_now[wanted:]
             missing = range(len(children_now), wanted)
-            new += [ServingChild(self._config, variant, self._models[variant]) for _ in missing]
+            new += [self._makers[variant]() for _ in missing]
         results = await asyncio.gather(*(child.start() for child in new), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -190,7 +225,7 @@ class Fleet:
             self._children[variant] = kept + [child for child in new if child.variant == variant]
         await asyncio.gather(*(child.close() for child in spare))
 
-    def child(self, variant: str) -> ServingChild:
+    def child(self, variant: str) -> Instance:
         """The child of a variant that has least to do."""
         return min(self._children[variant], key=lambda child: child.requests)
 

@@ -29,7 +29,7 @@ def create_model(context: Context, request: Document) -> Document:
         raise validation("ExecutionRoleArn is required to create the model.")
     containers = request.get("Containers") or [request["PrimaryContainer"]]
     if len(containers) > 1:
-        raise validation("The built-in algorithm kmeans does not support inference pipelines.")
+        raise validation("Inference pipelines are not supported.")
     for container in containers:
         _check_container(context, container, request["ExecutionRoleArn"])
     document = {

@@ -106,7 +106,7 @@ class JobRunner:
         """Runs a job to its end: status, secondary status, reason; None where the server ends."""
         try:
             with self._slot(stop):
-                job.run(stop)
+                job.run(stop, self._closing)
         except StopRequestedError as stopped:
             if self._closing.is_set():
                 return None

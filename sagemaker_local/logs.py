@@ -4,6 +4,7 @@ Only reading is offered to clients; the server itself is the only writer.
 """
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from sagemaker_local import names
@@ -23,18 +24,18 @@ class Logs:
         self._store = store
         self._config = config
 
-    def write(self, group: str, stream: str, line: str) -> None:
-        """Appends a line to a stream, which is made if there is none."""
+    def write(self, group: str, stream: str, lines: Iterable[str]) -> None:
+        """Appends lines to a stream, which is made if there is none."""
         now = int(time.time() * 1000)
         with self._store.transaction():
             self._store.execute(
                 "INSERT OR IGNORE INTO stream (log_group, name, created) VALUES (?, ?, ?)",
                 (group, stream, now),
             )
-            self._store.execute(
+            self._store.execute_many(
                 "INSERT INTO event (log_group, stream, timestamp, ingested, message)"
                 " VALUES (?, ?, ?, ?, ?)",
-                (group, stream, now, now, line),
+                [(group, stream, now, now, line) for line in lines],
             )
             self._store.execute(
                 "UPDATE stream SET first_event = coalesce(first_event, ?), last_event = ?,"

@@ -2,6 +2,7 @@
 
 import re
 
+from sagemaker_local import images
 from sagemaker_local.aws_errors import validation
 from sagemaker_local.config import Config
 
@@ -43,7 +44,7 @@ def endpoint_logs(name: str) -> str:
 
 
 def check_image(config: Config, image: str, role: str) -> None:
-    """Refuses an image that is not the region's k-means, the one algorithm that there is here.
+    """Refuses an image that is neither the region's k-means nor in the table of images.
 
     Raises:
         AwsError: In the words that AWS has for an image it cannot find.
@@ -54,6 +55,8 @@ def check_image(config: Config, image: str, role: str) -> None:
             f"Invalid image URI {image}. Please provide a valid Amazon Elastic Container Registry "
             "path of the Docker image to run."
         )
+    if images.find(config.images, image):
+        return
     owner = _ALGORITHM_ACCOUNTS.get(match["region"], match["account"])
     if (
         match["region"] == config.region

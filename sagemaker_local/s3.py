@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import botocore.session
 from botocore.config import Config as BotoConfig
@@ -49,6 +49,13 @@ class Location:
         return f"s3://{self.bucket}/{self.key}"
 
 
+class Listed(NamedTuple):
+    """An object of a training channel, and the name of the file that it becomes."""
+
+    location: Location
+    name: str
+
+
 class Storage:
     """S3, with the server's own credentials. Safe to use from several threads."""
 
@@ -76,21 +83,24 @@ class Storage:
             return False
         return True
 
-    def list_prefix(self, uri: str) -> list[Location]:
-        """The objects whose keys begin with the URI's key, in order, without folder markers."""
+    def list_prefix(self, uri: str) -> list[Listed]:
+        """The objects whose keys begin with the URI's key, in order, without folder markers.
+
+        Their names are what their keys have beyond the folder that the URI names or lies in.
+        """
         location = Location.parse(uri)
         with _translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=location.bucket, Prefix=location.key
             )
             return [
-                Location(location.bucket, item["Key"])
+                Listed(Location(location.bucket, item["Key"]), _beyond(location.key, item["Key"]))
                 for page in pages
                 for item in page.get("Contents", [])
                 if not item["Key"].endswith("/")
             ]
 
-    def list_manifest(self, uri: str) -> list[Location]:
+    def list_manifest(self, uri: str) -> list[Listed]:
         """The objects that a manifest file names: `[{"prefix": "s3://…/"}, "file", …]`."""
         location = Location.parse(uri)
         with _translated():
@@ -99,7 +109,7 @@ class Storage:
         try:
             head, *names = cast(list[Any], json.loads(text))
             prefix = str(head["prefix"])
-            return [Location.parse(prefix + str(name)) for name in names]
+            return [Listed(Location.parse(prefix + str(name)), str(name)) for name in names]
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{uri} is not a manifest file") from error
 
@@ -122,6 +132,11 @@ class Storage:
         """Uploads a file in one request."""
         with _translated(), path.open("rb") as file:
             self._client.put_object(Bucket=location.bucket, Key=location.key, Body=file)
+
+
+def _beyond(prefix: str, key: str) -> str:
+    folder = f"{prefix}/" if key.startswith(f"{prefix}/") else prefix[: prefix.rfind("/") + 1]
+    return key[len(folder) :]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_local import names, tags
+from sagemaker_local import images, names, tags
 from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.context import Context
 from sagemaker_local.listing import list_resources
@@ -149,9 +149,12 @@ def _check(context: Context, request: Document) -> None:
     if "AlgorithmName" in algorithm:
         raise validation(f'Could not find algorithm "{algorithm["AlgorithmName"]}".')
     names.check_image(context.config, algorithm["TrainingImage"], request["RoleArn"])
+    own_code = images.find(context.config.images, algorithm["TrainingImage"]) is not None
     _check_resources(request)
     _check_time(request)
-    _check_channels(context, request)
+    _check_channels(context, request, needs_train=not own_code)
+    if own_code:
+        _check_own_code(request)
 
 
 def _check_resources(request: Document) -> None:
@@ -162,7 +165,7 @@ def _check_resources(request: Document) -> None:
         if member not in resources and "InstanceGroups" not in resources:
             raise validation(f"{member} is required in ResourceConfig.")
     if "InstanceGroups" in resources:
-        raise validation("The built-in algorithm kmeans does not support InstanceGroups.")
+        raise validation("InstanceGroups are not supported.")
 
 
 def _check_time(request: Document) -> None:
@@ -186,7 +189,25 @@ def _check_time(request: Document) -> None:
         )
 
 
-def _check_channels(context: Context, request: Document) -> None:
+def _check_own_code(request: Document) -> None:
+    """What an image's own code may ask for on AWS, and does not get here."""
+    algorithm = request["AlgorithmSpecification"]
+    for member in ("ContainerEntrypoint", "ContainerArguments"):
+        if member in algorithm:
+            raise validation(
+                f"{member} is not supported for images that run as processes; the table of images "
+                "says what they run."
+            )
+    for channel in [algorithm, *request.get("InputDataConfig", [])]:
+        if channel.get("TrainingInputMode", channel.get("InputMode")) == "Pipe":
+            raise validation("The input mode Pipe is not supported; use File or FastFile.")
+        if channel.get("ChannelName") in (".", ".."):
+            raise validation(f"Invalid channel name {channel['ChannelName']}.")
+    if request["OutputDataConfig"].get("CompressionType") == "NONE":
+        raise validation("The CompressionType NONE is not supported; use GZIP.")
+
+
+def _check_channels(context: Context, request: Document, *, needs_train: bool) -> None:
     channels = request.get("InputDataConfig", [])
     seen: set[str] = set()
     for channel in channels:
@@ -194,7 +215,7 @@ def _check_channels(context: Context, request: Document) -> None:
         if name in seen:
             raise validation(f"Duplicate channel name {name} in InputDataConfig.")
         seen.add(name)
-    if "train" not in seen:
+    if needs_train and "train" not in seen:
         raise validation("The algorithm kmeans requires the channel train in InputDataConfig.")
     for channel in channels:
         _check_channel(context, channel, request["RoleArn"])

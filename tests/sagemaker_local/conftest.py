@@ -1,5 +1,6 @@
 """A SageMaker of these tests' own beside the run's S3: they kill it, and give it faults."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from formats import ndarray_file
 from tests.conftest import Services
-from tests.sagemaker_local.rig import IMAGE, ROLE, Server, as_recordio, blobs, job, unique
+from tests.sagemaker_local.rig import CHECKOUT, IMAGE, ROLE, Server, as_recordio, blobs, job, unique
 
 FAST = {
     "EMBEDDED_SAGEMAKER_STARTING_SECONDS": "0.05",
@@ -30,6 +31,53 @@ def server(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def own_server(services: Services, tmp_path: Path) -> Iterator[Server]:
     """A server of the test's own, not started yet."""
     made = Server(tmp_path / "own", services.env, FAST)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Settings of a server that runs images of anybody's as processes."""
+    table = tmp_path_factory.mktemp("images") / "images.toml"
+    folder = CHECKOUT / "tests" / "sagemaker_local"
+    table.write_text(
+        f"""
+        ["*/contract:*"]
+        command = ["{sys.executable}", "{folder}/contract_image.py"]
+
+        ["*/server:*"]
+        command = ["{sys.executable}", "{folder}/contract_server.py"]
+
+        ["*/any-image:*"]
+        command = ["sh", "{folder}/any_image.sh"]
+
+        ["*/lost:1"]
+        command = ["/no/such/program"]
+
+        ["*/sagemaker-scikit-learn:*"]
+        script_mode = true
+        """
+    )
+    return {**FAST, "EMBEDDED_SAGEMAKER_IMAGES": str(table)}
+
+
+@pytest.fixture(scope="session")
+def contract_server(
+    services: Services, with_images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server that runs images of anybody's; tests share it and leave it running."""
+    made = Server(tmp_path_factory.mktemp("contract"), services.env, with_images)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def own_contract_server(
+    services: Services, with_images: dict[str, str], tmp_path: Path
+) -> Iterator[Server]:
+    """The like of the test's own, not started yet."""
+    made = Server(tmp_path / "own", services.env, with_images)
     yield made
     made.stop()
 

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from formats import ndarray_file, recordio
 from sagemaker_local.config import Config
-from sagemaker_local.fleet import ServingChild
+from sagemaker_local.fleet import Invocation, ServingChild
 from tests.sagemaker_local.rig import (
     IMAGE,
     PATIENCE_SECONDS,
@@ -473,7 +473,7 @@ def test_a_caller_who_is_cut_off_leaves_the_next_one_its_own_answer(tmp_path: Pa
     child = ServingChild(Config(tmp_path, "key", "secret"), "one", model)
 
     async def ask(row: bytes) -> bytes:
-        return (await child.invoke(row, "text/csv", "text/csv")).body
+        return (await child.invoke(Invocation(row, "text/csv", "text/csv"))).body
 
     async def talk() -> list[bytes]:
         before = set(psutil.Process().children())

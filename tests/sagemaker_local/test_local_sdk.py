@@ -119,6 +119,28 @@ def test_the_sdks_own_kmeans_trains_deploys_and_predicts(
     assert "#quality_metric: host=algo-1, train msd" in stdout
 
 
+def test_the_sdks_scikit_learn_trains_deploys_updates_and_predicts(
+    contract_server: Server, store: str, tmp_path: Path
+) -> None:
+    script = str(Path(__file__).with_name("sklearn_script.py"))
+    config = tmp_path / "config.yaml"
+    config.write_text(NO_TELEMETRY)
+    stdout, answer = run_flow(
+        VARIABLE,
+        "sdk_v2_sklearn_flow.py",
+        [store, ROLE, script],
+        contract_server,
+        tmp_path,
+        SAGEMAKER_USER_CONFIG_OVERRIDE=str(config),
+    )
+    assert answer["before"] == answer["after"] == [0.0, 1.0]
+    assert answer["served"] == [answer["model"]]
+    assert "depth=1;" in stdout
+    client = contract_server.sagemaker
+    listed = client.list_endpoints(NameContains=answer["endpoint"])["Endpoints"]
+    assert not [each for each in listed if each["EndpointStatus"] != "Deleting"]
+
+
 def test_the_sdk_v3_trains_and_deploys_with_its_model_trainer_and_model_builder(
     server: Server, store: str, tmp_path: Path
 ) -> None:

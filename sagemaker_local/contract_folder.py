@@ -1,0 +1,81 @@
+"""The folder that stands for /opt/ml: what AWS puts there before training, and takes from there.
+
+Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sagemaker_local.store import Document
+
+_GROUP = "homogeneousCluster"
+# As much of the file `failure` as DescribeTrainingJob shows, less what stands around it.
+_REASON = 960
+
+
+def lay_out(base: Path, job: Document, host: str, hosts: Sequence[str]) -> None:
+    """Makes the folders and configuration files of one instance of a training job."""
+    for folder in ("model", "output/data", "input/data", "checkpoints", "code"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    config = base / "input" / "config"
+    config.mkdir()
+    kind = job["ResourceConfig"]["InstanceType"]
+    files: dict[str, Any] = {
+        "hyperparameters": job.get("HyperParameters", {}),
+        "inputdataconfig": {
+            channel["ChannelName"]: _channel(channel) for channel in job.get("InputDataConfig", [])
+        },
+        "resourceconfig": {
+            "current_host": host,
+            "current_instance_type": kind,
+            "current_group_name": _GROUP,
+            "hosts": list(hosts),
+            "instance_groups": [
+                {"instance_group_name": _GROUP, "instance_type": kind, "hosts": list(hosts)}
+            ],
+            "network_interface_name": "lo",
+        },
+    }
+    for name, content in files.items():
+        (config / f"{name}.json").write_text(json.dumps(content))
+
+
+def channel_folder(base: Path, name: str) -> Path:
+    """Where a channel's files lie."""
+    return base / "input" / "data" / name
+
+
+def failure(base: Path) -> str:
+    """The reason that the code left in output/failure, as far as it is shown; empty if none."""
+    path = base / "output" / "failure"
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return file.read(4 * _REASON).decode(errors="replace").strip()[:_REASON]
+
+
+def submitted(parameters: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    """Where script mode's sources lie: an S3 address, a folder, or nothing.
+
+    The SDKs write hyperparameters as JSON, and a model's as variables.
+    """
+    given = parameters.get("sagemaker_submit_directory")
+    if given is None:
+        return environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
+    try:
+        return str(json.loads(given))
+    except ValueError:
+        return given
+
+
+def _channel(channel: Document) -> dict[str, str]:
+    source = channel["DataSource"]["S3DataSource"]
+    content_type = {"ContentType": channel["ContentType"]} if "ContentType" in channel else {}
+    return {
+        **content_type,
+        "TrainingInputMode": "File",
+        "S3DistributionType": source.get("S3DataDistributionType", "FullyReplicated"),
+        "RecordWrapperType": channel.get("RecordWrapperType", "None"),
+    }

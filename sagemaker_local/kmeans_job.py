@@ -1,0 +1,115 @@
+"""The built-in k-means as a training job runs it: its processes load while the data come."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from sagemaker_local import children, trainer
+from sagemaker_local.algorithm import MODEL, exit_reason
+from sagemaker_local.containers import ChildContainer
+from sagemaker_local.downloads import Downloads, share
+from sagemaker_local.store import Document
+
+_QUALITY = re.compile(r"#quality_metric: host=algo-1, (train|test) (\S+) <loss>=(\S+)")
+_THROUGHPUT = re.compile(r"#throughput_metric: host=algo-1, train throughput=(\S+) records/second")
+_PROGRESS = re.compile(r"#progress_metric: host=algo-1, completed (\S+) % of epochs")
+
+
+class KMeansJob:
+    """An `Algorithm`."""
+
+    grace_seconds = 2.0
+
+    def __init__(self, document: Document, folder: Path) -> None:
+        """Takes the job's document and its working folder."""
+        self.containers: list[ChildContainer] = []
+        self._document = document
+        self._folder = folder
+        self._shared = folder / "shared"
+        self._instances = int(document["ResourceConfig"]["InstanceCount"])
+
+    def prepare(self) -> None:
+        """Starts the processes; they wait for data."""
+        self._shared.mkdir(parents=True, exist_ok=True)
+        self._describe([])
+        for number in range(1, self._instances + 1):
+            arguments = [str(self._folder / "job.json"), str(number)]
+            self.containers.append(
+                ChildContainer(
+                    children.spawn(
+                        "sagemaker_local.trainer",
+                        arguments,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                    )
+                )
+            )
+
+    def download(self, downloads: Downloads) -> None:
+        """Brings the channels `train` and `test`."""
+        self._describe(
+            [
+                self._channel(downloads, channel)
+                for channel in self._document["InputDataConfig"]
+                if channel["ChannelName"] in ("train", "test")
+            ]
+        )
+
+    def train(self) -> None:
+        """Tells the processes that the data are there."""
+        for container in self.containers:
+            container.tell("go")
+
+    def metric(self, line: str) -> tuple[str, float] | None:
+        """The metrics of the first instance."""
+        if match := _QUALITY.search(line):
+            return f"{match[1]}:{match[2]}", float(match[3])
+        if match := _THROUGHPUT.search(line):
+            return "train:throughput", float(match[1])
+        if match := _PROGRESS.search(line):
+            return "train:progress", float(match[1])
+        return None
+
+    def reason(self, number: int) -> str:
+        """The file that the trainer wrote, or its exit code."""
+        written = self._shared / trainer.FAILURE
+        if written.exists():
+            return written.read_text()
+        return exit_reason("", self.containers[number].poll())
+
+    def artifacts(self, whole: bool) -> dict[str, Path]:
+        """The model; a stopped job keeps none."""
+        return {MODEL: self._shared / MODEL} if whole else {}
+
+    def _describe(self, channels: list[Document]) -> None:
+        """Writes the file that the trainer reads."""
+        part = self._folder / "job.json.part"
+        part.write_text(
+            json.dumps(
+                {
+                    "parent": os.getpid(),
+                    "instances": self._instances,
+                    "hyperparameters": self._document.get("HyperParameters", {}),
+                    "shared": str(self._shared),
+                    "channels": channels,
+                }
+            )
+        )
+        part.rename(self._folder / "job.json")
+
+    def _channel(self, downloads: Downloads, channel: Document) -> Document:
+        files: list[tuple[str, str]] = []
+        for number, listed in enumerate(downloads.objects(channel)):
+            path = self._folder / "input" / channel["ChannelName"] / f"{number:06d}"
+            downloads.fetch(listed.location, path)
+            files.append((str(path), str(listed.location)))
+        return {
+            "name": channel["ChannelName"],
+            "content_type": channel.get("ContentType", ""),
+            "compressed": channel.get("CompressionType") == "Gzip",
+            "files": [
+                share(channel, files, number, self._instances) for number in range(self._instances)
+            ],
+        }

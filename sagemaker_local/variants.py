@@ -1,0 +1,89 @@
+"""What the instances of an endpoint's variants are made of: artifacts on disk, what serves them.
+
+An image of the table serves as a container of its own, every other is k-means.
+"""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from sagemaker_local import contract_folder, images, names
+from sagemaker_local.aws_errors import JobFailure
+from sagemaker_local.config import Config
+from sagemaker_local.fleet import Instance, ServingChild
+from sagemaker_local.images import Image
+from sagemaker_local.logs import Logs
+from sagemaker_local.s3 import Location, Storage, StorageError
+from sagemaker_local.serving_container import Program, ServingContainer
+from sagemaker_local.store import Document
+
+# AWS's limit where the variant has none of its own.
+_START_SECONDS = 480.0
+
+
+class Variants:
+    """Makes what serves the variants of one server's endpoints."""
+
+    def __init__(
+        self, config: Config, storage: Storage, logs: Logs, hurry: threading.Event
+    ) -> None:
+        """Takes an event after which containers get no time to end."""
+        self._config = config
+        self._storage = storage
+        self._logs = logs
+        self._hurry = hurry
+
+    def makers(self, endpoint: str, snapshot: Document) -> dict[str, Callable[[], Instance]]:
+        """What makes another instance of each variant, once its artifacts are here.
+
+        Raises:
+            JobFailure: An artifact cannot be had.
+        """
+        return {
+            variant["VariantName"]: self._maker(endpoint, snapshot["id"], variant)
+            for variant in snapshot["variants"]
+        }
+
+    def _maker(self, endpoint: str, snapshot: str, variant: Document) -> Callable[[], Instance]:
+        name: str = variant["VariantName"]
+        model: Document = variant["_model"]
+        folder = self._config.models_dir / snapshot / name
+        # Endpoints of before there was a table have no image here.
+        image = images.find(self._config.images, model.get("image", ""))
+        if image is None:
+            archive = self._fetch(model["url"], folder / "model.tar.gz")
+            return partial(ServingChild, self._config, name, archive)
+        program = Program(
+            variant=name,
+            image=image,
+            environment=model["environment"],
+            isolated=model["isolated"],
+            archives=self._archives(image, model, folder),
+            start_seconds=model["start_seconds"] or _START_SECONDS,
+            log_group=names.endpoint_logs(endpoint),
+        )
+        return partial(ServingContainer, self._config, self._logs, program, self._hurry)
+
+    def _archives(self, image: Image, model: Document, folder: Path) -> dict[str, Path]:
+        archives: dict[str, Path] = {}
+        if model["url"]:
+            archives["model"] = self._fetch(model["url"], folder / "model.tar.gz")
+        sources = contract_folder.submitted({}, model["environment"])
+        if image.script_mode and sources.startswith("s3://"):
+            archives["code"] = self._fetch(sources, folder / "sourcedir.tar.gz")
+        return archives
+
+    def _fetch(self, url: str, path: Path) -> Path:
+        """Brings an artifact; what is there already is not fetched again."""
+        if path.exists():
+            return path
+        try:
+            self._storage.fetch(Location.parse(url), path)
+        except StorageError as error:
+            raise JobFailure(
+                f'Failed to download model data for container "container_1" from URL: "{url}". '
+                "Please ensure that there is an object located at the URL and that the role passed "
+                f"to CreateModel has permissions to download the object. ({error})"
+            ) from error
+        return path

@@ -1,0 +1,113 @@
+"""The command of an image in tests of AWS's contract: does what the hyperparameter `do` says.
+
+It imports nothing of the project.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+BASE = Path(os.environ["SAGEMAKER_BASE_DIR"])
+SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+
+
+def describe() -> None:
+    """Puts what it was given into the model."""
+    config = BASE / "input" / "config"
+    data = BASE / "input" / "data"
+    seen = {
+        "arguments": sys.argv[1:],
+        "folder": str(Path.cwd()),
+        "environment": dict(os.environ),
+        "config": {path.stem: json.loads(path.read_text()) for path in config.iterdir()},
+        "data": {
+            str(path.relative_to(data)): path.read_text()
+            for path in sorted(data.rglob("*"))
+            if path.is_file()
+        },
+    }
+    host = seen["config"]["resourceconfig"]["current_host"]
+    (BASE / "model" / f"{host}.json").write_text(json.dumps(seen))
+    (BASE / "model" / "same.txt").write_text(host)
+    (BASE / "output" / "data" / f"{host}.txt").write_text("beside the model")
+    print("to standard output\nloss=0.5;")
+    print("to standard error", file=sys.stderr)
+
+
+def fail() -> None:
+    """Leaves a reason that is longer than what is shown."""
+    (BASE / "output" / "failure").write_text("the moon is full, " * 100)
+    sys.exit(3)
+
+
+def leave() -> None:
+    """Ends without a reason."""
+    sys.exit(4)
+
+
+def save() -> None:
+    """Saves what it has when it is told to stop."""
+
+    def stopped(*_: object) -> None:
+        (BASE / "model" / "half.txt").write_text("half a model")
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stopped)
+    wait()
+
+
+def stubborn() -> None:
+    """Does not stop; nor do the processes that it started, of which one left its group."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for new_session in (False, True):
+        child = subprocess.Popen(SLEEPER, stdout=subprocess.PIPE, start_new_session=new_session)
+        assert child.stdout is not None
+        child.stdout.readline()
+        print(f"child={child.pid};", flush=True)
+    wait()
+
+
+def orphans() -> None:
+    """Comes to its end while a process that it started goes on, in a session of its own."""
+    # Of a shell that ends at once: nobody's child.
+    child = subprocess.run(
+        ["sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    print(f"child={child.stdout.strip()};", flush=True)
+
+
+def talk() -> None:
+    """Writes 100 MB: a line without an end, then many lines."""
+    sys.stdout.write("x" * 50_000_000 + "\n")
+    for _ in range(500):
+        sys.stdout.write(("y" * 99 + "\n") * 1000)
+    print("loss=0.25;")
+
+
+def link() -> None:
+    """Makes a model of a file that lies elsewhere."""
+    (BASE / "model" / "passwd").symlink_to("/etc/passwd")
+
+
+def eat() -> None:
+    """Takes memory in a process of its own."""
+    child = "import time; block = bytearray(300_000_000); time.sleep(600)"
+    subprocess.run([sys.executable, "-c", child], check=True)
+
+
+def wait() -> None:
+    """Longer than any test."""
+    print("ready", flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    parameters = json.loads((BASE / "input" / "config" / "hyperparameters.json").read_text())
+    globals()[parameters["do"]]()

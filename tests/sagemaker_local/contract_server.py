@@ -1,0 +1,97 @@
+"""The command of an image that serves in tests of AWS's contract: does what a request says.
+
+It imports nothing of the project.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+BASE = Path(os.environ["SAGEMAKER_BASE_DIR"])
+MEETING = threading.Barrier(2)
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers /ping and /invocations."""
+
+    def do_GET(self) -> None:
+        """The health check."""
+        self.send(200 if self.path == "/ping" else 404)
+
+    def do_POST(self) -> None:
+        """A request says what is to be done."""
+        assert self.path == "/invocations"
+        asked: dict[str, Any] = json.loads(
+            self.rfile.read(int(self.headers["content-length"])) or "{}"
+        )
+        getattr(self, asked.pop("do", "describe"))(**asked)
+
+    def describe(self) -> None:
+        """What it was given."""
+        model = BASE / "model"
+        seen = {
+            "pid": os.getpid(),
+            "arguments": sys.argv[1:],
+            "environment": dict(os.environ),
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "model": {
+                str(path.relative_to(model)): path.read_text()
+                for path in model.rglob("*")
+                if path.is_file()
+            },
+        }
+        self.send(200, json.dumps(seen))
+
+    def status(self, status: int, text: str) -> None:
+        """This answer."""
+        self.send(status, text)
+
+    def hang(self) -> None:
+        """No answer for longer than any test."""
+        time.sleep(600)
+
+    def die(self) -> None:
+        """No answer at all."""
+        os._exit(7)
+
+    def big(self, size: int) -> None:
+        """An answer of so many bytes."""
+        self.send(200, "x" * size)
+
+    def meet(self) -> None:
+        """Answers once another request is here."""
+        MEETING.wait(120)
+        self.send(200, "met")
+
+    def fork(self) -> None:
+        """Starts a process that leaves the group; its id."""
+        child = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
+        )
+        self.send(200, str(child.pid))
+
+    def send(self, status: int, text: str = "") -> None:
+        """An answer, with an attribute of its own."""
+        self.send_response(status)
+        self.send_header("Content-Type", "text/x-own")
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("X-Amzn-SageMaker-Custom-Attributes", "mine")
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        """Requests are not logged."""
+
+
+if __name__ == "__main__":
+    print(f"serving version {os.environ.get('VERSION', '0')}", flush=True)
+    if "LEAVE" in os.environ:
+        sys.exit(5)
+    port = int(os.environ["SAGEMAKER_BIND_TO_PORT"])
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()

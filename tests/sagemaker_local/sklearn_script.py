@@ -1,0 +1,33 @@
+"""A user's script for SageMaker's scikit-learn image, as AWS's examples have it."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import joblib
+import numpy as np
+from sklearn.tree import DecisionTreeClassifier
+
+
+def model_fn(model_dir):
+    """Loads the model that was trained."""
+    return joblib.load(Path(model_dir) / "model.joblib")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--max-depth", type=int)
+    parser.add_argument("--criterion")
+    parser.add_argument("--model-dir", default=os.environ["SM_MODEL_DIR"])
+    parser.add_argument("--train", default=os.environ["SM_CHANNEL_TRAIN"])
+    parser.add_argument("--broken", action="store_true")
+    options, _ = parser.parse_known_args()
+    rows = np.loadtxt(Path(options.train) / "train.csv", delimiter=",", ndmin=2)
+    tree = DecisionTreeClassifier(
+        max_depth=options.max_depth, criterion=options.criterion, random_state=0
+    ).fit(rows[:, 1:], rows[:, 0])
+    joblib.dump(tree, Path(options.model_dir) / "model.joblib")
+    seen = {name: text for name, text in os.environ.items() if name.startswith("SM_")}
+    (Path(options.model_dir) / "seen.json").write_text(json.dumps(seen))
+    print(f"depth={tree.get_depth()};")
