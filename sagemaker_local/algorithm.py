@@ -35,8 +35,8 @@ class Algorithm(Protocol):
         """Lets the containers begin."""
         ...
 
-    def metric(self, line: str) -> tuple[str, float] | None:
-        """The metric, by name and value, that a line of the log reports."""
+    def metrics(self, line: str) -> dict[str, float]:
+        """The metrics, by their names, that a line of the log reports."""
         ...
 
     def reason(self, number: int) -> str:

@@ -81,15 +81,21 @@ def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Files and folders under a folder, in order; a link counts as the file that it names."""
+    """Files and folders under a folder, in order; a link counts as the file that it names.
+
+    A link to another folder in it is left out: what is in that is packed by its own name.
+    """
     paths: list[Path] = []
     root = folder.resolve()
     for parent, folders, files in os.walk(folder):
         for name in [*folders, *files]:
             path = Path(parent, name)
             real = path.resolve()
+            inside = real.is_relative_to(root)
+            if path.is_symlink() and inside and real.is_dir():
+                continue
             plain = real.is_file() if path.is_symlink() else path.is_file() or path.is_dir()
-            if not plain or not real.is_relative_to(root):
+            if not plain or not inside:
                 raise ArchiveError(
                     f"{path.relative_to(folder)} is neither a file nor a folder, or a link to "
                     "what is not packed"

@@ -61,16 +61,17 @@ class ContractJob:
         for base in self._bases:
             self.containers.append(ProcessContainer(self._image.train, base, self._environment()))
 
-    def metric(self, line: str) -> tuple[str, float] | None:
+    def metrics(self, line: str) -> dict[str, float]:
         """What the request's MetricDefinitions find."""
+        values: dict[str, float] = {}
         for name, pattern in self._metrics:
             try:
                 match = regex.search(pattern, line, timeout=_METRIC_SECONDS)
                 if match:
-                    return name, float(match[1])
+                    values[name] = float(match[1])
             except (regex.error, TimeoutError, IndexError, ValueError, TypeError):
                 continue
-        return None
+        return values
 
     def reason(self, number: int) -> str:
         """What the code left in output/failure, with its exit code."""

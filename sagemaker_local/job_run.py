@@ -176,11 +176,8 @@ class JobRun:
             reader.join(max(0.0, deadline - time.monotonic()))
 
     def _record_metrics(self, line: str) -> None:
-        metric = self._algorithm.metric(line)
-        if metric is None:
-            return
-        name, value = metric
-        if not math.isfinite(value):
-            return
-        self.metrics = [metric for metric in self.metrics if metric["MetricName"] != name]
-        self.metrics.append({"MetricName": name, "Value": value, "Timestamp": time.time()})
+        for name, value in self._algorithm.metrics(line).items():
+            if math.isfinite(value):
+                others = [metric for metric in self.metrics if metric["MetricName"] != name]
+                last = {"MetricName": name, "Value": value, "Timestamp": time.time()}
+                self.metrics = [*others, last]

@@ -62,15 +62,15 @@ class KMeansJob:
         for container in self.containers:
             container.tell("go")
 
-    def metric(self, line: str) -> tuple[str, float] | None:
+    def metrics(self, line: str) -> dict[str, float]:
         """The metrics of the first instance."""
         if match := _QUALITY.search(line):
-            return f"{match[1]}:{match[2]}", float(match[3])
+            return {f"{match[1]}:{match[2]}": float(match[3])}
         if match := _THROUGHPUT.search(line):
-            return "train:throughput", float(match[1])
+            return {"train:throughput": float(match[1])}
         if match := _PROGRESS.search(line):
-            return "train:progress", float(match[1])
-        return None
+            return {"train:progress": float(match[1])}
+        return {}
 
     def reason(self, number: int) -> str:
         """The file that the trainer wrote, or its exit code."""

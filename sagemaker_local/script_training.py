@@ -13,13 +13,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _PREFIX = "sagemaker_"
 # Hyperparameters without the prefix that are for the image; the script does not see them either.
 _FOR_THE_IMAGE = ("_tuning_objective_metric", "default_user_module_name")
 _ERROR_LINES = 20
+_LAST_LINES_SECONDS = 5.0
 _ERROR_CHARACTERS = 600
 
 
@@ -118,19 +120,19 @@ def _run(base: Path, program: str, arguments: list[str], variables: dict[str, st
     # A stop is signalled to the whole group: the script decides what to do.
     signal.signal(signal.SIGTERM, lambda *_: None)
     last: collections.deque[str] = collections.deque(maxlen=_ERROR_LINES)
-    with subprocess.Popen(
+    process = subprocess.Popen(
         command,
         cwd=code,
         env={**os.environ, **variables, "PYTHONPATH": str(code)},
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-    ) as process:
-        assert process.stderr is not None  # noqa: S101 - asked for above
-        while line := process.stderr.readline(1 << 16):
-            sys.stderr.write(line)
-            sys.stderr.flush()
-            last.append(line)
+    )
+    # The script's end counts, not that of its standard error: what it leaves running has it, too.
+    reader = threading.Thread(target=_pass_on, args=(process.stderr, last), daemon=True)
+    reader.start()
+    process.wait()
+    reader.join(_LAST_LINES_SECONDS)
     status = process.returncode if process.returncode >= 0 else 128 - process.returncode
     if status == 0:
         return 0
@@ -140,6 +142,14 @@ def _run(base: Path, program: str, arguments: list[str], variables: dict[str, st
         f'Command "{" ".join(command)}"'
     )
     return _fail(base, reason, status)
+
+
+def _pass_on(lines: IO[str], last: collections.deque[str]) -> None:
+    """Copies standard error, and keeps its last lines."""
+    while line := lines.readline(1 << 16):
+        sys.stderr.write(line)
+        sys.stderr.flush()
+        last.append(line)
 
 
 def _last_words(text: str) -> str:

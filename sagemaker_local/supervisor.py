@@ -77,7 +77,7 @@ def _end_descendants() -> None:
 
 def _kill_descendants() -> None:
     for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             process.kill()
 
 

@@ -34,7 +34,7 @@ def describe() -> None:
     (BASE / "model" / f"{host}.json").write_text(json.dumps(seen))
     (BASE / "model" / "same.txt").write_text(host)
     (BASE / "output" / "data" / f"{host}.txt").write_text("beside the model")
-    print("to standard output\nloss=0.5;")
+    print("to standard output\nloss=0.5; accuracy=0.75;")
     print("to standard error", file=sys.stderr)
 
 

@@ -25,7 +25,10 @@ def own_job(name: str, bucket: str, do: str, **changes: Any) -> dict[str, Any]:
     algorithm = {
         "TrainingImage": registry("contract:2"),
         "TrainingInputMode": "File",
-        "MetricDefinitions": [{"Name": "loss", "Regex": "loss=(.*);"}],
+        "MetricDefinitions": [
+            {"Name": "loss", "Regex": "loss=(.*?);"},
+            {"Name": "accuracy", "Regex": "accuracy=(.*?);"},
+        ],
     }
     defaults = {
         "AlgorithmSpecification": algorithm,
@@ -93,11 +96,12 @@ def test_the_code_finds_what_aws_would_give_it(contract_server: Server, store: s
         "Completed",
     ]
     assert [(m["MetricName"], m["Value"]) for m in described["FinalMetricDataList"]] == [
-        ("loss", 0.5)
+        ("loss", 0.5),
+        ("accuracy", 0.75),
     ]
     assert log(contract_server, name, "algo-2") == [
         "to standard output",
-        "loss=0.5;",
+        "loss=0.5; accuracy=0.75;",
         "to standard error",
     ]
 
@@ -248,13 +252,13 @@ def test_a_stopped_job_has_time_to_save_its_model(contract_server: Server, store
 
 def test_code_beyond_its_time_may_save_its_model(contract_server: Server, store: str) -> None:
     name = unique("late")
-    limit = {"MaxRuntimeInSeconds": 2}
+    limit = {"MaxRuntimeInSeconds": 10}  # by then it waits
     contract_server.sagemaker.create_training_job(
-        **own_job(name, store, "wait", StoppingCondition=limit)
+        **own_job(name, store, "save", StoppingCondition=limit)
     )
     described = contract_server.until(name, "Stopped", "Failed")
     assert described["SecondaryStatus"] == "MaxRuntimeExceeded"
-    assert "S3ModelArtifacts" not in described.get("ModelArtifacts", {})
+    assert described["ModelArtifacts"]["S3ModelArtifacts"].endswith("/output/model.tar.gz")
 
 
 def started(server: Server, name: str, count: int) -> list[psutil.Process]:
