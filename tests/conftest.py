@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
 import psutil
 import psycopg2
 import pytest
@@ -52,6 +53,11 @@ class Services:
     home: Home
     env: Mapping[str, str]
     admin_dsn: str
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A session of boto3 that an earlier test left behind has the keys of that test."""
+    boto3.DEFAULT_SESSION = None
 
 
 @cache

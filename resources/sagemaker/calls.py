@@ -262,8 +262,8 @@ def _in_thread(name: str, function: Callable[[], T]) -> T:
         else:
             answers.put(lambda: answer)
 
-    threading.Thread(target=call, name="aws", daemon=True).start()
     try:
+        threading.Thread(target=call, name="aws", daemon=True).start()
         answer = answers.get()
     except BaseException:
         if name.startswith("create_"):

@@ -121,12 +121,12 @@ def test_a_model_that_does_not_fit_is_not_deployed_with_the_reason_and_others_ar
     assert state["EndpointConfigName"] == first
     assert "No space left on device" in state["FailureReason"]
     assert small.predict(name, ORIGIN) == [1]
-    while (made := small.sagemaker.describe_endpoint(EndpointName=never))[
+    while (failed := small.sagemaker.describe_endpoint(EndpointName=never))[
         "EndpointStatus"
     ] == "Creating":
         time.sleep(0.05)
-    assert made["EndpointStatus"] == "Failed"
-    assert "No space left on device" in made["FailureReason"]
+    assert failed["EndpointStatus"] == "Failed"
+    assert "No space left on device" in failed["FailureReason"]
 
     second = config(small, bucket, nearest(2))
     small.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=second)
@@ -162,7 +162,7 @@ def test_where_the_disk_fills_up_during_a_deployment_the_old_model_serves_on(
         "TrafficRoutingConfiguration": {
             "Type": "CANARY",
             "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
-            "WaitIntervalInSeconds": 1000,  # which are ten of this server's seconds
+            "WaitIntervalInSeconds": 2000,  # which are twenty of this server's seconds
         }
     }
     small.sagemaker.update_endpoint(
