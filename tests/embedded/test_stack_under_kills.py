@@ -99,7 +99,7 @@ def busy() -> Iterator[Busy]:
 
 @contextmanager
 def counting_connections(dsn: str) -> Iterator[list[int]]:
-    """How many others are connected to Postgres, counted often, since exports are short."""
+    """How many others are connected to Postgres, counted every 2 ms: exports are short."""
     counts: list[int] = []
     done = threading.Event()
 
@@ -109,7 +109,7 @@ def counting_connections(dsn: str) -> Iterator[list[int]]:
             while not done.is_set():
                 cursor.execute(COUNT_CONNECTIONS)
                 counts.extend(row[0] for row in cursor.fetchall())
-                done.wait(0.02)
+                done.wait(0.002)
 
     with ThreadPoolExecutor(1) as pool:
         counter = pool.submit(count)
