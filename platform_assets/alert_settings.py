@@ -1,7 +1,6 @@
 """What counts as a problem that people are told of: how late, how long, how expensive.
 
-What is looked at is in `monitoring/`; the platform's values are in `settings.py`, and win over the
-defaults here.
+What is looked at is in `monitoring/`; the values, with their defaults, are in `settings.py`.
 """
 
 from datetime import datetime, timedelta
@@ -14,18 +13,10 @@ from pydantic import Field
 class AlertSettings(dg.ConfigurableResource[Any]):
     """From where on something is worth a message."""
 
-    ui_url: str = Field(
-        default="http://127.0.0.1:3000", description="Where people find Dagster's UI: for links."
-    )
-    late_after_hours: float = Field(
-        default=6, ge=0, description="Hours after a day's end (UTC) at which it has to be there."
-    )
-    stuck_after_minutes: float = Field(
-        default=180, gt=0, description="How long a run may wait in the queue, or work."
-    )
-    spend_limit: float = Field(
-        default=0, ge=0, description="Estimated spend of a calendar month; 0 for no limit."
-    )
+    ui_url: str = Field(description="Where people find Dagster's UI: for links.")
+    late_after_hours: float = Field(description="Hours after a day's end (UTC) that it may take.")
+    stuck_after_minutes: float = Field(description="How long a run may wait, or work.")
+    spend_limit: float = Field(description="Estimated spend of a calendar month; 0 for no limit.")
     days: int = Field(
         default=7,
         ge=1,

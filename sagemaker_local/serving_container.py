@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import h11
+import httpx
 
 from sagemaker_local import archives, containers, local_http, log_lines
 from sagemaker_local.aws_errors import JobFailure
@@ -171,7 +171,7 @@ class ServingContainer:
             return Answer(0, "text/plain", _TIMED_OUT.encode())
         except local_http.TooLargeError:
             return Answer(0, "text/plain", _TOO_LARGE.encode())
-        except (OSError, h11.RemoteProtocolError) as error:
+        except httpx.TransportError as error:
             await self._drop(asked)
             raise ChildLostError(f"variant {self.variant} did not answer: {error}") from error
         kind = answered.get("content-type", "application/octet-stream")
@@ -230,9 +230,7 @@ class ServingContainer:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _healthy(self) -> bool:
-        with contextlib.suppress(
-            TimeoutError, OSError, h11.RemoteProtocolError, local_http.TooLargeError
-        ):
+        with contextlib.suppress(TimeoutError, httpx.TransportError, local_http.TooLargeError):
             call = local_http.request(self._port, "GET", "/ping")
             status, _, _ = await asyncio.wait_for(call, _PING_SECONDS)
             return status == 200

@@ -17,8 +17,8 @@ import psycopg2
 import pytest
 
 from deploy.add_lifecycle_rule import RULES
-from deploy.preflight import look_at_all
-from deploy.preflight_aws import Look, look_at_clock
+from deploy.preflight import look_at_all, read_env_file, usable_here
+from deploy.preflight_aws import Look, look_at_clock, trusts_sagemaker
 from tests.conftest import CHECKOUT
 from tests.deploy.conftest import REGION
 from tests.s3_front import Front
@@ -229,6 +229,40 @@ def test_a_setting_that_does_not_fit_is_named(ready: dict[str, str], case: str) 
     for look in looks:
         assert sentence in f"{look.what} {look.message}"
         assert SECRET not in look.message
+
+
+def test_an_empty_password_of_the_records_is_named(ready: dict[str, str]) -> None:
+    (look,) = problems(ready | {"POSTGRES_PASSWORD": ""})
+    assert look.message == "Set POSTGRES_PASSWORD."
+
+
+def test_certificates_of_the_image_are_left_out_where_the_host_has_none(tmp_path: Path) -> None:
+    settings = {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(tmp_path / "rds.pem")}
+    assert usable_here(settings) == {"PGSSLMODE": "require"}
+    (tmp_path / "rds.pem").touch()
+    assert usable_here(settings) == settings
+
+
+def test_a_line_that_sets_nothing_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "own.env").write_text("# =\nAWS_PROFILE\n\nPLATFORM_BUCKET=a=b #c\n")
+    assert read_env_file(tmp_path / "own.env") == {"PLATFORM_BUCKET": "a=b #c"}
+
+
+@pytest.mark.parametrize(
+    ("principal", "action", "trusted"),
+    [
+        ({"Service": "sagemaker.amazonaws.com"}, "sts:AssumeRole", True),
+        ({"Service": ["a", "sagemaker.amazonaws.com"]}, ["sts:*"], True),
+        ("*", "sts:AssumeRole", True),
+        ({"AWS": "*"}, "sts:AssumeRole", False),
+        ({"Service": "sagemaker.amazonaws.com"}, "sts:TagSession", False),
+    ],
+)
+def test_who_may_take_the_role_is_read_in_every_form(
+    principal: Any, action: Any, trusted: bool
+) -> None:
+    statement = {"Effect": "Allow", "Principal": principal, "Action": action}
+    assert trusts_sagemaker(statement) is trusted
 
 
 def test_too_few_instances_are_named(

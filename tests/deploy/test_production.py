@@ -268,13 +268,17 @@ def test_the_lifecycle_rule_is_added_to_those_that_a_bucket_has(
     command = [sys.executable, "deploy/add_lifecycle_rule.py", bucket]
     run(command, clean_environ(**services.env))
     assert client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == embedded
-    client.put_bucket_lifecycle_configuration(
-        Bucket=bucket, LifecycleConfiguration={"Rules": [own]}
-    )
-    for _ in range(2):
+    disabled = {**embedded[0], "Status": "Disabled"}
+    for present in ([own], [own, disabled]):
+        client.put_bucket_lifecycle_configuration(
+            Bucket=bucket, LifecycleConfiguration={"Rules": present}
+        )
         run(command, clean_environ(**services.env))
         rules = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-        assert sorted(rule["ID"] for rule in rules) == ["own", embedded[0]["ID"]]
+        assert {rule["ID"]: rule["Status"] for rule in rules} == {
+            "own": "Enabled",
+            embedded[0]["ID"]: "Enabled",
+        }
 
 
 def run(command: list[str], environ: dict[str, str]) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from formats.browser_guard import refusal
+from formats.browser_guard import parse_hosts, refusal
 
 OWN = "127.0.0.1:3000"
 # The last one is none, and allows nothing.
@@ -81,3 +81,19 @@ def test_programs_own_pages_and_links_are_answered(asked: dict[str, Any]) -> Non
 )
 def test_what_other_pages_send_is_refused(asked: dict[str, Any]) -> None:
     assert refusal(asked, ALLOWED)
+
+
+def test_names_of_hosts_are_read_with_their_ports() -> None:
+    assert parse_hosts(" Data.example , b.example:8443,[::1]:80,") == [
+        "data.example",
+        "b.example:8443",
+        "[::1]:80",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["https://data.example", "data.example/ui", "::1", "a:port", ":80"]
+)
+def test_what_is_no_name_of_a_host_is_refused_with_the_right_form(text: str) -> None:
+    with pytest.raises(ValueError, match=r"data\.example:8443"):
+        parse_hosts(f"fine.example,{text}")

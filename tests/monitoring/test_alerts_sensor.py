@@ -20,6 +20,9 @@ from tests.platform_assets.conftest import Platform
 from tests.receivers import webhook
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
+SETTINGS = AlertSettings(
+    ui_url="http://ui.example", late_after_hours=6, stuck_after_minutes=180, spend_limit=0
+)
 DAYS = [f"2026-01-0{day}" for day in range(1, 6)]
 LISTINGS = ["airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary"]
 
@@ -186,7 +189,7 @@ def test_an_endpoint_that_is_being_changed_is_neither_well_nor_a_problem() -> No
         Look("unwanted"): False,
     }
     for look, is_told in looks.items():
-        findings = endpoint_findings(look, 1, AlertSettings(), "digits")
+        findings = endpoint_findings(look, 1, SETTINGS, "digits")
         told = [change for change in changes(findings, reported) if change.message]
         assert bool(told) == is_told, look
 

@@ -444,6 +444,33 @@ def test_a_snapshot_that_another_run_publishes_meanwhile_is_noticed(
     assert not warnings
 
 
+def test_what_is_outdated_is_looked_for_again_after_a_run_that_broke_off_in_looking(
+    client: "S3Client",
+    bucket: str,
+    environment: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (first, *later) = market(days("2026-01-01", 2), 40).items()
+    ((last, rows),) = later
+    put_snapshot(client, bucket, last, rows)
+
+    def crunch_date(date: str) -> list[str]:
+        request = parse_request({"bucket": bucket, "dates": [date], "code_version": "1"})
+        return crunch(Store(bucket), request, lambda _: None, lambda _: None)
+
+    assert crunch_date(last) == []
+    put_snapshot(client, bucket, *first)
+    with monkeypatch.context() as broken:
+        broken.setattr("numbercruncher.crunch.find_outdated", killed)
+        with pytest.raises(KeyboardInterrupt):
+            crunch_date(first[0])
+    assert crunch_date(first[0]) == [last]  # although it makes nothing anew
+
+
+def killed(*_: object) -> list[str]:
+    raise KeyboardInterrupt
+
+
 def test_old_files_never_stand_under_a_new_manifest_nor_new_ones_under_an_old(
     run: Crunch, client: "S3Client", bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

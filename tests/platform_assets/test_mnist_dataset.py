@@ -162,14 +162,17 @@ def test_a_public_object_that_is_gone_has_a_fallback_and_the_copy_says_which_it_
     second = platform.store.uri("public/second.gz")
     public = raw.PublicMnist(uri=first, fallback=second)
     folder = raw.folder(platform.store, DATE)
-    with pytest.raises(StoreError, match=first):
-        raw.copy_public(public, folder, DATE)  # neither is there: the first is named
+    with pytest.raises(StoreError, match=f"{first}.*{second}"):
+        raw.copy_public(public, folder, DATE)  # neither is there
     platform.store.put_bytes("public/second.gz", b"second")
-    assert raw.copy_public(public, folder, DATE).metadata["source"] == second
+    copied = raw.copy_public(public, folder, DATE).metadata
+    assert copied["source"] == second
+    assert copied["instead_of"].startswith(f"{first}: ")
     assert raw.describe_public(public.find(platform.store))["dagster/uri"] == second
     if "bucket" not in gone:
         platform.store.put_bytes(gone, b"first")
-        assert raw.copy_public(public, folder, DATE).metadata["source"] == first
+        copied = raw.copy_public(public, folder, DATE).metadata
+        assert (copied["source"], "instead_of" in copied) == (first, False)
 
 
 def test_only_the_public_digits_are_replaced_by_public_ones() -> None:

@@ -163,6 +163,17 @@ def test_a_table_is_observed_whatever_its_day_is(
     assert len(days) == (1 if kind == "none" else len(DATES))
 
 
+def test_of_a_table_without_a_day_what_it_held_on_earlier_days_is_not_gone(
+    platform: Platform, table: connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_LISTINGS_DATE_COLUMN", "")
+    change(table, "alter table listings drop column download_date cascade")
+    earlier = dg.AssetObservation(LISTINGS, partition=DATES[0], tags={VERSION: "earlier"})
+    platform.instance.report_runless_asset_event(earlier)
+    assert observe(platform).success
+    assert [item.partition for item in observations(platform)].count(DATES[0]) == 1
+
+
 def test_a_table_that_cannot_be_observed_says_why(platform: Platform, table: connection) -> None:
     change(table, "alter table listings rename price to nightly")
     assert "column price (double) is missing" in reason_of(observe(platform))

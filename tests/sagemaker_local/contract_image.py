@@ -96,6 +96,13 @@ def link() -> None:
     (BASE / "model" / "passwd").symlink_to("/etc/passwd")
 
 
+def link_inside() -> None:
+    """Makes a model with a second name for a folder of it."""
+    (BASE / "model" / "checkpoint-3").mkdir()
+    (BASE / "model" / "checkpoint-3" / "weights.txt").write_text("3")
+    (BASE / "model" / "latest").symlink_to("checkpoint-3")
+
+
 def eat() -> None:
     """Takes memory in a process of its own."""
     child = "import time; block = bytearray(300_000_000); time.sleep(600)"

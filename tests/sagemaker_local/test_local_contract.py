@@ -225,6 +225,15 @@ def test_code_that_fails_says_why(
         assert described["FailureReason"].endswith(", exit code: 3")
 
 
+def test_a_second_name_of_a_folder_is_left_out_of_the_model(
+    contract_server: Server, store: str
+) -> None:
+    name = unique("latest")
+    contract_server.sagemaker.create_training_job(**own_job(name, store, "link_inside"))
+    contract_server.finished(name)
+    assert artifact(contract_server, store, name) == {"checkpoint-3/weights.txt": "3"}
+
+
 def test_a_command_that_is_not_there_is_named_in_the_log(
     contract_server: Server, store: str
 ) -> None:

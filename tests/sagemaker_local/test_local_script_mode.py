@@ -157,3 +157,11 @@ def test_what_a_script_leaves_beside_its_model_is_kept(contract_server: Server, 
     name = described["TrainingJobName"]
     assert artifact(contract_server, store, name, "output") == {"plot.txt": "a plot"}
     assert artifact(contract_server, store, name) == {}
+
+
+def test_a_script_that_leaves_something_running_ends_all_the_same(
+    contract_server: Server, store: str
+) -> None:
+    script = "import subprocess; subprocess.Popen(['sleep', '600'])"  # with its standard error
+    described = script_job(contract_server, store, archive(train__py=script))
+    assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
