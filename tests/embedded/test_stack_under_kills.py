@@ -122,7 +122,6 @@ def counting_connections(dsn: str) -> Iterator[list[int]]:
 
 def test_32_queued_runs_end_by_themselves_and_hold_few_connections(busy: Busy) -> None:
     dagster = Dagster(busy.ui.url)
-    runs: list[str] = []
 
     def ended() -> int:
         return sum(status in ENDED for status in _statuses(busy, runs))
@@ -130,8 +129,8 @@ def test_32_queued_runs_end_by_themselves_and_hold_few_connections(busy: Busy) -
     kills = [lambda: busy.kill("daemon"), busy.kill_a_worker, lambda: busy.kill("code-server")]
     # Counted from the start: some runs end while the others are still being launched.
     with counting_connections(busy.ui.dsn) as counts:
-        for date in islice(cycle(QUEUED), len(QUEUED) + KILLS):
-            runs.append(dagster.launch("listings", date, date))
+        dates = islice(cycle(QUEUED), len(QUEUED) + KILLS)
+        runs = [dagster.launch("listings", date, date) for date in dates]
         for kill in islice(cycle(kills), KILLS):
             before = ended()
             busy.until(ended, lambda count, before=before: count > before)
