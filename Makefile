@@ -43,7 +43,7 @@ image: .venv/.installed  ## Build the number cruncher's image
 	@$(RUN) numbercruncher.image
 
 test: .venv/.installed-dev  ## All tests, against the embedded services
-	@$(RUN) pytest $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(RUN) pytest $(ARGS)  # hundreds of processes load the same modules
 
 lint: .venv/.installed-dev  ## ruff and pyright
 	@$(BIN)/ruff check .

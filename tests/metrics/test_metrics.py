@@ -224,5 +224,7 @@ def test_the_process_serves_them_to_programs_until_it_is_ended() -> None:
     finally:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGTERM, errors
+    # 0 where whoever started the tests ignores SIGINT, as a shell does for what it runs with `&`:
+    # importing Dagster has SIGTERM ignored then, which processes inherit.
+    assert process.returncode in (0, -signal.SIGTERM), errors
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in errors + reply.text

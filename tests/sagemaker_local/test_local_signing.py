@@ -38,7 +38,12 @@ def signed(
 
 
 def send(request: AWSRequest) -> httpx.Response:
-    return httpx.post(str(request.url), headers=dict(request.headers.items()), content=request.data)
+    return httpx.post(
+        str(request.url),
+        headers=dict(request.headers.items()),
+        content=request.data,
+        timeout=120,
+    )
 
 
 def change_body(request: AWSRequest) -> None:
@@ -198,4 +203,4 @@ def test_bodies_that_no_client_of_aws_would_send(
 
 
 def test_health_needs_no_signature(server: Server) -> None:
-    assert httpx.get(f"{server.url}/healthz").text == "ok\n"
+    assert httpx.get(f"{server.url}/healthz", timeout=120).text == "ok\n"

@@ -57,7 +57,11 @@ class Ui:
     def ask(self, query: str, **headers: str) -> httpx.Response:
         """A query by POST."""
         return httpx.post(
-            f"{self.url}/graphql", json={"query": query}, headers=headers, trust_env=False
+            f"{self.url}/graphql",
+            json={"query": query},
+            headers=headers,
+            trust_env=False,
+            timeout=120,
         )
 
     def assets(self) -> list[str]:
@@ -104,7 +108,7 @@ def test_its_own_page_and_programs_are_answered(ui: Ui) -> None:
     assert ui.ask(VERSION, origin=ui.url).status_code == 200
     proxied = {"host": "data.example", "origin": "https://data.example"}
     assert ui.ask(VERSION, **proxied).status_code == 200
-    page = httpx.get(ui.url, trust_env=False)
+    page = httpx.get(ui.url, trust_env=False, timeout=120)
     assert page.status_code == 200
     assert "<html" in page.text
     with connect(
@@ -126,16 +130,18 @@ def test_its_own_page_and_programs_are_answered(ui: Ui) -> None:
 )
 def test_what_names_another_page_or_host_is_refused(ui: Ui, headers: dict[str, str]) -> None:
     assert ui.ask(VERSION, **headers).status_code == 403
-    report = httpx.post(ui.url + REPORT, headers=headers, trust_env=False)
+    report = httpx.post(ui.url + REPORT, headers=headers, trust_env=False, timeout=120)
     assert report.status_code == 403
     assert ui.assets() == []
 
 
 def test_reading_is_by_post(ui: Ui) -> None:
-    answer = httpx.get(f"{ui.url}/graphql", params={"query": VERSION}, trust_env=False)
+    answer = httpx.get(f"{ui.url}/graphql", params={"query": VERSION}, trust_env=False, timeout=120)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     # The page on which people type queries, which runs none by itself.
-    shown = httpx.get(f"{ui.url}/graphql", headers={"accept": "text/html"}, trust_env=False)
+    shown = httpx.get(
+        f"{ui.url}/graphql", headers={"accept": "text/html"}, trust_env=False, timeout=120
+    )
     assert shown.status_code == 200
 
 
