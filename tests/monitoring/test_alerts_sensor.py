@@ -85,17 +85,51 @@ def test_a_target_that_breaks_off_gets_the_rest_and_nothing_twice(rig: AlertsRig
     assert len(set(first + rest)) == len(first + rest) == 5
 
 
-def test_a_message_that_is_refused_holds_no_other_up(rig: AlertsRig) -> None:
+def test_a_message_that_is_refused_for_what_it_holds_is_logged_once_and_given_up(
+    rig: AlertsRig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rig.receiver.refuse = DATE
     fail(rig, DATE)
     fail(rig, NEXT)
-    rig.receiver.refuse = DATE
     (text,) = rig.tick()
     assert NEXT in text
-    with pytest.raises(AlertTargetError):
-        rig.tick()
+    logged = capfd.readouterr().err
+    assert logged.count("Not told: listings failed") == 1
+    assert "HTTP 400" in logged
+    assert "1 refused for good" in rig.skip_reason
     rig.receiver.refuse = ""
-    (text,) = rig.tick()
-    assert DATE in text
+    assert rig.tick() == []
+    assert "Not told" not in capfd.readouterr().err
+
+
+def test_messages_that_are_refused_keep_no_later_failure_from_being_told(
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although a look reads no more runs than were refused."""
+    monkeypatch.setattr("monitoring.failed_runs.MOST_RUNS", 2)
+    rig.receiver.refuse = "Too long."
+    for date in DAYS[:2]:
+        fail(rig, date, "Too long.")
+    for date in DAYS[2:]:
+        fail(rig, date)
+    texts = [text for _ in DAYS for text in rig.tick()]
+    assert [date in text for date, text in zip(DAYS[2:], texts, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_target_that_takes_nothing_gets_everything_once_its_setting_is_corrected(
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Although a look reads fewer runs than have failed until then."""
+    monkeypatch.setattr("monitoring.failed_runs.MOST_RUNS", 2)
+    rig.receiver.status = status
+    for date in DAYS:
+        fail(rig, date)
+        with pytest.raises(AlertTargetError):
+            rig.tick()
+    rig.receiver.status = 200
+    texts = [text for _ in DAYS for text in rig.tick()]
+    assert [date in text for date, text in zip(DAYS, texts, strict=True)] == [True] * len(DAYS)
 
 
 def test_a_failed_range_is_well_again_once_each_of_its_dates_is_there(
@@ -188,10 +222,10 @@ def test_an_endpoint_that_is_being_changed_is_neither_well_nor_a_problem() -> No
         Look("silent"): False,
         Look("unwanted"): False,
     }
-    for look, is_told in looks.items():
+    for look, is_reported in looks.items():
         findings = endpoint_findings(look, 1, SETTINGS, "digits")
-        told = [change for change in changes(findings, reported) if change.message]
-        assert bool(told) == is_told, look
+        messages = [change.message for change in changes(findings, reported) if change.message]
+        assert bool(messages) == is_reported, look
 
 
 def test_a_run_that_fails_again_is_told_only_where_the_reason_is_another(
