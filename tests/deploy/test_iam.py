@@ -76,16 +76,16 @@ def listed(value: str | list[str]) -> list[str]:
 
 def actions(path: Path, service: str = "") -> set[str]:
     """All that a policy allows, of one service or of all."""
-    found = {action for each in statements(path) for action in listed(each["Action"])}
-    return {action for action in found if action.startswith(service)}
+    allowed = {action for statement in statements(path) for action in listed(statement["Action"])}
+    return {action for action in allowed if action.startswith(service)}
 
 
 def allows(path: Path, action: str, resource: str) -> bool:
     """Whether a policy allows an action on a resource, its conditions aside."""
     return any(
-        action in listed(each["Action"])
-        and any(fnmatchcase(resource, pattern) for pattern in listed(each["Resource"]))
-        for each in statements(path)
+        action in listed(statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in listed(statement["Resource"]))
+        for statement in statements(path)
     )
 
 
@@ -116,13 +116,13 @@ def methods(service: str) -> dict[str, str]:
 def test_every_action_is_named_and_only_what_has_no_resource_gets_all(path: Path) -> None:
     document = json.loads(path.read_text())
     assert document["Version"] == "2012-10-17"
-    for each in document["Statement"]:
-        assert each["Effect"] == "Allow"
-        assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
-        assert not [action for action in listed(each["Action"]) if "*" in action]
-        if "*" in listed(each.get("Resource", [])):
-            assert set(listed(each["Action"])) <= WITHOUT_RESOURCES.keys()
-    sids = [each["Sid"] for each in document["Statement"]]
+    for statement in document["Statement"]:
+        assert statement["Effect"] == "Allow"
+        assert set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
+        assert not [action for action in listed(statement["Action"]) if "*" in action]
+        if "*" in listed(statement.get("Resource", [])):
+            assert set(listed(statement["Action"])) <= WITHOUT_RESOURCES.keys()
+    sids = [statement["Sid"] for statement in document["Statement"]]
     assert len(set(sids)) == len(sids)
 
 

@@ -284,11 +284,11 @@ def test_what_may_not_be_looked_at_is_unknown(ready: dict[str, str], aws: Front)
 
 
 @pytest.mark.parametrize(
-    ("skew", "state", "told"),
+    ("skew", "state", "words"),
     [(3, "ok", "3 s"), (400, "missing", "400 s ahead of"), (-400, "missing", "400 s behind")],
 )
-def test_a_clock_that_aws_would_not_take_is_told(skew: int, state: str, told: str) -> None:
+def test_a_clock_that_aws_would_not_take_is_told(skew: int, state: str, words: str) -> None:
     now = datetime.now(UTC)
     look = look_at_clock(now, now + timedelta(seconds=skew))
     assert look.state == state
-    assert told in look.message
+    assert words in look.message

@@ -66,8 +66,8 @@ def composed(folder: Path, platform: str, records: str = "POSTGRES_PASSWORD=x\n"
     (folder / "records.env").write_text(records)
     compose = Path(sys.executable).with_name("docker-compose")
     files = ["--project-directory", str(folder), "-f", str(folder / "docker-compose.yaml")]
-    told = run([str(compose), *files, "config", "--format", "json"], clean_environ())
-    return json.loads(told)["services"]
+    configuration = run([str(compose), *files, "config", "--format", "json"], clean_environ())
+    return json.loads(configuration)["services"]
 
 
 # What Compose's own reading of an environment file would change or refuse.
@@ -123,10 +123,10 @@ def test_the_instance_loads_with_its_records_in_postgres(
         }
     )
     dagster = Path(sys.executable).with_name("dagster")
-    told = run([str(dagster), "instance", "info"], environ)
+    shown = run([str(dagster), "instance", "info"], environ)
     for name in ("DockerRunLauncher", "PostgresRunStorage"):
-        assert name in told
-    assert str(dsn.password) not in told
+        assert name in shown
+    assert str(dsn.password) not in shown
     loaded = run([sys.executable, "-c", LOOK], environ)
     for name in ('"data-platform"', "S3ComputeLogManager", "QueuedRunCoordinator"):
         assert name in loaded
@@ -223,7 +223,7 @@ def test_compose_holds_no_secret_opens_nothing_and_watches_all() -> None:
 
 
 def test_the_workspace_points_to_the_code_server() -> None:
-    (server,) = (each["grpc_server"] for each in read("workspace.yaml")["load_from"])
+    (server,) = (location["grpc_server"] for location in read("workspace.yaml")["load_from"])
     assert server["host"] in read("docker-compose.yaml")["services"]
     assert f'"{server["port"]}"' in (DEPLOY / "Dockerfile").read_text()
 

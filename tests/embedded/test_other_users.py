@@ -126,17 +126,19 @@ def test_what_answers_another_user_is_a_page_or_refuses(running: Stack) -> None:
     (output / "ports.txt").write_text(
         "What another user of the machine gets of a stack's ports, by HTTP and by HTTPS, unsigned, "
         "and of its sockets.\n\n"
-        + "".join(f"{at[0]:5}  {at[1]:10} {' / '.join(said)}\n" for at, said in answers.items())
-        + "".join(f"{path}  {said}\n" for path, said in sorted(sockets.items()))
+        + "".join(
+            f"{at[0]:5}  {at[1]:10} {' / '.join(of_port)}\n" for at, of_port in answers.items()
+        )
+        + "".join(f"{path}  {answer}\n" for path, answer in sorted(sockets.items()))
     )
 
     pages = {at.ui, at.api}
     assert {port for port, _ in answers} >= {*pages, at.metrics, at.s3, at.sagemaker, at.postgres}
-    for (port, _), said in answers.items():
+    for (port, _), of_port in answers.items():
         if port in pages:
-            assert said[0] == "200"
+            assert of_port[0] == "200"
         else:
-            assert not {answer for answer in said if answer.startswith(("2", "3", "5"))}, port
+            assert not {answer for answer in of_port if answer.startswith(("2", "3", "5"))}, port
     assert sockets
     assert set(sockets.values()) == {"PermissionError"}
 
@@ -182,8 +184,8 @@ def test_another_user_gets_nothing_from_the_insides_of_s3(running: Stack) -> Non
     }.items():
         for path in paths:
             for way in WAYS:
-                said = as_other_user(partial(ask, f"{way}://127.0.0.1:{port}{path}"))
-                assert not said.startswith("2"), (port, path)
+                answer = as_other_user(partial(ask, f"{way}://127.0.0.1:{port}{path}"))
+                assert not answer.startswith("2"), (port, path)
     for method in ("POST", "PUT", "DELETE"):
         url = f"http://127.0.0.1:{at.s3_volume}{FILE}"
         assert as_other_user(partial(ask, url, method)) == "401"

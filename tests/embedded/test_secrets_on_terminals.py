@@ -35,10 +35,10 @@ def test_loading_into_a_database_that_is_not_to_be_had_tells_no_password(
         quoted = dsn.replace("'", "'\\''")
         (root / "env").write_text(f"PLATFORM_POSTGRES_DSN='{quoted}'\n")
         done = run(root, "load-listings", str(csv), "2026-01-05")
-        kept = "".join(each.read_text() for each in (root / "logs").iterdir())
+        logs = "".join(log.read_text() for log in (root / "logs").iterdir())
     assert done.returncode == 1
     assert DSNS[dsn] in done.stderr, done.stderr
-    assert "pl4nted" not in done.stdout + done.stderr + kept
+    assert "pl4nted" not in done.stdout + done.stderr + logs
 
 
 @pytest.mark.parametrize("dsn", DSNS)

@@ -127,9 +127,9 @@ def table(dsn: str) -> list[tuple[object, ...]]:
 
 
 def test_what_is_made_arrives_in_the_table_unharmed(database: str) -> None:
-    made = [row for day in DAYS[:3] for row in seed_listings.market(day).to_pylist()]
-    assert seed_listings.seed(database, [day.isoformat() for day in DAYS[:3]]) == len(made)
-    assert table(database) == [tuple(row.values()) for row in made]
+    rows = [row for day in DAYS[:3] for row in seed_listings.market(day).to_pylist()]
+    assert seed_listings.seed(database, [day.isoformat() for day in DAYS[:3]]) == len(rows)
+    assert table(database) == [tuple(row.values()) for row in rows]
 
 
 def test_seeding_again_changes_nothing_and_a_new_day_is_added(database: str) -> None:

@@ -21,18 +21,18 @@ FAST = {
 @pytest.fixture(scope="session")
 def server(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that tests share and leave running."""
-    made = Server(tmp_path_factory.mktemp("sagemaker"), services.env, FAST)
-    made.start()
-    yield made
-    made.stop()
+    new_server = Server(tmp_path_factory.mktemp("sagemaker"), services.env, FAST)
+    new_server.start()
+    yield new_server
+    new_server.stop()
 
 
 @pytest.fixture
 def own_server(services: Services, tmp_path: Path) -> Iterator[Server]:
     """A server of the test's own, not started yet."""
-    made = Server(tmp_path / "own", services.env, FAST)
-    yield made
-    made.stop()
+    new_server = Server(tmp_path / "own", services.env, FAST)
+    yield new_server
+    new_server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +66,10 @@ def contract_server(
     services: Services, with_images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server that runs images of anybody's; tests share it and leave it running."""
-    made = Server(tmp_path_factory.mktemp("contract"), services.env, with_images)
-    made.start()
-    yield made
-    made.stop()
+    new_server = Server(tmp_path_factory.mktemp("contract"), services.env, with_images)
+    new_server.start()
+    yield new_server
+    new_server.stop()
 
 
 @pytest.fixture
@@ -77,9 +77,9 @@ def own_contract_server(
     services: Services, with_images: dict[str, str], tmp_path: Path
 ) -> Iterator[Server]:
     """The like of the test's own, not started yet."""
-    made = Server(tmp_path / "own", services.env, with_images)
-    yield made
-    made.stop()
+    new_server = Server(tmp_path / "own", services.env, with_images)
+    yield new_server
+    new_server.stop()
 
 
 @pytest.fixture(scope="session")

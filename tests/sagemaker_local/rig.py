@@ -236,10 +236,13 @@ class Server:
         """Waits until a training job has a status or secondary status."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            found = self.sagemaker.describe_training_job(TrainingJobName=name)
-            if found["TrainingJobStatus"] in statuses or found["SecondaryStatus"] in statuses:
-                return found
-            assert time.monotonic() < deadline, found
+            description = self.sagemaker.describe_training_job(TrainingJobName=name)
+            if (
+                description["TrainingJobStatus"] in statuses
+                or description["SecondaryStatus"] in statuses
+            ):
+                return description
+            assert time.monotonic() < deadline, description
             time.sleep(0.03)
 
     def in_service(self, name: str) -> dict[str, Any]:
@@ -296,16 +299,16 @@ def hold_against_the_model(
 def beyond(shape: Any, value: Any, at: str) -> Iterator[str]:
     """Where a value has members or words that its shape does not know."""
     if isinstance(value, dict):
-        for key, each in value.items():
+        for key, member in value.items():
             if shape.type_name == "map":
-                yield from beyond(shape.value, each, f"{at}.{key}")
+                yield from beyond(shape.value, member, f"{at}.{key}")
             elif key in shape.members:
-                yield from beyond(shape.members[key], each, f"{at}.{key}")
+                yield from beyond(shape.members[key], member, f"{at}.{key}")
             else:
                 yield f"{at}.{key} is not in the model"
     elif isinstance(value, list):
-        for each in value:
-            yield from beyond(shape.member, each, f"{at}[]")
+        for element in value:
+            yield from beyond(shape.member, element, f"{at}[]")
     elif getattr(shape, "enum", None) and value not in shape.enum:
         yield f"{at} is {value!r}, not one of {shape.enum}"
 
@@ -320,4 +323,4 @@ def refusal(call: Callable[[], object]) -> Any:
 def gone(processes: list[psutil.Process]) -> bool:
     """Whether all of these processes end."""
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
-    return not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]

@@ -59,13 +59,13 @@ def read_answer(body: bytes, accept: str) -> list[tuple[float, float]]:
 
 
 def frames(body: bytes) -> list[bytes]:
-    found, at = [], 0
+    payloads, at = [], 0
     while at < len(body):
         magic, length = np.frombuffer(body, "<u4", 2, at)
         assert magic == 0xCED7230A
-        found.append(body[at + 8 : at + 8 + int(length)])
+        payloads.append(body[at + 8 : at + 8 + int(length)])
         at += 8 + int(length) + -int(length) % 4
-    return found
+    return payloads
 
 
 def read_record(payload: bytes) -> tuple[float, float]:
@@ -285,9 +285,9 @@ def test_weights_share_the_traffic_and_can_be_changed(
     server.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=name, DesiredWeightsAndCapacities=wanted
     )
-    found = server.in_service(name)
+    description = server.in_service(name)
     assert Counter(invoked(server, name) for _ in range(30)) == {"b": 30}
-    (first, _) = found["ProductionVariants"]
+    (first, _) = description["ProductionVariants"]
     assert (first["CurrentWeight"], first["CurrentInstanceCount"]) == (0.0, 2)
     server.sagemaker.delete_endpoint(EndpointName=name)
 
@@ -322,14 +322,14 @@ def test_an_update_never_leaves_a_request_unanswered(
     server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=after)
     answers = 0
     while True:
-        found = server.sagemaker.describe_endpoint(EndpointName=name)
+        description = server.sagemaker.describe_endpoint(EndpointName=name)
         server.predict(name, origin())
         answers += 1
-        if found["EndpointStatus"] == "InService":
+        if description["EndpointStatus"] == "InService":
             break
-        assert found["PendingDeploymentSummary"]["EndpointConfigName"] == after
+        assert description["PendingDeploymentSummary"]["EndpointConfigName"] == after
     assert answers > 1
-    assert found["EndpointConfigName"] == after
+    assert description["EndpointConfigName"] == after
     assert old == [1]
     assert server.predict(name, POINTS) == server.predict(name, POINTS)
     assert len(set(server.predict(name, POINTS))) > 2
@@ -359,11 +359,11 @@ def test_a_failed_update_leaves_the_old_model_serving_and_says_why(
     if harm == "deleted":
         server.s3.delete_object(Bucket=store, Key=key)
     server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=wanted)
-    found = server.in_service(name)
-    assert found["EndpointConfigName"] == before["EndpointConfigName"]
+    description = server.in_service(name)
+    assert description["EndpointConfigName"] == before["EndpointConfigName"]
     expected = "Failed to download model data" if harm == "deleted" else "ping health check"
-    assert expected in found["FailureReason"]
-    assert "PendingDeploymentSummary" not in found
+    assert expected in description["FailureReason"]
+    assert "PendingDeploymentSummary" not in description
     assert server.predict(name, origin()) == [1]
     # The next good update clears the reason.
     server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config(server, flipped))
@@ -383,12 +383,12 @@ def test_an_endpoint_that_cannot_begin_is_failed_and_can_only_be_deleted(
     )
     name = unique("ep")
     server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config(server, model))
-    found = server.sagemaker.describe_endpoint(EndpointName=name)
-    while found["EndpointStatus"] == "Creating":
+    description = server.sagemaker.describe_endpoint(EndpointName=name)
+    while description["EndpointStatus"] == "Creating":
         time.sleep(0.05)
-        found = server.sagemaker.describe_endpoint(EndpointName=name)
-    assert found["EndpointStatus"] == "Failed"
-    assert "ping health check" in found["FailureReason"]
+        description = server.sagemaker.describe_endpoint(EndpointName=name)
+    assert description["EndpointStatus"] == "Failed"
+    assert "ping health check" in description["FailureReason"]
     with pytest.raises(ClientError, match="not found"):
         server.predict(name, origin())
     with pytest.raises(ClientError, match="DeleteEndpoint is the only operation"):
@@ -505,7 +505,7 @@ def test_the_memory_stays_flat_over_many_requests(server: Server, endpoint: str)
     family = [process, *process.children()]
 
     def held() -> int:
-        return sum(each.memory_info().rss for each in family if each.is_running())
+        return sum(member.memory_info().rss for member in family if member.is_running())
 
     for _ in range(300):
         invoked(server, endpoint)
@@ -519,7 +519,7 @@ def test_the_memory_stays_flat_over_many_requests(server: Server, endpoint: str)
 def serving(server: Server) -> set[psutil.Process]:
     assert server.process is not None
     children = psutil.Process(server.process.pid).children()
-    return {each for each in children if "sagemaker_local.serving" in each.cmdline()}
+    return {child for child in children if "sagemaker_local.serving" in child.cmdline()}
 
 
 def test_instances_are_processes_that_answer_side_by_side(server: Server, flipped: str) -> None:

@@ -497,5 +497,5 @@ def test_what_is_under_way_cannot_be_changed_and_quotas_hold(
     with pytest.raises(client.exceptions.ResourceLimitExceeded, match="for training job usage"):
         client.create_training_job(**job("two", store))
     client.stop_training_job(TrainingJobName="one")
-    found = busy.until("one", "Stopped")
-    assert "TrainingTimeInSeconds" not in found
+    description = busy.until("one", "Stopped")
+    assert "TrainingTimeInSeconds" not in description

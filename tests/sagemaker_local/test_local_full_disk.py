@@ -53,9 +53,9 @@ def test_a_job_whose_data_do_not_fit_fails_with_the_reason_and_others_train(
     small.s3.put_object(Bucket=large, Key="train/data.rec", Body=as_recordio(points))
     small.sagemaker.create_training_job(**job("large", large))
 
-    found = small.until("large", "Failed", "Completed")
-    assert found["TrainingJobStatus"] == "Failed"
-    assert "No space left on device" in found["FailureReason"]
+    description = small.until("large", "Failed", "Completed")
+    assert description["TrainingJobStatus"] == "Failed"
+    assert "No space left on device" in description["FailureReason"]
 
     small.sagemaker.create_training_job(**job("fits", store))
     assert small.finished("fits")["TrainingJobStatus"] == "Completed"

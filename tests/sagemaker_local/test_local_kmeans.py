@@ -66,16 +66,16 @@ def test_the_same_data_make_the_same_model(digits: NDArray[np.float32]) -> None:
 def test_a_short_half_life_follows_what_came_last() -> None:
     """Without decay the centre is the mean of all; with it, near the newest points."""
     parts = [np.full((100, 2), value, np.float32) for value in (0.0, 0.0, 0.0, 8.0)]
-    found = {}
+    centres = {}
     for half_life in (0, 10):
         stream = Stream(
             KMeansParameters(1, 2, extra_center_factor=1, half_life_time_size=half_life)
         )
         for part in parts:
             stream.feed(part)
-        found[half_life] = float(stream.state()[0][0, 0])
-    assert found[0] == pytest.approx(2.0)
-    assert found[10] > 7.9
+        centres[half_life] = float(stream.state()[0][0, 0])
+    assert centres[0] == pytest.approx(2.0)
+    assert centres[10] > 7.9
 
 
 def test_streams_of_two_instances_make_one_model(digits: NDArray[np.float32]) -> None:

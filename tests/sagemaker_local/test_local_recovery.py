@@ -29,12 +29,12 @@ def endless(name: str, store: str) -> dict[str, object]:
 
 def trainer(server: Server) -> psutil.Process:
     assert server.process is not None
-    (found,) = [
+    (process,) = [
         child
         for child in psutil.Process(server.process.pid).children()
         if "sagemaker_local.trainer" in child.cmdline()
     ]
-    return found
+    return process
 
 
 def test_a_killed_server_serves_again_and_fails_what_it_was_training(
@@ -59,11 +59,16 @@ def test_a_killed_server_serves_again_and_fails_what_it_was_training(
     assert gone(children), "children outlived the server"
 
     own_server.start()
-    found = client.describe_training_job(TrainingJobName="running")
-    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Failed", "Failed")
-    assert "restarted" in found["FailureReason"]
-    assert found["TrainingEndTime"] >= found["TrainingStartTime"]
-    tags = client.list_tags(ResourceArn=found["TrainingJobArn"].replace("running", "stopping"))
+    description = client.describe_training_job(TrainingJobName="running")
+    assert (description["TrainingJobStatus"], description["SecondaryStatus"]) == (
+        "Failed",
+        "Failed",
+    )
+    assert "restarted" in description["FailureReason"]
+    assert description["TrainingEndTime"] >= description["TrainingStartTime"]
+    tags = client.list_tags(
+        ResourceArn=description["TrainingJobArn"].replace("running", "stopping")
+    )
     assert tags["Tags"] == [{"Key": "a", "Value": "b"}]
     after = once_ready(own_server, endpoint)
     assert after == before
@@ -75,9 +80,9 @@ def test_a_killed_trainer_fails_its_job_alone(server: Server, store: str) -> Non
     server.sagemaker.create_training_job(**endless(name, store))
     server.until(name, "Training")
     trainer(server).kill()
-    found = server.until(name, "Failed")
-    assert found["FailureReason"] == "AlgorithmError: , exit code: 137"
-    assert found["TrainingJobStatus"] == "Failed"
+    description = server.until(name, "Failed")
+    assert description["FailureReason"] == "AlgorithmError: , exit code: 137"
+    assert description["TrainingJobStatus"] == "Failed"
 
 
 def once_ready(server: Server, endpoint: str) -> list[int]:
@@ -164,12 +169,12 @@ def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, sto
         left += own_server.kill()
         own_server.start()
     assert gone(left), "children outlived the server"
-    found = set()
+    listed = set()
     for page in own_server.sagemaker.get_paginator("list_training_jobs").paginate(MaxResults=7):
-        for each in page["TrainingJobSummaries"]:
-            found.add(each["TrainingJobName"])
-            assert each["TrainingJobStatus"] == "Failed"
-    assert found == kept
+        for summary in page["TrainingJobSummaries"]:
+            listed.add(summary["TrainingJobName"])
+            assert summary["TrainingJobStatus"] == "Failed"
+    assert listed == kept
 
 
 def test_a_polite_end_leaves_no_child(own_server: Server, store: str) -> None:
@@ -188,6 +193,6 @@ def test_a_trainer_stays_within_its_memory(own_server: Server, store: str) -> No
     own_server.extra = {**own_server.extra, "EMBEDDED_SAGEMAKER_TRAINING_MEMORY_MB": "64"}
     own_server.start()
     own_server.sagemaker.create_training_job(**job("fat", store))
-    found = own_server.until("fat", "Failed", "Completed")
-    assert found["TrainingJobStatus"] == "Failed"
-    assert "use an instance type with more memory" in found["FailureReason"]
+    description = own_server.until("fat", "Failed", "Completed")
+    assert description["TrainingJobStatus"] == "Failed"
+    assert "use an instance type with more memory" in description["FailureReason"]

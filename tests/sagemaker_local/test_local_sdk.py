@@ -111,7 +111,7 @@ def test_the_sdks_own_kmeans_trains_deploys_and_predicts(
     server: Server, store: str, tmp_path: Path
 ) -> None:
     stdout, answer = run_flow(VARIABLE, "sdk_v2_flow.py", [store, ROLE], server, tmp_path)
-    assert len(set(zip(answer["found"], answer["cluster"], strict=True))) == 3
+    assert len(set(zip(answer["closest"], answer["cluster"], strict=True))) == 3
     assert 0 < answer["farthest"] < 1
     # What the platform's own jobs say of it, too.
     assert answer["force_dense"] == KMeans().to_hyperparameters()["force_dense"]
@@ -138,7 +138,7 @@ def test_the_sdks_scikit_learn_trains_deploys_updates_and_predicts(
     assert "depth=1;" in stdout
     client = contract_server.sagemaker
     listed = client.list_endpoints(NameContains=answer["endpoint"])["Endpoints"]
-    assert not [each for each in listed if each["EndpointStatus"] != "Deleting"]
+    assert not [endpoint for endpoint in listed if endpoint["EndpointStatus"] != "Deleting"]
 
 
 def test_the_sdk_v3_trains_and_deploys_with_its_model_trainer_and_model_builder(

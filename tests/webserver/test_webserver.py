@@ -160,8 +160,8 @@ def test_slow_requests_are_ended_and_sockets_are_not(ui: Ui) -> None:
         assert [peer.answer()[0] for peer in slow] == [408, 408]
         # It is older than both.
         opened.send(json.dumps({"type": "start", "id": "1", "payload": {"query": missing}}))
-        told = json.loads(opened.recv())
-    assert told["payload"]["data"]["pipelineRunLogs"] == {"missingRunId": "none"}
+        message = json.loads(opened.recv())
+    assert message["payload"]["data"]["pipelineRunLogs"] == {"missingRunId": "none"}
 
 
 def test_heads_are_bounded_and_queries_are_not(ui: Ui) -> None:
