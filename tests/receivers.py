@@ -12,17 +12,17 @@ from typing import Any
 
 @dataclass
 class Receiver:
-    """Takes every POST.
+    """A server that accepts every POST unless told otherwise.
 
     Attributes:
-        url: Where; its path is what must stay secret.
-        status: What it answers.
-        answer: The body of its answers.
-        headers: Of its answers.
-        refuse: Bodies with this text are answered with 400; none where it is empty.
-        fail_after: From so many requests on it answers 503; None for never.
-        requests: The bodies that were taken, as text.
-        paths: Of all requests.
+        url: Its address; the path must stay secret.
+        status: HTTP status of its answers.
+        answer: Body of its answers.
+        headers: Headers of its answers.
+        refuse: Requests with this text in their body are answered with 400; none if it is empty.
+        fail_after: After so many accepted requests it answers 503; None for never.
+        requests: Bodies of the accepted requests.
+        paths: Paths of all requests.
     """
 
     url: str = ""
@@ -50,7 +50,7 @@ class Receiver:
         assert come, self.texts()
 
     def texts(self) -> list[str]:
-        """What a Slack channel would show."""
+        """The messages, as a Slack channel would show them."""
         return [json.loads(body)["text"] for body in self.requests]
 
 

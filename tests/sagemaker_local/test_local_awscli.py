@@ -1,4 +1,4 @@
-"""The whole way by AWS's own command line, unchanged: train, deploy, ask, read the log, delete."""
+"""AWS's command line, unchanged: train, deploy, invoke, read the log, delete."""
 
 import json
 import os

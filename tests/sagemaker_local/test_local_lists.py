@@ -1,4 +1,4 @@
-"""List* calls, tags and faults: what boto3's paginators, drills and clean-ups rely on."""
+"""List* calls, tags, and faults on demand."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.sagemaker_local.rig import IMAGE, ROLE, Server, job, refusal, unique,
 
 @pytest.fixture(scope="module")
 def models(server: Server, trained: str) -> list[str]:
-    """Seven models, made one after another."""
+    """The names of seven models, in the order of their creation."""
     prefix = unique("many")
     names = [f"{prefix}-{number}" for number in (3, 1, 4, 0, 5, 2, 6)]
     for name in names:
@@ -38,7 +38,9 @@ def test_pages_hold_everything_once_in_order(server: Server, models: list[str]) 
     assert listed(server, NameContains=prefix.upper(), MaxResults=4) == models[::-1]
 
 
-def test_a_page_is_bound_to_its_question(server: Server, models: list[str]) -> None:
+def test_a_token_is_refused_with_another_request_than_its_own(
+    server: Server, models: list[str]
+) -> None:
     page = server.sagemaker.list_models(NameContains="many", MaxResults=2)
     answer = refusal(
         lambda: server.sagemaker.list_models(NameContains="other", NextToken=page["NextToken"])
@@ -83,7 +85,7 @@ def test_tags_are_added_changed_listed_and_removed(server: Server, models: list[
     assert [tag["Key"] for tag in left] == ["k2", "k3", "k4", "name"]
 
 
-def test_tags_go_with_what_they_are_on(server: Server, trained: str) -> None:
+def test_tags_are_deleted_with_their_resource(server: Server, trained: str) -> None:
     name = unique("tagged")
     request = {
         "ModelName": name,
@@ -172,7 +174,7 @@ def test_updates_fail_on_demand_and_the_old_config_serves(
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_a_plan_in_the_environment_hits_so_many_requests(own_server: Server) -> None:
+def test_faults_in_the_environment_hit_so_many_requests(own_server: Server) -> None:
     own_server.extra = {"EMBEDDED_SAGEMAKER_FAULTS": "throttle@ListModels*2, unavailable@ListTags"}
     own_server.start()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""`kill -9` of the server or of a child: what was acknowledged holds, and nothing is left over."""
+"""After `kill -9` of the server or a child, what was acknowledged holds and no process is left."""
 
 import random
 import shutil
@@ -86,7 +86,7 @@ def test_a_killed_trainer_fails_its_job_alone(server: Server, store: str) -> Non
 
 
 def once_ready(server: Server, endpoint: str) -> list[int]:
-    """Ten predictions; right after a restart an endpoint's model may not be loaded yet."""
+    """Ten predictions, once the model is loaded: after a restart that takes a moment."""
     points, _ = blobs(10)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -98,10 +98,10 @@ def once_ready(server: Server, endpoint: str) -> list[int]:
 
 
 @pytest.mark.parametrize("restarted_with_s3", [True, False])
-def test_an_endpoint_that_was_being_made_is_finished_after_a_kill(
+def test_an_endpoint_that_was_being_created_is_finished_after_a_kill(
     own_server: Server, trained: str, restarted_with_s3: bool
 ) -> None:
-    """Creating goes on where it was; an endpoint in service needs no S3 to serve again."""
+    """Also one that was in service serves again, even without S3."""
     slow = "EMBEDDED_SAGEMAKER_ENDPOINT_SECONDS"
     fast = own_server.extra
     if restarted_with_s3:
@@ -130,7 +130,7 @@ def test_an_endpoint_that_was_being_made_is_finished_after_a_kill(
 def test_an_endpoint_whose_model_is_lost_says_so_and_can_be_deleted(
     own_server: Server, trained: str
 ) -> None:
-    """After a restart without its own copy it waits for S3, and does not bar its deletion."""
+    """After a restart without its copy of the model it waits for S3."""
     own_server.start()
     own_server.sagemaker.create_model(
         ModelName="m",
@@ -151,7 +151,7 @@ def test_an_endpoint_whose_model_is_lost_says_so_and_can_be_deleted(
 
 
 def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, store: str) -> None:
-    """Six kills at random moments of a stream of changes; every answer of before still holds."""
+    """Six kills at random moments while jobs are created: all acknowledged jobs are listed."""
     chance = random.Random(1)
     own_server.s3.put_object(Bucket=store, Key="small/a", Body=as_recordio(blobs(50)[0]))
     kept: set[str] = set()
@@ -177,7 +177,7 @@ def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, sto
     assert listed == kept
 
 
-def test_a_polite_end_leaves_no_child(own_server: Server, store: str) -> None:
+def test_a_terminated_server_leaves_no_child(own_server: Server, store: str) -> None:
     own_server.start()
     own_server.sagemaker.create_training_job(**endless("j", store))
     own_server.until("j", "Training")
@@ -189,7 +189,7 @@ def test_a_polite_end_leaves_no_child(own_server: Server, store: str) -> None:
 
 
 def test_a_trainer_stays_within_its_memory(own_server: Server, store: str) -> None:
-    """The limit ends the job with AWS's words, not the machine."""
+    """The job fails with AWS's message, and the machine keeps its memory."""
     own_server.extra = {**own_server.extra, "EMBEDDED_SAGEMAKER_TRAINING_MEMORY_MB": "64"}
     own_server.start()
     own_server.sagemaker.create_training_job(**job("fat", store))

@@ -1,4 +1,4 @@
-"""Training jobs: what they make, how they end, and what describe says on the way."""
+"""Training jobs: their artifacts, how they end, and what DescribeTrainingJob says meanwhile."""
 
 import gzip
 import json
@@ -27,13 +27,13 @@ def centroids(server: Server, uri: str) -> np.ndarray:
 
 
 def mean_squared(points: np.ndarray, centres: np.ndarray) -> float:
-    """The oracle: every distance, in float64, without any library."""
+    """The expected loss: every distance, in float64, without any library."""
     gaps = points[:, None, :].astype(np.float64) - centres[None, :, :].astype(np.float64)
     return float((gaps**2).sum(axis=2).min(axis=1).mean())
 
 
-def test_a_job_finds_the_clusters_and_describes_its_way(server: Server, store: str) -> None:
-    """Status history, metrics, times and artifact are those of a real run."""
+def test_a_job_finds_the_clusters_and_describes_its_progress(server: Server, store: str) -> None:
+    """Status history, metrics, times and artifact."""
     test_points, _ = blobs(100, seed=2)
     server.s3.put_object(Bucket=store, Key="test/data.rec", Body=as_recordio(test_points))
     name = unique("job")
@@ -168,7 +168,7 @@ def test_bad_hyperparameters_fail_the_job_with_the_reason(
 def test_damaged_data_fail_the_job_with_the_object_and_the_reason(
     server: Server, store: str
 ) -> None:
-    """The S3 address, not the file that the object was copied to."""
+    """By its address in S3, not by the local file that it was copied to."""
     points, _ = blobs(20)
     server.s3.put_object(Bucket=store, Key="cut/a whole one", Body=as_recordio(points))
     server.s3.put_object(Bucket=store, Key="cut/b/cut short", Body=as_recordio(points)[:-5])
@@ -200,7 +200,7 @@ def test_an_object_that_cannot_be_downloaded_is_named(server: Server, store: str
 def test_sparse_records_train_the_same_model_as_dense_ones(
     server: Server, store: str, force_dense: str
 ) -> None:
-    """Also as a test channel, and in files of both kinds."""
+    """Also as a test channel, and in files that have both kinds of records."""
     points, _ = blobs()
     points[:, ::3] = 0
     points[7] = 0
@@ -261,7 +261,9 @@ def test_stop_ends_a_job_that_would_run_for_minutes(server: Server, store: str) 
     assert "FailureReason" not in description
 
 
-def test_jobs_run_side_by_side_and_one_too_many_waits(own_server: Server, store: str) -> None:
+def test_jobs_run_in_parallel_and_one_beyond_the_limit_waits(
+    own_server: Server, store: str
+) -> None:
     own_server.extra = {**own_server.extra, "EMBEDDED_SAGEMAKER_PARALLEL_JOBS": "2"}
     own_server.start()
     for name in ("one", "two"):
@@ -275,7 +277,7 @@ def test_jobs_run_side_by_side_and_one_too_many_waits(own_server: Server, store:
     own_server.until("three", "Training")
 
 
-def test_a_job_beyond_its_time_is_stopped(server: Server, store: str) -> None:
+def test_a_job_beyond_its_time_limit_is_stopped(server: Server, store: str) -> None:
     name = unique("slow")
     limit = {"MaxRuntimeInSeconds": 1}
     server.sagemaker.create_training_job(**long_job(name, store, StoppingCondition=limit))
@@ -298,7 +300,7 @@ def test_spot_training_bills_less_than_it_runs(server: Server, store: str) -> No
 
 
 def test_log_lines_can_be_followed_as_they_come(server: Server, trained: str) -> None:
-    """The two tokens behave as AWS's do, which is what log followers rely on."""
+    """The forward and backward tokens behave as on AWS."""
     group = "/aws/sagemaker/TrainingJobs"
     name = trained.split("/")[-3]
     (stream,) = server.logs.describe_log_streams(
@@ -327,7 +329,7 @@ def test_log_lines_can_be_followed_as_they_come(server: Server, trained: str) ->
 
 
 @pytest.mark.parametrize("odd", ["a#b?c=d", "a%41+b c größe~"])
-def test_addresses_name_the_objects_that_stand_there_whatever_is_in_their_keys(
+def test_objects_with_any_characters_in_their_keys_are_read_and_written(
     server: Server, store: str, odd: str
 ) -> None:
     points, _ = blobs()
