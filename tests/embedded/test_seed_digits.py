@@ -1,4 +1,4 @@
-"""The public bucket's stand-in: real digits, in the public format, always the same."""
+"""The local copy of the public bucket: real digits in the public format, always the same."""
 
 import gzip
 import pickle
@@ -38,11 +38,11 @@ def test_values_are_the_public_files(digits: MnistDataset) -> None:
     for split in digits.splits().values():
         assert split.images.max() <= 0.99609375
         assert split.images.min() == 0
-        # Ink is high, the ground 0: most of a picture is ground.
+        # Ink is high and the background 0, which is most of a picture.
         assert 0.1 < split.images.mean() < 0.2
 
 
-def test_each_split_has_as_many_of_every_digit_in_no_order(digits: MnistDataset) -> None:
+def test_each_split_has_as_many_of_every_digit_in_random_order(digits: MnistDataset) -> None:
     for split, count in zip(digits.splits().values(), (300, 125, 75), strict=True):
         assert np.bincount(split.labels).tolist() == [count] * 10
         assert set(split.labels[:100].tolist()) == set(range(10))
