@@ -1,6 +1,6 @@
 """When somebody is told that something is wrong: within a minute, once, and when it is over."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -26,7 +26,7 @@ from monitoring.stuck_runs import stuck_runs
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.deployed import Endpoint
 from platform_assets.partitions import DAILY
-from resources.alerts import AlertError, Alerts
+from resources.alerts import AlertError, AlertMessageError, Alerts
 from resources.sagemaker import SageMakerResource
 
 # A tick has a minute, and what it has sent by then would be sent again. The rest is the next one's.
@@ -39,7 +39,8 @@ class Cursor(BaseModel):
     Attributes:
         reported: What was reported and is not over, by the problems' keys.
         spend: Of the month, so far.
-        failures_until: Runs that failed until then are reported; None before the first look.
+        failures_until: Runs that failed until then are reported, or their messages were refused for
+            good; None before the first look.
         turn: How many looks there were.
         silent_looks: How many looks in a row the endpoint has not answered.
     """
@@ -103,6 +104,8 @@ def alerts_sensor(
     sent = send(alerts, changes(findings, before.reported), before.reported)
     if sent.failure and sent.reported == before.reported and silent_looks == before.silent_looks:
         raise sent.failure
+    for refusal in sent.refusals:
+        context.log.warning(refusal)
     if sent.failure:
         context.log.warning(str(sent.failure))
     after = Cursor(
@@ -113,7 +116,10 @@ def alerts_sensor(
         silent_looks=silent_looks,
     )
     return dg.SensorResult(
-        skip_reason=f"{len(sent.reported)} problem(s); {sent.count} message(s) sent.",
+        skip_reason=(
+            f"{len(sent.reported)} problem(s); {sent.count} message(s) sent, "
+            f"{len(sent.refusals)} refused for good."
+        ),
         cursor=after.model_dump_json(exclude_defaults=True),
     )
 
@@ -125,38 +131,54 @@ class Sent:
     Attributes:
         reported: What is reported now.
         count: How many messages were delivered.
-        failure: Of the last message that was not.
-        complete: Whether all changes were reported.
+        refusals: Of each message that was refused for good, its subject and why.
+        failure: Why the last message that is sent later could not be delivered.
+        complete: Whether nothing is left for a later tick.
     """
 
     reported: dict[str, Entry]
     count: int
+    refusals: Sequence[str]
     failure: AlertError | None
     complete: bool
 
 
-def send(alerts: Alerts, found: Iterable[Change], reported: Mapping[str, Entry]) -> Sent:
-    """Tell what has changed, some of it at most. What is not put down, a later tick tells."""
+def send(alerts: Alerts, differences: Iterable[Change], reported: Mapping[str, Entry]) -> Sent:
+    """Tell what has changed, some of it at most. What is not put down, a later tick tells.
+
+    There are three ways in which a message is not delivered:
+
+    - The target is down or busy. Everything waits, and this tick tries nothing else.
+    - The target takes nothing from us (a withdrawn URL, a wrong password, a right that is missing).
+      Everything waits until its setting is corrected; failed runs, too, are read again from the
+      first one that is not reported. The other messages are tried, since it may have refused one
+      alone.
+    - The target refuses this message for what it holds. It is put down as if it had been delivered:
+      tried again it would be refused again, and keep later failures from being read.
+    """
     now_reported = dict(reported)
     tries = count = 0
+    refusals: list[str] = []
     failure: AlertError | None = None
-    for change in found:
+    for change in differences:
         if change.message:
             if tries == _MOST_AT_ONCE:
-                return Sent(now_reported, count, failure, complete=False)
+                return Sent(now_reported, count, refusals, failure, complete=False)
             tries += 1
             try:
                 alerts.send(change.message)
+                count += 1
+            except AlertMessageError as error:
+                refusals.append(f"Not told: {change.message.subject}. {error}")
             except AlertError as error:
                 failure = error
                 if error.transient:
-                    break  # the target is down: this tick tries nothing else
-                continue  # this message is refused, others may not be
-            count += 1
+                    break
+                continue
         now_reported.pop(change.key, None)
         if change.entry:
             now_reported[change.key] = change.entry
-    return Sent(now_reported, count, failure, complete=failure is None)
+    return Sent(now_reported, count, refusals, failure, complete=failure is None)
 
 
 def find_problems(

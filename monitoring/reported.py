@@ -1,7 +1,8 @@
 """What was reported already, and what is to be reported now: the difference of two looks.
 
 There is no queue: what could not be delivered is not put down as reported, so that the next look
-finds it still to be reported, if it is still so.
+finds it still to be reported, if it is still so. Only a message that its target refuses for good is
+put down, as `jobs.alerts.send` explains.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -19,13 +19,13 @@ _QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# How fast a page is, is a matter of the machine.
+# Slow machines take longer to show a page.
 expect.set_options(timeout=60_000)
 
 
 @contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
-    """A browser that asks nothing of its maker."""
+    """A browser that sends no requests of its own to its vendor."""
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=CHROMIUM, args=[*_QUIET, *arguments], timeout=120_000
@@ -35,7 +35,7 @@ def chromium(*arguments: str) -> Iterator[Browser]:
 
 
 def screenshots_folder() -> Path:
-    """`test-output/screenshots` of the checkout, which is there."""
+    """The folder `test-output/screenshots` of the checkout; it is created if need be."""
     folder = CHECKOUT / "test-output" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -48,7 +48,7 @@ def image_with_module(client: docker.DockerClient, module: Path, tag: str) -> st
     context = io.BytesIO()
     files = {
         "Dockerfile": (
-            # The label makes it an image of its own, not the same one under another tag.
+            # The label gives the image an id of its own.
             f"FROM {number_cruncher_image()}\nLABEL test={tag}\nCOPY {module.name} /app/\n"
         ).encode(),
         module.name: module.read_bytes(),
@@ -100,7 +100,7 @@ def run_in_dagster(
 
 
 class EngineProxy:
-    """Stands between a client and the engine's socket: a remote engine that can be lost."""
+    """A proxy in front of the engine's socket, which can cut the connection to the engine."""
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
@@ -117,7 +117,7 @@ class EngineProxy:
         self.close()
 
     def close(self) -> None:
-        """Cuts all connections and takes no more."""
+        """Cuts all connections and accepts no new ones."""
         for opened in self._sockets:
             with suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Pictures of digits for tests: real ones in many guises, and ones drawn with Pillow."""
+"""Pictures of digits for tests: real ones, changed in many ways, and ones drawn with Pillow."""
 
 import io
 import math
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 
 def encoded(picture: Pixels | Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """A picture as a file's bytes."""
+    """The bytes of a picture file."""
     image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
     out = io.BytesIO()
     image.save(out, kind, **options)
@@ -27,7 +27,7 @@ def encoded(picture: Pixels | Image.Image, kind: str = "PNG", **options: Any) ->
 
 
 def shifted(digit: Pixels, right: int, down: int) -> Pixels:
-    """Moved within its 28 × 28 pixels, ground coming in."""
+    """Moved within its 28 × 28 pixels; background fills what becomes free."""
     room = np.pad(digit, 3)
     return np.ascontiguousarray(room[3 - down : 31 - down, 3 - right : 31 - right])
 
@@ -38,7 +38,7 @@ def scaled(digit: Pixels, side: int) -> Image.Image:
 
 
 def photographed(digit: Pixels, rng: random.Random, side: int = 480) -> bytes:
-    """A real hand's digit as ink on unevenly lit, grainy paper, somewhere in a JPEG."""
+    """A handwritten digit as ink on unevenly lit, grainy paper, somewhere in a JPEG."""
     size = rng.randint(side // 4, int(side * 0.8))
     large = Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)
     soft = np.asarray(large.filter(ImageFilter.GaussianBlur(size / 60)), np.float32) / 255
@@ -53,7 +53,7 @@ def photographed(digit: Pixels, rng: random.Random, side: int = 480) -> bytes:
 
 
 def snapped(digit: Pixels, rng: random.Random, where: str) -> bytes:
-    """A real hand's digit as somebody with a phone would take it.
+    """A handwritten digit as a phone would photograph it.
 
     `far` away; in a `colour` hardly darker than its paper; or `on a desk`: on a light note, turned
     a little, that lies on something dark, all of it partly in the shade.

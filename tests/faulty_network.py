@@ -1,4 +1,4 @@
-"""A network that breaks between us and a real S3: a proxy cuts connections after some bytes."""
+"""A network fault in front of a real S3: a proxy resets connections after some bytes."""
 
 import socket
 from collections.abc import Iterator, Mapping
@@ -10,12 +10,12 @@ import pytest
 
 
 class Proxy:
-    """Passes TCP connections on to S3 and, if told so, resets them after a number of bytes.
+    """Passes TCP connections on to S3, and resets them after a number of bytes if asked to.
 
     Attributes:
         cut_answers_after: bytes of an answer after which its connection is reset.
         cut_requests_after: bytes of requests after which their connection is reset.
-        cuts: how many connections more are to be treated so.
+        cuts: how many more connections are to be reset.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -58,7 +58,7 @@ class Proxy:
 
 @contextmanager
 def proxied(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy in front of the S3 of an environment, which leads to it from now on."""
+    """A proxy in front of the S3 of an environment; the environment points to the proxy."""
     address = urlsplit(environment["AWS_ENDPOINT_URL_S3"])
     proxy = Proxy((address.hostname or "", address.port or 0))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)

@@ -1,4 +1,4 @@
-"""A web page of somebody else, for real browsers: it tries whatever a page can send to Dagster."""
+"""A web page of another origin, for real browsers: it sends Dagster all that a page can send."""
 
 import threading
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ async function attack() {
 
 @contextmanager
 def elsewhere() -> Iterator[int]:
-    """The port of a site on this machine that shows the page under any name."""
+    """The port of a server on this machine that shows the page under any host name."""
     with TemporaryDirectory() as folder:
         (Path(folder) / "index.html").write_text(PAGE)
         handler = partial(SimpleHTTPRequestHandler, directory=folder)
@@ -61,11 +61,11 @@ def elsewhere() -> Iterator[int]:
 
 
 def assert_nothing_comes_of_it(context: BrowserContext, page: str, target: str) -> None:
-    """Has the page at this URL try all that it can; whether it planted an asset is for others."""
+    """Opens the page, which sends all it can. Callers check that no asset was recorded."""
     with closing(context.new_page()) as opened:
         opened.goto(f"{page}/?target={target}")
         came_of_it = opened.evaluate("attack()")
-    # The browser says of a request without permission to read neither that nor how it failed.
+    # The browser does not tell the page whether a request failed that it may not read.
     assert set(came_of_it) == {"report", "json", "get", "script", "socket"}
     assert came_of_it["script"] == "failed"
     assert came_of_it["socket"] == "failed"

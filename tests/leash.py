@@ -17,7 +17,7 @@ from embedded.home import Home
 
 
 def main() -> None:
-    """Wait, then clean up."""
+    """Waits for the process to end, then cleans up."""
     pid, started, root = int(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3])
     # Ctrl-C in a terminal reaches every process of the group; this one has to outlive it.
     os.setsid()

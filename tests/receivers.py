@@ -12,17 +12,17 @@ from typing import Any
 
 @dataclass
 class Receiver:
-    """Takes every POST.
+    """A server that accepts every POST unless told otherwise.
 
     Attributes:
-        url: Where; its path is what must stay secret.
-        status: What it answers.
-        answer: The body of its answers.
-        headers: Of its answers.
-        refuse: Bodies with this text are answered with 400; none where it is empty.
-        fail_after: From so many requests on it answers 503; None for never.
-        requests: The bodies that were taken, as text.
-        paths: Of all requests.
+        url: Its address; the path must stay secret.
+        status: HTTP status of its answers.
+        answer: Body of its answers.
+        headers: Headers of its answers.
+        refuse: Requests with this text in their body are answered with 400; none if it is empty.
+        fail_after: After so many accepted requests it answers 503; None for never.
+        requests: Bodies of the accepted requests.
+        paths: Paths of all requests.
     """
 
     url: str = ""
@@ -45,12 +45,12 @@ class Receiver:
         """Wait until a message with this text has come."""
         with self._changed:
             come = self._changed.wait_for(
-                lambda: any(text in told for told in self.texts()), timeout=600
+                lambda: any(text in received for received in self.texts()), timeout=600
             )
         assert come, self.texts()
 
     def texts(self) -> list[str]:
-        """What a Slack channel would show."""
+        """The messages, as a Slack channel would show them."""
         return [json.loads(body)["text"] for body in self.requests]
 
 
@@ -92,17 +92,24 @@ def webhook(path: str = "/services/T000/B000/hush") -> Iterator[Receiver]:
 
 @dataclass
 class Mails:
-    """What a mail server got: its port, the messages as they came, and the commands."""
+    """A mail server.
+
+    Attributes:
+        port: Of this machine.
+        refusals: What is answered to a command instead of yes; `.` is the end of a message's text.
+        messages: That were taken, as they came.
+        commands: All that came.
+    """
 
     port: int = 0
-    refuse: str = ""
+    refusals: dict[str, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def mail_server() -> Iterator[Mails]:
-    """A server that takes mail, and any user's password; with `refuse`, answers that to MAIL."""
+    """A server that takes mail, and any user's password, but for what is in its `refusals`."""
     mails = Mails()
 
     class Handler(socketserver.StreamRequestHandler):
@@ -114,17 +121,20 @@ def mail_server() -> Iterator[Mails]:
             while line := self.rfile.readline().decode().strip():
                 mails.commands.append(line)
                 verb = line.split(" ", 1)[0].upper()
-                if verb == "EHLO":
+                if verb in mails.refusals:
+                    self.say(mails.refusals[verb])
+                elif verb == "EHLO":
                     self.say("250-here\r\n250 AUTH PLAIN")
                 elif verb == "AUTH":
                     self.say("235 come in")
-                elif verb == "MAIL" and mails.refuse:
-                    self.say(mails.refuse)
                 elif verb == "DATA":
                     self.say("354 go on")
                     lines: list[str] = []
                     while (part := self.rfile.readline().decode().rstrip("\r\n")) != ".":
                         lines.append(part)
+                    if "." in mails.refusals:
+                        self.say(mails.refusals["."])
+                        continue
                     mails.messages.append("\n".join(lines))
                     self.say("250 taken")
                 elif verb == "QUIT":

@@ -1,4 +1,4 @@
-"""A server before a real S3, or moto, that passes requests on and may answer some itself."""
+"""A proxy in front of a real S3, or moto, that can answer some requests itself."""
 
 import http.client
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ _HOP = {"connection", "transfer-encoding", "content-length"}
 
 
 class Front:
-    """Where it is, and what it does to requests.
+    """A proxy and what it does to requests.
 
     Attributes:
         url: its address.
@@ -39,7 +39,7 @@ class Front:
                 if refusal := front.refuse(self):
                     self.reply(*refusal)
                     return
-                # A forward proxy is asked for a whole address.
+                # Clients ask a forward proxy for a whole URL.
                 target = urlsplit(self.path)
                 path = target._replace(scheme="", netloc="").geturl()
                 server = http.client.HTTPConnection(address.hostname or "", address.port)
@@ -87,14 +87,14 @@ class Front:
 
 @contextmanager
 def in_front_of(upstream: str) -> Iterator[Front]:
-    """A front of an S3, gone afterwards."""
+    """Runs a proxy in front of an S3 while the block runs."""
     front = Front(upstream)
     yield front
     front.close()
 
 
 def with_keys(*keys: str) -> Callable[[str, bytes], bytes]:
-    """Shows empty objects of these keys in listings: such as this S3 would not take."""
+    """Adds empty objects with these keys to listings: keys that this S3 would not accept."""
 
     def rewrite(target: str, body: bytes) -> bytes:
         query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}

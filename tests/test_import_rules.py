@@ -18,6 +18,6 @@ def lint_imports(cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_package_imports_only_what_the_plan_of_the_house_allows() -> None:
+def test_every_package_imports_only_what_the_contracts_allow() -> None:
     result = lint_imports(ROOT)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -36,7 +36,13 @@ class Alerts(dg.ConfigurableResource[Any]):
         """Deliver a message, within seconds or not at all.
 
         Raises:
-            AlertTargetError: The target is not understood, or refuses the message.
-            AlertUnavailableError: The target could not be reached.
+            AlertMessageError: The target refuses this message for what it is.
+            AlertTargetError: The target is not understood, or takes no messages from us.
+            AlertUnavailableError: The target cannot be reached or is busy.
         """
-        parse(self.target).send(message)
+        parse(self.target).send(Message(_encodable(message.subject), _encodable(message.text)))
+
+
+def _encodable(text: str) -> str:
+    """The text without the surrogates that stand for bytes that are not UTF-8."""
+    return text.encode(errors="replace").decode()

@@ -16,10 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import boto3.session
 import requests
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
-from resources.alerts.errors import AlertError, AlertTargetError, AlertUnavailableError
+from resources.alerts.errors import AlertTargetError, target_errors
 
 TIMEOUT_SECONDS = 5
 """How long a target may take to accept a connection, and for each answer."""
@@ -29,9 +27,6 @@ _FORMS = (
     "Write it as https://… (a Slack-compatible webhook), arn:aws:sns:region:account:topic, or "
     "smtps://user:password@host/?from=address&to=address, special characters %-encoded."
 )
-_BUSY = 429
-_SERVER_FAULT = 500
-_BUSY_CODES = {"KMSThrottling", "Throttled", "Throttling", "ThrottlingException"}
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,7 @@ class Target(Protocol):
         """Deliver a message.
 
         Raises:
-            AlertTargetError: The target refuses it.
-            AlertUnavailableError: The target could not be reached.
+            AlertError: See `Alerts.send`.
         """
         ...
 
@@ -103,7 +97,7 @@ class Webhook:
         # Slack's own rule: these three, and no others, are escaped.
         text = f"*{message.subject}*\n{message.text}"
         text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        try:
+        with target_errors("webhook", "check that its URL is right and was not withdrawn"):
             answer = requests.post(
                 self.url,
                 json={"text": text},
@@ -111,22 +105,8 @@ class Webhook:
                 # A redirected POST becomes a GET, and would seem to have been taken.
                 allow_redirects=False,
             )
-        except requests.Timeout:
-            raise _unavailable("webhook", "it did not answer in time") from None
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-            raise _unavailable("webhook", type(error).__name__) from None
-        except (requests.RequestException, ValueError) as error:
-            raise AlertTargetError(
-                "The webhook of PLATFORM_ALERTS cannot be called "
-                f"({type(error).__name__}). {_FORMS}"
-            ) from None
-        if answer.status_code == _BUSY or answer.status_code >= _SERVER_FAULT:
-            raise _unavailable("webhook", f"HTTP {answer.status_code}")
-        if not 200 <= answer.status_code < 300:
-            raise AlertTargetError(
-                f"The webhook of PLATFORM_ALERTS refuses messages (HTTP {answer.status_code}): "
-                "has its URL been changed or withdrawn?"
-            )
+            if not 200 <= answer.status_code < 300:
+                raise requests.HTTPError(response=answer)
 
 
 @dataclass(frozen=True)
@@ -148,20 +128,10 @@ class Topic:
         session = boto3.session.Session()
         # The overloads of `client` name services whose stubs are not installed.
         make = cast("Callable[..., Any]", session.client)  # pyright: ignore[reportUnknownMemberType]
-        try:
+        to_do = "allow the platform's role sns:Publish on it, and check that it exists"
+        with target_errors("SNS topic", to_do):
             client = make("sns", region_name=self.region, config=config)
             client.publish(TopicArn=self.arn, Subject=subject, Message=message.text)
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "Unknown")
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if code in _BUSY_CODES or status >= _SERVER_FAULT:
-                raise _unavailable("SNS topic", code) from None
-            raise AlertTargetError(
-                f"SNS does not take messages for the topic of PLATFORM_ALERTS ({code}): allow the "
-                "platform's role sns:Publish on it, and check that it exists."
-            ) from None
-        except (BotoCoreError, ResponseParserError) as error:
-            raise _unavailable("SNS topic", type(error).__name__) from None
 
 
 @dataclass(frozen=True)
@@ -189,28 +159,14 @@ class Mailbox:
 
     def send(self, message: Message) -> None:
         """See `Target`."""
-        try:
+        to_do = "check its host, port and certificate, the user, the password and the addresses"
+        with target_errors("mail server", to_do):
             mail = EmailMessage()
             mail["Subject"] = _one_line(message.subject)
             mail["From"] = self.sender
             mail["To"] = ", ".join(self.recipients)
             mail.set_content(message.text)
             self._deliver(mail)
-        except smtplib.SMTPResponseException as error:
-            raise self._refused(error.smtp_code) from None
-        except smtplib.SMTPRecipientsRefused as error:
-            raise self._refused(*(code for code, _ in error.recipients.values())) from None
-        except ssl.SSLError:
-            raise AlertTargetError(
-                "The mail server of PLATFORM_ALERTS has no certificate that is trusted, or speaks "
-                "no TLS on that port."
-            ) from None
-        except (smtplib.SMTPException, OSError) as error:
-            raise _unavailable("mail server", type(error).__name__) from None
-        except ValueError:
-            raise AlertTargetError(
-                f"PLATFORM_ALERTS has an address that is none. {_FORMS}"
-            ) from None
 
     def _deliver(self, mail: EmailMessage) -> None:
         if self.tls:
@@ -234,22 +190,6 @@ class Mailbox:
                     )
                 server.login(self.user, self.password)
             server.send_message(mail)
-
-    def _refused(self, *codes: int) -> AlertError:
-        # RFC 5321: what begins with 4 may be tried again, what begins with 5 may not.
-        if any(code < _SERVER_FAULT for code in codes):
-            return _unavailable("mail server", f"SMTP {min(codes)}")
-        return AlertTargetError(
-            f"The mail server of PLATFORM_ALERTS refuses the message (SMTP {max(codes)}): check "
-            "user, password and addresses."
-        )
-
-
-def _unavailable(what: str, reason: str) -> AlertUnavailableError:
-    return AlertUnavailableError(
-        f"The {what} of PLATFORM_ALERTS cannot be reached or is busy ({reason}): check that it "
-        "runs and that the network, or the proxy, lets us through. What is untold is told later."
-    )
 
 
 def _one_line(text: str) -> str:

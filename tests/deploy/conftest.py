@@ -1,4 +1,4 @@
-"""AWS's services that nothing embedded stands in for: moto's, over HTTP."""
+"""AWS services that the embedded stack does not have: those of moto, over HTTP."""
 
 from collections.abc import Iterator
 
@@ -14,11 +14,11 @@ REGION = "eu-west-1"
 
 @pytest.fixture
 def aws() -> Iterator[Front]:
-    """An AWS account with nothing in it, behind a front that may refuse requests."""
+    """An empty AWS account, behind a proxy that can refuse requests."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    # What was made is the process's, whichever server made it.
+    # Moto keeps its resources for the whole process: an earlier server's would be left.
     requests.post(f"http://{host}:{port}/moto-api/reset", timeout=60).raise_for_status()
     with in_front_of(f"http://{host}:{port}") as front:
         yield front
@@ -27,7 +27,7 @@ def aws() -> Iterator[Front]:
 
 @pytest.fixture
 def account(aws: Front) -> dict[str, str]:
-    """The environment of somebody who may do everything in it."""
+    """The environment of a user who has all rights in that account."""
     return clean_environ(
         AWS_ENDPOINT_URL=aws.url,
         AWS_DEFAULT_REGION=REGION,

@@ -1,4 +1,4 @@
-"""`make deploy-api`: one API for an endpoint; what it prints where it cannot deploy."""
+"""`make deploy-api`: one API for each endpoint, and what it prints when it cannot deploy."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_stops_a_deployment_is_named_and_no_secret_is(case: str) -> None:
+def test_a_deployment_that_cannot_begin_says_why_and_shows_no_secret(case: str) -> None:
     settings, sentence = CASES[case]
     done = subprocess.run(
         [sys.executable, "deploy/deploy_api.py"],
@@ -78,15 +78,15 @@ def deploy(account: dict[str, str], endpoint: str) -> subprocess.CompletedProces
 
 
 @pytest.fixture(autouse=True)
-def no_projects_are_left() -> Iterator[None]:
-    """What is built for a deployment stands in the checkout."""
+def remove_built_projects() -> Iterator[None]:
+    """Removes what the deployments have built: it stands in the checkout."""
     yield
     for project in (CHECKOUT / "build" / "api").glob("data-platform-test-*"):
         shutil.rmtree(project)
 
 
 def deployed(aws: Front) -> dict[str, list[str]]:
-    """The names of what there is in the account."""
+    """The names of the resources in the account."""
     session = boto3.session.Session("somebody", "a-secret", region_name=REGION)
     gateway, functions, roles = (
         session.client(service, endpoint_url=aws.url) for service in ("apigateway", "lambda", "iam")
@@ -98,10 +98,10 @@ def deployed(aws: Front) -> dict[str, list[str]]:
     }
 
 
-def test_endpoints_have_an_api_each_and_what_failed_midway_is_finished(
+def test_each_endpoint_has_its_api_and_a_deployment_that_failed_midway_is_finished(
     account: dict[str, str], aws: Front
 ) -> None:
-    """Of an API that was made, Chalice knows nothing when a later step of its deployment fails."""
+    """When a later step of a deployment fails, Chalice has not noted the API that it has made."""
     aws.amend = put_in_openapi_3
     aws.refuse = lambda request: (
         (403, b'{"message": "not now"}') if request.path.endswith("/deployments") else None
@@ -122,7 +122,9 @@ def test_endpoints_have_an_api_each_and_what_failed_midway_is_finished(
     }
 
 
-def test_an_endpoints_api_is_not_guessed_among_several(account: dict[str, str], aws: Front) -> None:
+def test_a_deployment_is_refused_where_two_apis_have_the_name_of_the_endpoints(
+    account: dict[str, str], aws: Front
+) -> None:
     gateway = boto3.session.Session("somebody", "a-secret", region_name=REGION).client(
         "apigateway", endpoint_url=aws.url
     )

@@ -1,4 +1,4 @@
-"""The policies of deploy/: neither more nor less than what the code calls, on what it names."""
+"""The policies of deploy/ allow exactly what the code calls, on the resources that it names."""
 
 import ast
 import json
@@ -70,22 +70,22 @@ def statements(path: Path) -> list[dict[str, Any]]:
 
 
 def listed(value: str | list[str]) -> list[str]:
-    """One or many, as many."""
+    """A list, also where a policy has a single string."""
     return [value] if isinstance(value, str) else value
 
 
 def actions(path: Path, service: str = "") -> set[str]:
-    """All that a policy allows, of one service or of all."""
-    found = {action for each in statements(path) for action in listed(each["Action"])}
-    return {action for action in found if action.startswith(service)}
+    """The actions that a policy allows: all of them, or those of one service."""
+    allowed = {action for statement in statements(path) for action in listed(statement["Action"])}
+    return {action for action in allowed if action.startswith(service)}
 
 
 def allows(path: Path, action: str, resource: str) -> bool:
-    """Whether a policy allows an action on a resource, its conditions aside."""
+    """Whether a policy allows an action on a resource; conditions are not looked at."""
     return any(
-        action in listed(each["Action"])
-        and any(fnmatchcase(resource, pattern) for pattern in listed(each["Resource"]))
-        for each in statements(path)
+        action in listed(statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in listed(statement["Resource"]))
+        for statement in statements(path)
     )
 
 
@@ -94,7 +94,7 @@ def sagemaker_arn(kind: str, name: str) -> str:
 
 
 def operations(paths: list[Path], receivers: set[str], pages: str) -> Iterator[str]:
-    """Operations that modules call: attributes of clients, and what is paginated by its name."""
+    """Operations that modules call: as methods of clients, or by name from a paginator."""
     for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text()))):
         if isinstance(node, ast.Attribute):
             owner = node.value
@@ -106,28 +106,30 @@ def operations(paths: list[Path], receivers: set[str], pages: str) -> Iterator[s
 
 
 def methods(service: str) -> dict[str, str]:
-    """Operations of a service, by the names of boto3's methods."""
+    """boto3's method name → the operation's name, for all operations of a service."""
     make = cast("Callable[..., Any]", boto3.client)
     names = make(service, region_name=REGION).meta.service_model.operation_names
     return {xform_name(name): name for name in names}
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
-def test_every_action_is_named_and_only_what_has_no_resource_gets_all(path: Path) -> None:
+def test_no_action_has_a_wildcard_and_only_actions_without_resources_are_allowed_on_all(
+    path: Path,
+) -> None:
     document = json.loads(path.read_text())
     assert document["Version"] == "2012-10-17"
-    for each in document["Statement"]:
-        assert each["Effect"] == "Allow"
-        assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
-        assert not [action for action in listed(each["Action"]) if "*" in action]
-        if "*" in listed(each.get("Resource", [])):
-            assert set(listed(each["Action"])) <= WITHOUT_RESOURCES.keys()
-    sids = [each["Sid"] for each in document["Statement"]]
+    for statement in document["Statement"]:
+        assert statement["Effect"] == "Allow"
+        assert set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
+        assert not [action for action in listed(statement["Action"]) if "*" in action]
+        if "*" in listed(statement.get("Resource", [])):
+            assert set(listed(statement["Action"])) <= WITHOUT_RESOURCES.keys()
+    sids = [statement["Sid"] for statement in document["Statement"]]
     assert len(set(sids)) == len(sids)
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
-def test_a_policy_holds_in_china_and_for_governments(path: Path) -> None:
+def test_a_policy_is_valid_in_the_partitions_of_china_and_govcloud(path: Path) -> None:
     """ARNs there begin with arn:aws-cn and arn:aws-us-gov."""
     assert "arn:aws" not in path.read_text()
 
@@ -161,7 +163,7 @@ def test_the_platform_may_do_what_its_s3_code_calls_and_nothing_else() -> None:
     assert actions(IAM / "platform.json", "s3:") == expected
 
 
-def test_the_platform_may_use_the_names_that_the_code_makes_and_no_others() -> None:
+def test_the_platform_may_use_the_names_that_the_code_generates_and_no_others() -> None:
     platform = IAM / "platform.json"
     job = attempt_name(deterministic_name("mnist", DATE, digest_of="x"), 2)
     assert allows(platform, "sagemaker:CreateTrainingJob", sagemaker_arn("training-job", job))
@@ -225,7 +227,7 @@ def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
         "dataset": dataset.folder(STORE, DATE).prefix,
         "models": model.work_folder(STORE, "0" * 16).prefix,
         "classifiers": deployed.folder(STORE, "Digits", "0" * 64).prefix,
-        # What a date has is not served: it has not passed its gate, or not yet.
+        # SageMaker serves the copy that is made once a date's classifier has passed its gate.
         "a date's classifier": classifier.folder(STORE, DATE).prefix,
         "another endpoint's": deployed.folder(STORE, "another", "0" * 64).prefix,
     }
@@ -256,7 +258,7 @@ def test_sagemaker_pulls_the_image_that_training_and_serving_name() -> None:
     assert allows(IAM / "sagemaker-role.json", "ecr:BatchGetImage", image)
 
 
-def test_only_sagemaker_and_only_for_this_account_takes_the_role() -> None:
+def test_only_sagemaker_may_assume_the_role_and_only_for_this_account() -> None:
     (trust,) = statements(IAM / "sagemaker-role-trust.json")
     assert trust["Principal"] == {"Service": "sagemaker.amazonaws.com"}
     assert trust["Action"] == "sts:AssumeRole"

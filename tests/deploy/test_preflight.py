@@ -1,4 +1,4 @@
-"""`make preflight`: each thing that is missing is named, with how to mend it, and nothing else."""
+"""`make preflight` names each missing thing and how to mend it, and nothing else."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def clients(aws: Front) -> dict[str, Any]:
 def ready(
     aws: Front, account: dict[str, str], clients: dict[str, Any], database: str
 ) -> dict[str, str]:
-    """An account, a database and settings that have all that the platform needs."""
+    """Settings with which nothing is missing: an account and a database with all that is needed."""
     aws.refuse = answer_quotas
     s3 = clients["s3"]
     for bucket in ("digits", "listings"):
@@ -104,14 +104,12 @@ def preflight(environ: Mapping[str, str], *files: str) -> subprocess.CompletedPr
 
 
 def problems(environ: Mapping[str, str]) -> list[Look]:
-    """What is not as it has to be, by these settings."""
+    """The results that are not `ok`, with these settings."""
     with patch.dict(os.environ, environ, clear=True):
         return [look for look in look_at_all(os.environ) if look.state != "ok"]
 
 
-def test_nothing_is_missing_where_all_is_there_and_nothing_is_changed(
-    ready: dict[str, str], aws: Front
-) -> None:
+def test_a_complete_account_passes_and_is_not_changed(ready: dict[str, str], aws: Front) -> None:
     sent: list[tuple[str, bytes]] = []
 
     def remember(method: str, _target: str, body: bytes) -> bytes:
@@ -123,12 +121,12 @@ def test_nothing_is_missing_where_all_is_there_and_nothing_is_changed(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All is there." in done.stdout
     assert {method for method, _ in sent} == {"GET", "HEAD", "POST"}
-    # What is asked by POST names its operation.
+    # The body of a POST names the operation.
     asked = [body for method, body in sent if method == "POST"]
     assert all(body.startswith(b"Action=Get") for body in asked), asked
 
 
-def test_the_files_that_compose_reads_go_before_the_environment(
+def test_files_that_compose_reads_override_the_environment(
     ready: dict[str, str], tmp_path: Path
 ) -> None:
     own = tmp_path / "platform.env"
@@ -236,14 +234,16 @@ def test_an_empty_password_of_the_records_is_named(ready: dict[str, str]) -> Non
     assert look.message == "Set POSTGRES_PASSWORD."
 
 
-def test_certificates_of_the_image_are_left_out_where_the_host_has_none(tmp_path: Path) -> None:
+def test_the_certificates_path_of_the_image_is_ignored_where_the_host_has_no_such_file(
+    tmp_path: Path,
+) -> None:
     settings = {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(tmp_path / "rds.pem")}
     assert usable_here(settings) == {"PGSSLMODE": "require"}
     (tmp_path / "rds.pem").touch()
     assert usable_here(settings) == settings
 
 
-def test_a_line_that_sets_nothing_changes_nothing(tmp_path: Path) -> None:
+def test_lines_of_an_env_file_without_an_assignment_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "own.env").write_text("# =\nAWS_PROFILE\n\nPLATFORM_BUCKET=a=b #c\n")
     assert read_env_file(tmp_path / "own.env") == {"PLATFORM_BUCKET": "a=b #c"}
 
@@ -258,7 +258,7 @@ def test_a_line_that_sets_nothing_changes_nothing(tmp_path: Path) -> None:
         ({"Service": "sagemaker.amazonaws.com"}, "sts:TagSession", False),
     ],
 )
-def test_who_may_take_the_role_is_read_in_every_form(
+def test_the_roles_trust_policy_is_read_in_all_its_forms(
     principal: Any, action: Any, trusted: bool
 ) -> None:
     statement = {"Effect": "Allow", "Principal": principal, "Action": action}
@@ -273,7 +273,7 @@ def test_too_few_instances_are_named(
     assert look.message == "Ask for 2 in Service Quotas: it is 1."
 
 
-def test_what_may_not_be_looked_at_is_unknown(ready: dict[str, str], aws: Front) -> None:
+def test_what_may_not_be_read_is_unknown(ready: dict[str, str], aws: Front) -> None:
     denied = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
     aws.refuse = lambda request: (
         (403, denied) if request.path.endswith("?encryption") else answer_quotas(request)
@@ -284,11 +284,11 @@ def test_what_may_not_be_looked_at_is_unknown(ready: dict[str, str], aws: Front)
 
 
 @pytest.mark.parametrize(
-    ("skew", "state", "told"),
+    ("skew", "state", "words"),
     [(3, "ok", "3 s"), (400, "missing", "400 s ahead of"), (-400, "missing", "400 s behind")],
 )
-def test_a_clock_that_aws_would_not_take_is_told(skew: int, state: str, told: str) -> None:
+def test_a_clock_that_is_too_far_off_for_aws_is_named(skew: int, state: str, words: str) -> None:
     now = datetime.now(UTC)
     look = look_at_clock(now, now + timedelta(seconds=skew))
     assert look.state == state
-    assert told in look.message
+    assert words in look.message

@@ -1,4 +1,4 @@
-"""The production instance and what runs it: loads against real services, and keeps its secrets."""
+"""The files of a deployment: they load against real services, and hold and show no secret."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from tests.conftest import CHECKOUT, Services, clean_environ
 
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
-# Of the environment file, what is no run's: others' own business, and whom the sensor tells.
+# Variables of the environment file that runs do not need: the sensor and web server do.
 NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS"}
 
 LOOK = """
@@ -59,15 +59,15 @@ def environment_file() -> dict[str, str]:
 
 
 def composed(folder: Path, platform: str, records: str = "POSTGRES_PASSWORD=x\n") -> Any:
-    """What Compose makes of the composition with these two files of configuration."""
+    """The services as Compose reads them, with these contents of its two environment files."""
     for name in ("docker-compose.yaml", "env.example"):
         shutil.copy(DEPLOY / name, folder)
     (folder / "platform.env").write_text(platform)
     (folder / "records.env").write_text(records)
     compose = Path(sys.executable).with_name("docker-compose")
     files = ["--project-directory", str(folder), "-f", str(folder / "docker-compose.yaml")]
-    told = run([str(compose), *files, "config", "--format", "json"], clean_environ())
-    return json.loads(told)["services"]
+    configuration = run([str(compose), *files, "config", "--format", "json"], clean_environ())
+    return json.loads(configuration)["services"]
 
 
 # What Compose's own reading of an environment file would change or refuse.
@@ -84,14 +84,12 @@ VALUES = {
 
 
 @pytest.mark.parametrize("case", VALUES)
-def test_whatever_a_generator_of_passwords_makes_reaches_the_containers(
-    tmp_path: Path, case: str
-) -> None:
+def test_a_generated_password_reaches_the_containers_unchanged(tmp_path: Path, case: str) -> None:
     value = VALUES[case]
     services = composed(
         tmp_path, f"PLATFORM_PSEUDONYM_KEY={value}\n", f"POSTGRES_PASSWORD={value}\n"
     )
-    # In what it prints, Compose writes a dollar as two.
+    # Compose prints each dollar sign twice.
     doubled = value.replace("$", "$$")
     assert services["postgres"]["environment"] == {"POSTGRES_PASSWORD": doubled}
     for name in ("code-server", "webserver", "daemon", "metrics"):
@@ -100,7 +98,7 @@ def test_whatever_a_generator_of_passwords_makes_reaches_the_containers(
         assert environment["POSTGRES_PASSWORD"] == doubled
 
 
-def test_a_variable_that_is_left_out_is_as_in_the_example(tmp_path: Path) -> None:
+def test_a_variable_that_is_left_out_has_the_examples_value(tmp_path: Path) -> None:
     environment = composed(tmp_path, "PLATFORM_BUCKET=mine\n")["daemon"]["environment"]
     assert environment["PLATFORM_BUCKET"] == "mine"
     assert environment["PLATFORM_LISTINGS_TABLE"] == "listings"
@@ -123,17 +121,17 @@ def test_the_instance_loads_with_its_records_in_postgres(
         }
     )
     dagster = Path(sys.executable).with_name("dagster")
-    told = run([str(dagster), "instance", "info"], environ)
+    shown = run([str(dagster), "instance", "info"], environ)
     for name in ("DockerRunLauncher", "PostgresRunStorage"):
-        assert name in told
-    assert str(dsn.password) not in told
+        assert name in shown
+    assert str(dsn.password) not in shown
     loaded = run([sys.executable, "-c", LOOK], environ)
     for name in ('"data-platform"', "S3ComputeLogManager", "QueuedRunCoordinator"):
         assert name in loaded
 
 
-def test_a_run_gets_every_setting_that_there_is() -> None:
-    """What isn't named in the launcher is silently at its default in a run."""
+def test_a_run_gets_every_setting() -> None:
+    """A setting that the launcher does not name would have its default in a run."""
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     known = {
         f"PLATFORM_{name.upper()}"
@@ -147,7 +145,7 @@ def test_a_run_gets_every_setting_that_there_is() -> None:
 def test_runs_start_and_reach_aws_whatever_the_environment_file_leaves_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Dagster starts no run that is to get a variable which is not set."""
+    """Dagster does not start a run if a variable that the launcher names is not set."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -156,14 +154,16 @@ def test_runs_start_and_reach_aws_whatever_the_environment_file_leaves_out(
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     reaching = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "AWS_CA_BUNDLE"}
     assert reaching <= set(launcher["env_vars"]) <= os.environ.keys()
-    # boto3 refuses a bundle that is set to nothing.
+    # boto3 would refuse an empty AWS_CA_BUNDLE.
     client = boto3.client("s3", aws_access_key_id="x", aws_secret_access_key="x")
     assert client.meta.endpoint_url.startswith("https://s3.")
     assert not {"http", "https"} & get_environ_proxies(client.meta.endpoint_url).keys()
 
 
-def test_a_proxy_is_in_nobodys_way_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The roles' credentials of EC2 and ECS, and the webserver that is asked whether it works."""
+def test_addresses_of_this_host_are_not_reached_by_the_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that give EC2 and ECS their roles' credentials, and the webserver's health check."""
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NO_PROXY", environment_file()["NO_PROXY"])
     for host in ("169.254.169.254", "169.254.170.2", "127.0.0.1:3000"):
@@ -171,7 +171,7 @@ def test_a_proxy_is_in_nobodys_way_on_this_host(monkeypatch: pytest.MonkeyPatch)
     assert not should_bypass_proxies("https://s3.eu-west-1.amazonaws.com/")
 
 
-def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> None:
+def test_the_environment_file_has_the_defaults_of_the_settings_and_no_secret() -> None:
     given = environment_file()
     for name in (
         "mnist_source",
@@ -199,7 +199,7 @@ def test_the_environment_file_has_the_settings_own_defaults_and_no_secret() -> N
         assert not given[name]
 
 
-def test_compose_holds_no_secret_opens_nothing_and_watches_all() -> None:
+def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_service() -> None:
     compose = read("docker-compose.yaml")
     assert compose["services"].keys() == {
         "postgres",
@@ -223,7 +223,7 @@ def test_compose_holds_no_secret_opens_nothing_and_watches_all() -> None:
 
 
 def test_the_workspace_points_to_the_code_server() -> None:
-    (server,) = (each["grpc_server"] for each in read("workspace.yaml")["load_from"])
+    (server,) = (location["grpc_server"] for location in read("workspace.yaml")["load_from"])
     assert server["host"] in read("docker-compose.yaml")["services"]
     assert f'"{server["port"]}"' in (DEPLOY / "Dockerfile").read_text()
 
@@ -245,7 +245,7 @@ def test_the_platform_runs_without_what_the_image_leaves_out() -> None:
     run([sys.executable, "-c", IMPORT, *modules], environ)
 
 
-def test_the_image_has_no_root_and_needs_no_registry_for_its_build() -> None:
+def test_the_image_does_not_run_as_root_and_its_build_needs_no_registry() -> None:
     lines = (DEPLOY / "Dockerfile").read_text().splitlines()
     assert "USER platform" in lines
     assert "ARG BASE_IMAGE=python:3.11-slim" in lines
@@ -253,7 +253,7 @@ def test_the_image_has_no_root_and_needs_no_registry_for_its_build() -> None:
     assert any("--require-hashes" in line for line in lines)
 
 
-def test_the_lifecycle_rule_is_added_to_those_that_a_bucket_has(
+def test_the_lifecycle_rule_is_added_to_the_rules_that_a_bucket_has(
     services: Services, bucket: str
 ) -> None:
     client = s3.client(services.env)

@@ -1,4 +1,4 @@
-"""Prometheus's own tool judges the configuration and the rules, and runs the rules' tests."""
+"""promtool checks the configuration and the rules, and runs the rules' tests."""
 
 import json
 import re
@@ -27,14 +27,14 @@ METRIC = re.compile(r"\bplatform_[a-z_]+\b")
     ],
     ids=" ".join,
 )
-def test_promtool_finds_nothing_wrong(command: list[str]) -> None:
+def test_promtool_accepts_configuration_rules_and_their_tests(command: list[str]) -> None:
     done = subprocess.run(
         [str(PROMTOOL), *command], cwd=FOLDER, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_rule_is_tested_to_be_silent_while_all_is_well() -> None:
+def test_the_first_test_covers_every_rule_while_nothing_is_wrong() -> None:
     rules = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"][0]["rules"]
     tests = yaml.safe_load((FOLDER / "rules_test.yml").read_text())["tests"]
     assert {rule["alert"] for rule in rules} == {
@@ -42,7 +42,7 @@ def test_every_rule_is_tested_to_be_silent_while_all_is_well() -> None:
     }
 
 
-def test_prometheus_asks_the_service_that_the_composition_starts() -> None:
+def test_prometheus_scrapes_the_service_that_compose_starts() -> None:
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
     name, port = target.split(":")

@@ -21,7 +21,7 @@ HEADER_2018 = [name for name in TABLE if name not in LATER]
 
 
 def write(path: Path, *records: dict[str, str], header: list[str] = HEADER_2018) -> Path:
-    """A file with these values; what is not said is plain. Values stand as they are, unquoted."""
+    """Writes a file with these values, unquoted, and ordinary ones in all other columns."""
     plain = dict.fromkeys(TABLE, "1") | {"name": "Flat", "last_review": "", "price": "10"}
     lines = [",".join(header)]
     for number, record in enumerate(records, start=1):

@@ -1,4 +1,4 @@
-"""Files of listings that must be refused: why, in which words, and that these show no content."""
+"""Files of listings that must be refused, with messages that show no content of the file."""
 
 import datetime as dt
 import gzip
@@ -45,19 +45,19 @@ EXACT = (
 
 
 def to_15_digits(number: int) -> int:
-    """As a spreadsheet: the digits after the 15th are zeros."""
+    """An id as a spreadsheet keeps it: digits after the 15th become zeros."""
     kept = 10 ** (len(str(number)) - 15)
     return number // kept * kept
 
 
 def ids_in(name: str, ids: list[int]) -> list[dict[str, str]]:
-    """Rows with these ids in a column, and a short one."""
+    """Rows with these ids in a column, and one row with a short id."""
     return [{name: str(number)} for number in [13913, *ids]]
 
 
 @pytest.mark.parametrize("damage", [to_15_digits, lambda n: int(float(n))], ids=["15", "double"])
 @pytest.mark.parametrize("name", ["id", "host_id", "host_profile_id"])
-def test_ids_that_lost_digits_are_refused_unless_they_are_wanted(
+def test_ids_that_lost_digits_are_refused_unless_they_are_allowed(
     database: str, tmp_path: Path, name: str, damage: Callable[[int], int]
 ) -> None:
     records = ids_in(name, [damage(number) for number in EXACT])
@@ -68,14 +68,14 @@ def test_ids_that_lost_digits_are_refused_unless_they_are_wanted(
     assert load(database, path, "2026-10-01", allow_rounded_ids=True) == 7
 
 
-def test_ids_of_18_digits_are_taken_as_they_are(database: str, tmp_path: Path) -> None:
+def test_ids_of_18_digits_are_accepted(database: str, tmp_path: Path) -> None:
     load(database, write(tmp_path / "a.csv", *ids_in("id", [*EXACT])), "2026-10-01")
     assert column(database, "id") == [13913, *EXACT]
 
 
 @pytest.mark.parametrize("text", ["6.85E+17", '"6,85E+17"', "6e17"])
 @pytest.mark.parametrize("name", ["id", "host_id", "host_profile_id"])
-def test_ids_in_scientific_notation_are_refused_by_name(
+def test_ids_in_scientific_notation_are_refused_and_named(
     tmp_path: Path, name: str, text: str
 ) -> None:
     path = write(tmp_path / "a.csv", {}, {name: text}, header=list(TABLE))
@@ -101,7 +101,9 @@ def test_a_day_that_cannot_be_materialised_is_refused_with_those_that_can(
         load("postgresql://never-asked", write(tmp_path / "a.csv", {}), day, first=first)
 
 
-def test_the_first_day_is_taken_and_todays_said_to_be_open(database: str, tmp_path: Path) -> None:
+def test_the_first_day_is_accepted_and_today_is_reported_as_unfinished(
+    database: str, tmp_path: Path
+) -> None:
     path = write(tmp_path / "a.csv", {})
     lines: list[str] = []
     assert load(database, path, "2015-01-01", say=lines.append) == 1
@@ -182,7 +184,7 @@ def test_a_refused_file_is_named_with_row_and_column_and_changes_nothing(
         "an index of words",
     ],
 )  # fmt: skip
-def test_what_is_no_file_of_listings_is_refused_in_its_own_sentence(
+def test_other_files_are_refused_with_a_sentence_of_their_own(
     tmp_path: Path, content: bytes, message: str
 ) -> None:
     path = tmp_path / "bad.csv"
@@ -195,8 +197,8 @@ def test_what_is_no_file_of_listings_is_refused_in_its_own_sentence(
 
 
 @pytest.mark.parametrize("name", HEADER_2018)
-def test_no_message_shows_what_stands_in_a_field(tmp_path: Path, name: str) -> None:
-    """Each way to be refused is tried with one text in all fields of a row."""
+def test_no_message_shows_the_content_of_a_field(tmp_path: Path, name: str) -> None:
+    """Each refusal is tried with the same text in all fields of a row."""
     secrets = dict.fromkeys(HEADER_2018, "Secret") | {"id": "2", "host_id": "3", "price": "4"}
     bad = {name: "Sec\0ret Secret"} if name in TEXT else {name: "Secret"}
     with pytest.raises(ListingsError) as caught:
@@ -206,7 +208,7 @@ def test_no_message_shows_what_stands_in_a_field(tmp_path: Path, name: str) -> N
     assert "Secret" not in str(caught.value)
 
 
-def test_the_databases_own_words_about_a_row_are_not_shown(database: str, tmp_path: Path) -> None:
+def test_the_databases_message_about_a_row_is_not_shown(database: str, tmp_path: Path) -> None:
     load(database, write(tmp_path / "a.csv", {}), "2024-02-01")
     with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as c:
         c.execute("ALTER TABLE listings ALTER host_name TYPE integer USING 1")
@@ -225,24 +227,26 @@ def test_a_dsn_that_cannot_be_read_is_not_shown(tmp_path: Path, dsn: str) -> Non
     assert "secret" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(ListingsError, match=r"gone\.csv is not there"):
         load("postgresql://never-asked", tmp_path / "gone.csv", "2025-12-01")
 
 
 @pytest.mark.parametrize("date", ["2025-02-30", "yesterday", "01/02/2025", ""])
-def test_a_date_that_is_none_is_refused(tmp_path: Path, date: str) -> None:
+def test_an_invalid_date_is_refused(tmp_path: Path, date: str) -> None:
     with pytest.raises(ListingsError, match="YYYY-MM-DD"):
         load("postgresql://never-asked", write(tmp_path / "a.csv", {}), date)
 
 
-def test_a_database_that_is_down_is_said_so_without_its_password(tmp_path: Path) -> None:
+def test_a_database_that_is_down_is_reported_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="does not answer") as caught:
         load("postgresql://me:secret@127.0.0.1:1/db", write(tmp_path / "a.csv", {}), "2025-12-01")
     assert "secret" not in str(caught.value)
 
 
-def test_a_table_of_another_make_is_said_so_and_left_alone(database: str, tmp_path: Path) -> None:
+def test_a_table_with_other_columns_is_reported_and_not_changed(
+    database: str, tmp_path: Path
+) -> None:
     with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as c:
         c.execute("CREATE TABLE listings (id bigint, download_date date)")
         c.execute("INSERT INTO listings VALUES (5, '2025-12-01')")

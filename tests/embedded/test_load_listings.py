@@ -1,4 +1,4 @@
-"""Real Inside Airbnb files, and those of other years and kinds, into the table, value by value."""
+"""Inside Airbnb files of all years and kinds reach the table, value by value."""
 
 import csv
 import datetime as dt
@@ -34,7 +34,7 @@ FILES = [
 
 
 def reference_records(text: str) -> list[list[tuple[str, bool]]]:
-    """RFC 4180 letter by letter: the fields of each record, and whether each was quoted."""
+    """The fields of each record by RFC 4180, and whether each was quoted; a reference reader."""
     records: list[list[tuple[str, bool]]] = []
     record: list[tuple[str, bool]] = []
     field, quoted, inside, at = "", False, False, 0
@@ -89,7 +89,7 @@ def stored(dsn: str, date: str) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize(("name", "date", "rows"), FILES)
-def test_every_value_of_a_real_file_arrives_unharmed(
+def test_every_value_of_a_real_file_reaches_the_table_unchanged(
     shared_data: Path, database: str, name: str, date: str, rows: int
 ) -> None:
     path = shared_data / "airbnb" / name
@@ -112,7 +112,7 @@ def test_loading_again_changes_nothing_and_leaves_other_days_alone(
 
 
 def spreadsheet(path: Path, date_form: Callable[[dt.date], str]) -> bytes:
-    """What a spreadsheet makes of a file: CRLF records, LF in quotes, its own dates, a BOM."""
+    """A file as a spreadsheet saves it: CRLF records, LF in quotes, its own dates, a BOM."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
@@ -133,7 +133,7 @@ def spreadsheet(path: Path, date_form: Callable[[dt.date], str]) -> bytes:
     ids=["M/D/YYYY", "DD/MM/YYYY", "ISO"],
 )
 @pytest.mark.parametrize("name", ["albany_2025-01-04", "amsterdam_2024-12-07"])
-def test_a_copy_that_a_spreadsheet_mangled_has_the_same_values(
+def test_a_copy_that_a_spreadsheet_saved_has_the_same_values(
     shared_data: Path, database: str, tmp_path: Path, name: str, date_form: Any
 ) -> None:
     original = shared_data / "airbnb" / f"{name}_listings.csv"
@@ -162,8 +162,8 @@ def test_a_file_of_2015_has_no_neighbourhood_groups(database: str, tmp_path: Pat
     assert column(database, "neighbourhood_group") == [None]
 
 
-def test_columns_of_later_years_are_left_out_and_said_so(database: str, tmp_path: Path) -> None:
-    """As are those without a name that a spreadsheet writes behind the others."""
+def test_columns_of_later_years_are_left_out_and_named(database: str, tmp_path: Path) -> None:
+    """So are unnamed columns that a spreadsheet adds at the end."""
     header = [*TABLE[:4], "hosts_time", *TABLE[4:], "", ""]
     path = write(tmp_path / "a.csv", {"name": "Flat", "hosts_time": "Secret"}, header=header)
     lines: list[str] = []
@@ -180,7 +180,7 @@ def test_a_detailed_file_is_read_by_its_own_columns(
     database: str, tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
     plain = write_detailed(tmp_path / "plain.csv", {"name": "A, b", "host_name": "Nan"}, {})
-    # Also when its name doesn't say that it is packed.
+    # Also without .gz in its name.
     path = tmp_path / "listings.csv"
     path.write_bytes(pack(plain.read_bytes().replace(b"A, b", b'"A, b"')))
     assert load(database, path, "2024-02-01") == 2
@@ -193,7 +193,7 @@ def test_a_detailed_file_is_read_by_its_own_columns(
 
 
 @pytest.mark.parametrize("missing", ["neighbourhood_group_cleansed", "host_about"])
-def test_a_detailed_file_may_lack_what_not_all_have(
+def test_a_detailed_file_may_lack_optional_columns(
     database: str, tmp_path: Path, missing: str
 ) -> None:
     assert load(database, write_detailed(tmp_path / "a.csv", {}, without=missing), "2024-02-01")
@@ -208,7 +208,7 @@ def test_a_detailed_file_may_lack_what_not_all_have(
     ],
     ids=["commas of their own", "an odd one", "none"],
 )
-def test_neighbourhoods_of_a_summary_file_with_a_spreadsheets_prices_are_taken(
+def test_neighbourhoods_of_a_summary_file_with_a_spreadsheets_prices_are_read(
     database: str, tmp_path: Path, areas: list[str]
 ) -> None:
     records = [{"neighbourhood": area, "price": "$69.00"} for area in areas]
@@ -227,13 +227,13 @@ def test_a_first_column_that_numbers_the_rows_is_left_out(
     assert "first column" in lines[0]
 
 
-def test_a_row_without_neighbourhood_is_taken(database: str, tmp_path: Path) -> None:
+def test_a_row_without_neighbourhood_is_accepted(database: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", {"neighbourhood": ""}, {"neighbourhood": "North"})
     load(database, path, "2024-02-01")
     assert column(database, "neighbourhood") == [None, "North"]
 
 
-def test_a_compressed_file_and_columns_in_another_order_are_taken(
+def test_a_compressed_file_and_columns_in_another_order_are_accepted(
     database: str, tmp_path: Path
 ) -> None:
     plain = write(tmp_path / "a.csv", {"price": "7"}, header=HEADER_2018[::-1])
@@ -265,7 +265,7 @@ def test_prices_of_all_forms(
         ("\\.", "\\."), ('"say ""hi"", you"', 'say "hi", you'), ("#NAME?", "#NAME?"),
     ],
 )  # fmt: skip
-def test_names_are_taken_as_they_stand(
+def test_names_are_kept_unchanged(
     database: str, tmp_path: Path, name: str, expected: str | None
 ) -> None:
     load(database, write(tmp_path / "a.csv", {"name": name}), "2025-12-01")

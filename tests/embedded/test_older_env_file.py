@@ -1,4 +1,4 @@
-"""A home whose env file is an earlier release's, which lacks the newer names: commands work."""
+"""Commands work with an env file of an earlier release, which lacks the newer names."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.embedded.listings_rig import write
 DSN = "postgresql://me:secret@127.0.0.1:1/db"
 
 
-def test_loading_takes_the_first_day_that_there_is_by_default(
+def test_loading_uses_the_default_first_day(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLATFORM_HOME", str(tmp_path))
@@ -24,6 +24,6 @@ def test_loading_takes_the_first_day_that_there_is_by_default(
     assert "does not answer" in within.stderr
 
 
-def test_only_what_it_names_is_shown() -> None:
+def test_only_variables_of_the_file_are_shown() -> None:
     assert stack.urls({"PLATFORM_POSTGRES_DSN": DSN}) == {"Postgres": "postgresql://127.0.0.1:1/db"}
     assert stack.urls({"AWS_ENDPOINT_URL_S3": "http://x"}) == {"S3": "http://x"}

@@ -1,6 +1,6 @@
-"""What another user of the machine gets of a running stack, and what its programs know.
+"""What another user of the machine can reach of a running stack, and which secrets programs have.
 
-Who answers what is in `test-output/ports.txt`.
+All answers are written to `test-output/ports.txt`.
 """
 
 import os
@@ -79,7 +79,7 @@ def test_each_program_has_the_secrets_that_it_needs_and_no_others(running: Stack
         for process in family(state.pid):
             try:
                 environ = process.environ().values()
-            except psutil.NoSuchProcess:  # a child has ended since
+            except psutil.NoSuchProcess:  # a child that has ended meanwhile
                 assert process.pid != state.pid
                 continue
             for secret, entitled in holders.items():
@@ -95,15 +95,15 @@ def test_the_page_gets_every_setting_of_its_own() -> None:
         for name, field in ApiSettings.model_fields.items()
     }
 
-    # Which Lambda sets.
+    # Lambda sets this one.
     assert set(not_for("api", names)) == {"AWS_LAMBDA_FUNCTION_NAME"}
 
 
-def test_nobody_else_can_look_into_files_of_the_home(running: Stack) -> None:
+def test_other_users_cannot_read_files_of_the_home(running: Stack) -> None:
     open_to_others = [
         f"{stat.filemode(path.lstat().st_mode)} {path}"
         for path in running.plan.home.root.rglob("*")
-        # SeaweedFS sets this mode itself: the version and the size of a volume.
+        # Version and size of a volume: SeaweedFS sets their mode itself.
         if path.suffix != ".vif"
         and path.lstat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
         and not path.is_symlink()
@@ -114,7 +114,7 @@ def test_nobody_else_can_look_into_files_of_the_home(running: Stack) -> None:
         as_other_user(partial(os.listdir, running.plan.home.root))
 
 
-def test_what_answers_another_user_is_a_page_or_refuses(running: Stack) -> None:
+def test_another_user_gets_the_two_pages_and_nothing_from_other_ports(running: Stack) -> None:
     at = running.plan.ports
     answers = {
         (port, name): [as_other_user(partial(ask, f"{way}://127.0.0.1:{port}/")) for way in WAYS]
@@ -126,17 +126,19 @@ def test_what_answers_another_user_is_a_page_or_refuses(running: Stack) -> None:
     (output / "ports.txt").write_text(
         "What another user of the machine gets of a stack's ports, by HTTP and by HTTPS, unsigned, "
         "and of its sockets.\n\n"
-        + "".join(f"{at[0]:5}  {at[1]:10} {' / '.join(said)}\n" for at, said in answers.items())
-        + "".join(f"{path}  {said}\n" for path, said in sorted(sockets.items()))
+        + "".join(
+            f"{at[0]:5}  {at[1]:10} {' / '.join(of_port)}\n" for at, of_port in answers.items()
+        )
+        + "".join(f"{path}  {answer}\n" for path, answer in sorted(sockets.items()))
     )
 
     pages = {at.ui, at.api}
     assert {port for port, _ in answers} >= {*pages, at.metrics, at.s3, at.sagemaker, at.postgres}
-    for (port, _), said in answers.items():
+    for (port, _), of_port in answers.items():
         if port in pages:
-            assert said[0] == "200"
+            assert of_port[0] == "200"
         else:
-            assert not {answer for answer in said if answer.startswith(("2", "3", "5"))}, port
+            assert not {answer for answer in of_port if answer.startswith(("2", "3", "5"))}, port
     assert sockets
     assert set(sockets.values()) == {"PermissionError"}
 
@@ -182,21 +184,21 @@ def test_another_user_gets_nothing_from_the_insides_of_s3(running: Stack) -> Non
     }.items():
         for path in paths:
             for way in WAYS:
-                said = as_other_user(partial(ask, f"{way}://127.0.0.1:{port}{path}"))
-                assert not said.startswith("2"), (port, path)
+                answer = as_other_user(partial(ask, f"{way}://127.0.0.1:{port}{path}"))
+                assert not answer.startswith("2"), (port, path)
     for method in ("POST", "PUT", "DELETE"):
         url = f"http://127.0.0.1:{at.s3_volume}{FILE}"
         assert as_other_user(partial(ask, url, method)) == "401"
-    # Bytes on the disk and names of buckets: said in the README.
+    # It shows bytes on the disk and names of buckets, as the README says.
     assert as_other_user(partial(ask, f"http://127.0.0.1:{at.s3_volume}/status")) == "200"
 
 
 FILE = "/1,01637037d6"
 
 
-def test_the_shell_of_s3_is_for_its_owner_alone(running: Stack) -> None:
+def test_only_the_owner_can_use_the_shell_of_s3(running: Stack) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        # Another user may not look into the folder of the packages.
+        # Another user cannot read the folder of the packages.
         weed = Path(shutil.copy(s3.program(), folder))
         Path(folder).chmod(0o755)
         at = running.plan.ports
@@ -208,7 +210,7 @@ def test_the_shell_of_s3_is_for_its_owner_alone(running: Stack) -> None:
 
 
 def as_other_user(ask: Callable[[], T]) -> T:
-    """What a function returns or raises as a user who is nobody here."""
+    """What a function returns, or raises, when the user `nobody` runs it."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     with ProcessPoolExecutor(1, get_context("fork"), become_nobody) as pool:
@@ -234,7 +236,7 @@ def listening(running: Stack) -> dict[int, str]:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A program's process and all that it started."""
+    """A program's process and all its descendants."""
     leader = psutil.Process(pid)
     return [leader, *leader.children(recursive=True)]
 
@@ -251,9 +253,9 @@ def unix_sockets(running: Stack) -> set[str]:
 
 
 def ask(url: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({})) -> str:
-    """The status of an answer, or the name of what comes instead."""
+    """The status of an answer, or the name of the error without one."""
     data = b"{}" if method in ("POST", "PUT") else None
-    # No certificate is checked, and none is shown.
+    # The server's certificate is not checked, and the client has none.
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     opener = urllib.request.build_opener(
@@ -272,7 +274,7 @@ def ask(url: str, method: str = "GET", headers: Mapping[str, str] = MappingProxy
 
 
 def connect(path: str) -> str:
-    """What connecting to a Unix socket comes to."""
+    """Connects to a Unix socket: says that it takes connections, or the name of the error."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)
@@ -301,5 +303,5 @@ def shell(at: Ports, weed: Path, folder: Path, *, seconds: float) -> str:
             check=False,
         ).stdout
     except subprocess.TimeoutExpired as tired:
-        # Where it is refused it tries again and again.
+        # When it is refused, it goes on trying.
         return str(tired.stdout)

@@ -1,4 +1,4 @@
-"""What the environment makes of the stack, before anything is started."""
+"""The plan of a stack by its environment, before anything is started."""
 
 import json
 import shlex
@@ -79,7 +79,7 @@ def test_damaged_credentials_are_not_replaced(environ: dict[str, str]) -> None:
     assert (home.root / "credentials.json").read_text() == '{"stack_id": '
 
 
-def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ConfigurationError, match="file/home cannot be used"):
@@ -89,7 +89,7 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 def test_a_home_that_cannot_be_closed_to_others_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a file system without modes, which cannot be had here: changing them does nothing."""
+    """As on a file system without access modes, where chmod does nothing; here it is replaced."""
     home = tmp_path / "home"
     home.mkdir()
     home.chmod(0o755)
@@ -142,7 +142,7 @@ def test_a_sagemaker_of_ones_own_is_used_with_amazons_other_endpoints(
         ("PLATFORM_SAGEMAKER_ROLE_ARN", "but not PLATFORM_SAGEMAKER_ROLE_ARN"),
     ],
 )
-def test_what_an_endpoint_of_ones_own_needs_is_asked_for(
+def test_a_service_of_ones_own_without_its_settings_is_refused_and_they_are_named(
     environ: dict[str, str], left_out: str, message: str
 ) -> None:
     own = OWN_S3 | {
@@ -196,7 +196,7 @@ def test_a_shell_that_has_read_an_older_env_file_follows_the_stack_to_its_new_po
 def test_a_home_of_an_earlier_release_keeps_its_own_values_and_takes_the_users(
     environ: dict[str, str],
 ) -> None:
-    """It kept one text of each name; a user's setting may be a part of that text."""
+    """It kept one text for each name, of which a user's setting may be a part."""
     home = make_plan(environ).home
     kept = {"PLATFORM_BUCKET": "data-platform", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:20003"}
     (home.root / "own.json").write_text(json.dumps(kept))
@@ -219,13 +219,13 @@ def test_ports_once_chosen_stay_chosen_for_their_home_alone(
     assert make_plan({"PLATFORM_HOME": str(tmp_path / "other")}).ports == ports.choose(None)
 
 
-def test_ports_on_which_nothing_ever_came_up_are_not_kept(environ: dict[str, str]) -> None:
+def test_ports_are_not_kept_where_nothing_was_started_on_them(environ: dict[str, str]) -> None:
     make_plan(environ | {"PLATFORM_PORT_BASE": "20000"})
 
     assert make_plan(environ).ports == ports.choose(None)
 
 
-def test_a_first_partition_that_is_no_day_is_refused(environ: dict[str, str]) -> None:
+def test_a_first_partition_that_is_no_date_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match=r"PLATFORM_FIRST_PARTITION='2015'.*YYYY-MM-DD"):
         make_plan(environ | {"PLATFORM_FIRST_PARTITION": "2015"})
 

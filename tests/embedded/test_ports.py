@@ -30,7 +30,7 @@ def test_a_base_moves_every_port() -> None:
     ["eighty", "80", "65000", "-1"],
     ids=["not a number", "privileged", "ends beyond 65535", "negative"],
 )
-def test_an_impossible_base_is_refused_in_a_sentence(base: str) -> None:
+def test_an_invalid_base_is_refused_with_a_sentence(base: str) -> None:
     with pytest.raises(ConfigurationError, match=r"PLATFORM_PORT_BASE=.*1024 to 55000"):
         ports.choose(base)
 
@@ -59,6 +59,8 @@ def test_a_port_whose_connection_was_just_closed_counts_as_free() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         with socket.create_connection((ports.HOST, port)), listener.accept()[0] as accepted:
-            accepted.shutdown(socket.SHUT_RDWR)  # the server closes first: its side lingers
+            accepted.shutdown(
+                socket.SHUT_RDWR
+            )  # the server closes first, so its side stays in TIME_WAIT
 
     ports.require_free({"S3": port})

@@ -1,4 +1,4 @@
-"""What the commands print of connection strings: where they lead, and never a password."""
+"""Commands print the host and database of connection strings, and never a password."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ DSNS = {
 
 
 @pytest.mark.parametrize("dsn", DSNS)
-def test_loading_into_a_database_that_is_not_to_be_had_tells_no_password(
+def test_loading_into_a_database_that_cannot_be_reached_shows_no_password(
     tmp_path: Path, dsn: str
 ) -> None:
     csv = tmp_path / "listings.csv"
@@ -35,10 +35,10 @@ def test_loading_into_a_database_that_is_not_to_be_had_tells_no_password(
         quoted = dsn.replace("'", "'\\''")
         (root / "env").write_text(f"PLATFORM_POSTGRES_DSN='{quoted}'\n")
         done = run(root, "load-listings", str(csv), "2026-01-05")
-        kept = "".join(each.read_text() for each in (root / "logs").iterdir())
+        logs = "".join(log.read_text() for log in (root / "logs").iterdir())
     assert done.returncode == 1
     assert DSNS[dsn] in done.stderr, done.stderr
-    assert "pl4nted" not in done.stdout + done.stderr + kept
+    assert "pl4nted" not in done.stdout + done.stderr + logs
 
 
 @pytest.mark.parametrize("dsn", DSNS)
@@ -46,10 +46,10 @@ def test_up_shows_where_a_database_of_ones_own_is_and_no_password(dsn: str) -> N
     assert "pl4nted" not in shown_dsn(dsn)
 
 
-def test_no_command_tells_the_password_of_a_database_that_is_not_to_be_had() -> None:
-    """Neither where it prints, nor in the logs of all that it starts."""
+def test_no_command_shows_the_password_of_a_database_that_cannot_be_reached() -> None:
+    """Neither in its output nor in the logs of the programs that it starts."""
     settings = {
-        # What is before the @ may pass for a host, and what is after the slash for a name.
+        # What is before the @ could be taken for a host, and what is after the slash for a name.
         "PLATFORM_POSTGRES_DSN": "postgresql://u:x/pl4nted@127.0.0.1:9/db",
         "PLATFORM_PORT_BASE": free_port_base(),
     }

@@ -1,4 +1,4 @@
-"""The public bucket's stand-in: real digits, in the public format, always the same."""
+"""The local copy of the public bucket: real digits in the public format, always the same."""
 
 import gzip
 import pickle
@@ -26,25 +26,25 @@ def client(s3_client: Any) -> Any:
 def test_every_digit_is_in_exactly_one_split_with_its_own_label(digits: MnistDataset) -> None:
     pixels, labels = mnist_data()
     expected = sorted((bytes(p.astype(np.uint8)), int(d)) for p, d in zip(pixels, labels))  # noqa: B905
-    found = [
+    seeded = [
         (bytes((image * 256).astype(np.uint8)), int(label))
         for split in digits.splits().values()
         for image, label in zip(split.images, split.labels, strict=True)
     ]
-    assert sorted(found) == expected
+    assert sorted(seeded) == expected
 
 
 def test_values_are_the_public_files(digits: MnistDataset) -> None:
     for split in digits.splits().values():
         assert split.images.max() <= 0.99609375
         assert split.images.min() == 0
-        # Ink is high, the ground 0: most of a picture is ground.
+        # Ink is high and the background 0, which is most of a picture.
         assert 0.1 < split.images.mean() < 0.2
 
 
-def test_each_split_has_as_many_of_every_digit_in_no_order(digits: MnistDataset) -> None:
-    for split, each in zip(digits.splits().values(), (300, 125, 75), strict=True):
-        assert np.bincount(split.labels).tolist() == [each] * 10
+def test_each_split_has_as_many_of_every_digit_in_random_order(digits: MnistDataset) -> None:
+    for split, count in zip(digits.splits().values(), (300, 125, 75), strict=True):
+        assert np.bincount(split.labels).tolist() == [count] * 10
         assert set(split.labels[:100].tolist()) == set(range(10))
 
 
@@ -58,8 +58,8 @@ def test_the_object_is_the_same_every_time_and_read_by_plain_pickle(digits: Mnis
 
 def test_seeding_again_leaves_the_object_alone(client: Any, digits: MnistDataset) -> None:
     where = {"Bucket": seed_digits.BUCKET, "Key": seed_digits.KEY}
-    said = seed_digits.seed(client, lambda: digits)
-    assert said.startswith("5,000 digits in s3://sagemaker-sample-data-eu-west-1/algorithms/")
+    report = seed_digits.seed(client, lambda: digits)
+    assert report.startswith("5,000 digits in s3://sagemaker-sample-data-eu-west-1/algorithms/")
     first = client.head_object(**where)
     seed_digits.seed(client, lambda: digits)
     assert client.head_object(**where)["LastModified"] == first["LastModified"]

@@ -1,4 +1,4 @@
-"""The generated market: the same for everyone, moving from day to day, as odd as the real one."""
+"""The generated market: always the same, changing from day to day, as irregular as real files."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def test_a_day_has_about_two_thousand_listings_each_once(days: list[pd.DataFrame
         assert set(rows.download_date) == {day}
 
 
-def test_a_day_does_not_depend_on_others_made_before_it() -> None:
+def test_a_day_does_not_depend_on_days_generated_before_it() -> None:
     alone = seed_listings.market(DAYS[5])
     seed_listings.market(DAYS[4])
     assert seed_listings.market(DAYS[5]).equals(alone)
@@ -37,7 +37,7 @@ def test_a_day_does_not_depend_on_others_made_before_it() -> None:
 
 
 def test_a_day_never_changes_from_one_release_to_the_next() -> None:
-    """What has been seeded stays; a later day must go on with the same market."""
+    """Later days must continue the market of those that are in the table."""
     row = seed_listings.market(FIRST).slice(1, 1).to_pylist()[0]
     assert (row["id"], row["name"], row["price"]) == (3_525_110, "Tiny studio Noord-West", 131.0)
 
@@ -58,7 +58,7 @@ def test_some_prices_change_each_day_and_many_never(days: list[pd.DataFrame]) ->
     assert (prices == 1).mean() > 0.25
 
 
-def test_what_a_listing_is_stays_the_same(days: list[pd.DataFrame]) -> None:
+def test_the_attributes_of_a_listing_stay_the_same(days: list[pd.DataFrame]) -> None:
     kept = ["name", "host_id", "host_name", "neighbourhood", "latitude", "longitude", "room_type"]
     for column in [*kept, "license"]:
         assert pd.concat(days).groupby("id")[column].nunique(dropna=False).max() == 1, column
@@ -76,7 +76,7 @@ def test_reviews_only_grow_and_are_never_from_tomorrow(days: list[pd.DataFrame])
     assert none.reviews_per_month.isna().all()
 
 
-def test_a_host_has_as_many_listings_as_are_said(days: list[pd.DataFrame]) -> None:
+def test_the_count_of_a_hosts_listings_is_right(days: list[pd.DataFrame]) -> None:
     for rows in days:
         counts = rows.groupby("host_id").id.transform("size")
         assert (counts == rows.calculated_host_listings_count).all()
@@ -113,7 +113,7 @@ ODDITIES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("odd", ODDITIES.values(), ids=ODDITIES.keys())
-def test_every_day_has_the_oddities_of_real_files(
+def test_every_day_has_the_irregularities_of_real_files(
     days: list[pd.DataFrame], odd: Callable[[Any], Any]
 ) -> None:
     for rows in days:
@@ -126,10 +126,10 @@ def table(dsn: str) -> list[tuple[object, ...]]:
         return cursor.fetchall()
 
 
-def test_what_is_made_arrives_in_the_table_unharmed(database: str) -> None:
-    made = [row for day in DAYS[:3] for row in seed_listings.market(day).to_pylist()]
-    assert seed_listings.seed(database, [day.isoformat() for day in DAYS[:3]]) == len(made)
-    assert table(database) == [tuple(row.values()) for row in made]
+def test_generated_rows_reach_the_table_unchanged(database: str) -> None:
+    rows = [row for day in DAYS[:3] for row in seed_listings.market(day).to_pylist()]
+    assert seed_listings.seed(database, [day.isoformat() for day in DAYS[:3]]) == len(rows)
+    assert table(database) == [tuple(row.values()) for row in rows]
 
 
 def test_seeding_again_changes_nothing_and_a_new_day_is_added(database: str) -> None:
@@ -142,7 +142,7 @@ def test_seeding_again_changes_nothing_and_a_new_day_is_added(database: str) -> 
     assert table(database)[: len(first)] == first
 
 
-def test_a_day_that_has_rows_of_its_own_is_left_as_it_is(database: str) -> None:
+def test_a_day_that_already_has_rows_is_not_changed(database: str) -> None:
     seed_listings.seed(database, DAYS[:1], places=50)
     with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as c:
         c.execute("DELETE FROM listings WHERE id <> (SELECT min(id) FROM listings)")
@@ -150,7 +150,7 @@ def test_a_day_that_has_rows_of_its_own_is_left_as_it_is(database: str) -> None:
     assert len(table(database)) == 1
 
 
-def test_a_failure_on_one_day_leaves_no_other_day_behind(database: str) -> None:
+def test_a_failure_on_one_day_leaves_none_of_the_days(database: str) -> None:
     seed_listings.seed(database, [], places=50)
     with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as c:
         c.execute(f"ALTER TABLE listings ADD CHECK (download_date < '{DAYS[1]}')")

@@ -1,4 +1,4 @@
-"""The platform as the tests of alerts have it: with records on disk, which processes share."""
+"""The fixtures of the alerts' tests: a platform whose records are on disk, shared by processes."""
 
 from tests.monitoring.conftest import (  # noqa: F401 - fixtures are found by their names
     digits,

@@ -1,4 +1,4 @@
-"""What Prometheus gets is what there is; what cannot be reached is left out and said to be down."""
+"""The metrics are the platform's numbers; those of a service that is down are left out."""
 
 import os
 import signal
@@ -41,14 +41,14 @@ def scrape() -> tuple[Samples, set[str]]:
     return read_text(generate_latest(registry).decode())
 
 
-def test_the_numbers_are_those_of_the_platform(
+def test_the_metrics_are_the_platforms_numbers(
     rig: AlertsRig, digits: Platform, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLATFORM_PRICE_PER_HOUR", '{"ml.m5.large": 1000000}')
     put_digits(digits, DATE)
     served = put_classifier(digits, DATE, 1000)
     assert digits.run("digits", DATE, assets=["mnist/endpoint"]).success
-    for date, rows in ((NEXT, 30), (DATE, 20)):  # the newest day is not the one that came last
+    for date, rows in ((NEXT, 30), (DATE, 20)):  # the newest day is recorded first
         rig.record("airbnb/snapshot", date, **{"dagster/partition_row_count": rows})
     rig.record("mnist/model", DATE, estimated_cost=2.5)
     rig.record_run("listings", dg.DagsterRunStatus.STARTED)
@@ -77,7 +77,7 @@ ASSETS = {"adds_up": "neighbourhood_summary", "real_rises_and_falls": "price_cha
 
 
 @pytest.mark.parametrize("level", ["error", "warn"])
-def test_a_failed_check_is_one_of_its_level_and_a_passed_one_zero(
+def test_a_failed_check_is_1_with_its_level_and_a_passed_one_is_0(
     rig: AlertsRig, platform: Platform, level: str
 ) -> None:
     for name, passed in (("adds_up", True), ("real_rises_and_falls", False)):
@@ -97,10 +97,8 @@ def test_a_failed_check_is_one_of_its_level_and_a_passed_one_zero(
     }
 
 
-def test_each_daemon_that_is_required_has_its_own_number(
-    rig: AlertsRig, platform: Platform
-) -> None:
-    """One that was never at work, too: none was, here."""
+def test_each_required_daemon_has_a_heartbeat_metric(rig: AlertsRig, platform: Platform) -> None:
+    """Also one that has never run; here none has."""
     beats = {
         labels[0]: value for (name, labels), value in scrape()[0].items() if "heartbeat" in name
     }
@@ -123,7 +121,7 @@ def test_only_what_a_running_schedule_makes_is_scheduled(
     assert not any("scheduled" in name for name, _ in scrape()[0])
 
 
-def test_the_time_of_the_last_failed_run_is_told(rig: AlertsRig) -> None:
+def test_the_time_of_the_last_failed_run_is_a_metric(rig: AlertsRig) -> None:
     assert ("platform_last_failed_run_timestamp_seconds", ()) not in scrape()[0]
     began = datetime.now(UTC).timestamp()
     rig.fail("listings")
@@ -131,7 +129,7 @@ def test_the_time_of_the_last_failed_run_is_told(rig: AlertsRig) -> None:
     assert began <= ended <= datetime.now(UTC).timestamp()
 
 
-def test_dates_are_read_anew_only_where_one_has_come(
+def test_partitions_are_read_again_only_for_assets_that_were_materialised(
     rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
@@ -155,7 +153,7 @@ def test_dates_are_read_anew_only_where_one_has_come(
     assert read == ["airbnb/snapshot"]
 
 
-def test_what_an_endpoint_has_cost_is_known_after_its_teardown_and_a_restart(
+def test_the_cost_of_an_endpoint_is_known_after_its_teardown_and_a_restart(
     rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLATFORM_PRICE_PER_HOUR", '{"ml.m5.large": 1000000}')
@@ -173,7 +171,7 @@ def test_what_an_endpoint_has_cost_is_known_after_its_teardown_and_a_restart(
     assert cost() > torn_down
 
 
-def test_what_cannot_be_reached_gives_no_sample_and_no_error(
+def test_a_service_that_cannot_be_reached_gives_no_sample_and_no_error(
     rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.record("airbnb/snapshot", DATE)
@@ -186,8 +184,8 @@ def test_what_cannot_be_reached_gives_no_sample_and_no_error(
 
 
 @pytest.mark.usefixtures("rig")
-def test_the_process_serves_them_to_programs_until_it_is_ended() -> None:
-    """To Prometheus, by the name that it is given, and to no page of somebody else."""
+def test_the_process_serves_the_metrics_until_it_is_terminated() -> None:
+    """To a program that uses an allowed host name, and not to a web page of another origin."""
     port = int(free_port_base())
     process = subprocess.Popen(
         [sys.executable, "-m", "metrics", "--port", str(port)],

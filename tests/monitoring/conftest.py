@@ -1,4 +1,4 @@
-"""The platform with records that its schedules are in, and somebody who listens to its alerts."""
+"""The platform with records of its schedules, and a receiver of its alerts."""
 
 import dataclasses
 import functools
@@ -31,8 +31,8 @@ class AlertsRig:
     """Evaluates the sensor, and reads what arrived.
 
     Attributes:
-        platform: What is watched.
-        receiver: Who is told.
+        platform: Is watched.
+        receiver: Gets the messages.
         cursor: Of the last tick.
         skip_reason: Of the last tick.
     """
@@ -44,7 +44,7 @@ class AlertsRig:
     _read: int = field(default=0)
 
     def tick(self, at: datetime | None = None) -> list[str]:
-        """Evaluate the sensor, as if it were that time; the messages that arrived by it."""
+        """Evaluate the sensor as if it were that time, and return the messages that it sent."""
         defs = build_defs()
         names = ("alerts", "alert_settings", "endpoint", "sagemaker")
         with (
@@ -71,7 +71,7 @@ class AlertsRig:
         tags: Mapping[str, str] | None = None,
         config: Mapping[str, Mapping[str, str]] | None = None,
     ) -> dg.DagsterRun:
-        """Put down a run, as Dagster's daemon does when it starts one; config: op → fields."""
+        """Record a run, as Dagster's daemon does when it starts one; config: op → fields."""
         ops = {op: {"config": dict(fields)} for op, fields in (config or {}).items()}
         return self.platform.instance.create_run_for_job(
             _resolve_job(job),
@@ -81,19 +81,19 @@ class AlertsRig:
         )
 
     def fail(self, job: str, reason: str = "It broke.", **run: Any) -> None:
-        """Put down a run that failed."""
+        """Record a run that failed."""
         started = self.record_run(job, dg.DagsterRunStatus.STARTED, **run)
         self.platform.instance.report_run_failed(started, reason)
 
     def succeed(self, job: str, **run: Any) -> None:
-        """Put down a run that succeeded."""
+        """Record a run that succeeded."""
         started = self.record_run(job, dg.DagsterRunStatus.STARTED, **run)
         self.platform.instance.report_dagster_event(
             dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, job), started.run_id
         )
 
     def schedule_since(self, moment: datetime) -> None:
-        """Put down that the daily schedule of the listings has run since a moment."""
+        """Record that the daily schedule of the listings has run since a moment."""
         for state in self.platform.instance.all_instigator_state():
             data: Any = state.instigator_data
             self.platform.instance.update_instigator_state(
@@ -101,13 +101,13 @@ class AlertsRig:
             )
 
     def record(self, asset: str, date: str | None = None, **metadata: Any) -> None:
-        """Put down that an asset was materialised."""
+        """Record that an asset was materialised."""
         self.platform.instance.report_runless_asset_event(
             dg.AssetMaterialization(asset.split("/"), partition=date, metadata=metadata)
         )
 
     def record_day(self, date: str, assets: Sequence[str]) -> None:
-        """Put down that a date of assets was materialised, with rows."""
+        """Record that a date of some assets was materialised, with rows."""
         for asset in assets:
             self.record(asset, date, **{"dagster/partition_row_count": 100})
 
@@ -121,8 +121,8 @@ def _resolve_job(name: str) -> dg.JobDefinition:
 def records_with_schedules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DAGSTER_HOME in which a person has started the daily schedule of the listings.
 
-    Dagster puts down since when a schedule runs where that differs from the code's default: it is
-    stopped before.
+    Dagster records the time of a start only where it changes the schedule's state: the schedule is
+    stopped first.
     """
     home = tmp_path_factory.mktemp("records")
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
@@ -155,7 +155,7 @@ def platform(
 
 @pytest.fixture
 def rig(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[AlertsRig]:
-    """Somebody who is told of what is wrong with the platform."""
+    """The sensor of the platform, with a webhook as its target."""
     with webhook() as receiver:
         monkeypatch.setenv("PLATFORM_ALERTS", receiver.url)
         # A machine with other work may be slower than an endpoint is allowed to be.

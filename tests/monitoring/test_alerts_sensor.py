@@ -1,4 +1,4 @@
-"""Nothing is told twice, nothing is lost, nothing is told in vain, and no secret is shown."""
+"""The sensor sends each message once, loses none, sends none without need, and shows no secret."""
 
 import traceback
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ def succeed(rig: AlertsRig, date: str) -> None:
 
 
 def test_a_clean_week_gives_no_message(rig: AlertsRig) -> None:
-    """Days that had ended before the schedule was started are nobody's to make."""
+    """Days that had ended before the schedule was started are not due."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     for days in range(1, 9):
         night = midnight + timedelta(days=days)
@@ -64,7 +64,7 @@ def test_a_target_that_is_down_gets_everything_once_it_is_up(rig: AlertsRig) -> 
     assert rig.tick() == []
 
 
-def test_what_is_over_before_the_target_is_up_again_is_not_told(rig: AlertsRig) -> None:
+def test_a_problem_that_is_over_before_the_target_is_up_again_is_not_sent(rig: AlertsRig) -> None:
     rig.receiver.status = 503
     fail(rig, DATE)
     with pytest.raises(AlertUnavailableError):
@@ -85,23 +85,57 @@ def test_a_target_that_breaks_off_gets_the_rest_and_nothing_twice(rig: AlertsRig
     assert len(set(first + rest)) == len(first + rest) == 5
 
 
-def test_a_message_that_is_refused_holds_no_other_up(rig: AlertsRig) -> None:
+def test_a_message_that_is_refused_for_what_it_holds_is_logged_once_and_given_up(
+    rig: AlertsRig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rig.receiver.refuse = DATE
     fail(rig, DATE)
     fail(rig, NEXT)
-    rig.receiver.refuse = DATE
     (text,) = rig.tick()
     assert NEXT in text
-    with pytest.raises(AlertTargetError):
-        rig.tick()
+    logged = capfd.readouterr().err
+    assert logged.count("Not told: listings failed") == 1
+    assert "HTTP 400" in logged
+    assert "1 refused for good" in rig.skip_reason
     rig.receiver.refuse = ""
-    (text,) = rig.tick()
-    assert DATE in text
+    assert rig.tick() == []
+    assert "Not told" not in capfd.readouterr().err
+
+
+def test_later_failures_are_sent_although_messages_before_them_were_refused(
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many messages are refused as a look reads runs."""
+    monkeypatch.setattr("monitoring.failed_runs.MOST_RUNS", 2)
+    rig.receiver.refuse = "Too long."
+    for date in DAYS[:2]:
+        fail(rig, date, "Too long.")
+    for date in DAYS[2:]:
+        fail(rig, date)
+    texts = [text for _ in DAYS for text in rig.tick()]
+    assert [date in text for date, text in zip(DAYS[2:], texts, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_a_target_that_refuses_us_gets_everything_once_its_setting_is_corrected(
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """More runs have failed by then than a look reads."""
+    monkeypatch.setattr("monitoring.failed_runs.MOST_RUNS", 2)
+    rig.receiver.status = status
+    for date in DAYS:
+        fail(rig, date)
+        with pytest.raises(AlertTargetError):
+            rig.tick()
+    rig.receiver.status = 200
+    texts = [text for _ in DAYS for text in rig.tick()]
+    assert [date in text for date, text in zip(DAYS, texts, strict=True)] == [True] * len(DAYS)
 
 
 def test_a_failed_range_is_well_again_once_each_of_its_dates_is_there(
     rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where they are more than one query of Dagster's records returns."""
+    """Also where one query of Dagster's records does not return all of them."""
     monkeypatch.setattr("monitoring.failed_runs._PAGE", 2)
     tags = {
         "dagster/asset_partition_range_start": DAYS[0],
@@ -161,7 +195,7 @@ def test_a_look_costs_the_same_however_many_runs_failed(
     assert len(rig.tick()) == len(DAYS) - 2
     assert count_statements() == with_two
 
-    # Each has its turn.
+    # Each of them is looked at within so many looks.
     for date in DAYS:
         succeed(rig, date)
     texts = [text for _ in DAYS for text in rig.tick()]
@@ -169,7 +203,7 @@ def test_a_look_costs_the_same_however_many_runs_failed(
     assert all(text.startswith("*Well again: ") for text in texts)
 
 
-def test_of_more_failed_runs_than_a_look_reads_each_is_told_and_none_is_well_again(
+def test_more_failed_runs_than_a_look_reads_are_all_sent_and_none_is_well_again(
     rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("monitoring.failed_runs.MOST_RUNS", 2)
@@ -188,13 +222,13 @@ def test_an_endpoint_that_is_being_changed_is_neither_well_nor_a_problem() -> No
         Look("silent"): False,
         Look("unwanted"): False,
     }
-    for look, is_told in looks.items():
+    for look, is_reported in looks.items():
         findings = endpoint_findings(look, 1, SETTINGS, "digits")
-        told = [change for change in changes(findings, reported) if change.message]
-        assert bool(told) == is_told, look
+        messages = [change.message for change in changes(findings, reported) if change.message]
+        assert bool(messages) == is_reported, look
 
 
-def test_a_run_that_fails_again_is_told_only_where_the_reason_is_another(
+def test_a_run_that_fails_again_is_sent_again_only_for_another_reason(
     rig: AlertsRig,
 ) -> None:
     fail(rig, DATE)
@@ -210,19 +244,21 @@ def test_a_run_that_fails_again_is_told_only_where_the_reason_is_another(
     assert rig.tick() == []
 
 
-def test_what_nobody_has_mended_for_long_is_forgotten_without_a_word(rig: AlertsRig) -> None:
+def test_a_failed_run_is_followed_for_seven_days_and_then_forgotten_without_a_message(
+    rig: AlertsRig,
+) -> None:
     fail(rig, DATE)
     assert len(rig.tick()) == 1
     now = datetime.now(UTC)
     for days, followed in ((6, True), (8, False)):
-        # By then the listings of days on which the schedule ran are late; that is something else.
+        # Listings are late by then, since the schedule runs; those messages are not looked at.
         texts = rig.tick(now + timedelta(days=days))
         assert not any("listings failed" in text for text in texts)
         reported = Cursor.read(rig.cursor).reported
         assert any(key.startswith("run ") for key in reported) == followed
 
 
-def test_a_cursor_of_another_release_is_begun_anew(rig: AlertsRig) -> None:
+def test_a_cursor_of_another_release_is_ignored(rig: AlertsRig) -> None:
     rig.cursor = '{"reported": "something else"}'
     fail(rig, DATE)
     assert len(rig.tick()) == 1

@@ -1,4 +1,4 @@
-"""A SageMaker of these tests' own beside the run's S3: they kill it, and give it faults."""
+"""Servers of sagemaker_local for these tests, which kill them and inject faults."""
 
 import sys
 from collections.abc import Iterator
@@ -20,24 +20,24 @@ FAST = {
 
 @pytest.fixture(scope="session")
 def server(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that tests share and leave running."""
-    made = Server(tmp_path_factory.mktemp("sagemaker"), services.env, FAST)
-    made.start()
-    yield made
-    made.stop()
+    """A server that all tests share; they must not stop it."""
+    new_server = Server(tmp_path_factory.mktemp("sagemaker"), services.env, FAST)
+    new_server.start()
+    yield new_server
+    new_server.stop()
 
 
 @pytest.fixture
 def own_server(services: Services, tmp_path: Path) -> Iterator[Server]:
-    """A server of the test's own, not started yet."""
-    made = Server(tmp_path / "own", services.env, FAST)
-    yield made
-    made.stop()
+    """A server for one test, not started yet."""
+    new_server = Server(tmp_path / "own", services.env, FAST)
+    yield new_server
+    new_server.stop()
 
 
 @pytest.fixture(scope="session")
 def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Settings of a server that runs images of anybody's as processes."""
+    """Settings of a server that runs any image as a process, by AWS's contract."""
     table = tmp_path_factory.mktemp("images") / "images.toml"
     folder = CHECKOUT / "tests" / "sagemaker_local"
     table.write_text(
@@ -65,21 +65,21 @@ def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def contract_server(
     services: Services, with_images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A server that runs images of anybody's; tests share it and leave it running."""
-    made = Server(tmp_path_factory.mktemp("contract"), services.env, with_images)
-    made.start()
-    yield made
-    made.stop()
+    """A server that runs any image; all tests share it and must not stop it."""
+    new_server = Server(tmp_path_factory.mktemp("contract"), services.env, with_images)
+    new_server.start()
+    yield new_server
+    new_server.stop()
 
 
 @pytest.fixture
 def own_contract_server(
     services: Services, with_images: dict[str, str], tmp_path: Path
 ) -> Iterator[Server]:
-    """The like of the test's own, not started yet."""
-    made = Server(tmp_path / "own", services.env, with_images)
-    yield made
-    made.stop()
+    """A server that runs any image, for one test, not started yet."""
+    new_server = Server(tmp_path / "own", services.env, with_images)
+    yield new_server
+    new_server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +94,7 @@ def store(server: Server) -> str:
 
 @pytest.fixture(scope="session")
 def trained(server: Server, store: str) -> str:
-    """The artifact of a training job that really ran."""
+    """The S3 address of the artifact of a finished training job."""
     name = unique("trained")
     server.sagemaker.create_training_job(**job(name, store))
     return server.finished(name)["ModelArtifacts"]["S3ModelArtifacts"]
@@ -111,7 +111,7 @@ def model(server: Server, trained: str) -> str:
 
 @pytest.fixture(scope="session")
 def flipped(server: Server, store: str) -> str:
-    """A model of two centroids that answers 1 near the origin, so that it can be told apart."""
+    """A model of two centroids that answers 1 near the origin, unlike the trained model."""
     name = unique("flipped")
     centroids = np.array([[1000.0] * 16, [0.0] * 16], np.float32)
     server.s3.put_object(
@@ -124,7 +124,7 @@ def flipped(server: Server, store: str) -> str:
 
 @pytest.fixture(scope="session")
 def endpoint(server: Server, model: str) -> str:
-    """An endpoint in service that tests only ask."""
+    """An endpoint in service that tests only invoke."""
     return server.deploy(
         unique("config"), {"VariantName": "AllTraffic", "ModelName": model, **_instance()}
     )

@@ -16,7 +16,7 @@ SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sle
 
 
 def describe() -> None:
-    """Puts what it was given into the model."""
+    """Writes its arguments, environment, configuration and data into the model."""
     config = BASE / "input" / "config"
     data = BASE / "input" / "data"
     seen = {
@@ -39,18 +39,18 @@ def describe() -> None:
 
 
 def fail() -> None:
-    """Leaves a reason that is longer than what is shown."""
+    """Fails with a reason that is longer than what is shown."""
     (BASE / "output" / "failure").write_text("the moon is full, " * 100)
     sys.exit(3)
 
 
 def leave() -> None:
-    """Ends without a reason."""
+    """Fails without a reason."""
     sys.exit(4)
 
 
 def save() -> None:
-    """Saves what it has when it is told to stop."""
+    """Saves a model when it is asked to stop."""
 
     def stopped(*_: object) -> None:
         (BASE / "model" / "half.txt").write_text("half a model")
@@ -61,7 +61,7 @@ def save() -> None:
 
 
 def stubborn() -> None:
-    """Does not stop; nor do the processes that it started, of which one left its group."""
+    """Ignores SIGTERM, and starts two processes, one of them in a session of its own."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     for new_session in (False, True):
         child = subprocess.Popen(SLEEPER, stdout=subprocess.PIPE, start_new_session=new_session)
@@ -72,8 +72,8 @@ def stubborn() -> None:
 
 
 def orphans() -> None:
-    """Comes to its end while a process that it started goes on, in a session of its own."""
-    # Of a shell that ends at once: nobody's child.
+    """Ends, and leaves a process running in a session of its own."""
+    # The shell that starts it ends at once, so that it has no parent in the job.
     child = subprocess.run(
         ["sh", "-c", "sleep 600 > /dev/null 2>&1 & echo $!"],
         stdout=subprocess.PIPE,
@@ -84,7 +84,7 @@ def orphans() -> None:
 
 
 def talk() -> None:
-    """Writes 100 MB: a line without an end, then many lines."""
+    """Writes 100 MB: one line of 50 MB, then many short ones."""
     sys.stdout.write("x" * 50_000_000 + "\n")
     for _ in range(500):
         sys.stdout.write(("y" * 99 + "\n") * 1000)
@@ -92,25 +92,25 @@ def talk() -> None:
 
 
 def link() -> None:
-    """Makes a model of a file that lies elsewhere."""
+    """Puts a link to a file outside of the model into it."""
     (BASE / "model" / "passwd").symlink_to("/etc/passwd")
 
 
 def link_inside() -> None:
-    """Makes a model with a second name for a folder of it."""
+    """Puts a link to a folder of the model into it."""
     (BASE / "model" / "checkpoint-3").mkdir()
     (BASE / "model" / "checkpoint-3" / "weights.txt").write_text("3")
     (BASE / "model" / "latest").symlink_to("checkpoint-3")
 
 
 def eat() -> None:
-    """Takes memory in a process of its own."""
+    """Takes memory in a child process."""
     child = "import time; block = bytearray(300_000_000); time.sleep(600)"
     subprocess.run([sys.executable, "-c", child], check=True)
 
 
 def wait() -> None:
-    """Longer than any test."""
+    """Waits longer than any test."""
     print("ready", flush=True)
     time.sleep(600)
 

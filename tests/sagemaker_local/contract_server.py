@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200 if self.path == "/ping" else 404)
 
     def do_POST(self) -> None:
-        """A request says what is to be done."""
+        """Calls the method that the request names."""
         assert self.path == "/invocations"
         asked: dict[str, Any] = json.loads(
             self.rfile.read(int(self.headers["content-length"])) or "{}"
@@ -33,7 +33,7 @@ class Handler(BaseHTTPRequestHandler):
         getattr(self, asked.pop("do", "describe"))(**asked)
 
     def describe(self) -> None:
-        """What it was given."""
+        """Answers with its arguments, environment, headers and model."""
         model = BASE / "model"
         seen = {
             "pid": os.getpid(),
@@ -49,19 +49,19 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, json.dumps(seen))
 
     def status(self, status: int, text: str) -> None:
-        """This answer."""
+        """Answers with this status and text."""
         self.send(status, text)
 
     def hang(self) -> None:
-        """No answer for longer than any test."""
+        """Gives no answer for longer than any test."""
         time.sleep(600)
 
     def die(self) -> None:
-        """No answer at all."""
+        """Ends the process without an answer."""
         os._exit(7)
 
     def big(self, size: int) -> None:
-        """An answer of so many bytes."""
+        """Answers with so many bytes."""
         self.send(200, "x" * size)
 
     def meet(self) -> None:
@@ -70,14 +70,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, "met")
 
     def fork(self) -> None:
-        """Starts a process that leaves the group; its id."""
+        """Starts a process in a session of its own and answers with its id."""
         child = subprocess.Popen(
             [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
         )
         self.send(200, str(child.pid))
 
     def send(self, status: int, text: str = "") -> None:
-        """An answer, with an attribute of its own."""
+        """Sends an answer with a content type and custom attributes."""
         self.send_response(status)
         self.send_header("Content-Type", "text/x-own")
         self.send_header("Content-Length", str(len(text)))

@@ -1,4 +1,4 @@
-"""What somebody else's test does with the fixture of the installed package; run by its own pytest.
+"""A test of another project that uses the installed package's fixture; run by its own pytest.
 
 It imports nothing of the project.
 """

@@ -31,7 +31,7 @@ ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 CHECKOUT = Path(__file__).resolve().parents[2]
 SIDE, CLUSTERS = 16, 5
-# What is waited for comes in a moment, and on a busy machine some time later.
+# Long, since a busy machine may be slow.
 PATIENCE_SECONDS = 120
 URLS = (
     "AWS_ENDPOINT_URL_SAGEMAKER",
@@ -89,7 +89,7 @@ def varint(value: int) -> bytes:
 
 
 def as_csv(points: NDArray[np.float32]) -> bytes:
-    """CSV without header or label, every digit that float32 has."""
+    """CSV without header or label, with all digits of a float32."""
     return "\n".join(",".join(repr(float(v)) for v in row) for row in points).encode()
 
 
@@ -177,7 +177,7 @@ class Server:
         raise AssertionError("the server does not answer")
 
     def kill(self) -> list[psutil.Process]:
-        """Kills the process as `kill -9` does; returns the children it had."""
+        """Kills the process by SIGKILL; returns its children."""
         assert self.process is not None
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
@@ -185,7 +185,7 @@ class Server:
         return children
 
     def stop(self) -> None:
-        """Ends the process politely."""
+        """Ends the process by SIGTERM."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(PATIENCE_SECONDS)
@@ -236,10 +236,13 @@ class Server:
         """Waits until a training job has a status or secondary status."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
-            found = self.sagemaker.describe_training_job(TrainingJobName=name)
-            if found["TrainingJobStatus"] in statuses or found["SecondaryStatus"] in statuses:
-                return found
-            assert time.monotonic() < deadline, found
+            description = self.sagemaker.describe_training_job(TrainingJobName=name)
+            if (
+                description["TrainingJobStatus"] in statuses
+                or description["SecondaryStatus"] in statuses
+            ):
+                return description
+            assert time.monotonic() < deadline, description
             time.sleep(0.03)
 
     def in_service(self, name: str) -> dict[str, Any]:
@@ -269,14 +272,14 @@ class Server:
         return [int(row["closest_cluster"]) for row in rows]
 
 
-# The model calls it required, but AWS leaves it out as long as there is none.
+# AWS leaves this member out while there are no artifacts, although its service model requires it.
 _AS_AWS_DOES = {'Missing required parameter in input: "ModelArtifacts"'}
 
 
 def hold_against_the_model(
     http_response: Any, parsed: dict[str, Any], model: OperationModel, **_: Any
 ) -> None:
-    """Every answer that any test gets has what AWS's service model says it has, and no other."""
+    """Checks each answer of any test against AWS's service model: no member lacks or is unknown."""
     if http_response.status_code >= 300 or model.service_model.service_name == "s3":
         return
     answer = {key: value for key, value in parsed.items() if key != "ResponseMetadata"}
@@ -288,24 +291,24 @@ def hold_against_the_model(
     assert not wrong, f"{model.name}: {wrong}"
     strange = list(beyond(model.output_shape, answer, model.name))
     if model.service_model.protocol == "json":
-        # botocore drops what the model lacks; the bytes tell.
+        # botocore drops unknown members, so the raw body is checked as well.
         strange += beyond(model.output_shape, json.loads(http_response.content), model.name)
     assert not strange, strange
 
 
 def beyond(shape: Any, value: Any, at: str) -> Iterator[str]:
-    """Where a value has members or words that its shape does not know."""
+    """A sentence for each member or enum value that the shape does not know."""
     if isinstance(value, dict):
-        for key, each in value.items():
+        for key, member in value.items():
             if shape.type_name == "map":
-                yield from beyond(shape.value, each, f"{at}.{key}")
+                yield from beyond(shape.value, member, f"{at}.{key}")
             elif key in shape.members:
-                yield from beyond(shape.members[key], each, f"{at}.{key}")
+                yield from beyond(shape.members[key], member, f"{at}.{key}")
             else:
                 yield f"{at}.{key} is not in the model"
     elif isinstance(value, list):
-        for each in value:
-            yield from beyond(shape.member, each, f"{at}[]")
+        for element in value:
+            yield from beyond(shape.member, element, f"{at}[]")
     elif getattr(shape, "enum", None) and value not in shape.enum:
         yield f"{at} is {value!r}, not one of {shape.enum}"
 
@@ -318,6 +321,6 @@ def refusal(call: Callable[[], object]) -> Any:
 
 
 def gone(processes: list[psutil.Process]) -> bool:
-    """Whether all of these processes end."""
+    """Waits for all of these processes to end; whether they did."""
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
-    return not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]

@@ -33,8 +33,8 @@ def main() -> None:
     estimator.fit(records, mini_batch_size=100, logs=True)
     predictor = estimator.deploy(initial_instance_count=1, instance_type="ml.m5.large")
     answers = predictor.predict(points[:20])
-    found = [int(each.label["closest_cluster"].float32_tensor.values[0]) for each in answers]
-    distances = [each.label["distance_to_cluster"].float32_tensor.values[0] for each in answers]
+    closest = [int(record.label["closest_cluster"].float32_tensor.values[0]) for record in answers]
+    distances = [record.label["distance_to_cluster"].float32_tensor.values[0] for record in answers]
     predictor.delete_model()
     predictor.delete_endpoint()
     # The SDK ends its progress dots without a newline.
@@ -42,7 +42,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "found": found,
+                "closest": closest,
                 "cluster": cluster[:20].tolist(),
                 "farthest": float(max(distances)),
                 "force_dense": estimator.hyperparameters()["force_dense"],

@@ -17,7 +17,7 @@ from sagemaker.sklearn import SKLearn, SKLearnModel  # pyright: ignore[reportMis
 def main() -> None:
     bucket, role, script = sys.argv[1:]
     maker = sagemaker.Session  # pyright: ignore[reportAttributeAccessIssue]
-    # The SDK encrypts what it uploads by KMS, which this S3 does not have.
+    # The SDK encrypts its uploads by KMS, which this S3 does not have.
     session = maker(
         boto_session=boto3.session.Session(),
         default_bucket=bucket,
@@ -37,7 +37,7 @@ def main() -> None:
         sagemaker_session=session,
     )
     estimator.fit({"train": f"s3://{bucket}/sdk-tree/"}, logs=True)
-    # The SDK itself looks every 30 seconds.
+    # By itself the SDK polls every 30 seconds.
     predictor = estimator.deploy(initial_instance_count=1, instance_type="ml.m5.large", wait=False)
     in_service = boto3.client("sagemaker").get_waiter("endpoint_in_service")
     in_service.wait(EndpointName=predictor.endpoint_name, WaiterConfig={"Delay": 1})

@@ -50,7 +50,7 @@ def main() -> None:
         initial_instance_count=1,
         wait=False,
     )
-    # By itself the SDK looks every half minute.
+    # By itself the SDK polls every 30 seconds.
     endpoint.wait_for_status("InService", poll=1)
     body = json.dumps({"instances": [{"features": [0.0] * 16}, {"features": [9.0] * 16}]})
     answer = endpoint.invoke(body=body, content_type="application/json")

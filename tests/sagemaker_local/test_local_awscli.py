@@ -1,4 +1,4 @@
-"""The whole way by AWS's own command line, unchanged: train, deploy, ask, read the log, delete."""
+"""AWS's command line, unchanged: train, deploy, invoke, read the log, delete."""
 
 import json
 import os
@@ -67,8 +67,8 @@ def test_train_deploy_invoke_and_delete(
         *("--accept", "text/csv", "--body", f"fileb://{body}", str(answer)),
     )
     assert called["InvokedProductionVariant"] == "AllTraffic"
-    found = [line.split(",")[0] for line in answer.read_text().splitlines()]
-    assert len(set(zip(found, cluster.tolist(), strict=True))) == len(set(cluster.tolist()))
+    closest = [line.split(",")[0] for line in answer.read_text().splitlines()]
+    assert len(set(zip(closest, cluster.tolist(), strict=True))) == len(set(cluster.tolist()))
 
     aws("sagemaker", "delete-endpoint", *endpoint)
     aws("sagemaker", "delete-endpoint-config", *config)

@@ -1,4 +1,4 @@
-"""A training channel's files: what is wrong with one is said of its object in S3, and bounded."""
+"""Files of a training channel: a fault names the object in S3, and memory is limited."""
 
 import gzip
 import tracemalloc
@@ -24,7 +24,7 @@ def holding(value: float) -> np.ndarray:
 
 
 def write(folder: Path, *bodies: bytes) -> tuple[ChannelFile, ...]:
-    """A file for each body; the last is the object of which the tests ask."""
+    """Writes a file for each body; the last has the address `URI`."""
     for number, body in enumerate(bodies):
         (folder / f"{number:06d}").write_bytes(body)
     last = len(bodies) - 1
@@ -66,7 +66,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {
 
 @pytest.mark.parametrize(("kind", "body", "words"), BAD.values(), ids=BAD.keys())
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
-def test_the_object_with_the_fault_is_named_and_no_local_file(
+def test_an_error_names_the_bad_object_and_no_local_file(
     tmp_path: Path, kind: str, body: bytes, words: str, compressed: bool
 ) -> None:
     good = (as_csv if kind.startswith("text") else as_recordio)(POINTS)
@@ -94,14 +94,14 @@ def test_the_object_with_the_fault_is_named_and_no_local_file(
     ],
     ids=["no gzip", "cut short", "damaged"],
 )
-def test_an_object_that_is_no_whole_gzip_is_named(tmp_path: Path, body: bytes) -> None:
+def test_an_error_names_an_object_that_is_no_complete_gzip(tmp_path: Path, body: bytes) -> None:
     files = write(tmp_path, gzip.compress(as_recordio(POINTS)), body)
     with pytest.raises(ChannelError, match=f"Caused by: {URI}: "):
         list(batches(Channel("train", RECORDIO, True, files), 8, SIDE))
 
 
 @pytest.mark.parametrize("kind", [RECORDIO, CSV])
-def test_empty_objects_among_others_are_passed_over_and_alone_are_named(
+def test_empty_objects_are_skipped_and_an_error_where_there_are_no_others(
     tmp_path: Path, kind: str
 ) -> None:
     good = (as_csv if kind == CSV else as_recordio)(POINTS)
@@ -112,8 +112,8 @@ def test_empty_objects_among_others_are_passed_over_and_alone_are_named(
         list(batches(Channel("train", kind, False, (files[0], files[2])), 100, SIDE))
 
 
-def test_rows_are_counted_through_the_whole_file(tmp_path: Path) -> None:
-    """The file is read in blocks; the number is that of the row in the file."""
+def test_an_error_has_the_number_of_the_row_in_the_file(tmp_path: Path) -> None:
+    """Not in the block: the file is read in blocks."""
     rows = 300_000
     files = write(tmp_path, b"1,2,3,4,5,6,7,8\n" * rows + b"1,2,3,4,5,6,7,no\n")
     with pytest.raises(ChannelError, match=f"row {rows + 1}, column 8 is no number"):
@@ -121,7 +121,7 @@ def test_rows_are_counted_through_the_whole_file(tmp_path: Path) -> None:
 
 
 def test_sparse_rows_take_no_more_memory_than_dense_ones(tmp_path: Path) -> None:
-    """A row of zeros is 32 bytes, and 64 KB once it is scattered."""
+    """A sparse row of zeros has 32 bytes, and 64 KB as a dense one."""
     rows, width = 500, 16_000
     record = as_sparse_recordio(np.zeros((1, width), np.float32))
     files = write(tmp_path, record * rows)
@@ -132,5 +132,5 @@ def test_sparse_rows_take_no_more_memory_than_dense_ones(tmp_path: Path) -> None
     finally:
         tracemalloc.stop()
     assert read == rows
-    # All at once they would be 32 MB; 4 MiB of them are held, twice while they are joined.
+    # All rows would be 32 MB. At most 4 MiB are held, and twice that while they are joined.
     assert peak < 16 * 2**20

@@ -1,4 +1,4 @@
-"""What the processes know that read models and data of strangers."""
+"""The processes that read models and training data do not have the server's secrets."""
 
 import psutil
 
@@ -8,12 +8,14 @@ SECRETS = {
     "PLATFORM_POSTGRES_DSN": "postgresql://u:pl4nted@db/db",
     "SOMEBODYS_TOKEN": "pl4nted",
     "HTTPS_PROXY": "http://u:pl4nted@127.0.0.1:9",
-    # So that the training process stays.
+    # Keeps the training process running.
     "EMBEDDED_SAGEMAKER_STARTING_SECONDS": "600",
 }
 
 
-def test_they_know_no_secret_of_the_server(own_server: Server, trained: str, store: str) -> None:
+def test_training_and_serving_processes_have_no_secret_of_the_server(
+    own_server: Server, trained: str, store: str
+) -> None:
     own_server.extra = {**own_server.extra, **SECRETS}
     own_server.start()
     container = {"Image": IMAGE, "ModelDataUrl": trained}

@@ -1,4 +1,4 @@
-"""Training with images of anybody's, as processes under AWS's contract with containers."""
+"""Training with any image, run as a process under AWS's contract with containers."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def artifact(server: Server, bucket: str, name: str, file: str = "model") -> dic
 
 
 def log(server: Server, name: str, host: str = "algo-1") -> list[str]:
-    """The lines of an instance's log so far; none before it has said anything."""
+    """The lines of an instance's log so far."""
     streams = server.logs.filter_log_events
     try:
         events = streams(logGroupName=GROUP, logStreamNamePrefix=f"{name}/{host}-")["events"]
@@ -65,8 +65,10 @@ def until_logged(server: Server, name: str, line: str) -> list[str]:
     return lines
 
 
-def test_the_code_finds_what_aws_would_give_it(contract_server: Server, store: str) -> None:
-    """Folders, files and variables, on two instances that share one channel out."""
+def test_the_code_gets_the_folders_files_and_variables_that_aws_gives(
+    contract_server: Server, store: str
+) -> None:
+    """On two instances, among which one channel is sharded."""
     for key in ("a/one.txt", "a/deep/two.txt", "b/three.txt"):
         contract_server.s3.put_object(Bucket=store, Key=f"own/{key}", Body=key.encode())
     name = unique("own")
@@ -157,7 +159,7 @@ def test_the_code_finds_what_aws_would_give_it(contract_server: Server, store: s
 def test_the_code_has_the_keys_of_its_role_and_no_other_secret(
     contract_server: Server, store: str, isolated: bool
 ) -> None:
-    """What it needs to use S3 by boto3; nothing where the network is isolated, as on AWS."""
+    """boto3 can use S3 with them. With network isolation there are none, as on AWS."""
     name = unique("env")
     contract_server.sagemaker.create_training_job(
         **own_job(name, store, "describe", EnableNetworkIsolation=isolated)
@@ -182,8 +184,10 @@ def test_the_code_has_the_keys_of_its_role_and_no_other_secret(
     }
 
 
-def test_any_command_that_keeps_the_contract_trains(contract_server: Server, store: str) -> None:
-    """Ten lines of shell."""
+def test_any_command_that_follows_the_contract_can_train(
+    contract_server: Server, store: str
+) -> None:
+    """Here a shell script of ten lines."""
     contract_server.s3.put_object(Bucket=store, Key="numbers/x", Body=b"10\n9\n")
     name = unique("shell")
     algorithm = {
@@ -214,7 +218,7 @@ def test_any_command_that_keeps_the_contract_trains(contract_server: Server, sto
         ("nothing-of-that-name", "AlgorithmError: , exit code: 1"),
     ],
 )
-def test_code_that_fails_says_why(
+def test_the_failure_reason_is_the_codes_own_or_its_exit_code(
     contract_server: Server, store: str, do: str, reason: str
 ) -> None:
     name = unique("bad")
@@ -225,18 +229,14 @@ def test_code_that_fails_says_why(
         assert described["FailureReason"].endswith(", exit code: 3")
 
 
-def test_a_second_name_of_a_folder_is_left_out_of_the_model(
-    contract_server: Server, store: str
-) -> None:
+def test_a_link_to_a_folder_of_the_model_is_left_out(contract_server: Server, store: str) -> None:
     name = unique("latest")
     contract_server.sagemaker.create_training_job(**own_job(name, store, "link_inside"))
     contract_server.finished(name)
     assert artifact(contract_server, store, name) == {"checkpoint-3/weights.txt": "3"}
 
 
-def test_a_command_that_is_not_there_is_named_in_the_log(
-    contract_server: Server, store: str
-) -> None:
+def test_the_log_names_a_command_that_does_not_exist(contract_server: Server, store: str) -> None:
     name = unique("lost")
     algorithm = {"TrainingImage": registry("lost:1"), "TrainingInputMode": "File"}
     contract_server.sagemaker.create_training_job(
@@ -249,7 +249,7 @@ def test_a_command_that_is_not_there_is_named_in_the_log(
     ]
 
 
-def test_a_stopped_job_has_time_to_save_its_model(contract_server: Server, store: str) -> None:
+def test_a_job_that_is_stopped_may_save_its_model(contract_server: Server, store: str) -> None:
     name = unique("save")
     contract_server.sagemaker.create_training_job(**own_job(name, store, "save"))
     until_logged(contract_server, name, "ready")
@@ -259,9 +259,11 @@ def test_a_stopped_job_has_time_to_save_its_model(contract_server: Server, store
     assert artifact(contract_server, store, name) == {"half.txt": "half a model"}
 
 
-def test_code_beyond_its_time_may_save_its_model(contract_server: Server, store: str) -> None:
+def test_a_job_beyond_its_time_limit_may_save_its_model(
+    contract_server: Server, store: str
+) -> None:
     name = unique("late")
-    limit = {"MaxRuntimeInSeconds": 10}  # by then it waits
+    limit = {"MaxRuntimeInSeconds": 10}  # enough for the code to reach its wait
     contract_server.sagemaker.create_training_job(
         **own_job(name, store, "save", StoppingCondition=limit)
     )
@@ -271,7 +273,7 @@ def test_code_beyond_its_time_may_save_its_model(contract_server: Server, store:
 
 
 def started(server: Server, name: str, count: int) -> list[psutil.Process]:
-    """The processes that contract_image.py says it started."""
+    """The processes that contract_image.py has logged as its children."""
     lines = [line for line in log(server, name) if line.startswith("child=")]
     while len(lines) < count:
         lines = [line for line in log(server, name) if line.startswith("child=")]
@@ -309,7 +311,7 @@ def test_a_killed_server_leaves_nothing_that_a_job_started(
     assert "restarted" in described["FailureReason"]
 
 
-def test_what_outlives_its_job_is_ended(contract_server: Server, store: str) -> None:
+def test_processes_that_outlive_their_job_are_ended(contract_server: Server, store: str) -> None:
     name = unique("orphans")
     contract_server.sagemaker.create_training_job(**own_job(name, store, "orphans"))
     described = contract_server.finished(name)
@@ -318,10 +320,10 @@ def test_what_outlives_its_job_is_ended(contract_server: Server, store: str) -> 
     assert not psutil.pid_exists(int(line[len("child=") : -1]))
 
 
-def test_100_megabytes_of_log_hold_neither_the_job_nor_the_server_up(
+def test_100_megabytes_of_log_block_neither_the_job_nor_the_server(
     contract_server: Server, store: str
 ) -> None:
-    """A part is kept, and the last metric is found although its line is not."""
+    """Only 20 MB are kept, and the metric of the last line counts although the line is not kept."""
     name = unique("talk")
     contract_server.sagemaker.create_training_job(**own_job(name, store, "talk"))
     described = contract_server.finished(name)
@@ -334,9 +336,7 @@ def test_100_megabytes_of_log_hold_neither_the_job_nor_the_server_up(
     assert 19_000_000 < sum(map(len, lines)) < 21_000_000
 
 
-def test_memory_counts_with_what_the_command_started(
-    own_contract_server: Server, store: str
-) -> None:
+def test_the_memory_limit_counts_child_processes(own_contract_server: Server, store: str) -> None:
     own_contract_server.extra = {
         **own_contract_server.extra,
         "EMBEDDED_SAGEMAKER_TRAINING_MEMORY_MB": "150",
@@ -363,7 +363,7 @@ def test_memory_counts_with_what_the_command_started(
     ],
     ids=["entry point", "pipe", "channel outside", "no archive"],
 )
-def test_what_would_not_be_acted_on_is_refused(
+def test_options_that_are_not_supported_are_refused(
     contract_server: Server, store: str, changes: dict[str, Any], words: str
 ) -> None:
     request = own_job("x", store, "describe")
@@ -400,7 +400,9 @@ def test_a_key_that_would_lie_outside_of_its_channel_fails_the_job(
         ('["*"]\nscript_mode = "yes"', "script_mode must be true"),
     ],
 )
-def test_a_wrong_table_of_images_says_where_and_what(text: str, words: str, tmp_path: Path) -> None:
+def test_an_error_in_the_table_of_images_names_the_place_and_the_fault(
+    text: str, words: str, tmp_path: Path
+) -> None:
     table = tmp_path / "images.toml"
     table.write_text(text)
     with pytest.raises(ImageTableError, match=words) as caught:
@@ -408,7 +410,7 @@ def test_a_wrong_table_of_images_says_where_and_what(text: str, words: str, tmp_
     assert str(table) in str(caught.value)
 
 
-def test_the_server_does_not_start_with_a_table_that_is_not_there(
+def test_the_server_does_not_start_with_a_table_that_does_not_exist(
     own_server: Server, tmp_path: Path
 ) -> None:
     own_server.extra = {"EMBEDDED_SAGEMAKER_IMAGES": str(tmp_path / "lost.toml")}

@@ -1,4 +1,4 @@
-"""Endpoints with images of anybody's, as processes under AWS's contract with containers."""
+"""Endpoints with any image, run as a process under AWS's contract with containers."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def own_model(server: Server, bucket: str, data: bytes | None = None, **environm
 
 @pytest.fixture(scope="module")
 def own_endpoint(contract_server: Server, store: str) -> str:
-    """An endpoint in service that tests only ask."""
+    """An endpoint in service that tests only invoke."""
     return contract_server.deploy(unique("c"), variant(own_model(contract_server, store)))
 
 
@@ -48,7 +48,9 @@ def ask(server: Server, endpoint: str, do: str = "describe", **more: Any) -> str
     return server.runtime.invoke_endpoint(EndpointName=endpoint, Body=body)["Body"].read().decode()
 
 
-def test_a_container_finds_what_aws_would_give_it(contract_server: Server, store: str) -> None:
+def test_a_container_gets_the_files_variables_and_headers_that_aws_gives(
+    contract_server: Server, store: str
+) -> None:
     data = archive(model__txt="a model", deep__txt="deeper")
     model = own_model(contract_server, store, data, MINE="1")
     endpoint = contract_server.deploy(unique("c"), variant(model))
@@ -96,7 +98,7 @@ def test_a_containers_own_status_and_message_reach_the_caller(
         assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
 
 
-def test_an_answer_may_have_6_mb_and_no_more(contract_server: Server, own_endpoint: str) -> None:
+def test_an_answer_may_have_6_mib_and_no_more(contract_server: Server, own_endpoint: str) -> None:
     assert len(ask(contract_server, own_endpoint, "big", size=6_291_456)) == 6_291_456
     answer = refusal(lambda: ask(contract_server, own_endpoint, "big", size=6_291_457))
     assert answer["Error"]["Code"] == "ModelError"
@@ -114,15 +116,15 @@ def test_a_container_that_dies_is_replaced(contract_server: Server, own_endpoint
     answer = refusal(lambda: ask(contract_server, own_endpoint, "die"))
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 503
     assert json.loads(ask(contract_server, own_endpoint))["pid"] != before
-    # Between two requests, nobody sees it.
+    # Killed between two requests, it is replaced without an error.
     psutil.Process(json.loads(ask(contract_server, own_endpoint))["pid"]).kill()
     assert json.loads(ask(contract_server, own_endpoint))["arguments"] == ["serve"]
 
 
-def test_a_container_that_takes_too_long_is_told_so_and_stays(
+def test_a_request_that_takes_too_long_is_an_error_and_the_container_goes_on(
     own_contract_server: Server, store: str
 ) -> None:
-    """As on AWS, where it is healthy by its own account."""
+    """As on AWS: its health check still succeeds."""
     limit = {"EMBEDDED_SAGEMAKER_INVOKE_SECONDS": "3"}
     own_contract_server.extra = {**own_contract_server.extra, **limit}
     own_contract_server.start()
@@ -144,7 +146,7 @@ def test_a_container_that_takes_too_long_is_told_so_and_stays(
     ],
     ids=["ends", "link", "parent", "no archive"],
 )
-def test_an_endpoint_that_cannot_come_up_says_why(
+def test_an_endpoint_that_cannot_start_says_why(
     contract_server: Server,
     store: str,
     data: bytes | None,
@@ -165,7 +167,7 @@ def test_an_endpoint_that_cannot_come_up_says_why(
     assert described["EndpointStatus"] == "Failed"
     assert reason in described["FailureReason"]
     if environment:
-        # What it said before it ended is there once it counts as failed.
+        # Once the endpoint has failed, the container's output is in the log.
         group = f"/aws/sagemaker/Endpoints/{config}"
         events = contract_server.logs.filter_log_events(logGroupName=group)["events"]
         assert [event["message"] for event in events] == ["serving version 0"]
@@ -174,7 +176,7 @@ def test_an_endpoint_that_cannot_come_up_says_why(
 def test_under_an_update_with_a_canary_no_request_fails(
     contract_server: Server, store: str
 ) -> None:
-    """Both versions answer on the way, and at the end the new one alone."""
+    """During the update both versions answer, and after it the new one alone."""
     old, new = (own_model(contract_server, store, VERSION=version) for version in ("1", "2"))
     endpoint = contract_server.deploy(unique("c"), variant(old))
     seen = {json.loads(ask(contract_server, endpoint))["environment"]["VERSION"]}
@@ -185,7 +187,7 @@ def test_under_an_update_with_a_canary_no_request_fails(
     routing = {
         "Type": "CANARY",
         "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
-        # A hundredth of it here.
+        # These tests' server waits a hundredth of it.
         "WaitIntervalInSeconds": 200,
     }
     contract_server.sagemaker.update_endpoint(
@@ -217,7 +219,7 @@ def test_a_killed_server_serves_again_and_leaves_no_process(
     children += own_contract_server.kill()
     assert len(children) >= 3
     assert gone(children)
-    # Its own copies do.
+    # The server serves from its own copies of the artifacts.
     own_contract_server.extra = {
         **own_contract_server.extra,
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
@@ -288,7 +290,7 @@ def npy(rows: Any) -> bytes:
         ("application/x-npy", npy([[1, 2]]), "application/x-npy", npy([[2, 4]])),
     ],
 )
-def test_a_script_without_functions_has_those_of_the_toolkit(
+def test_a_script_without_serving_functions_gets_those_of_the_toolkit(
     contract_server: Server,
     script_endpoint: str,
     kind: str,
@@ -312,7 +314,7 @@ def test_a_script_without_functions_has_those_of_the_toolkit(
         ("application/x-npy", b"none", 500, ""),
     ],
 )
-def test_what_a_script_cannot_answer_is_a_model_error(
+def test_a_request_that_a_script_cannot_answer_is_a_model_error(
     contract_server: Server, script_endpoint: str, kind: str, body: bytes, status: int, words: str
 ) -> None:
     answer = refusal(

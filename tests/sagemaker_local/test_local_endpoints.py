@@ -1,4 +1,4 @@
-"""Endpoints: who answers, in which form, and what an update, a failure or a deletion changes."""
+"""Endpoints: which model answers, in which format; updates, failures and deletions."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ POINTS, CLUSTER = blobs(20, seed=3)
 
 
 def nearest(server: Server, uri: str) -> tuple[np.ndarray, np.ndarray]:
-    """The oracle: cluster and Euclidean distance from the artifact, in float64."""
+    """The expected answers: cluster and Euclidean distance from the artifact, in float64."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     body = server.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     centres = ndarray_file.unpack_model(body).astype(np.float64)
@@ -59,17 +59,17 @@ def read_answer(body: bytes, accept: str) -> list[tuple[float, float]]:
 
 
 def frames(body: bytes) -> list[bytes]:
-    found, at = [], 0
+    payloads, at = [], 0
     while at < len(body):
         magic, length = np.frombuffer(body, "<u4", 2, at)
         assert magic == 0xCED7230A
-        found.append(body[at + 8 : at + 8 + int(length)])
+        payloads.append(body[at + 8 : at + 8 + int(length)])
         at += 8 + int(length) + -int(length) % 4
-    return found
+    return payloads
 
 
 def read_record(payload: bytes) -> tuple[float, float]:
-    """Both numbers, read by the keys' places; the protobuf runtime agrees (see the SDK's test)."""
+    """Cluster and distance, read at the keys' positions; the SDK's test reads them by protobuf."""
     values = []
     for key in (b"closest_cluster", b"distance_to_cluster"):
         at = payload.index(key) + len(key)
@@ -79,13 +79,13 @@ def read_record(payload: bytes) -> tuple[float, float]:
 
 
 def sparse(row: np.ndarray) -> dict[str, list[float]]:
-    """A tensor as AWS documents it, its keys in descending order."""
+    """A sparse tensor in the format that AWS documents, with keys in descending order."""
     keys = range(SIDE - 1, -1, -1)
     return {"keys": list(keys), "shape": [SIDE], "values": [float(row[key]) for key in keys]}
 
 
 def tensor(keys: Any, values: list[float], shape: list[float] | None) -> bytes:
-    """A JSON body of one sparse point; without a shape where that is None."""
+    """A JSON body of one sparse point, without a shape if that is None."""
     whole = {"keys": keys, "values": values, "shape": shape}
     kept = {name: value for name, value in whole.items() if value is not None}
     return json.dumps({"instances": [{"data": {"features": kept}}]}).encode()
@@ -157,7 +157,7 @@ def test_every_content_type_gets_the_nearest_centroid(
     assert got[:, 1] == pytest.approx(distances, rel=1e-5)
 
 
-def test_json_is_the_answer_when_nothing_is_asked_for(server: Server, endpoint: str) -> None:
+def test_the_answer_is_json_without_an_accept_header(server: Server, endpoint: str) -> None:
     one = {"data": {"features": {"values": POINTS[0].tolist()}}}
     answer = server.runtime.invoke_endpoint(
         EndpointName=endpoint,
@@ -175,7 +175,7 @@ def test_json_is_the_answer_when_nothing_is_asked_for(server: Server, endpoint: 
 def test_a_sparse_point_has_zeros_where_it_has_no_key(
     server: Server, store: str, endpoint: str, kind: str
 ) -> None:
-    """Among them one without any key: all its values are zero."""
+    """One of the points has no key at all: all its values are zero."""
     points = np.zeros((3, SIDE), np.float32)
     points[0, [2, 9]] = [-4.5, 7]
     points[2, SIDE - 1] = 1
@@ -242,7 +242,7 @@ def test_a_sparse_point_has_zeros_where_it_has_no_key(
 def test_a_bad_body_is_the_models_error(
     server: Server, endpoint: str, kind: str, body: bytes, status: int, words: str
 ) -> None:
-    """ModelError carries the container's own status and words; the endpoint goes on serving."""
+    """ModelError has the container's status and message; the endpoint goes on serving."""
     answer = refusal(
         lambda: server.runtime.invoke_endpoint(EndpointName=endpoint, ContentType=kind, Body=body)
     )
@@ -285,9 +285,9 @@ def test_weights_share_the_traffic_and_can_be_changed(
     server.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=name, DesiredWeightsAndCapacities=wanted
     )
-    found = server.in_service(name)
+    description = server.in_service(name)
     assert Counter(invoked(server, name) for _ in range(30)) == {"b": 30}
-    (first, _) = found["ProductionVariants"]
+    (first, _) = description["ProductionVariants"]
     assert (first["CurrentWeight"], first["CurrentInstanceCount"]) == (0.0, 2)
     server.sagemaker.delete_endpoint(EndpointName=name)
 
@@ -308,28 +308,28 @@ def config(server: Server, model: str) -> str:
 
 
 def origin() -> np.ndarray:
-    """A point for which `flipped` answers 1, and no blob's model answers anything near it."""
+    """A point at which `flipped` answers 1, and which is far from the centroids of `model`."""
     return np.zeros((1, SIDE), np.float32)
 
 
 def test_an_update_never_leaves_a_request_unanswered(
     server: Server, model: str, flipped: str
 ) -> None:
-    """While describe says Updating the old model answers; from InService on only the new one."""
+    """While the status is Updating, the old model answers; from InService on, the new one alone."""
     name = server.deploy(unique("before"), variant(flipped))
     after = config(server, model)
     old = server.predict(name, origin())
     server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=after)
     answers = 0
     while True:
-        found = server.sagemaker.describe_endpoint(EndpointName=name)
+        description = server.sagemaker.describe_endpoint(EndpointName=name)
         server.predict(name, origin())
         answers += 1
-        if found["EndpointStatus"] == "InService":
+        if description["EndpointStatus"] == "InService":
             break
-        assert found["PendingDeploymentSummary"]["EndpointConfigName"] == after
+        assert description["PendingDeploymentSummary"]["EndpointConfigName"] == after
     assert answers > 1
-    assert found["EndpointConfigName"] == after
+    assert description["EndpointConfigName"] == after
     assert old == [1]
     assert server.predict(name, POINTS) == server.predict(name, POINTS)
     assert len(set(server.predict(name, POINTS))) > 2
@@ -359,19 +359,19 @@ def test_a_failed_update_leaves_the_old_model_serving_and_says_why(
     if harm == "deleted":
         server.s3.delete_object(Bucket=store, Key=key)
     server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=wanted)
-    found = server.in_service(name)
-    assert found["EndpointConfigName"] == before["EndpointConfigName"]
+    description = server.in_service(name)
+    assert description["EndpointConfigName"] == before["EndpointConfigName"]
     expected = "Failed to download model data" if harm == "deleted" else "ping health check"
-    assert expected in found["FailureReason"]
-    assert "PendingDeploymentSummary" not in found
+    assert expected in description["FailureReason"]
+    assert "PendingDeploymentSummary" not in description
     assert server.predict(name, origin()) == [1]
-    # The next good update clears the reason.
+    # A successful update clears the reason.
     server.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config(server, flipped))
     assert "FailureReason" not in server.in_service(name)
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_an_endpoint_that_cannot_begin_is_failed_and_can_only_be_deleted(
+def test_an_endpoint_that_cannot_start_is_failed_and_can_only_be_deleted(
     server: Server, store: str, flipped: str
 ) -> None:
     model = unique("gone")
@@ -383,12 +383,12 @@ def test_an_endpoint_that_cannot_begin_is_failed_and_can_only_be_deleted(
     )
     name = unique("ep")
     server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config(server, model))
-    found = server.sagemaker.describe_endpoint(EndpointName=name)
-    while found["EndpointStatus"] == "Creating":
+    description = server.sagemaker.describe_endpoint(EndpointName=name)
+    while description["EndpointStatus"] == "Creating":
         time.sleep(0.05)
-        found = server.sagemaker.describe_endpoint(EndpointName=name)
-    assert found["EndpointStatus"] == "Failed"
-    assert "ping health check" in found["FailureReason"]
+        description = server.sagemaker.describe_endpoint(EndpointName=name)
+    assert description["EndpointStatus"] == "Failed"
+    assert "ping health check" in description["FailureReason"]
     with pytest.raises(ClientError, match="not found"):
         server.predict(name, origin())
     with pytest.raises(ClientError, match="DeleteEndpoint is the only operation"):
@@ -402,7 +402,7 @@ def test_an_endpoint_that_cannot_begin_is_failed_and_can_only_be_deleted(
 
 
 def test_an_endpoint_outlives_its_model_config_and_artifact(server: Server, store: str) -> None:
-    """AWS serves from its own copy; what is deleted afterwards only the next update misses."""
+    """As on AWS, which serves from its own copy: only the next update needs them."""
     key = f"{unique('mortal')}/model.tar.gz"
     centroids = np.array([[9.0] * SIDE, [0.0] * SIDE], np.float32)
     server.s3.put_object(Bucket=store, Key=key, Body=ndarray_file.pack_model(centroids))
@@ -421,7 +421,7 @@ def test_an_endpoint_outlives_its_model_config_and_artifact(server: Server, stor
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_a_canary_gets_its_share_before_the_rest_follows(
+def test_a_canary_gets_its_share_before_all_traffic_moves(
     server: Server, model: str, flipped: str
 ) -> None:
     name = server.deploy(unique("blue"), variant(flipped))
@@ -466,8 +466,8 @@ def test_a_killed_serving_process_is_replaced(server: Server, flipped: str) -> N
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_a_caller_who_is_cut_off_leaves_the_next_one_its_own_answer(tmp_path: Path) -> None:
-    """In the middle of a child's start, which a request waits for after the child before died."""
+def test_a_cancelled_request_leaves_the_next_one_its_own_answer(tmp_path: Path) -> None:
+    """Cancelled while the serving process starts, which a request waits for."""
     model = tmp_path / "model.tar.gz"
     model.write_bytes(ndarray_file.pack_model(np.eye(2, dtype=np.float32)))
     child = ServingChild(Config(tmp_path, "key", "secret"), "one", model)
@@ -478,7 +478,7 @@ def test_a_caller_who_is_cut_off_leaves_the_next_one_its_own_answer(tmp_path: Pa
     async def talk() -> list[bytes]:
         before = set(psutil.Process().children())
         hasty = asyncio.create_task(ask(b"1,0"))
-        # Once its process is there, it has yet to import what it needs.
+        # Its process exists by then and is still importing modules.
         while not set(psutil.Process().children()) - before:
             await asyncio.sleep(0.01)
         hasty.cancel()
@@ -492,20 +492,20 @@ def test_a_caller_who_is_cut_off_leaves_the_next_one_its_own_answer(tmp_path: Pa
 
 
 def test_recordio_answers_are_recordio() -> None:
-    """Guards the reader above: the encoder of formats frames records the same way."""
+    """Checks `frames` above: it splits records as the encoder in `formats` joins them."""
     body = as_recordio(POINTS[:2])
     assert len(frames(body)) == 2
     assert recordio.decode(body)[0].shape == (2, SIDE)
 
 
 def test_the_memory_stays_flat_over_many_requests(server: Server, endpoint: str) -> None:
-    """The server's and that of the processes behind it."""
+    """That of the server and of its serving processes."""
     assert server.process is not None
     process = psutil.Process(server.process.pid)
     family = [process, *process.children()]
 
     def held() -> int:
-        return sum(each.memory_info().rss for each in family if each.is_running())
+        return sum(member.memory_info().rss for member in family if member.is_running())
 
     for _ in range(300):
         invoked(server, endpoint)
@@ -519,11 +519,11 @@ def test_the_memory_stays_flat_over_many_requests(server: Server, endpoint: str)
 def serving(server: Server) -> set[psutil.Process]:
     assert server.process is not None
     children = psutil.Process(server.process.pid).children()
-    return {each for each in children if "sagemaker_local.serving" in each.cmdline()}
+    return {child for child in children if "sagemaker_local.serving" in child.cmdline()}
 
 
 def test_instances_are_processes_that_answer_side_by_side(server: Server, flipped: str) -> None:
-    """As many as the variant has instances and the machine cores."""
+    """As many as the variant has instances, and at most one for each core."""
     cores = os.cpu_count() or 1
     before = serving(server)
     many = {**variant(flipped), "InitialInstanceCount": cores + 1}
@@ -553,7 +553,7 @@ def test_instances_are_processes_that_answer_side_by_side(server: Server, flippe
 
 
 def test_a_serving_process_has_limits_of_time_and_memory(own_server: Server, store: str) -> None:
-    """One that hangs is replaced under the request; one without memory says so and serves on."""
+    """One that hangs is replaced; one that lacks memory for a request says so and goes on."""
     own_server.extra = {
         **own_server.extra,
         "EMBEDDED_SAGEMAKER_INVOKE_SECONDS": "1",

@@ -1,4 +1,4 @@
-"""What AWS refuses is refused, with AWS's code and words: one row of the table for each case."""
+"""Requests that AWS refuses are refused with AWS's code and message: a table of cases."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ V = "ValidationException"
 
 
 def training(words: str, code: str = V, **changes: Any) -> tuple[str, Any, str, str]:
-    """A CreateTrainingJob that is refused."""
+    """The table's entry for a CreateTrainingJob that is refused."""
     return "create_training_job", changes, code, words
 
 
@@ -393,7 +393,7 @@ CASES = {**TRAINING_CASES, **OTHER_CASES}
 
 
 def filled(value: Any, names: dict[str, str]) -> Any:
-    """Puts the fixtures' names into a table row."""
+    """A table row with the fixtures' names filled in."""
     if isinstance(value, str):
         for key, name in names.items():
             value = value.replace("{" + key + "}", name)
@@ -410,7 +410,7 @@ def names(store: str, trained: str, model: str, endpoint: str) -> dict[str, str]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_refusals_have_the_code_and_the_words_of_aws(
+def test_refusals_have_the_code_and_the_message_of_aws(
     server: Server, names: dict[str, str], case: str
 ) -> None:
     operation, given, code, words = CASES[case]
@@ -424,7 +424,7 @@ def test_refusals_have_the_code_and_the_words_of_aws(
     assert error["ResponseMetadata"]["HTTPHeaders"]["x-amzn-errortype"] == code
 
 
-def test_the_table_is_as_long_as_it_should_be() -> None:
+def test_the_table_has_at_least_so_many_cases() -> None:
     assert len(CASES) >= 60
 
 
@@ -466,7 +466,7 @@ def test_logs_that_do_not_exist(
 
 @pytest.fixture
 def busy(own_server: Server) -> Server:
-    """A server whose endpoints take long and that has room for one job only."""
+    """A server whose endpoints take long to deploy and that runs one job at a time."""
     own_server.extra = {
         **own_server.extra,
         "EMBEDDED_SAGEMAKER_ENDPOINT_SECONDS": "600",
@@ -477,7 +477,7 @@ def busy(own_server: Server) -> Server:
     return own_server
 
 
-def test_what_is_under_way_cannot_be_changed_and_quotas_hold(
+def test_an_endpoint_that_is_changing_cannot_be_changed_and_quotas_hold(
     busy: Server, server: Server, store: str, trained: str
 ) -> None:
     client = busy.sagemaker
@@ -497,5 +497,5 @@ def test_what_is_under_way_cannot_be_changed_and_quotas_hold(
     with pytest.raises(client.exceptions.ResourceLimitExceeded, match="for training job usage"):
         client.create_training_job(**job("two", store))
     client.stop_training_job(TrainingJobName="one")
-    found = busy.until("one", "Stopped")
-    assert "TrainingTimeInSeconds" not in found
+    description = busy.until("one", "Stopped")
+    assert "TrainingTimeInSeconds" not in description

@@ -1,4 +1,4 @@
-"""A disk that has no room for the data of a training job, for a model, or for a word."""
+"""A disk without room for a training job's data, for a model, or for a single byte."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ FULL = "cannot write to its own disk"
 
 @pytest.fixture
 def small(services: Services, tmp_path: Path) -> Iterator[Server]:
-    """A server whose data are on a disk of 4 MB, in memory: only root may mount it."""
+    """A server whose data are on a disk of 4 MB, in memory; only root may mount it."""
     place = tmp_path / "small"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=True)
@@ -44,7 +44,7 @@ def small(services: Services, tmp_path: Path) -> Iterator[Server]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-def test_a_job_whose_data_do_not_fit_fails_with_the_reason_and_others_train(
+def test_a_job_whose_data_do_not_fit_fails_with_the_reason_and_smaller_jobs_train(
     small: Server, store: str
 ) -> None:
     large = unique("large")
@@ -53,9 +53,9 @@ def test_a_job_whose_data_do_not_fit_fails_with_the_reason_and_others_train(
     small.s3.put_object(Bucket=large, Key="train/data.rec", Body=as_recordio(points))
     small.sagemaker.create_training_job(**job("large", large))
 
-    found = small.until("large", "Failed", "Completed")
-    assert found["TrainingJobStatus"] == "Failed"
-    assert "No space left on device" in found["FailureReason"]
+    description = small.until("large", "Failed", "Completed")
+    assert description["TrainingJobStatus"] == "Failed"
+    assert "No space left on device" in description["FailureReason"]
 
     small.sagemaker.create_training_job(**job("fits", store))
     assert small.finished("fits")["TrainingJobStatus"] == "Completed"
@@ -63,7 +63,7 @@ def test_a_job_whose_data_do_not_fit_fails_with_the_reason_and_others_train(
 
 @contextmanager
 def full(server: Server) -> Iterator[None]:
-    """To the last byte."""
+    """The server's disk is full while the block runs."""
     filler = server.data_dir / "filler"
     with filler.open("wb", buffering=0) as file:
         size = 1 << 16
@@ -96,7 +96,7 @@ def config(server: Server, bucket: str, artifact: bytes) -> str:
 
 
 def nearest(number: int) -> bytes:
-    """An artifact whose centroid of this number is the nearest to the origin."""
+    """An artifact whose centroid with this number is the nearest one to the origin."""
     centroids = np.full((3, SIDE), 1000, np.float32)
     centroids[number] = 0
     return ndarray_file.pack_model(centroids)
@@ -109,7 +109,7 @@ def endpoint(server: Server, configured: str) -> str:
     return name
 
 
-def test_a_model_that_does_not_fit_is_not_deployed_with_the_reason_and_others_are(
+def test_a_model_that_does_not_fit_is_refused_with_the_reason_and_smaller_ones_are_deployed(
     small: Server, bucket: str
 ) -> None:
     first, large = config(small, bucket, nearest(1)), config(small, bucket, os.urandom(5_000_000))
@@ -153,7 +153,7 @@ def test_a_deployment_on_a_full_disk_is_refused_with_the_reason(small: Server, b
     assert len(small.sagemaker.list_endpoints()["Endpoints"]) == 1
 
 
-def test_where_the_disk_fills_up_during_a_deployment_the_old_model_serves_on(
+def test_the_old_model_goes_on_serving_where_the_disk_fills_up_during_a_deployment(
     small: Server, bucket: str
 ) -> None:
     first, second = (config(small, bucket, nearest(number)) for number in (1, 2))
@@ -162,7 +162,7 @@ def test_where_the_disk_fills_up_during_a_deployment_the_old_model_serves_on(
         "TrafficRoutingConfiguration": {
             "Type": "CANARY",
             "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
-            "WaitIntervalInSeconds": 2000,  # which are twenty of this server's seconds
+            "WaitIntervalInSeconds": 2000,  # 20 seconds on this server
         }
     }
     small.sagemaker.update_endpoint(

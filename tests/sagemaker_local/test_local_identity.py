@@ -1,4 +1,4 @@
-"""IAM and STS as boto3 sees them: as much as the SageMaker SDK v3 asks for."""
+"""IAM and STS through boto3: the operations that the SageMaker SDK v3 calls."""
 
 import pytest
 
@@ -45,7 +45,7 @@ def test_each_action_is_allowed_on_each_resource(server: Server) -> None:
         ("sts", "get_session_token", {}, "InvalidAction"),
     ],
 )
-def test_what_is_wrong_or_not_known_is_refused(
+def test_wrong_or_unknown_requests_are_refused(
     server: Server, service: str, operation: str, request_: dict[str, object], code: str
 ) -> None:
     client = server.client(service)

@@ -1,4 +1,4 @@
-"""The embedded SageMaker as a distribution of its own, in an environment of nothing else."""
+"""The embedded SageMaker as a distribution of its own, installed alone in an environment."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the folder and nothing beside it."""
+    """The wheel, built from a copy of its folder alone."""
     root = tmp_path_factory.mktemp("wheel")
     # Building leaves files in the folder; a copy follows its links as a source archive does.
     ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
@@ -55,7 +55,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def closure(requirements: list[str]) -> set[str]:
-    """The distributions that requirements bring with them."""
+    """The names of all distributions that these requirements need, directly or not."""
     names: set[str] = set()
     waiting = [Requirement(text) for text in requirements]
     while waiting:
@@ -71,7 +71,7 @@ def closure(requirements: list[str]) -> set[str]:
 
 
 def link(name: str, site: Path) -> None:
-    """Links what a distribution has in this environment into another's site-packages."""
+    """Links the files of an installed distribution into another environment's site-packages."""
     distribution = metadata.distribution(name)
     tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}
     for top in tops:
@@ -94,7 +94,7 @@ def test_the_wheel_is_small_and_holds_one_package(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"sagemaker_local"}
 
 
-def test_its_fixture_trains_and_serves_where_nothing_else_is_installed(
+def test_its_fixture_trains_and_serves_without_other_packages(
     installed: Path, environ: dict[str, str], tmp_path: Path
 ) -> None:
     shutil.copy(Path(__file__).with_name("installed_flow.py"), tmp_path / "test_flow.py")

@@ -1,4 +1,4 @@
-"""The algorithm alone: how good, how reproducible, and that instances can be put together."""
+"""The algorithm alone: its quality, its reproducibility, and several instances."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ from sagemaker_local.kmeans import Stream, refined, shrink
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As in a training process: threads that wait for each other make a busy machine slow."""
+    """One thread, as in a training process: more of them are slow on a busy machine."""
     with threadpool_limits(1):
         yield
 
@@ -46,9 +46,9 @@ def msd(points: NDArray[np.float32], centres: NDArray[np.float32]) -> float:
 def test_the_stream_comes_within_two_percent_of_lloyd(
     digits: NDArray[np.float32], k: int, batch: int
 ) -> None:
-    """Also where a mini-batch has fewer points than there are centres to begin with."""
+    """Also where a mini-batch has fewer points than there are initial centres."""
     ours = train(digits, KMeansParameters(k, 784, mini_batch_size=batch))
-    # The stubs know neither numbers for n_init nor that a fitted model has an inertia.
+    # scikit-learn's stubs lack numbers for n_init, and the inertia of a fitted model.
     runs: list[Any] = [
         KMeans(k, n_init=1, random_state=seed)  # pyright: ignore[reportArgumentType]
         for seed in range(3)
@@ -63,19 +63,19 @@ def test_the_same_data_make_the_same_model(digits: NDArray[np.float32]) -> None:
     assert np.array_equal(train(digits, parameters), train(digits, parameters))
 
 
-def test_a_short_half_life_follows_what_came_last() -> None:
-    """Without decay the centre is the mean of all; with it, near the newest points."""
+def test_a_short_half_life_follows_the_newest_points() -> None:
+    """Without decay the centre is the mean of all points; with decay it is near the newest."""
     parts = [np.full((100, 2), value, np.float32) for value in (0.0, 0.0, 0.0, 8.0)]
-    found = {}
+    centres = {}
     for half_life in (0, 10):
         stream = Stream(
             KMeansParameters(1, 2, extra_center_factor=1, half_life_time_size=half_life)
         )
         for part in parts:
             stream.feed(part)
-        found[half_life] = float(stream.state()[0][0, 0])
-    assert found[0] == pytest.approx(2.0)
-    assert found[10] > 7.9
+        centres[half_life] = float(stream.state()[0][0, 0])
+    assert centres[0] == pytest.approx(2.0)
+    assert centres[10] > 7.9
 
 
 def test_streams_of_two_instances_make_one_model(digits: NDArray[np.float32]) -> None:

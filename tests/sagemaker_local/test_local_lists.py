@@ -1,4 +1,4 @@
-"""List* calls, tags and faults: what boto3's paginators, drills and clean-ups rely on."""
+"""List* calls, tags, and faults on demand."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.sagemaker_local.rig import IMAGE, ROLE, Server, job, refusal, unique,
 
 @pytest.fixture(scope="module")
 def models(server: Server, trained: str) -> list[str]:
-    """Seven models, made one after another."""
+    """The names of seven models, in the order of their creation."""
     prefix = unique("many")
     names = [f"{prefix}-{number}" for number in (3, 1, 4, 0, 5, 2, 6)]
     for name in names:
@@ -24,21 +24,23 @@ def models(server: Server, trained: str) -> list[str]:
 
 def listed(server: Server, **request: Any) -> list[str]:
     pages = server.sagemaker.get_paginator("list_models").paginate(**request)
-    return [each["ModelName"] for page in pages for each in page["Models"]]
+    return [model["ModelName"] for page in pages for model in page["Models"]]
 
 
 def test_pages_hold_everything_once_in_order(server: Server, models: list[str]) -> None:
     prefix = models[0].rsplit("-", 1)[0]
     for size in (1, 2, 3, 7, 100):
-        found = listed(server, NameContains=prefix, MaxResults=size, SortOrder="Ascending")
-        assert found == models
+        names = listed(server, NameContains=prefix, MaxResults=size, SortOrder="Ascending")
+        assert names == models
     assert listed(server, NameContains=prefix) == models[::-1]
     by_name = listed(server, NameContains=prefix, SortBy="Name", SortOrder="Ascending")
     assert by_name == sorted(models)
     assert listed(server, NameContains=prefix.upper(), MaxResults=4) == models[::-1]
 
 
-def test_a_page_is_bound_to_its_question(server: Server, models: list[str]) -> None:
+def test_a_token_is_refused_with_another_request_than_its_own(
+    server: Server, models: list[str]
+) -> None:
     page = server.sagemaker.list_models(NameContains="many", MaxResults=2)
     answer = refusal(
         lambda: server.sagemaker.list_models(NameContains="other", NextToken=page["NextToken"])
@@ -66,9 +68,9 @@ def test_time_and_status_filters(server: Server, models: list[str], trained: str
 def test_configs_and_endpoints_are_listed(server: Server, endpoint: str) -> None:
     config = server.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
     configs = server.sagemaker.list_endpoint_configs(NameContains=config)["EndpointConfigs"]
-    assert [each["EndpointConfigName"] for each in configs] == [config]
+    assert [summary["EndpointConfigName"] for summary in configs] == [config]
     endpoints = server.sagemaker.list_endpoints(NameContains=endpoint, StatusEquals="InService")
-    assert [each["EndpointStatus"] for each in endpoints["Endpoints"]] == ["InService"]
+    assert [summary["EndpointStatus"] for summary in endpoints["Endpoints"]] == ["InService"]
 
 
 def test_tags_are_added_changed_listed_and_removed(server: Server, models: list[str]) -> None:
@@ -76,24 +78,24 @@ def test_tags_are_added_changed_listed_and_removed(server: Server, models: list[
     more = [{"Key": f"k{number}", "Value": "1"} for number in range(5)]
     server.sagemaker.add_tags(ResourceArn=arn, Tags=[*more, {"Key": "name", "Value": "new"}])
     pages = server.sagemaker.get_paginator("list_tags").paginate(ResourceArn=arn)
-    found = {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
-    assert found == {"name": "new", **{f"k{number}": "1" for number in range(5)}}
+    tags = {tag["Key"]: tag["Value"] for page in pages for tag in page["Tags"]}
+    assert tags == {"name": "new", **{f"k{number}": "1" for number in range(5)}}
     server.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["k0", "k1", "none"])
     left = server.sagemaker.list_tags(ResourceArn=arn)["Tags"]
     assert [tag["Key"] for tag in left] == ["k2", "k3", "k4", "name"]
 
 
-def test_tags_go_with_what_they_are_on(server: Server, trained: str) -> None:
+def test_tags_are_deleted_with_their_resource(server: Server, trained: str) -> None:
     name = unique("tagged")
     request = {
         "ModelName": name,
         "PrimaryContainer": {"Image": IMAGE, "ModelDataUrl": trained},
         "ExecutionRoleArn": ROLE,
     }
-    made = server.sagemaker.create_model(**request, Tags=[{"Key": "a", "Value": "b"}])
+    created = server.sagemaker.create_model(**request, Tags=[{"Key": "a", "Value": "b"}])
     server.sagemaker.delete_model(ModelName=name)
     server.sagemaker.create_model(**request)
-    assert server.sagemaker.list_tags(ResourceArn=made["ModelArn"])["Tags"] == []
+    assert server.sagemaker.list_tags(ResourceArn=created["ModelArn"])["Tags"] == []
 
 
 def with_faults(server: Server, plan: str, service: str = "sagemaker") -> Any:
@@ -147,8 +149,11 @@ def test_jobs_start_slowly_on_demand(server: Server, store: str) -> None:
     with_faults(server, "slow-start=600").create_training_job(**job(name, store))
     server.sagemaker.create_training_job(**job(usual, store))
     assert server.finished(usual)["TrainingJobStatus"] == "Completed"
-    found = server.sagemaker.describe_training_job(TrainingJobName=name)
-    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("InProgress", "Starting")
+    description = server.sagemaker.describe_training_job(TrainingJobName=name)
+    assert (description["TrainingJobStatus"], description["SecondaryStatus"]) == (
+        "InProgress",
+        "Starting",
+    )
     server.sagemaker.stop_training_job(TrainingJobName=name)
     server.until(name, "Stopped")
 
@@ -163,13 +168,13 @@ def test_updates_fail_on_demand_and_the_old_config_serves(
         EndpointConfigName=after, ProductionVariants=[variant(model)]
     )
     with_faults(server, plan).update_endpoint(EndpointName=name, EndpointConfigName=after)
-    found = server.in_service(name)
-    assert found["EndpointConfigName"] == before
-    assert found["FailureReason"]
+    description = server.in_service(name)
+    assert description["EndpointConfigName"] == before
+    assert description["FailureReason"]
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 
-def test_a_plan_in_the_environment_hits_so_many_requests(own_server: Server) -> None:
+def test_faults_in_the_environment_hit_so_many_requests(own_server: Server) -> None:
     own_server.extra = {"EMBEDDED_SAGEMAKER_FAULTS": "throttle@ListModels*2, unavailable@ListTags"}
     own_server.start()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""`kill -9` of the server or of a child: what was acknowledged holds, and nothing is left over."""
+"""After `kill -9` of the server or a child, what was acknowledged holds and no process is left."""
 
 import random
 import shutil
@@ -29,12 +29,12 @@ def endless(name: str, store: str) -> dict[str, object]:
 
 def trainer(server: Server) -> psutil.Process:
     assert server.process is not None
-    (found,) = [
+    (process,) = [
         child
         for child in psutil.Process(server.process.pid).children()
         if "sagemaker_local.trainer" in child.cmdline()
     ]
-    return found
+    return process
 
 
 def test_a_killed_server_serves_again_and_fails_what_it_was_training(
@@ -59,11 +59,16 @@ def test_a_killed_server_serves_again_and_fails_what_it_was_training(
     assert gone(children), "children outlived the server"
 
     own_server.start()
-    found = client.describe_training_job(TrainingJobName="running")
-    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Failed", "Failed")
-    assert "restarted" in found["FailureReason"]
-    assert found["TrainingEndTime"] >= found["TrainingStartTime"]
-    tags = client.list_tags(ResourceArn=found["TrainingJobArn"].replace("running", "stopping"))
+    description = client.describe_training_job(TrainingJobName="running")
+    assert (description["TrainingJobStatus"], description["SecondaryStatus"]) == (
+        "Failed",
+        "Failed",
+    )
+    assert "restarted" in description["FailureReason"]
+    assert description["TrainingEndTime"] >= description["TrainingStartTime"]
+    tags = client.list_tags(
+        ResourceArn=description["TrainingJobArn"].replace("running", "stopping")
+    )
     assert tags["Tags"] == [{"Key": "a", "Value": "b"}]
     after = once_ready(own_server, endpoint)
     assert after == before
@@ -75,13 +80,13 @@ def test_a_killed_trainer_fails_its_job_alone(server: Server, store: str) -> Non
     server.sagemaker.create_training_job(**endless(name, store))
     server.until(name, "Training")
     trainer(server).kill()
-    found = server.until(name, "Failed")
-    assert found["FailureReason"] == "AlgorithmError: , exit code: 137"
-    assert found["TrainingJobStatus"] == "Failed"
+    description = server.until(name, "Failed")
+    assert description["FailureReason"] == "AlgorithmError: , exit code: 137"
+    assert description["TrainingJobStatus"] == "Failed"
 
 
 def once_ready(server: Server, endpoint: str) -> list[int]:
-    """Ten predictions; right after a restart an endpoint's model may not be loaded yet."""
+    """Ten predictions, once the model is loaded: after a restart that takes a moment."""
     points, _ = blobs(10)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -93,10 +98,10 @@ def once_ready(server: Server, endpoint: str) -> list[int]:
 
 
 @pytest.mark.parametrize("restarted_with_s3", [True, False])
-def test_an_endpoint_that_was_being_made_is_finished_after_a_kill(
+def test_an_endpoint_that_was_being_created_is_finished_after_a_kill(
     own_server: Server, trained: str, restarted_with_s3: bool
 ) -> None:
-    """Creating goes on where it was; an endpoint in service needs no S3 to serve again."""
+    """Also one that was in service serves again, even without S3."""
     slow = "EMBEDDED_SAGEMAKER_ENDPOINT_SECONDS"
     fast = own_server.extra
     if restarted_with_s3:
@@ -125,7 +130,7 @@ def test_an_endpoint_that_was_being_made_is_finished_after_a_kill(
 def test_an_endpoint_whose_model_is_lost_says_so_and_can_be_deleted(
     own_server: Server, trained: str
 ) -> None:
-    """After a restart without its own copy it waits for S3, and does not bar its deletion."""
+    """After a restart without its copy of the model it waits for S3."""
     own_server.start()
     own_server.sagemaker.create_model(
         ModelName="m",
@@ -146,7 +151,7 @@ def test_an_endpoint_whose_model_is_lost_says_so_and_can_be_deleted(
 
 
 def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, store: str) -> None:
-    """Six kills at random moments of a stream of changes; every answer of before still holds."""
+    """Six kills at random moments while jobs are created: all acknowledged jobs are listed."""
     chance = random.Random(1)
     own_server.s3.put_object(Bucket=store, Key="small/a", Body=as_recordio(blobs(50)[0]))
     kept: set[str] = set()
@@ -164,15 +169,15 @@ def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, sto
         left += own_server.kill()
         own_server.start()
     assert gone(left), "children outlived the server"
-    found = set()
+    listed = set()
     for page in own_server.sagemaker.get_paginator("list_training_jobs").paginate(MaxResults=7):
-        for each in page["TrainingJobSummaries"]:
-            found.add(each["TrainingJobName"])
-            assert each["TrainingJobStatus"] == "Failed"
-    assert found == kept
+        for summary in page["TrainingJobSummaries"]:
+            listed.add(summary["TrainingJobName"])
+            assert summary["TrainingJobStatus"] == "Failed"
+    assert listed == kept
 
 
-def test_a_polite_end_leaves_no_child(own_server: Server, store: str) -> None:
+def test_a_terminated_server_leaves_no_child(own_server: Server, store: str) -> None:
     own_server.start()
     own_server.sagemaker.create_training_job(**endless("j", store))
     own_server.until("j", "Training")
@@ -184,10 +189,10 @@ def test_a_polite_end_leaves_no_child(own_server: Server, store: str) -> None:
 
 
 def test_a_trainer_stays_within_its_memory(own_server: Server, store: str) -> None:
-    """The limit ends the job with AWS's words, not the machine."""
+    """The job fails with AWS's message, and the machine keeps its memory."""
     own_server.extra = {**own_server.extra, "EMBEDDED_SAGEMAKER_TRAINING_MEMORY_MB": "64"}
     own_server.start()
     own_server.sagemaker.create_training_job(**job("fat", store))
-    found = own_server.until("fat", "Failed", "Completed")
-    assert found["TrainingJobStatus"] == "Failed"
-    assert "use an instance type with more memory" in found["FailureReason"]
+    description = own_server.until("fat", "Failed", "Completed")
+    assert description["TrainingJobStatus"] == "Failed"
+    assert "use an instance type with more memory" in description["FailureReason"]

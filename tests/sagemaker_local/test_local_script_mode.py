@@ -12,7 +12,7 @@ from tests.sagemaker_local.rig import Server, channel, job, unique
 from tests.sagemaker_local.test_local_contract import artifact, log
 
 IMAGE = "141502667606.dkr.ecr.eu-west-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
-# The label, and a value that says it.
+# Rows of a label and a value from which it can be told.
 ROWS = b"0,0.1\n0,0.2\n1,0.8\n1,0.9\n"
 SCRIPT = Path(__file__).with_name("sklearn_script.py").read_text()
 
@@ -49,7 +49,7 @@ def script_job(server: Server, bucket: str, sources: bytes, **parameters: Any) -
     return server.until(name, "Completed", "Failed")
 
 
-def test_a_script_finds_its_arguments_and_variables(contract_server: Server, store: str) -> None:
+def test_a_script_gets_its_arguments_and_variables(contract_server: Server, store: str) -> None:
     """A value keeps its type: the depth is a number, not a string with quotes."""
     parameters = {"max-depth": 1, "criterion": "entropy", "a": {"b": 1, "c": "d"}}
     described = script_job(contract_server, store, archive(train__py=SCRIPT), **parameters)
@@ -90,7 +90,7 @@ def test_a_script_finds_its_arguments_and_variables(contract_server: Server, sto
     assert environment["job_name"] == name
 
 
-def test_the_last_words_of_a_script_that_fails_are_the_reason(
+def test_the_last_line_of_a_script_that_fails_is_the_reason(
     contract_server: Server, store: str
 ) -> None:
     helper = "def fail():\n    raise RuntimeError('no rain today')\n"
@@ -106,8 +106,8 @@ def test_the_last_words_of_a_script_that_fails_are_the_reason(
     )
 
 
-def test_modules_of_the_server_are_not_the_scripts(contract_server: Server, store: str) -> None:
-    """It is run from the server's folder, and does not find what lies there."""
+def test_a_script_cannot_import_modules_of_the_server(contract_server: Server, store: str) -> None:
+    """Although the server starts it from its own folder."""
     described = script_job(contract_server, store, archive(train__py="import kmeans\n"))
     assert "No module named 'kmeans'" in described["FailureReason"]
 
@@ -140,7 +140,7 @@ def hostile(kind: bytes, name: str, target: str = "") -> bytes:
     ],
     ids=["parent", "absolute", "link", "hard link", "pipe", "no archive", "cut short"],
 )
-def test_sources_that_reach_outside_are_refused(
+def test_archives_with_members_outside_of_their_folder_are_refused(
     contract_server: Server, store: str, sources: bytes, words: str
 ) -> None:
     described = script_job(contract_server, store, sources)
@@ -148,7 +148,9 @@ def test_sources_that_reach_outside_are_refused(
     assert words in described["FailureReason"]
 
 
-def test_what_a_script_leaves_beside_its_model_is_kept(contract_server: Server, store: str) -> None:
+def test_other_output_of_a_script_is_kept_apart_from_its_model(
+    contract_server: Server, store: str
+) -> None:
     script = (
         "import os, pathlib\n"
         "(pathlib.Path(os.environ['SM_OUTPUT_DATA_DIR']) / 'plot.txt').write_text('a plot')\n"
@@ -159,9 +161,10 @@ def test_what_a_script_leaves_beside_its_model_is_kept(contract_server: Server, 
     assert artifact(contract_server, store, name) == {}
 
 
-def test_a_script_that_leaves_something_running_ends_all_the_same(
+def test_a_job_ends_although_its_script_leaves_a_process_running(
     contract_server: Server, store: str
 ) -> None:
-    script = "import subprocess; subprocess.Popen(['sleep', '600'])"  # with its standard error
+    # It inherits the script's standard error.
+    script = "import subprocess; subprocess.Popen(['sleep', '600'])"
     described = script_job(contract_server, store, archive(train__py=script))
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")

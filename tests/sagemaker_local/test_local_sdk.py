@@ -1,6 +1,6 @@
 """The SageMaker SDKs v2 and v3 against the embedded SageMaker, unchanged but for endpoint URLs.
 
-They pin packages that the platform has newer and do not go together, so each lives in an
+They need older packages than the platform, and exclude each other, so each is in an
 environment of its own. Name their Pythons in EMBEDDED_SAGEMAKER_SDK_PYTHON
 (`pip install 'sagemaker<3'`) and EMBEDDED_SAGEMAKER_SDK_V3_PYTHON
 (`pip install 'sagemaker>=3,<4'`).
@@ -21,13 +21,13 @@ from tests.sagemaker_local.rig import ROLE, Server, as_sparse_recordio
 
 VARIABLE = "EMBEDDED_SAGEMAKER_SDK_PYTHON"
 V3_VARIABLE = "EMBEDDED_SAGEMAKER_SDK_V3_PYTHON"
-# Read by the SDK v3 of itself. Else it reports each call to Amazon.
+# The SDK v3 reads this file by itself; without it, it reports each call to Amazon.
 NO_TELEMETRY = """
 SchemaVersion: "1.0"
 SageMaker: {PythonSDK: {Modules: {TelemetryOptOut: true}}}
 """
 
-# Writes a matrix's rows as the SDK does a SciPy matrix's; its environment has no SciPy.
+# Writes rows as the SDK writes those of a SciPy matrix; its environment has no SciPy.
 WRITE_SPARSE = """
 import sys, types
 import numpy as np
@@ -111,11 +111,11 @@ def test_the_sdks_own_kmeans_trains_deploys_and_predicts(
     server: Server, store: str, tmp_path: Path
 ) -> None:
     stdout, answer = run_flow(VARIABLE, "sdk_v2_flow.py", [store, ROLE], server, tmp_path)
-    assert len(set(zip(answer["found"], answer["cluster"], strict=True))) == 3
+    assert len(set(zip(answer["closest"], answer["cluster"], strict=True))) == 3
     assert 0 < answer["farthest"] < 1
-    # What the platform's own jobs say of it, too.
+    # The platform's own jobs set the same value.
     assert answer["force_dense"] == KMeans().to_hyperparameters()["force_dense"]
-    # logs=True: the job's own lines reached the SDK's output.
+    # logs=True: the SDK prints the job's log.
     assert "#quality_metric: host=algo-1, train msd" in stdout
 
 
@@ -138,7 +138,7 @@ def test_the_sdks_scikit_learn_trains_deploys_updates_and_predicts(
     assert "depth=1;" in stdout
     client = contract_server.sagemaker
     listed = client.list_endpoints(NameContains=answer["endpoint"])["Endpoints"]
-    assert not [each for each in listed if each["EndpointStatus"] != "Deleting"]
+    assert not [endpoint for endpoint in listed if endpoint["EndpointStatus"] != "Deleting"]
 
 
 def test_the_sdk_v3_trains_and_deploys_with_its_model_trainer_and_model_builder(

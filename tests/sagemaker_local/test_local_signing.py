@@ -1,4 +1,4 @@
-"""Signatures: what AWS refuses is refused, and nothing is done for it."""
+"""Signatures: requests that AWS would refuse are refused and have no effect."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def signed(
     region: str = "eu-west-1",
     body: bytes = BODY,
 ) -> AWSRequest:
-    """A rightly signed ListModels, by botocore itself."""
+    """A ListModels request, correctly signed by botocore."""
     headers = {
         "Content-Type": "application/x-amz-json-1.1",
         "X-Amz-Target": "SageMaker.ListModels",
@@ -75,7 +75,7 @@ def flip_signature(request: AWSRequest) -> None:
     request.headers["Authorization"] = value
 
 
-def test_a_rightly_signed_request_is_answered(server: Server) -> None:
+def test_a_correctly_signed_request_is_answered(server: Server) -> None:
     answer = send(signed(server))
     assert answer.status_code == 200
     assert "Models" in answer.json()
@@ -138,7 +138,7 @@ def test_a_request_of_a_web_page_is_refused(server: Server, headers: dict[str, s
         ({"service": "logs"}, "Credential should be scoped to correct service: 'sagemaker'"),
     ],
 )
-def test_a_signature_for_elsewhere_is_refused(
+def test_a_signature_for_another_region_or_service_is_refused(
     server: Server, changes: dict[str, Any], words: str
 ) -> None:
     answer = send(signed(server, **changes))
@@ -162,7 +162,7 @@ def test_clients_with_a_wrong_secret_are_refused_everywhere(server: Server, serv
 @pytest.mark.parametrize(
     ("shift", "words"), [(-301, "Signature not yet current"), (301, "Signature expired")]
 )
-def test_a_signature_is_good_for_five_minutes(server: Server, shift: int, words: str) -> None:
+def test_a_signature_is_valid_for_five_minutes(server: Server, shift: int, words: str) -> None:
     request = signed(server)
     incoming = SignedRequest(
         "POST", "/", "", {k.lower(): v for k, v in request.headers.items()}, BODY
@@ -194,9 +194,7 @@ def test_an_unknown_operation_is_named(server: Server) -> None:
         (b"[]", "SerializationException", "Start of structure"),
     ],
 )
-def test_bodies_that_no_client_of_aws_would_send(
-    server: Server, body: bytes, code: str, words: str
-) -> None:
+def test_malformed_bodies_are_refused(server: Server, body: bytes, code: str, words: str) -> None:
     answer = send(signed(server, body=body)).json()
     assert answer["__type"] == code
     assert words in answer["message"]

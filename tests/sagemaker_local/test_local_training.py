@@ -1,4 +1,4 @@
-"""Training jobs: what they make, how they end, and what describe says on the way."""
+"""Training jobs: their artifacts, how they end, and what DescribeTrainingJob says meanwhile."""
 
 import gzip
 import json
@@ -27,13 +27,13 @@ def centroids(server: Server, uri: str) -> np.ndarray:
 
 
 def mean_squared(points: np.ndarray, centres: np.ndarray) -> float:
-    """The oracle: every distance, in float64, without any library."""
+    """The expected loss: every distance, in float64, without any library."""
     gaps = points[:, None, :].astype(np.float64) - centres[None, :, :].astype(np.float64)
     return float((gaps**2).sum(axis=2).min(axis=1).mean())
 
 
-def test_a_job_finds_the_clusters_and_describes_its_way(server: Server, store: str) -> None:
-    """Status history, metrics, times and artifact are those of a real run."""
+def test_a_job_finds_the_clusters_and_describes_its_progress(server: Server, store: str) -> None:
+    """Status history, metrics, times and artifact."""
     test_points, _ = blobs(100, seed=2)
     server.s3.put_object(Bucket=store, Key="test/data.rec", Body=as_recordio(test_points))
     name = unique("job")
@@ -42,23 +42,31 @@ def test_a_job_finds_the_clusters_and_describes_its_way(server: Server, store: s
     server.sagemaker.create_training_job(
         **job(name, store, InputDataConfig=channels, HyperParameters=parameters)
     )
-    found = server.finished(name)
+    description = server.finished(name)
 
-    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Completed", "Completed")
-    history = [each["Status"] for each in found["SecondaryStatusTransitions"]]
+    assert (description["TrainingJobStatus"], description["SecondaryStatus"]) == (
+        "Completed",
+        "Completed",
+    )
+    history = [transition["Status"] for transition in description["SecondaryStatusTransitions"]]
     assert history == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
-    assert all(each["EndTime"] >= each["StartTime"] for each in found["SecondaryStatusTransitions"])
-    assert found["TrainingTimeInSeconds"] == found["BillableTimeInSeconds"] >= 1
-    uri = found["ModelArtifacts"]["S3ModelArtifacts"]
+    assert all(
+        transition["EndTime"] >= transition["StartTime"]
+        for transition in description["SecondaryStatusTransitions"]
+    )
+    assert description["TrainingTimeInSeconds"] == description["BillableTimeInSeconds"] >= 1
+    uri = description["ModelArtifacts"]["S3ModelArtifacts"]
     assert uri == f"s3://{store}/models/{name}/output/model.tar.gz"
 
     centres = centroids(server, uri)
     assert centres.shape == (CLUSTERS, SIDE)
     points, cluster = blobs()
-    truth = np.stack([points[cluster == each].mean(axis=0) for each in range(CLUSTERS)])
+    truth = np.stack([points[cluster == number].mean(axis=0) for number in range(CLUSTERS)])
     assert mean_squared(truth, centres) < 1e-6
 
-    metrics = {each["MetricName"]: each["Value"] for each in found["FinalMetricDataList"]}
+    metrics = {
+        metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]
+    }
     assert metrics["train:progress"] == 100.0
     assert metrics["train:throughput"] > 0
     assert metrics["train:msd"] == pytest.approx(mean_squared(points, centres), rel=1e-4)
@@ -113,16 +121,16 @@ def test_all_forms_of_the_same_data_give_the_same_clusters(
     server.sagemaker.create_training_job(
         **job(name, store, InputDataConfig=[train], ResourceConfig=resources)
     )
-    found = server.finished(name)
-    assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
-    centres = centroids(server, found["ModelArtifacts"]["S3ModelArtifacts"])
-    truth = np.stack([points[cluster == each].mean(axis=0) for each in range(CLUSTERS)])
+    description = server.finished(name)
+    assert description["TrainingJobStatus"] == "Completed", description.get("FailureReason")
+    centres = centroids(server, description["ModelArtifacts"]["S3ModelArtifacts"])
+    truth = np.stack([points[cluster == number].mean(axis=0) for number in range(CLUSTERS)])
     assert mean_squared(truth, centres) < 1e-6
     if source:
         streams = server.logs.describe_log_streams(
             logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{name}/"
         )["logStreams"]
-        hosts = [each["logStreamName"].split("/")[1].rsplit("-", 1)[0] for each in streams]
+        hosts = [stream["logStreamName"].split("/")[1].rsplit("-", 1)[0] for stream in streams]
         assert hosts == ["algo-1", "algo-2"]
 
 
@@ -150,17 +158,17 @@ def test_bad_hyperparameters_fail_the_job_with_the_reason(
     name = unique("bad")
     given = {key: value for key, value in merged.items() if value is not None}
     server.sagemaker.create_training_job(**job(name, store, HyperParameters=given))
-    found = server.until(name, "Failed", "Completed")
-    assert found["TrainingJobStatus"] == "Failed"
-    assert found["FailureReason"].startswith("ClientError: ")
-    assert words in found["FailureReason"]
-    assert "ModelArtifacts" not in found
+    description = server.until(name, "Failed", "Completed")
+    assert description["TrainingJobStatus"] == "Failed"
+    assert description["FailureReason"].startswith("ClientError: ")
+    assert words in description["FailureReason"]
+    assert "ModelArtifacts" not in description
 
 
 def test_damaged_data_fail_the_job_with_the_object_and_the_reason(
     server: Server, store: str
 ) -> None:
-    """The S3 address, not the file that the object was copied to."""
+    """By its address in S3, not by the local file that it was copied to."""
     points, _ = blobs(20)
     server.s3.put_object(Bucket=store, Key="cut/a whole one", Body=as_recordio(points))
     server.s3.put_object(Bucket=store, Key="cut/b/cut short", Body=as_recordio(points)[:-5])
@@ -168,8 +176,8 @@ def test_damaged_data_fail_the_job_with_the_object_and_the_reason(
     server.sagemaker.create_training_job(
         **job(name, store, InputDataConfig=[channel("train", f"s3://{store}/cut/")])
     )
-    found = server.until(name, "Failed", "Completed")
-    assert found["FailureReason"] == (
+    description = server.until(name, "Failed", "Completed")
+    assert description["FailureReason"] == (
         "ClientError: Unable to read data channel 'train'. Requested content-type is "
         "'application/x-recordio-protobuf'. Please verify the data matches the requested "
         f"content-type. Caused by: s3://{store}/cut/b/cut short: the file ends within a record "
@@ -192,7 +200,7 @@ def test_an_object_that_cannot_be_downloaded_is_named(server: Server, store: str
 def test_sparse_records_train_the_same_model_as_dense_ones(
     server: Server, store: str, force_dense: str
 ) -> None:
-    """Also as a test channel, and in files of both kinds."""
+    """Also as a test channel, and in files that have both kinds of records."""
     points, _ = blobs()
     points[:, ::3] = 0
     points[7] = 0
@@ -211,23 +219,27 @@ def test_sparse_records_train_the_same_model_as_dense_ones(
             **job(name, store, InputDataConfig=channels, HyperParameters=parameters)
         )
     dense, sparse = (server.finished(name) for name in names)
-    made = [centroids(server, job["ModelArtifacts"]["S3ModelArtifacts"]) for job in (dense, sparse)]
-    np.testing.assert_array_equal(made[1], made[0])
-    losses = [
-        {m["MetricName"]: m["Value"] for m in each["FinalMetricDataList"]}["test:msd"]
-        for each in (dense, sparse)
+    centres = [
+        centroids(server, job["ModelArtifacts"]["S3ModelArtifacts"]) for job in (dense, sparse)
     ]
-    assert losses[0] == losses[1]
-    assert losses[1] == pytest.approx(mean_squared(test_points, made[0]), rel=1e-4)
+    np.testing.assert_array_equal(centres[1], centres[0])
+    losses = [
+        {metric["MetricName"]: metric["Value"] for metric in description["FinalMetricDataList"]}
+        for description in (dense, sparse)
+    ]
+    assert losses[0]["test:msd"] == losses[1]["test:msd"]
+    assert losses[1]["test:msd"] == pytest.approx(mean_squared(test_points, centres[0]), rel=1e-4)
 
 
 def test_a_missing_output_bucket_fails_the_job_after_training(server: Server, store: str) -> None:
     name = unique("lost")
     nowhere = {"S3OutputPath": "s3://there-is-no-such-bucket/models"}
     server.sagemaker.create_training_job(**job(name, store, OutputDataConfig=nowhere))
-    found = server.until(name, "Failed", "Completed")
+    description = server.until(name, "Failed", "Completed")
     artifact = f"{nowhere['S3OutputPath']}/{name}/output/model.tar.gz"
-    assert found["FailureReason"].startswith(f"ClientError: Artifact upload failed:{artifact}: ")
+    assert description["FailureReason"].startswith(
+        f"ClientError: Artifact upload failed:{artifact}: "
+    )
 
 
 def long_job(name: str, store: str, **changes: object) -> dict[str, object]:
@@ -243,15 +255,15 @@ def test_stop_ends_a_job_that_would_run_for_minutes(server: Server, store: str) 
     server.sagemaker.stop_training_job(TrainingJobName=name)
     stopping = server.sagemaker.describe_training_job(TrainingJobName=name)
     assert stopping["TrainingJobStatus"] in ("Stopping", "Stopped")
-    found = server.until(name, "Stopped")
-    assert [each["Status"] for each in found["SecondaryStatusTransitions"]][-2:] == [
-        "Stopping",
-        "Stopped",
-    ]
-    assert "FailureReason" not in found
+    description = server.until(name, "Stopped")
+    history = [transition["Status"] for transition in description["SecondaryStatusTransitions"]]
+    assert history[-2:] == ["Stopping", "Stopped"]
+    assert "FailureReason" not in description
 
 
-def test_jobs_run_side_by_side_and_one_too_many_waits(own_server: Server, store: str) -> None:
+def test_jobs_run_in_parallel_and_one_beyond_the_limit_waits(
+    own_server: Server, store: str
+) -> None:
     own_server.extra = {**own_server.extra, "EMBEDDED_SAGEMAKER_PARALLEL_JOBS": "2"}
     own_server.start()
     for name in ("one", "two"):
@@ -265,12 +277,12 @@ def test_jobs_run_side_by_side_and_one_too_many_waits(own_server: Server, store:
     own_server.until("three", "Training")
 
 
-def test_a_job_beyond_its_time_is_stopped(server: Server, store: str) -> None:
+def test_a_job_beyond_its_time_limit_is_stopped(server: Server, store: str) -> None:
     name = unique("slow")
     limit = {"MaxRuntimeInSeconds": 1}
     server.sagemaker.create_training_job(**long_job(name, store, StoppingCondition=limit))
-    found = server.until(name, "Stopped", "Failed")
-    assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == (
+    description = server.until(name, "Stopped", "Failed")
+    assert (description["TrainingJobStatus"], description["SecondaryStatus"]) == (
         "Stopped",
         "MaxRuntimeExceeded",
     )
@@ -282,13 +294,13 @@ def test_spot_training_bills_less_than_it_runs(server: Server, store: str) -> No
     server.sagemaker.create_training_job(
         **job(name, store, EnableManagedSpotTraining=True, StoppingCondition=condition)
     )
-    found = server.finished(name)
-    assert found["EnableManagedSpotTraining"] is True
-    assert 1 <= found["BillableTimeInSeconds"] <= found["TrainingTimeInSeconds"]
+    description = server.finished(name)
+    assert description["EnableManagedSpotTraining"] is True
+    assert 1 <= description["BillableTimeInSeconds"] <= description["TrainingTimeInSeconds"]
 
 
 def test_log_lines_can_be_followed_as_they_come(server: Server, trained: str) -> None:
-    """The two tokens behave as AWS's do, which is what log followers rely on."""
+    """The forward and backward tokens behave as on AWS."""
     group = "/aws/sagemaker/TrainingJobs"
     name = trained.split("/")[-3]
     (stream,) = server.logs.describe_log_streams(
@@ -308,16 +320,16 @@ def test_log_lines_can_be_followed_as_they_come(server: Server, trained: str) ->
     assert any("#quality_metric: host=algo-1, train msd <loss>=" in line for line in lines)
     back = server.logs.get_log_events(**at, nextToken=whole["nextForwardToken"].replace("f/", "b/"))
     assert [event["message"] for event in back["events"]] == lines[:-1]
-    found = server.logs.filter_log_events(
+    matches = server.logs.filter_log_events(
         logGroupName=group, logStreamNamePrefix=name, filterPattern="#throughput_metric"
     )["events"]
-    assert len(found) == 1
+    assert len(matches) == 1
     groups = server.logs.describe_log_groups(logGroupNamePrefix="/aws/sage")["logGroups"]
-    assert group in [each["logGroupName"] for each in groups]
+    assert group in [log_group["logGroupName"] for log_group in groups]
 
 
 @pytest.mark.parametrize("odd", ["a#b?c=d", "a%41+b c größe~"])
-def test_addresses_name_the_objects_that_stand_there_whatever_is_in_their_keys(
+def test_objects_with_any_characters_in_their_keys_are_read_and_written(
     server: Server, store: str, odd: str
 ) -> None:
     points, _ = blobs()
@@ -326,7 +338,7 @@ def test_addresses_name_the_objects_that_stand_there_whatever_is_in_their_keys(
         server.s3.put_object(Bucket=store, Key=f"in {odd}/{name}", Body=as_recordio(part))
     names = [{"prefix": f"s3://{store}/in {odd}/"}, "x", f"y {odd}"]
     server.s3.put_object(Bucket=store, Key=f"list {odd}", Body=json.dumps(names))
-    made: list[bytes] = []
+    models: list[bytes] = []
     for kind, uri in (("S3Prefix", f"in {odd}/"), ("ManifestFile", f"list {odd}")):
         name = unique("odd")
         train = channel("train", f"s3://{store}/{uri}", kind)
@@ -334,10 +346,10 @@ def test_addresses_name_the_objects_that_stand_there_whatever_is_in_their_keys(
         server.sagemaker.create_training_job(
             **job(name, store, InputDataConfig=[train], OutputDataConfig=output)
         )
-        found = server.finished(name)
-        assert found["TrainingJobStatus"] == "Completed", found.get("FailureReason")
+        description = server.finished(name)
+        assert description["TrainingJobStatus"] == "Completed", description.get("FailureReason")
         key = f"out {odd}/{name}/output/model.tar.gz"
-        assert found["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{store}/{key}"
-        made.append(server.s3.get_object(Bucket=store, Key=key)["Body"].read())
-    assert made[0] == made[1]
-    assert len(ndarray_file.unpack_model(made[0])) == CLUSTERS
+        assert description["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{store}/{key}"
+        models.append(server.s3.get_object(Bucket=store, Key=key)["Body"].read())
+    assert models[0] == models[1]
+    assert len(ndarray_file.unpack_model(models[0])) == CLUSTERS

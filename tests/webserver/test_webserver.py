@@ -1,6 +1,6 @@
-"""Dagster's web server behind the guard: other pages start nothing, change nothing, read nothing.
+"""Dagster's web server behind the guard: pages of other origins read and change nothing.
 
-Pages of another origin are shown by a real browser, which decides for itself what it sends.
+Such pages are shown by a real browser, since it decides what a page may send.
 """
 
 import json
@@ -24,7 +24,7 @@ from tests.conftest import CHECKOUT, clean_environ
 from tests.foreign_page import assert_nothing_comes_of_it, elsewhere
 from tests.formats.test_http_limits import SLOW_HEAD, Peer
 
-# `python -m webserver`, where a body has to arrive within ten seconds, as a head has to.
+# `python -m webserver`, with ten seconds for a request's body, as for its head.
 PROGRAM = """
 import runpy
 from formats import http_limits
@@ -51,7 +51,7 @@ class Ui:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def ask(self, query: str, **headers: str) -> httpx.Response:
@@ -65,7 +65,7 @@ class Ui:
         )
 
     def assets(self) -> list[str]:
-        """What it has records of."""
+        """The assets that it has records of."""
         nodes = self.ask(ASSETS).json()["data"]["assetsOrError"]["nodes"]
         return ["/".join(node["key"]["path"]) for node in nodes]
 
@@ -103,7 +103,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         process.wait(60)
 
 
-def test_its_own_page_and_programs_are_answered(ui: Ui) -> None:
+def test_dagsters_own_page_and_programs_are_answered(ui: Ui) -> None:
     assert "version" in ui.ask(VERSION).json()["data"]
     assert ui.ask(VERSION, origin=ui.url).status_code == 200
     proxied = {"host": "data.example", "origin": "https://data.example"}
@@ -128,24 +128,24 @@ def test_its_own_page_and_programs_are_answered(ui: Ui) -> None:
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
     ],
 )
-def test_what_names_another_page_or_host_is_refused(ui: Ui, headers: dict[str, str]) -> None:
+def test_requests_with_another_host_or_origin_are_refused(ui: Ui, headers: dict[str, str]) -> None:
     assert ui.ask(VERSION, **headers).status_code == 403
     report = httpx.post(ui.url + REPORT, headers=headers, trust_env=False, timeout=120)
     assert report.status_code == 403
     assert ui.assets() == []
 
 
-def test_reading_is_by_post(ui: Ui) -> None:
+def test_queries_are_taken_by_post_alone(ui: Ui) -> None:
     answer = httpx.get(f"{ui.url}/graphql", params={"query": VERSION}, trust_env=False, timeout=120)
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    # The page on which people type queries, which runs none by itself.
+    # This page lets people type queries; a GET of it runs none.
     shown = httpx.get(
         f"{ui.url}/graphql", headers={"accept": "text/html"}, trust_env=False, timeout=120
     )
     assert shown.status_code == 200
 
 
-def test_a_socket_of_another_page_is_refused(ui: Ui) -> None:
+def test_a_websocket_of_another_page_is_refused(ui: Ui) -> None:
     address = f"ws://127.0.0.1:{ui.port}/graphql"
     with (
         pytest.raises(InvalidStatus, match="403"),
@@ -156,7 +156,7 @@ def test_a_socket_of_another_page_is_refused(ui: Ui) -> None:
         pass
 
 
-def test_slow_requests_are_ended_and_sockets_are_not(ui: Ui) -> None:
+def test_slow_requests_are_ended_and_websockets_are_not(ui: Ui) -> None:
     missing = """subscription { pipelineRunLogs(runId: "none") {
       ... on PipelineRunLogsSubscriptionFailure { missingRunId } } }"""
     with connect(
@@ -164,20 +164,20 @@ def test_slow_requests_are_ended_and_sockets_are_not(ui: Ui) -> None:
     ) as opened:
         slow = [Peer(ui.port, SLOW_HEAD), Peer(ui.port, SLOW_BODY)]
         assert [peer.answer()[0] for peer in slow] == [408, 408]
-        # It is older than both.
+        # The WebSocket was opened before both and is still open.
         opened.send(json.dumps({"type": "start", "id": "1", "payload": {"query": missing}}))
-        told = json.loads(opened.recv())
-    assert told["payload"]["data"]["pipelineRunLogs"] == {"missingRunId": "none"}
+        message = json.loads(opened.recv())
+    assert message["payload"]["data"]["pipelineRunLogs"] == {"missingRunId": "none"}
 
 
-def test_heads_are_bounded_and_queries_are_not(ui: Ui) -> None:
+def test_the_size_of_heads_is_limited_and_that_of_queries_is_not(ui: Ui) -> None:
     assert ui.ask(VERSION, padding="a" * 200_000).status_code == 431
     assert "version" in ui.ask(f"{VERSION} #{'a' * 5_000_000}").json()["data"]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for which all names under `example` are this machine."""
+    """A browser that resolves all names under `example` to this machine."""
     with chromium("--host-resolver-rules=MAP *.example 127.0.0.1") as running:
         yield running
 
@@ -185,20 +185,18 @@ def browser() -> Iterator[Browser]:
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("name", ["evil.example", "127.0.0.1"])
 @pytest.mark.parametrize("target", ["127.0.0.1", "localhost", "rebound.example"])
-def test_a_page_of_another_origin_in_a_real_browser_gets_nothing_done(
+def test_a_page_of_another_origin_changes_nothing_from_a_real_browser(
     ui: Ui, browser: Browser, name: str, target: str
 ) -> None:
-    """From another host, and from another port of this one; by a name that is bound anew, too."""
+    """From another host, from another port of this host, and after DNS rebinding."""
     with elsewhere() as port, closing(browser.new_context()) as context:
         assert_nothing_comes_of_it(context, f"http://{name}:{port}", f"http://{target}:{ui.port}")
     assert ui.assets() == []
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_a_page_under_a_name_that_is_bound_to_this_machine_is_not_the_servers_own(
-    ui: Ui, browser: Browser
-) -> None:
-    """Same origin for the browser, which sends neither Origin nor a foreign site with a GET."""
+def test_a_page_under_a_foreign_name_of_this_machine_is_refused(ui: Ui, browser: Browser) -> None:
+    """It has the server's origin for the browser, which sends a GET without Origin then."""
     with closing(browser.new_page()) as page:
         shown = page.goto(f"http://rebound.example:{ui.port}/")
         assert shown is not None

@@ -7,6 +7,7 @@ import pytest
 
 from resources.alerts import (
     AlertError,
+    AlertMessageError,
     Alerts,
     AlertTargetError,
     AlertUnavailableError,
@@ -16,7 +17,13 @@ from tests.receivers import mail_server, webhook
 
 MESSAGE = Message("listings failed: 2026-01-05", "Reason: <no rows> & more\nhttp://ui/runs/1")
 SECRET = "hush"
+PUBLISHED = (
+    b"<PublishResponse xmlns='http://sns.amazonaws.com/doc/2010-03-31/'><PublishResult>"
+    b"<MessageId>1</MessageId></PublishResult></PublishResponse>"
+)
 DENIED = b"<ErrorResponse><Error><Code>AuthorizationError</Code></Error></ErrorResponse>"
+INVALID = b"<ErrorResponse><Error><Code>InvalidParameter</Code></Error></ErrorResponse>"
+THROTTLED = b"<ErrorResponse><Error><Code>Throttled</Code></Error></ErrorResponse>"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:platform"
 
 
@@ -43,13 +50,20 @@ def test_a_webhook_of_this_machine_is_reached_where_a_proxy_is_set(
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
+        (400, AlertMessageError),  # Slack's invalid_payload
+        (413, AlertMessageError),
+        (422, AlertMessageError),
+        (401, AlertTargetError),
+        (403, AlertTargetError),
         (404, AlertTargetError),  # withdrawn
+        (410, AlertTargetError),  # the channel is archived
         (302, AlertTargetError),  # would be followed by a GET, which delivers nothing
+        (408, AlertUnavailableError),
         (429, AlertUnavailableError),  # Slack takes one message a second
         (503, AlertUnavailableError),
     ],
 )
-def test_what_a_webhook_refuses_is_told_apart_from_what_passes(
+def test_a_refusal_of_a_webhook_is_of_the_message_of_the_target_or_for_now(
     status: int, kind: type[AlertError]
 ) -> None:
     with webhook() as receiver:
@@ -77,23 +91,47 @@ def test_a_mail_has_subject_addresses_and_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"), [("451 later", AlertUnavailableError), ("550 no", AlertTargetError)]
+    ("command", "answer", "kind"),
+    [
+        ("AUTH", "535 wrong password", AlertTargetError),
+        ("MAIL", "550 not from you", AlertTargetError),
+        ("MAIL", "552 too large", AlertMessageError),
+        ("MAIL", "451 later", AlertUnavailableError),
+        ("RCPT", "550 nobody of that name", AlertTargetError),
+        ("RCPT", "450 a full mailbox", AlertUnavailableError),
+        (".", "554 looks like spam", AlertMessageError),
+        (".", "552 too large", AlertMessageError),
+        (".", "452 a full disk", AlertUnavailableError),
+    ],
 )
-def test_a_mail_that_is_refused_for_now_is_told_apart_from_one_that_is_for_good(
-    answer: str, kind: type[AlertError]
+def test_a_refusal_of_a_mail_server_is_of_the_message_of_the_target_or_for_now(
+    command: str, answer: str, kind: type[AlertError]
 ) -> None:
     with mail_server() as mails:
-        mails.refuse = answer
-        with pytest.raises(kind):
-            Alerts(target=f"smtp://127.0.0.1:{mails.port}/?to=a%40example.com").send(MESSAGE)
+        mails.refusals[command] = answer
+        with pytest.raises(kind) as refused:
+            Alerts(target=f"smtp://me:{SECRET}@127.0.0.1:{mails.port}/?to=a%40example.com").send(
+                MESSAGE
+            )
+    assert refused.value.transient == (kind is AlertUnavailableError)
+    assert SECRET not in str(refused.value)
+
+
+def test_a_text_that_is_not_utf8_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of files and output of programs may hold any bytes; Python keeps them as surrogates."""
+    message = Message("listings failed: \udcff", "No file b\udce9.csv")
+    with mail_server() as mails, webhook("/") as receiver:
+        use_sns(monkeypatch, receiver.url)
+        receiver.answer = PUBLISHED
+        Alerts(target=f"smtp://127.0.0.1:{mails.port}/?to=a%40example.com").send(message)
+        Alerts(target=TOPIC).send(message)
+    assert "No file b?.csv" in mails.messages[0]
+    assert parse_qs(receiver.requests[0])["Message"] == ["No file b?.csv"]
 
 
 def test_a_topic_gets_subject_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
     with webhook("/") as receiver:
-        receiver.answer = (
-            b"<PublishResponse xmlns='http://sns.amazonaws.com/doc/2010-03-31/'><PublishResult>"
-            b"<MessageId>1</MessageId></PublishResult></PublishResponse>"
-        )
+        receiver.answer = PUBLISHED
         use_sns(monkeypatch, receiver.url)
         for target in (TOPIC, f"sns:{TOPIC}"):
             Alerts(target=target).send(Message("späte\nDaten " + "x" * 200, MESSAGE.text))
@@ -110,12 +148,14 @@ def test_a_topic_gets_subject_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("status", "answer", "kind"),
     [
+        (400, INVALID, AlertMessageError),  # "Message too long"
         (403, DENIED, AlertTargetError),
+        (400, THROTTLED, AlertUnavailableError),
         (503, DENIED, AlertUnavailableError),
         (502, b"a proxy's page", AlertUnavailableError),
     ],
 )
-def test_a_topic_that_is_refused_says_which_right_is_missing(
+def test_a_refusal_of_a_topic_is_of_the_message_of_the_target_or_for_now(
     status: int, answer: bytes, kind: type[AlertError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with webhook("/") as receiver:
@@ -123,7 +163,8 @@ def test_a_topic_that_is_refused_says_which_right_is_missing(
         use_sns(monkeypatch, receiver.url)
         with pytest.raises(kind) as refused:
             Alerts(target=TOPIC).send(MESSAGE)
-    assert ("sns:Publish" in str(refused.value)) == (kind is AlertTargetError)
+    assert refused.value.transient == (kind is AlertUnavailableError)
+    assert ("sns:Publish" in str(refused.value)) == (not refused.value.transient)
 
 
 def use_sns(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
