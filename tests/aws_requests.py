@@ -1,4 +1,4 @@
-"""Requests to AWS as they are on the wire, read by botocore's own models.
+"""Requests to AWS as they are on the wire: kept, and read by botocore's own models.
 
 Whoever sent them: boto3, Dagster, Chalice, or obstore, which knows nothing of these models.
 """
@@ -6,9 +6,11 @@ Whoever sent them: boto3, Dagster, Chalice, or obstore, which knows nothing of t
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from email.message import Message
 from functools import cache
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -43,7 +45,12 @@ PROTOCOL_HEADERS = {
     "x-amz-target",
     "x-amz-trailer",
 }
+# What is longer is the content of an object, if it is no JSON, and no parameter.
+LONGEST = 2**20
 _SIGNED_FOR = re.compile(r"Credential=[^/]+/\d+/[\w-]+/([\w-]+)/aws4_request")
+
+
+Sent = tuple[str, str, Message, bytes, int]
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,41 @@ class AwsRequest:
         except AwsError as error:
             return f"{self.service} {self.operation}: {error}"
         return ""
+
+
+@dataclass
+class Recorder:
+    """Keeps requests, as long as a sender is named.
+
+    Attributes:
+        sender: Whose requests they are; empty for a test's own, which are not kept.
+    """
+
+    sender: str = ""
+    _sent: list[tuple[str, Sent]] = field(default_factory=list)
+
+    def keep(self, request: BaseHTTPRequestHandler, body: bytes, status: int) -> None:
+        """What a front observes."""
+        if self.sender:
+            kept = len(body) <= LONGEST or "json" in request.headers.get("Content-Type", "")
+            what = body if kept else b""
+            sent = request.command, request.path, request.headers, what, status
+            self._sent.append((self.sender, sent))
+
+    @contextmanager
+    def sent_by(self, sender: str) -> Iterator[None]:
+        """Keep what is sent meanwhile."""
+        self.sender = sender
+        yield
+        self.sender = ""
+
+    def requests(self) -> list[tuple[str, AwsRequest]]:
+        """Sender and request, in their order.
+
+        Raises:
+            ValueError: One of them is no operation of AWS's.
+        """
+        return [(sender, read_request(*request)) for sender, request in self._sent]
 
 
 def read_request(
@@ -179,18 +221,19 @@ def _refuse_unknown(
 ) -> None:
     known = {_wire_name(shape, name).lower() for name in shape.members}
     known |= {name.lower() for name, _ in _telling(operation)}
-    prefixes = [
-        _wire_name(shape, name).lower()
-        for name, member in shape.members.items()
-        if member.serialization.get("location") == "headers"
-    ]
-    if operation.http_checksum:
-        prefixes.append("x-amz-checksum-")
-    own = {name.lower() for name in headers if name.lower().startswith("x-amz-")}
+    given = {name.lower() for name in headers if name.lower().startswith("x-amz-")}
+    prefixes = ["x-amz-checksum-"] if operation.http_checksum else []
+    for name, member in shape.members.items():
+        if member.serialization.get("location") == "headers":
+            prefixes.append(_wire_name(shape, name).lower())
+    # One that is a map takes all names.
+    if not any(
+        member.type_name == "map" and member.serialization.get("location") == "querystring"
+        for member in shape.members.values()
+    ):
+        given |= set(map(str.lower, query))
     unknown = [
-        name
-        for name in {*map(str.lower, query), *own - PROTOCOL_HEADERS}
-        if name not in known and not name.startswith(tuple(prefixes))
+        name for name in given - known - PROTOCOL_HEADERS if not name.startswith(tuple(prefixes))
     ]
     if unknown:
         raise ValueError(f"{operation.name} has no {', '.join(sorted(unknown))}")

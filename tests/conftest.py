@@ -211,6 +211,19 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def linters_of_aws() -> str:
+    """A Python that has parliament and cfn-lint.
+
+    Parliament wants an older setuptools than the platform has, so they live in an environment of
+    their own: `pip install parliament cfn-lint 'setuptools<81'`.
+    """
+    python = os.environ.get("LINTERS_OF_AWS_PYTHON")
+    if not python:
+        pytest.skip("LINTERS_OF_AWS_PYTHON does not name a Python that has parliament and cfn-lint")
+    return python
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI everything that tests need is there: a skipped one is a failure."""

@@ -5,7 +5,7 @@ Sources, unless another one is named:
 - https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -119,12 +119,43 @@ def _logs(request: AwsRequest, account: Account) -> Iterator[Need]:
     yield Need(f"logs:{request.operation}", stream)
 
 
+# Of which resources the rest is asked, is left to whoever deploys or looks.
+
+
+def _by_name(request: AwsRequest, account: Account) -> Iterator[Need]:
+    yield Need(f"{request.model.service_model.signing_name}:{request.operation}", "*")
+    if "Role" in request.parameters:
+        yield Need("iam:PassRole", "*")
+    if "Tags" in request.parameters and request.service == "lambda":
+        yield Need("lambda:TagResource", "*")
+
+
+def _apigateway(request: AwsRequest, account: Account) -> Iterator[Need]:
+    yield Need(f"apigateway:{request.model.http['method']}", "*")
+
+
+def _nothing(request: AwsRequest, account: Account) -> Iterator[Need]:
+    yield from ()
+
+
 _NEEDS = {
+    "apigateway": _apigateway,
+    "iam": _by_name,
+    "lambda": _by_name,
     "logs": _logs,
     "s3": _s3,
     "sagemaker": _sagemaker,
     "sagemaker-runtime": _sagemaker,
+    "service-quotas": _by_name,
+    # Everybody may ask who they are.
+    "sts": _nothing,
 }
+
+
+def actions_of(requests: Iterable[AwsRequest]) -> set[str]:
+    """The actions that requests need, whatever they are asked of."""
+    somewhere = Account("aws", "eu-west-1", "123456789012")
+    return {need.action for request in requests for need in needs_of(request, somewhere)}
 
 
 def needs_of_role(request: AwsRequest, account: Account) -> list[Need]:

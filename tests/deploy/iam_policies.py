@@ -91,3 +91,10 @@ def permissions(path: Path, values: Mapping[str, str]) -> list[Permission]:
 def many(value: str | list[str]) -> list[str]:
     """One or many, as many."""
     return [value] if isinstance(value, str) else value
+
+
+def named_in_readme(words: str) -> set[str]:
+    """The actions that deploy/README.md names after some words, up to the end of the sentence."""
+    readme = " ".join((DEPLOY / "README.md").read_text().split())
+    sentence = re.split(r"[.:] ", readme.partition(words)[2])[0]
+    return set(re.findall(r"`([a-z]+\d?:\w+)`", sentence))

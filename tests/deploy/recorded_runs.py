@@ -6,9 +6,7 @@ What is asked of these requests is in `test_requests.py`.
 import gzip
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from email.message import Message
-from http.server import BaseHTTPRequestHandler
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from platform_assets.mnist import model, raw
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 from tests.api.rig import serve
-from tests.aws_requests import AwsRequest, read_request
+from tests.aws_requests import Recorder
 from tests.digit_pictures import encoded
 from tests.platform_assets import airbnb_rig, mnist_rig
 from tests.platform_assets.conftest import Platform
@@ -32,46 +30,8 @@ from tests.s3_front import in_front_of
 
 PUBLIC = "public/mnist.pkl.gz"
 FIRST, SECOND, THIRD, LAST = "2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"
-# What is longer is the content of an object, and no parameter.
-LONGEST = 2**20
 # More than a part of a multipart upload.
 LARGE = 9 * 2**20
-
-Sent = tuple[str, str, Message, bytes, int]
-
-
-@dataclass
-class Recorder:
-    """Keeps requests, as long as a sender is named.
-
-    Attributes:
-        sender: Whose requests they are; empty for a test's own, which are not kept.
-    """
-
-    sender: str = ""
-    _sent: list[tuple[str, Sent]] = field(default_factory=list)
-
-    def keep(self, request: BaseHTTPRequestHandler, body: bytes, status: int) -> None:
-        """What a front observes."""
-        if self.sender:
-            short = body if len(body) <= LONGEST else b""
-            sent = request.command, request.path, request.headers, short, status
-            self._sent.append((self.sender, sent))
-
-    @contextmanager
-    def sent_by(self, sender: str) -> Iterator[None]:
-        """Keep what is sent meanwhile."""
-        self.sender = sender
-        yield
-        self.sender = ""
-
-    def requests(self) -> list[tuple[str, AwsRequest]]:
-        """Sender and request, in their order.
-
-        Raises:
-            ValueError: One of them is no operation of AWS's.
-        """
-        return [(sender, read_request(*request)) for sender, request in self._sent]
 
 
 @contextmanager

@@ -7,7 +7,6 @@ For it, both chains are run with all that surrounds them. What was sent and what
 
 import ast
 import json
-import os
 import secrets
 import subprocess
 from collections import Counter, defaultdict
@@ -25,7 +24,7 @@ from botocore import xform_name
 from platform_assets.mnist import raw
 from resources.s3 import ObjectStore
 from resources.sagemaker.names import REGISTRY_ACCOUNTS
-from tests.aws_requests import AwsRequest, service
+from tests.aws_requests import AwsRequest, Recorder, service
 from tests.conftest import CHECKOUT, Services, fresh_bucket, fresh_database, point_to
 from tests.deploy.iam_needs import Account, needs_of, needs_of_role
 from tests.deploy.iam_policies import (
@@ -37,7 +36,7 @@ from tests.deploy.iam_policies import (
     permissions,
     statements,
 )
-from tests.deploy.recorded_runs import PUBLIC, Recorder, Runs, fronts, log_settings
+from tests.deploy.recorded_runs import PUBLIC, Runs, fronts, log_settings
 from tests.platform_assets.conftest import Platform
 
 # Of the account that the embedded SageMaker writes into ARNs.
@@ -227,18 +226,10 @@ def operations(paths: list[Path]) -> Iterator[str]:
 
 
 PAGES = {"pages", "get_paginator"}
-VARIABLE = "LINTERS_OF_AWS_PYTHON"
 
 
-def test_parliament_finds_nothing(record: Record) -> None:
-    """Neither in the policies, nor in what requests are said to need: by AWS's own reference.
-
-    It wants an older setuptools than the platform has, so it lives in an environment of its own:
-    `pip install parliament 'setuptools<81'`.
-    """
-    python = os.environ.get(VARIABLE)
-    if not python:
-        pytest.skip(f"{VARIABLE} does not name a Python that has parliament")
+def test_parliament_finds_nothing(record: Record, linters_of_aws: str) -> None:
+    """Neither in the policies, nor in what requests are said to need: by AWS's own reference."""
     requests: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for sender, request, need in record.needs:
         requests[f"{sender} {request.operation}"].append((need.action, need.resource))
@@ -247,7 +238,7 @@ def test_parliament_finds_nothing(record: Record) -> None:
         for path in POLICIES.values()
     }
     done = subprocess.run(
-        [python, Path(__file__).with_name("lint_policies.py")],
+        [linters_of_aws, Path(__file__).with_name("lint_policies.py")],
         input=json.dumps({"policies": policies, "requests": requests}),
         capture_output=True,
         text=True,
