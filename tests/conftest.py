@@ -139,12 +139,17 @@ def services() -> Iterator[Services]:
 @pytest.fixture
 def environment(services: Services, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """The process's environment points to the services."""
+    point_to(services.env, monkeypatch)
+    return services.env
+
+
+def point_to(env: Mapping[str, str], patch: pytest.MonkeyPatch) -> None:
+    """Have the process's environment point to services, and to no others."""
     for name in list(os.environ):
         if name.startswith(("AWS_", "PLATFORM_")) and name != "AWS_CA_BUNDLE":
-            monkeypatch.delenv(name)
-    for name, value in services.env.items():
-        monkeypatch.setenv(name, value)
-    return services.env
+            patch.delenv(name)
+    for name, value in env.items():
+        patch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")
@@ -157,8 +162,14 @@ def s3_client(services: Services) -> Any:
 @pytest.fixture
 def bucket(s3_client: Any) -> Iterator[str]:
     """The name of a fresh empty bucket, which is removed afterwards."""
-    client = s3_client
-    name = f"test-{secrets.token_hex(6)}"
+    with fresh_bucket(s3_client) as name:
+        yield name
+
+
+@contextmanager
+def fresh_bucket(client: Any, name: str = "") -> Iterator[str]:
+    """An empty bucket, which is removed afterwards; of any name if none is given."""
+    name = name or f"test-{secrets.token_hex(6)}"
     s3.ensure_bucket(client, name)
     yield name
     for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
@@ -172,6 +183,13 @@ def bucket(s3_client: Any) -> Iterator[str]:
 @pytest.fixture
 def database(services: Services) -> Iterator[str]:
     """The DSN of a fresh database that its user owns; dropped afterwards, in use or not."""
+    with fresh_database(services) as dsn:
+        yield dsn
+
+
+@contextmanager
+def fresh_database(services: Services) -> Iterator[str]:
+    """As `database`."""
     name = f"test_{secrets.token_hex(6)}"
     dsn = urlsplit(services.env["PLATFORM_POSTGRES_DSN"])
     create = sql.SQL("CREATE DATABASE {} OWNER {}")
@@ -191,6 +209,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the folder of real data, {folder}, is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def linters_of_aws() -> str:
+    """A Python that has parliament and cfn-lint.
+
+    Parliament wants an older setuptools than the platform has, so they live in an environment of
+    their own: `pip install parliament cfn-lint 'setuptools<81'`.
+    """
+    python = os.environ.get("LINTERS_OF_AWS_PYTHON")
+    if not python:
+        pytest.skip("LINTERS_OF_AWS_PYTHON does not name a Python that has parliament and cfn-lint")
+    return python
 
 
 @pytest.hookimpl(trylast=True)

@@ -21,6 +21,7 @@ class Front:
         refuse: looks at a request and answers in the place of S3, or returns None.
         amend: gets method, target and body of each request and returns the body to pass on.
         rewrite: gets target and body of each good answer and returns the body to send.
+        observe: gets each request, its body and the status of its answer.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -28,6 +29,9 @@ class Front:
         self.refuse: Callable[[BaseHTTPRequestHandler], Answer | None] = lambda _: None
         self.amend: Callable[[str, str, bytes], bytes] = lambda _method, _target, body: body
         self.rewrite: Callable[[str, bytes], bytes] = lambda _, body: body
+        self.observe: Callable[[BaseHTTPRequestHandler, bytes, int], None] = (
+            lambda _request, _body, _status: None
+        )
         front, address = self, urlsplit(upstream)
 
         class Handler(BaseHTTPRequestHandler):
@@ -37,6 +41,7 @@ class Front:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 front.requests.append((self.command, self.path))
                 if refusal := front.refuse(self):
+                    front.observe(self, body, refusal[0])
                     self.reply(*refusal)
                     return
                 # Clients ask a forward proxy for a whole URL.
@@ -50,6 +55,7 @@ class Front:
                 server.request(self.command, path, body, headers)
                 answer = server.getresponse()
                 content = answer.read()
+                front.observe(self, body, answer.status)
                 if answer.status == 200 and self.command == "GET":
                     content = front.rewrite(path, content)
                 self.reply(answer.status, content, answer)

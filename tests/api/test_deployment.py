@@ -97,6 +97,19 @@ def test_the_package_is_below_lambdas_limits_and_brings_its_libraries(package: P
     assert not [name for name in names if name.startswith(("embedded", "resources"))]
 
 
+def test_cfn_lint_finds_nothing_in_the_packages_template(
+    package: Path, linters_of_aws: str
+) -> None:
+    template = package.with_name("sam.json")
+    judged = subprocess.run(
+        [Path(linters_of_aws).with_name("cfn-lint"), "--regions", "eu-west-1", "--", template],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+
+
 def test_the_packaged_app_answers_from_the_package_alone(
     package: Path,
     tmp_path: Path,

@@ -9,8 +9,11 @@ from collections.abc import Iterator
 import boto3
 import pytest
 
+from tests.aws_requests import Recorder
 from tests.conftest import CHECKOUT, clean_environ
 from tests.deploy.conftest import REGION
+from tests.deploy.iam_needs import actions_of
+from tests.deploy.iam_policies import named_in_readme
 from tests.s3_front import Front
 
 SECRET = "pl4nted"
@@ -101,19 +104,28 @@ def deployed(aws: Front) -> dict[str, list[str]]:
 def test_each_endpoint_has_its_api_and_a_deployment_that_failed_midway_is_finished(
     account: dict[str, str], aws: Front
 ) -> None:
-    """When a later step of a deployment fails, Chalice has not noted the API that it has made."""
+    """Of an API that was made, Chalice knows nothing when a later step of its deployment fails.
+
+    The README says what all of it takes.
+    """
+    recorder = Recorder()
+    aws.observe = recorder.keep
     aws.amend = put_in_openapi_3
     aws.refuse = lambda request: (
         (403, b'{"message": "not now"}') if request.path.endswith("/deployments") else None
     )
-    refused = deploy(account, "Test-A")
+    with recorder.sent_by("deployer"):
+        refused = deploy(account, "Test-A")
     assert refused.returncode == 1
     assert "not now" in refused.stderr
     assert len(deployed(aws)["APIs"]) == 1
     aws.refuse = lambda _: None
     for endpoint in ("Test-A", "test-b"):
-        done = deploy(account, endpoint)
+        with recorder.sent_by("deployer"):
+            done = deploy(account, endpoint)
         assert done.returncode == 0, done.stderr
+    needed = actions_of(request for _, request in recorder.requests())
+    assert needed == named_in_readme("Whoever deploys needs")
     names = ["data-platform-test-a-eu-west-1", "data-platform-test-b-eu-west-1"]
     assert deployed(aws) == {
         "APIs": names,

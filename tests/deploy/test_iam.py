@@ -1,30 +1,32 @@
-"""The policies of deploy/ allow exactly what the code calls, on the resources that it names."""
+"""The policies of deploy/: their form, and what they leave to others.
 
-import ast
+That they allow what the platform asks for, and nothing else, is in `test_requests.py`.
+"""
+
 import json
-from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from string import Template
-from typing import Any, cast
-from urllib.parse import urlsplit
 
-import boto3
 import pytest
-from botocore import xform_name
 
-from platform_assets.airbnb import processed
-from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.mnist import classifier, dataset, deployed, model, raw
 from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
-from resources.sagemaker import EndpointSpec, ModelContainer, builtin_image_uri, deterministic_name
-from resources.sagemaker.names import REGISTRY_ACCOUNTS, attempt_name
-from tests.conftest import CHECKOUT
+from resources.sagemaker.names import REGISTRY_ACCOUNTS
+from tests.deploy.iam_policies import (
+    API,
+    DEPLOY,
+    PLATFORM,
+    SAGEMAKER_ROLE,
+    Need,
+    Permission,
+    many,
+    permissions,
+    statements,
+)
 
-DEPLOY = CHECKOUT / "deploy"
 IAM = DEPLOY / "iam"
-POLICIES = [*sorted(IAM.glob("*.json")), DEPLOY / "api" / "policy.json"]
+POLICIES = [*sorted(IAM.glob("*.json")), API]
 REGION, ACCOUNT, DATE = "eu-west-1", "123456789012", "2026-11-22"
 STORE = ObjectStore(bucket="digits-bucket")
 SOURCE = Settings.model_fields["mnist_source"].default.removeprefix("s3://")
@@ -51,85 +53,39 @@ WITHOUT_RESOURCES = {
     "cloudwatch:PutMetricData": "metrics are no resources; the namespace is the policy's condition",
 }
 
-# What S3 asks for, where operation and action differ in name.
-S3_ACTIONS = {
-    "copy": {"s3:GetObject", "s3:PutObject"},  # boto3's own, of CopyObject or UploadPartCopy
-    "head_object": {"s3:GetObject"},
-    "create_multipart_upload": {"s3:PutObject"},
-    "upload_part": {"s3:PutObject"},
-    "complete_multipart_upload": {"s3:PutObject"},
-    "list_objects_v2": {"s3:ListBucket"},
-    "list_multipart_uploads": {"s3:ListBucketMultipartUploads"},
-    "delete_objects": {"s3:DeleteObject"},
-}
-
-
-def statements(path: Path) -> list[dict[str, Any]]:
-    """A policy's statements, its placeholders filled in."""
-    return json.loads(Template(path.read_text()).substitute(FILLED_IN))["Statement"]
-
-
-def listed(value: str | list[str]) -> list[str]:
-    """A list, also where a policy has a single string."""
-    return [value] if isinstance(value, str) else value
-
-
-def actions(path: Path, service: str = "") -> set[str]:
-    """The actions that a policy allows: all of them, or those of one service."""
-    allowed = {action for statement in statements(path) for action in listed(statement["Action"])}
-    return {action for action in allowed if action.startswith(service)}
-
 
 def allows(path: Path, action: str, resource: str) -> bool:
-    """Whether a policy allows an action on a resource; conditions are not looked at."""
-    return any(
-        action in listed(statement["Action"])
-        and any(fnmatchcase(resource, pattern) for pattern in listed(statement["Resource"]))
-        for statement in statements(path)
-    )
+    """Whether a policy allows an action on a resource, which fits no condition."""
+    need = Need(action, resource)
+    return any(one.allows(need) for one in permissions(path, FILLED_IN))
+
+
+def granted(path: Path, resource: str) -> set[str]:
+    """All that a policy allows on a resource."""
+    actions = {one.action for one in permissions(path, FILLED_IN)}
+    return {action for action in actions if allows(path, action, resource)}
 
 
 def sagemaker_arn(kind: str, name: str) -> str:
     return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/{name}"
 
 
-def operations(paths: list[Path], receivers: set[str], pages: str) -> Iterator[str]:
-    """Operations that modules call: as methods of clients, or by name from a paginator."""
-    for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text()))):
-        if isinstance(node, ast.Attribute):
-            owner = node.value
-            name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
-            if name in receivers:
-                yield node.attr
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == pages:
-            yield from (str(arg.value) for arg in node.args if isinstance(arg, ast.Constant))
-
-
-def methods(service: str) -> dict[str, str]:
-    """boto3's method name → the operation's name, for all operations of a service."""
-    make = cast("Callable[..., Any]", boto3.client)
-    names = make(service, region_name=REGION).meta.service_model.operation_names
-    return {xform_name(name): name for name in names}
-
-
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
-def test_no_action_has_a_wildcard_and_only_actions_without_resources_are_allowed_on_all(
-    path: Path,
-) -> None:
+def test_every_action_is_named_and_only_what_has_no_resource_gets_all(path: Path) -> None:
     document = json.loads(path.read_text())
     assert document["Version"] == "2012-10-17"
-    for statement in document["Statement"]:
-        assert statement["Effect"] == "Allow"
-        assert set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
-        assert not [action for action in listed(statement["Action"]) if "*" in action]
-        if "*" in listed(statement.get("Resource", [])):
-            assert set(listed(statement["Action"])) <= WITHOUT_RESOURCES.keys()
-    sids = [statement["Sid"] for statement in document["Statement"]]
+    for each in document["Statement"]:
+        assert each["Effect"] == "Allow"
+        assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
+        assert not [action for action in many(each["Action"]) if "*" in action]
+        if "*" in many(each.get("Resource", [])):
+            assert set(many(each["Action"])) <= WITHOUT_RESOURCES.keys()
+    sids = [each["Sid"] for each in document["Statement"]]
     assert len(set(sids)) == len(sids)
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
-def test_a_policy_is_valid_in_the_partitions_of_china_and_govcloud(path: Path) -> None:
+def test_a_policy_holds_in_china_and_for_governments(path: Path) -> None:
     """ARNs there begin with arn:aws-cn and arn:aws-us-gov."""
     assert "arn:aws" not in path.read_text()
 
@@ -137,129 +93,97 @@ def test_a_policy_is_valid_in_the_partitions_of_china_and_govcloud(path: Path) -
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
 def test_a_policy_is_short_enough_for_aws(path: Path) -> None:
     """A managed policy has at most 6,144 characters, whitespace not counted."""
-    assert len("".join(json.dumps(statements(path)).split())) < 6000
+    assert len("".join(json.dumps(statements(path, FILLED_IN)).split())) < 6000
 
 
-def test_the_platform_may_do_what_its_sagemaker_code_calls_and_nothing_else() -> None:
-    paths = sorted((CHECKOUT / "resources" / "sagemaker").glob("*.py"))
-    receivers = {"control", "_control", "runtime", "logs", "_client"}
-    called = set(operations(paths, receivers, pages="pages"))
-    sagemaker = methods("sagemaker") | methods("sagemaker-runtime")
-    logs = methods("logs")
-    expected = {f"sagemaker:{sagemaker[name]}" for name in called if name in sagemaker}
-    expected |= {f"logs:{logs[name]}" for name in called if name in logs and name not in sagemaker}
-    platform = IAM / "platform.json"
-    assert actions(platform, "sagemaker:") | actions(platform, "logs:") == expected
+PERMISSION = Permission(
+    "one", "s3:GetObject", "arn:aws:s3:::b/a?c/*", {"StringLike": {"s3:prefix": ["x/*", "y"]}}
+)
 
 
-def test_the_platform_may_do_what_its_s3_code_calls_and_nothing_else() -> None:
-    platform = (CHECKOUT / "resources" / "s3").glob("*.py")
-    paths = [*platform, CHECKOUT / "numbercruncher" / "store.py"]
-    s3 = methods("s3")
-    called = set(operations(paths, {"client", "_client"}, pages="get_paginator"))
-    expected: set[str] = set()
-    for name in called & (s3.keys() | S3_ACTIONS.keys()):
-        expected |= S3_ACTIONS.get(name) or {f"s3:{s3[name]}"}
-    assert actions(IAM / "platform.json", "s3:") == expected
+@pytest.mark.parametrize(
+    ("action", "resource", "context", "allowed"),
+    [
+        pytest.param("s3:GetObject", "arn:aws:s3:::b/abc/d/e", {"s3:prefix": "x/1"}, True, id="so"),
+        pytest.param("s3:GetObject", "arn:aws:s3:::b/a/c/d", {"s3:prefix": "y"}, True, id="slash"),
+        pytest.param("s3:PutObject", "arn:aws:s3:::b/abc/d", {"s3:prefix": "y"}, False, id="other"),
+        pytest.param("s3:GetObject", "arn:aws:s3:::b/ac/d", {"s3:prefix": "y"}, False, id="place"),
+        pytest.param("s3:GetObject", "arn:aws:s3:::b/abc/d", {"s3:prefix": "z"}, False, id="value"),
+        pytest.param("s3:GetObject", "arn:aws:s3:::b/abc/d", {}, False, id="no value"),
+    ],
+)
+def test_a_permission_is_read_as_iam_reads_it(
+    action: str, resource: str, context: dict[str, str], allowed: bool
+) -> None:
+    assert PERMISSION.allows(Need(action, resource, context)) is allowed
 
 
-def test_the_platform_may_use_the_names_that_the_code_generates_and_no_others() -> None:
-    platform = IAM / "platform.json"
-    job = attempt_name(deterministic_name("mnist", DATE, digest_of="x"), 2)
-    assert allows(platform, "sagemaker:CreateTrainingJob", sagemaker_arn("training-job", job))
-    spec = EndpointSpec(
-        endpoint_name="digits", version="1", container=ModelContainer(image="an-image")
-    )
-    plan = spec.plan("a-role", {})
-    assert allows(platform, "sagemaker:CreateEndpoint", sagemaker_arn("endpoint", "digits"))
-    for action in ("CreateEndpoint", "CreateEndpointConfig", "DeleteEndpointConfig", "AddTags"):
-        config = sagemaker_arn("endpoint-config", plan.config_name)
-        assert allows(platform, f"sagemaker:{action}", config)
-    model = sagemaker_arn("model", plan.model_name)
-    assert allows(platform, "sagemaker:CreateModel", model)
+def test_the_platform_leaves_alone_what_is_not_its_own() -> None:
     for kind in ("training-job", "endpoint", "endpoint-config", "model"):
-        theirs = sagemaker_arn(kind, "somebody-elses")
-        granted = {action for action in actions(platform) if allows(platform, action, theirs)}
         # The lists take no resource; the others are how a clean-up sees what others serve.
-        assert granted <= {
+        assert granted(PLATFORM, sagemaker_arn(kind, "somebody-elses")) <= {
             *WITHOUT_RESOURCES,
             "sagemaker:DescribeEndpoint",
             "sagemaker:DescribeEndpointConfig",
             "sagemaker:DescribeModel",
         }
-    role = "arn:aws:iam::123456789012:role/"
-    assert allows(platform, "iam:PassRole", f"{role}data-platform-sagemaker")
-    assert not allows(platform, "iam:PassRole", f"{role}administrator")
-
-
-def test_the_platform_may_write_where_its_assets_stand_and_only_read_the_public_object() -> None:
-    platform = IAM / "platform.json"
-    digits = [
-        raw.folder(STORE, DATE).prefix,
-        dataset.folder(STORE, DATE).prefix,
-        model.folder(STORE, DATE).prefix,
-        model.work_folder(STORE, "0" * 16).prefix,
-        classifier.folder(STORE, DATE).prefix,
-        deployed.folder(STORE, "digits", "0" * 64).prefix,
-    ]
-    listings = [
-        snapshot_folder(STORE, DATE).prefix,
-        processed.result_folder(STORE, processed.PRICE_CHANGES.key, DATE).prefix,
-        processed.result_folder(STORE, processed.NEIGHBOURHOOD_SUMMARY.key, DATE).prefix,
-    ]
-    for bucket, prefixes in (("digits-bucket", digits), ("listings-bucket", listings)):
-        for prefix in prefixes:
-            for action in ("s3:PutObject", "s3:DeleteObject"):
-                assert allows(platform, action, f"arn:aws:s3:::{bucket}/{prefix}/file")
-        assert not allows(platform, "s3:PutObject", f"arn:aws:s3:::{bucket}/elsewhere")
+    for bucket in ("digits-bucket", "listings-bucket"):
+        assert granted(PLATFORM, f"arn:aws:s3:::{bucket}/elsewhere") <= WITHOUT_RESOURCES.keys()
     for uri in (SOURCE, raw.SAMPLE_FILES.removeprefix("s3://")):
-        source = f"arn:aws:s3:::{uri}"
-        assert {action for action in actions(platform) if allows(platform, action, source)} == {
-            "s3:GetObject",
-            *actions(platform) & WITHOUT_RESOURCES.keys(),
+        assert granted(PLATFORM, f"arn:aws:s3:::{uri}") - WITHOUT_RESOURCES.keys() == {
+            "s3:GetObject"
         }
 
 
+def test_the_platform_hands_its_role_to_sagemaker_and_no_other_role_to_anybody() -> None:
+    passed = {
+        (role, service): any(
+            one.allows(
+                Need(
+                    "iam:PassRole",
+                    f"arn:aws:iam::{ACCOUNT}:role/{role}",
+                    {"iam:PassedToService": f"{service}.amazonaws.com"},
+                )
+            )
+            for one in permissions(PLATFORM, FILLED_IN)
+        )
+        for role in ("data-platform-sagemaker", "administrator")
+        for service in ("sagemaker", "ec2")
+    }
+    assert [what for what, allowed in passed.items() if allowed] == [
+        ("data-platform-sagemaker", "sagemaker")
+    ]
+
+
 def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
-    role = IAM / "sagemaker-role.json"
     keys = {
         "raw": raw.folder(STORE, DATE).prefix,
         "dataset": dataset.folder(STORE, DATE).prefix,
         "models": model.work_folder(STORE, "0" * 16).prefix,
         "classifiers": deployed.folder(STORE, "Digits", "0" * 64).prefix,
-        # SageMaker serves the copy that is made once a date's classifier has passed its gate.
+        # What a date has is not served: it has not passed its gate, or not yet.
         "a date's classifier": classifier.folder(STORE, DATE).prefix,
         "another endpoint's": deployed.folder(STORE, "another", "0" * 64).prefix,
     }
-    readable = {name for name, key in keys.items() if reaches(role, "s3:GetObject", key)}
-    writable = {name for name, key in keys.items() if reaches(role, "s3:PutObject", key)}
+    readable = {name for name, key in keys.items() if reaches("s3:GetObject", key)}
+    writable = {name for name, key in keys.items() if reaches("s3:PutObject", key)}
     assert (readable, writable) == ({"dataset", "classifiers"}, {"models"})
 
 
 def test_sagemaker_lists_nothing_but_digits() -> None:
-    listing = [
-        (statement["Resource"], statement["Condition"])
-        for statement in statements(IAM / "sagemaker-role.json")
-        if "s3:ListBucket" in listed(statement["Action"])
-    ]
-    condition = {"StringLike": {"s3:prefix": "mnist/*"}}
-    assert listing == [("arn:aws:s3:::digits-bucket", condition)]
+    (lists,) = (
+        one for one in permissions(SAGEMAKER_ROLE, FILLED_IN) if one.action == "s3:ListBucket"
+    )
+    assert lists.resource == "arn:aws:s3:::digits-bucket"
+    assert lists.conditions == {"StringLike": {"s3:prefix": "mnist/*"}}
 
 
-def reaches(path: Path, action: str, prefix: str) -> bool:
-    return allows(path, action, f"arn:aws:s3:::digits-bucket/{prefix}/file")
+def reaches(action: str, prefix: str) -> bool:
+    return allows(SAGEMAKER_ROLE, action, f"arn:aws:s3:::digits-bucket/{prefix}/file")
 
 
-def test_sagemaker_pulls_the_image_that_training_and_serving_name() -> None:
-    uri = urlsplit(f"//{builtin_image_uri('kmeans', REGION)}")
-    repository = uri.path.strip("/").rpartition(":")[0]
-    registry = (uri.hostname or "").partition(".")[0]
-    image = f"arn:aws:ecr:{REGION}:{registry}:repository/{repository}"
-    assert allows(IAM / "sagemaker-role.json", "ecr:BatchGetImage", image)
-
-
-def test_only_sagemaker_may_assume_the_role_and_only_for_this_account() -> None:
-    (trust,) = statements(IAM / "sagemaker-role-trust.json")
+def test_only_sagemaker_and_only_for_this_account_takes_the_role() -> None:
+    (trust,) = statements(IAM / "sagemaker-role-trust.json", FILLED_IN)
     assert trust["Principal"] == {"Service": "sagemaker.amazonaws.com"}
     assert trust["Action"] == "sts:AssumeRole"
     assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}

@@ -19,8 +19,11 @@ import pytest
 from deploy.add_lifecycle_rule import RULES
 from deploy.preflight import look_at_all, read_env_file, usable_here
 from deploy.preflight_aws import Look, look_at_clock, trusts_sagemaker
+from tests.aws_requests import Recorder
 from tests.conftest import CHECKOUT
 from tests.deploy.conftest import REGION
+from tests.deploy.iam_needs import actions_of
+from tests.deploy.iam_policies import PLATFORM, many, named_in_readme
 from tests.s3_front import Front
 
 ROLE = "arn:aws:iam::123456789012:role/data-platform-sagemaker"
@@ -117,6 +120,8 @@ def test_a_complete_account_passes_and_is_not_changed(ready: dict[str, str], aws
         return body
 
     aws.amend = remember
+    recorder = Recorder("whoever looks")
+    aws.observe = recorder.keep
     done = preflight(ready)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All is there." in done.stdout
@@ -124,6 +129,13 @@ def test_a_complete_account_passes_and_is_not_changed(ready: dict[str, str], aws
     # The body of a POST names the operation.
     asked = [body for method, body in sent if method == "POST"]
     assert all(body.startswith(b"Action=Get") for body in asked), asked
+    needed = actions_of(request for _, request in recorder.requests())
+    platform = {
+        each
+        for one in json.loads(PLATFORM.read_text())["Statement"]
+        for each in many(one["Action"])
+    }
+    assert needed - platform == named_in_readme("Whoever runs it needs")
 
 
 def test_files_that_compose_reads_override_the_environment(

@@ -18,7 +18,11 @@ from botocore.utils import get_environ_proxies, should_bypass_proxies
 
 from embedded import s3
 from platform_assets.settings import Settings
+from tests.aws_requests import Recorder
 from tests.conftest import CHECKOUT, Services, clean_environ
+from tests.deploy.iam_needs import actions_of
+from tests.deploy.iam_policies import named_in_readme
+from tests.s3_front import in_front_of
 
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
@@ -266,7 +270,13 @@ def test_the_lifecycle_rule_is_added_to_the_rules_that_a_bucket_has(
     }
     client.delete_bucket_lifecycle(Bucket=bucket)
     command = [sys.executable, "deploy/add_lifecycle_rule.py", bucket]
-    run(command, clean_environ(**services.env))
+    recorder = Recorder("whoever adds it")
+    with in_front_of(services.env["AWS_ENDPOINT_URL_S3"]) as front:
+        front.observe = recorder.keep
+        run(command, clean_environ(**{**services.env, "AWS_ENDPOINT_URL_S3": front.url}))
+    requests = [request for _, request in recorder.requests()]
+    assert not any(request.problems() for request in requests)
+    assert actions_of(requests) == named_in_readme("to those that they have; it needs")
     assert client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"] == embedded
     disabled = {**embedded[0], "Status": "Disabled"}
     for present in ([own], [own, disabled]):

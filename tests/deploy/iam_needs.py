@@ -1,0 +1,213 @@
+"""Which permissions a request needs, by AWS's documents.
+
+Sources, unless another one is named:
+- https://docs.aws.amazon.com/service-authorization/latest/reference/
+- https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tests.aws_requests import AwsRequest
+from tests.deploy.iam_policies import Need
+
+# Where operation and action of S3 differ in name.
+S3_ACTIONS = {
+    "CompleteMultipartUpload": "PutObject",
+    "CopyObject": "PutObject",
+    "CreateMultipartUpload": "PutObject",
+    "DeleteObjects": "DeleteObject",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
+    "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
+    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
+    "HeadBucket": "ListBucket",
+    "HeadObject": "GetObject",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+    "ListObjects": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+    "UploadPart": "PutObject",
+    "UploadPartCopy": "PutObject",
+}
+SAGEMAKER_RESOURCES = {
+    "TrainingJobName": "training-job",
+    "ModelName": "model",
+    "EndpointConfigName": "endpoint-config",
+    "EndpointName": "endpoint",
+}
+LIST_ALL = {"ListEndpoints", "ListEndpointConfigs", "ListModels"}
+TRAINING = "/aws/sagemaker/TrainingJobs"
+SERVING = "/aws/sagemaker/Endpoints"
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where requests go: what stands in ARNs."""
+
+    partition: str
+    region: str
+    account: str
+
+    def arn(self, service: str, resource: str) -> str:
+        """Of a resource of this account and region."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+    def stream(self, group: str, stream: str = "") -> str:
+        """Of a log stream; of its group, as policies name it, where no stream is named.
+
+        https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/iam-access-control-overview-cwl.html
+        """
+        return self.arn("logs", f"log-group:{group}:log-stream:{stream}")
+
+    def s3(self, bucket: str, key: str = "") -> str:
+        """Of a bucket, or of an object in it."""
+        return f"arn:{self.partition}:s3:::{bucket}" + (f"/{key}" if key else "")
+
+
+def needs_of(request: AwsRequest, account: Account) -> list[Need]:
+    """What whoever sends a request has to be allowed.
+
+    Raises:
+        KeyError: Nothing is known here of the request's service.
+    """
+    return [*_NEEDS[request.service](request, account)]
+
+
+def _s3(request: AwsRequest, account: Account) -> Iterator[Need]:
+    given = request.parameters
+    bucket, key = given["Bucket"], given.get("Key", "")
+    action = f"s3:{S3_ACTIONS.get(request.operation, request.operation)}"
+    if request.operation == "DeleteObjects":
+        for item in given["Delete"]["Objects"]:
+            yield Need(action, account.s3(bucket, item["Key"]))
+        return
+    prefix = {"s3:prefix": given["Prefix"]} if "Prefix" in given else {}
+    yield Need(action, account.s3(bucket, key), prefix)
+    if source := given.get("CopySource"):
+        yield Need("s3:GetObject", account.s3(*unquote(source).lstrip("/").split("/", 1)))
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
+    if "IfMatch" in given and action != "s3:GetObject":
+        yield Need("s3:GetObject", account.s3(bucket, key))
+    # Without it, S3 answers 403 instead of 404.
+    if action == "s3:GetObject" and request.status == 404:
+        yield Need("s3:ListBucket", account.s3(bucket))
+
+
+def _sagemaker(request: AwsRequest, account: Account) -> Iterator[Need]:
+    given, action = request.parameters, f"sagemaker:{request.operation}"
+    resources = [
+        # Names are in lower case there.
+        account.arn("sagemaker", f"{kind}/{given[name].lower()}")
+        for name, kind in SAGEMAKER_RESOURCES.items()
+        if name in given
+    ]
+    resources = ["*"] if request.operation in LIST_ALL else resources or [given["ResourceArn"]]
+    for resource in resources:
+        yield Need(action, resource)
+    if "Tags" in given and action != "sagemaker:AddTags":
+        # The one that is made: an endpoint is named beside its config.
+        yield Need("sagemaker:AddTags", resources[-1])
+    if role := given.get("RoleArn") or given.get("ExecutionRoleArn"):
+        yield Need("iam:PassRole", role, {"iam:PassedToService": "sagemaker.amazonaws.com"})
+
+
+def _logs(request: AwsRequest, account: Account) -> Iterator[Need]:
+    given = request.parameters
+    stream = account.stream(given["logGroupName"], given.get("logStreamName", ""))
+    yield Need(f"logs:{request.operation}", stream)
+
+
+# Of which resources the rest is asked, is left to whoever deploys or looks.
+
+
+def _by_name(request: AwsRequest, account: Account) -> Iterator[Need]:
+    yield Need(f"{request.model.service_model.signing_name}:{request.operation}", "*")
+    if "Role" in request.parameters:
+        yield Need("iam:PassRole", "*")
+    if "Tags" in request.parameters and request.service == "lambda":
+        yield Need("lambda:TagResource", "*")
+
+
+def _apigateway(request: AwsRequest, account: Account) -> Iterator[Need]:
+    yield Need(f"apigateway:{request.model.http['method']}", "*")
+
+
+def _nothing(request: AwsRequest, account: Account) -> Iterator[Need]:
+    yield from ()
+
+
+_NEEDS = {
+    "apigateway": _apigateway,
+    "iam": _by_name,
+    "lambda": _by_name,
+    "logs": _logs,
+    "s3": _s3,
+    "sagemaker": _sagemaker,
+    "sagemaker-runtime": _sagemaker,
+    "service-quotas": _by_name,
+    # Everybody may ask who they are.
+    "sts": _nothing,
+}
+
+
+def actions_of(requests: Iterable[AwsRequest]) -> set[str]:
+    """The actions that requests need, whatever they are asked of."""
+    somewhere = Account("aws", "eu-west-1", "123456789012")
+    return {need.action for request in requests for need in needs_of(request, somewhere)}
+
+
+def needs_of_role(request: AwsRequest, account: Account) -> list[Need]:
+    """What SageMaker does as the role that a request hands to it.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html: execution role permissions
+    of CreateTrainingJob and CreateModel.
+    """
+    given = request.parameters
+    if request.operation == "CreateTrainingJob":
+        output = _place(f"{given['OutputDataConfig']['S3OutputPath']}/{given['TrainingJobName']}")
+        return [
+            *_pull(given["AlgorithmSpecification"]["TrainingImage"], account),
+            *_tell(TRAINING, TRAINING, account),
+            *(need for channel in given["InputDataConfig"] for need in _read(channel, account)),
+            Need("s3:PutObject", account.s3(output[0], f"{output[1]}/output/model.tar.gz")),
+        ]
+    if request.operation == "CreateModel":
+        container = given["PrimaryContainer"]
+        return [
+            *_pull(container["Image"], account),
+            Need("s3:GetObject", account.s3(*_place(container["ModelDataUrl"]))),
+        ]
+    if request.operation == "CreateEndpoint":
+        return [*_tell(f"{SERVING}/{given['EndpointName']}", SERVING, account)]
+    return []
+
+
+def _place(uri: str) -> tuple[str, str]:
+    """Bucket and key of an S3 URI."""
+    parts = urlsplit(uri)
+    return parts.netloc, parts.path.lstrip("/").replace("//", "/")
+
+
+def _read(channel: dict[str, Any], account: Account) -> Iterator[Need]:
+    bucket, prefix = _place(channel["DataSource"]["S3DataSource"]["S3Uri"])
+    yield Need("s3:ListBucket", account.s3(bucket), {"s3:prefix": prefix})
+    yield Need("s3:GetObject", account.s3(bucket, f"{prefix}data.rec"))
+
+
+def _pull(image: str, account: Account) -> Iterator[Need]:
+    host, _, name = image.partition("/")
+    registry, region = host.split(".")[0], host.split(".")[3]
+    repository = Account(account.partition, region, registry).arn(
+        "ecr", f"repository/{name.partition(':')[0]}"
+    )
+    yield Need("ecr:GetAuthorizationToken", "*")
+    for action in ("BatchCheckLayerAvailability", "BatchGetImage", "GetDownloadUrlForLayer"):
+        yield Need(f"ecr:{action}", repository)
+
+
+def _tell(group: str, namespace: str, account: Account) -> Iterator[Need]:
+    for action in ("CreateLogGroup", "CreateLogStream", "DescribeLogStreams", "PutLogEvents"):
+        yield Need(f"logs:{action}", account.stream(group))
+    yield Need("cloudwatch:PutMetricData", "*", {"cloudwatch:namespace": namespace})

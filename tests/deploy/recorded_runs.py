@@ -1,0 +1,202 @@
+"""Real runs of all that talks to AWS, through fronts of the embedded services that keep requests.
+
+What is asked of these requests is in `test_requests.py`.
+"""
+
+import gzip
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+
+from embedded import seed_digits, seed_listings
+from formats.mnist_pickle import MnistDataset, Split, dump
+from jobs.mnist import teardown_endpoint
+from monitoring.serving import look_at_endpoint
+from platform_assets.definitions import build_defs
+from platform_assets.mnist import model, raw
+from resources.s3 import ObjectStore
+from resources.sagemaker import SageMakerResource
+from tests.api.rig import serve
+from tests.aws_requests import Recorder
+from tests.digit_pictures import encoded
+from tests.platform_assets import airbnb_rig, mnist_rig
+from tests.platform_assets.conftest import Platform
+from tests.s3_front import in_front_of
+
+PUBLIC = "public/mnist.pkl.gz"
+FIRST, SECOND, THIRD, LAST = "2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"
+# More than a part of a multipart upload.
+LARGE = 9 * 2**20
+
+
+@contextmanager
+def fronts(recorder: Recorder, env: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The addresses of fronts before the services of an environment, by the same names."""
+    addresses = {name: url for name, url in env.items() if name.startswith("AWS_ENDPOINT_URL_")}
+    with ExitStack() as stack:
+        urls: dict[str, str] = {}
+        for upstream in set(addresses.values()):
+            front = stack.enter_context(in_front_of(upstream))
+            front.observe = recorder.keep
+            urls[upstream] = front.url
+        yield {name: urls[upstream] for name, upstream in addresses.items()}
+
+
+def log_settings(folder: Path) -> dict[str, Any]:
+    """The part of deploy/dagster.yaml that has Dagster write what runs print to S3."""
+    settings = yaml.safe_load(Path("deploy/dagster.yaml").read_text())["compute_logs"]
+    return {"compute_logs": settings | {"config": settings["config"] | {"local_dir": str(folder)}}}
+
+
+@dataclass
+class Runs:
+    """The platform, and who keeps what it sends.
+
+    Attributes:
+        platform: On the fronts.
+        recorder: Of the fronts.
+        s3: A client past the fronts.
+    """
+
+    platform: Platform
+    recorder: Recorder
+    s3: Any
+
+    def everything(self, folder: Path) -> None:
+        """All that there is; the folder is for the API's log."""
+        self.make_listings()
+        self.make_digits()
+        self.use_endpoint(folder)
+        self.copy_from_the_other_address()
+        self.break_off()
+        self.take_back()
+        self.read_logs()
+
+    def press(self, job: str, **ops: Any) -> None:
+        """Run a job that is no asset's."""
+        done = (
+            build_defs()
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=self.platform.instance,
+                run_config={"ops": {name: {"config": config} for name, config in ops.items()}},
+            )
+        )
+        assert done.success
+
+    def leave_upload(self, store: ObjectStore, folder: str) -> None:
+        """What a killed run leaves behind in a folder."""
+        self.s3.create_multipart_upload(Bucket=store.bucket, Key=f"{folder}/left")
+
+    @property
+    def sagemaker(self) -> SageMakerResource:
+        """The resource, in a hurry."""
+        role = self.platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
+        return SageMakerResource(role_arn=role, poll_seconds=0.1)
+
+    def make_digits(self) -> None:
+        """From the public object to an endpoint that serves, twice updated."""
+        platform, endpoint = self.platform, self.platform.env["PLATFORM_ENDPOINT_NAME"]
+        source = platform.store.sibling(platform.env["PUBLIC_BUCKET"])
+        source.put_bytes(PUBLIC, large_digits())
+        self.leave_upload(platform.store, raw.folder(platform.store, FIRST).prefix)
+        easy = {"mnist__classifier": {"config": {"min_accuracy": 0.1, "max_drop": 1.0}}}
+        with self.recorder.sent_by("platform"):
+            self.press("observe_sources")
+            config = {"ops": {**mnist_rig.FEW["ops"], **easy}}
+            assert platform.run("digits", FIRST, config=config).success
+        mnist_rig.put_digits(platform, SECOND, THIRD)
+        kept = {"name": endpoint, "keep_versions": 1}
+        for number, date in enumerate((SECOND, THIRD)):
+            mnist_rig.put_classifier(platform, date, 400 + number)
+            with self.recorder.sent_by("platform"):
+                config = {"resources": {"endpoint": {"config": kept}}}
+                run = platform.run("digits", date, assets=["mnist/endpoint"], config=config)
+                assert run.success
+
+    def use_endpoint(self, folder: Path) -> None:
+        """By the alerts' look, and by the HTTP API."""
+        endpoint = self.platform.env["PLATFORM_ENDPOINT_NAME"]
+        picture = (mnist_rig.real_digits().test.images[0].reshape(28, 28) * 255).astype("uint8")
+        with self.recorder.sent_by("platform"):
+            look = look_at_endpoint(
+                self.platform.instance, self.sagemaker, endpoint, teardown_endpoint.name
+            )
+        assert look.state == "well"
+        with (
+            self.recorder.sent_by("api"),
+            serve(self.platform.env, folder) as served,
+            served.client() as client,
+        ):
+            answer = client.post(
+                "/", content=encoded(picture), headers={"content-type": "image/png"}
+            )
+            assert answer.status_code == 200, answer.text
+            assert client.get("/model").status_code == 200
+
+    def take_back(self) -> None:
+        """The buttons, and a training that is cancelled."""
+        (job,) = {
+            item.key.split("/")[3]
+            for item in self.platform.store.list(f"{model.PREFIX}/work=")
+            if item.key.endswith("model.tar.gz")
+        }
+        with self.recorder.sent_by("platform"):
+            self.press("rollback_endpoint", roll_back={})
+            self.press("teardown_endpoint")
+            # It has ended: that is told, and the request is the same.
+            assert not self.sagemaker.stop_training(job)
+
+    def copy_from_the_other_address(self) -> None:
+        """The public object is gone from the first."""
+        store = self.platform.store
+        gone = f"s3://{self.platform.env['PUBLIC_BUCKET']}/{PUBLIC}"
+        store.sibling(self.platform.env["PUBLIC_BUCKET"]).delete(PUBLIC)
+        bucket, key = raw.SAMPLE_FILES.removeprefix("s3://").split("/", 1)
+        store.sibling(bucket).put_bytes(key, b"digits")
+        with self.recorder.sent_by("platform"):
+            public = raw.PublicMnist(uri=gone, fallback=raw.SAMPLE_FILES)
+            raw.copy_public(public, raw.folder(store, LAST), LAST)
+
+    def break_off(self) -> None:
+        """A file of several parts that is not published after all."""
+        with self.recorder.sent_by("platform"):
+            writer = self.platform.store.writer("mnist/raw/broken-off")
+            writer.write(bytes(LARGE))
+            writer.abort()
+
+    def make_listings(self) -> None:
+        """A range of dates, and again what has become outdated."""
+        platform = self.platform
+        seed_listings.seed(platform.env["PLATFORM_POSTGRES_DSN"], airbnb_rig.DATES, places=50)
+        store = platform.store.sibling(platform.env["PLATFORM_AIRBNB_BUCKET"])
+        self.leave_upload(store, f"airbnb/listings/date={airbnb_rig.FIRST}")
+        with self.recorder.sent_by("platform"):
+            assert platform.run("listings", airbnb_rig.DATES[1], airbnb_rig.LAST).success
+            assert platform.run("listings", airbnb_rig.FIRST).success
+            self.press("repair", repair_dates={"which": "outdated"})
+
+    def read_logs(self) -> None:
+        """What runs have printed, as Dagster's UI shows it."""
+        instance = self.platform.instance
+        logs = instance.compute_log_manager
+        (run,) = instance.get_run_records(limit=1)
+        with self.recorder.sent_by("platform"):
+            for line in instance.all_logs(
+                run.dagster_run.run_id, of_type=dg.DagsterEventType.LOGS_CAPTURED
+            ):
+                file = line.get_dagster_event().logs_captured_data.file_key
+                key = logs.build_log_key_for_run(run.dagster_run.run_id, file)
+                assert logs.get_log_data(key).stderr
+
+
+def large_digits() -> bytes:
+    """Real digits in a file of more than 8 MiB, which is copied in parts: nothing is packed."""
+    splits = zip(seed_digits.dataset().splits().values(), (2000, 500, 300), strict=True)
+    few = [Split(split.images[:count], split.labels[:count]) for split, count in splits]
+    return gzip.compress(gzip.decompress(dump(MnistDataset(*few))), compresslevel=0)
