@@ -21,8 +21,6 @@ from sagemaker_local.config import Config
 
 _START_SECONDS = 60.0
 _BUFFER = 8 * 1024 * 1024
-
-
 # InvokeEndpoint's limit for an answer.
 _ANSWER_BYTES = 6_291_456
 

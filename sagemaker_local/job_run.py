@@ -41,7 +41,7 @@ class JobRun:
         self._document = document
         self._enter = enter
         self._faults: dict[str, float] = document.get("_faults", {})
-        self.folder = config.work_dir / names.TRAINING_JOB / document["TrainingJobName"]
+        self.folder = config.work_dir / f"{names.TRAINING_JOB}-{document['TrainingJobName']}"
         self._metrics: list[Document] = []
         self._artifact = ""
         self._deadline = math.inf

@@ -26,6 +26,7 @@ from sagemaker_local.images import Image
 from sagemaker_local.logs import Logs
 
 _PING_SECONDS = 2.0
+_PARAMETERS_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 # Between SIGTERM and SIGKILL.
 _GRACE_SECONDS = 30.0
@@ -124,10 +125,10 @@ class ServingContainer:
 
     async def execution_parameters(self) -> dict[str, Any]:
         """What it wants a transform job to be like; nothing where it does not say so in JSON."""
-        status, body = await self._get("/execution-parameters")
+        status, body = await self._get("/execution-parameters", _PARAMETERS_SECONDS)
         if status != 200:
             return {}
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             wanted: Any = json.loads(body)
             if isinstance(wanted, dict):
                 return wanted
@@ -240,14 +241,14 @@ class ServingContainer:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _healthy(self) -> bool:
-        status, _ = await self._get("/ping")
+        status, _ = await self._get("/ping", _PING_SECONDS)
         return status == 200
 
-    async def _get(self, path: str) -> tuple[int, bytes]:
+    async def _get(self, path: str, seconds: float) -> tuple[int, bytes]:
         """Status and body of a short answer; status 0 says that there was none in time."""
         with contextlib.suppress(TimeoutError, httpx.TransportError, local_http.TooLargeError):
             call = local_http.request(self._port, "GET", path)
-            status, _, body = await asyncio.wait_for(call, _PING_SECONDS)
+            status, _, body = await asyncio.wait_for(call, seconds)
             return status, body
         return 0, b""
 

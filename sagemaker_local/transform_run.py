@@ -95,7 +95,7 @@ class TransformRun:
         self._output: Document = document["TransformOutput"]
         self._faults: dict[str, float] = document["_faults"]
         self._failures: list[str] = []
-        self.folder = config.work_dir / names.TRANSFORM_JOB / self._name
+        self.folder = config.work_dir / f"{names.TRANSFORM_JOB}-{self._name}"
         self.results: Document = {}
 
     def run(self, stop: threading.Event, hurry: threading.Event) -> None:
@@ -218,7 +218,7 @@ class TransformRun:
             await asyncio.gather(*tasks, return_exceptions=True)
         if self._failures:
             others = len(self._failures) - 1
-            more = f" (and {others} more objects, see the job's data-log)" if others else ""
+            more = f" ({others} more failed, see the job's data-log)" if others else ""
             raise JobFailure(self._failures[0] + more)
 
     def _bodies(self, downloads: Downloads, item: _Object, plan: _Plan) -> Iterator[bytes]:
