@@ -1,8 +1,8 @@
 """The server's front: one port for the control plane, the runtime, CloudWatch Logs, IAM and STS.
 
 Checks the signature, finds the operation, checks the request against the service model, filters the
-answer by it, and writes errors as AWS does. What the operations do is in training, hosting, tags,
-logs and identity.
+answer by it, and writes errors as AWS does. What the operations do is in training, transform,
+hosting, tags, logs and identity.
 """
 
 import asyncio
@@ -22,7 +22,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sagemaker_local import faults, hosting, identity, names, service_model, tags, training
+from sagemaker_local import (
+    faults,
+    hosting,
+    identity,
+    job_kinds,
+    names,
+    service_model,
+    tags,
+    training,
+    transform,
+)
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
 from sagemaker_local.context import Context, Operation
@@ -44,9 +54,13 @@ _FORM = "application/x-www-form-urlencoded"
 
 _CONTROL: dict[str, Operation] = {
     "CreateTrainingJob": training.create,
-    "DescribeTrainingJob": training.describe,
+    "DescribeTrainingJob": job_kinds.describing(training.KIND),
     "ListTrainingJobs": training.listed,
-    "StopTrainingJob": training.stop,
+    "StopTrainingJob": job_kinds.stopping(training.KIND),
+    "CreateTransformJob": transform.create,
+    "DescribeTransformJob": job_kinds.describing(transform.KIND),
+    "ListTransformJobs": hosting.listing(names.TRANSFORM_JOB, "TransformJobSummaries"),
+    "StopTransformJob": job_kinds.stopping(transform.KIND),
     "CreateModel": hosting.create_model,
     "DescribeModel": hosting.describing(names.MODEL, "ModelName"),
     "ListModels": hosting.listing(names.MODEL, "Models"),

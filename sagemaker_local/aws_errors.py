@@ -1,4 +1,4 @@
-"""The exception that becomes an AWS error answer, and the reason why a job or deployment failed.
+"""The exception that becomes an AWS error answer, and those that end a job or a deployment.
 
 app.py writes an AwsError as an HTTP answer.
 """
@@ -27,7 +27,19 @@ class AwsError(Exception):
 
 
 class JobFailure(Exception):  # noqa: N818 - the field's own word for it
-    """A training job or a deployment cannot go on; the text becomes its `FailureReason`."""
+    """A job or a deployment cannot go on; the text becomes its `FailureReason`."""
+
+
+class StopRequestedError(Exception):
+    """A job was told to stop.
+
+    Attributes:
+        status: The secondary status that a training job ends with.
+    """
+
+    def __init__(self, status: str = "Stopped") -> None:
+        super().__init__(status)
+        self.status = status
 
 
 def validation(message: str) -> AwsError:

@@ -28,14 +28,14 @@ class Config:
         region: The region that the server says it is in.
         s3_endpoint: Base URL of the S3 service; None means AWS's own.
         account: The twelve-digit account id in every ARN.
-        starting_seconds: How long a training job stays in `Starting` at least.
-        stopping_seconds: How long a training job stays in `Stopping` at least.
+        starting_seconds: How long a job takes to start at least.
+        stopping_seconds: How long a job stays in `Stopping` at least.
         endpoint_seconds: How long an endpoint stays in `Creating` or `Updating` at least.
         wait_scale: What the waits of blue/green deployments are multiplied by.
-        parallel_jobs: How many training jobs run at once; the others wait in `Starting`.
-        job_limit: How many training jobs may be in progress before `ResourceLimitExceeded`.
+        parallel_jobs: How many jobs run at once; the others wait before they start.
+        job_limit: How many jobs of a kind may be in progress before `ResourceLimitExceeded`.
         training_memory_mb, serving_memory_mb: Memory limit of one child process.
-        grace_seconds: How long the code of a job that is stopped gets to end.
+        grace_seconds: How long the code of a training job that is stopped gets to end.
         images: Images that run as processes, see images.py.
         invoke_seconds: After this long an invocation is given up and its child replaced.
         faults: Faults on demand, see faults.py.
@@ -62,7 +62,7 @@ class Config:
 
     @property
     def work_dir(self) -> Path:
-        """Input and output of training jobs while they run."""
+        """Input and output of jobs while they run."""
         return self.data_dir / "jobs"
 
     @property

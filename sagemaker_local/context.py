@@ -18,7 +18,7 @@ class Context:
     """The parts that operations share.
 
     Attributes:
-        start_job, stop_job: Start or stop a stored training job.
+        start_job, stop_job: Start or stop a stored job, named by its resource and its own name.
         wake_endpoint: Says that an endpoint's document has changed.
         request_faults: Faults that this one request asked for.
     """
@@ -28,8 +28,8 @@ class Context:
     storage: Storage
     logs: Logs
     faults: FaultPlan
-    start_job: Callable[[str], None]
-    stop_job: Callable[[str], None]
+    start_job: Callable[[str, str], None]
+    stop_job: Callable[[str, str], None]
     wake_endpoint: Callable[[str], None]
     request_faults: FaultPlan = field(default_factory=FaultPlan)
 

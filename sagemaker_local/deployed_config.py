@@ -29,9 +29,8 @@ def freeze(context: Context, config_name: str) -> Document:
 
 def _variant(context: Context, variant: Document) -> Document:
     model = stored(context, names.MODEL, variant["ModelName"])
-    container = model.get("PrimaryContainer") or model["Containers"][0]
     weight = float(variant.get("InitialVariantWeight", 1.0))
-    image = container["Image"]
+    image = _container(model)["Image"]
     summary: Document = {
         "VariantName": variant["VariantName"],
         "DeployedImages": [
@@ -43,14 +42,8 @@ def _variant(context: Context, variant: Document) -> Document:
         ],
         "CurrentWeight": weight,
         "DesiredWeight": weight,
-        "_model": {
-            "name": variant["ModelName"],
-            "url": model_data_url(container),
-            "image": image,
-            "environment": container.get("Environment", {}),
-            "isolated": model["EnableNetworkIsolation"],
-            "start_seconds": variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
-        },
+        "_model": containers_needs(model)
+        | {"start_seconds": variant.get("ContainerStartupHealthCheckTimeoutInSeconds")},
     }
     if "ServerlessConfig" in variant:
         summary["CurrentServerlessConfig"] = variant["ServerlessConfig"]
@@ -59,6 +52,23 @@ def _variant(context: Context, variant: Document) -> Document:
         summary["CurrentInstanceCount"] = variant["InitialInstanceCount"]
         summary["DesiredInstanceCount"] = variant["InitialInstanceCount"]
     return summary
+
+
+def containers_needs(model: Document) -> Document:
+    """What the containers of a model are made of."""
+    container = _container(model)
+    return {
+        "name": model["ModelName"],
+        "url": model_data_url(container),
+        "image": container["Image"],
+        "environment": container.get("Environment", {}),
+        "isolated": model["EnableNetworkIsolation"],
+        "start_seconds": None,
+    }
+
+
+def _container(model: Document) -> Document:
+    return model.get("PrimaryContainer") or model["Containers"][0]
 
 
 def model_data_url(container: Document) -> str:

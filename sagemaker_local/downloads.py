@@ -1,4 +1,4 @@
-"""Brings the data of training channels from S3, and says which object failed and why."""
+"""Brings the data of jobs from S3, and says which object failed and why."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +12,15 @@ _Item = TypeVar("_Item")
 
 
 class Downloads:
-    """The downloads of one training job."""
+    """The downloads of one job."""
 
     def __init__(self, storage: Storage, check_stop: Callable[[], None]) -> None:
-        """Takes what is called before each object; it raises where the job has to stop."""
+        """Takes what is called again and again; it raises where the job has to stop."""
         self._storage = storage
         self._check_stop = check_stop
 
     def objects(self, channel: Document) -> list[Listed]:
-        """The objects of a channel.
+        """The objects of a training channel, or of the input of a transform job.
 
         Raises:
             JobFailure: They cannot be listed.
@@ -41,7 +41,7 @@ class Downloads:
         """
         self._check_stop()
         try:
-            self._storage.fetch(location, path)
+            self._storage.fetch(location, path, self._check_stop)
         except StorageError as error:
             raise _failed(f"Unable to download object {location} ({error})") from error
 

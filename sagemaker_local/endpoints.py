@@ -18,7 +18,7 @@ from sagemaker_local import faults, names
 from sagemaker_local.aws_errors import AwsError, JobFailure
 from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import instances, stages, weights
-from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, unhealthy
+from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Document, Store
@@ -186,14 +186,13 @@ class Endpoints:
         request_faults: dict[str, float] = pending.get("faults", {})
         fleet: Fleet | None = None
         try:
-            _fail_on_demand(request_faults, "capacity-error", faults.CAPACITY)
+            _fail_on_demand(request_faults, "capacity-error", JobFailure(faults.CAPACITY))
             fleet = await self._start_fleet(name, pending)
             wait = self._config.endpoint_seconds + request_faults.get("slow-start", 0.0)
             await asyncio.sleep(max(0.0, wait - (time.monotonic() - started)))
             variant = pending["variants"][0]["VariantName"]
-            _fail_on_demand(
-                request_faults, "endpoint-failure", unhealthy(variant, "failure on demand")
-            )
+            failure = UnhealthyError(variant, "failure on demand")
+            _fail_on_demand(request_faults, "endpoint-failure", failure)
             await self._shift(name, fleet, pending, document.get("_deployment"))
             await self._promote(name, fleet, pending)
         except (JobFailure, AwsError) as error:
@@ -332,9 +331,9 @@ class Endpoints:
                 _log.warning("the log of endpoint %s: %s", name, full)
 
 
-def _fail_on_demand(request_faults: Mapping[str, float], fault: str, reason: str) -> None:
+def _fail_on_demand(request_faults: Mapping[str, float], fault: str, failure: JobFailure) -> None:
     if fault in request_faults:
-        raise JobFailure(reason)
+        raise failure
 
 
 def _choose(live: _Serving, variant: str | None, name: str) -> tuple[str, Fleet]:

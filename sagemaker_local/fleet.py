@@ -21,20 +21,42 @@ from sagemaker_local.config import Config
 
 _START_SECONDS = 60.0
 _BUFFER = 8 * 1024 * 1024
+# InvokeEndpoint's limit for an answer.
+_ANSWER_BYTES = 6_291_456
 
 
 class ChildLostError(Exception):
     """The child ended or went silent in the middle of a request."""
 
 
+class UnhealthyError(JobFailure):
+    """A container of an endpoint does not come up.
+
+    Attributes:
+        detail: What is wrong with it.
+    """
+
+    def __init__(self, variant: str, detail: str) -> None:
+        super().__init__(
+            f"The primary container for production variant {variant} did not pass the ping health "
+            f"check. Please check CloudWatch logs for this endpoint. ({detail})"
+        )
+        self.detail = detail
+
+
 @dataclass(frozen=True)
 class Invocation:
-    """A request as a container gets it."""
+    """A request as a container gets it.
+
+    Attributes:
+        answer_bytes: How long the answer of an image's own code may be.
+    """
 
     body: bytes
     content_type: str
     accept: str
     custom_attributes: str = ""
+    answer_bytes: int = _ANSWER_BYTES
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,10 @@ class Instance(Protocol):
 
     async def invoke(self, invocation: Invocation) -> Answer:
         """Carries one request; raises ChildLostError or JobFailure."""
+        ...
+
+    async def execution_parameters(self) -> dict[str, Any]:
+        """What it wants a transform job to be like, in the words of /execution-parameters."""
         ...
 
     async def close(self) -> None:
@@ -116,14 +142,14 @@ class ServingChild:
             head, _ = await asyncio.wait_for(self._receive(), _START_SECONDS)
         except (TimeoutError, ChildLostError):
             await self._end()
-            raise JobFailure(unhealthy(self.variant, "the container did not start")) from None
+            raise UnhealthyError(self.variant, "the container did not start") from None
         except BaseException:
             # Cut off: its first words would be taken for the answer to the next request.
             await self._end()
             raise
         if "error" in head:
             await self._end()
-            raise JobFailure(unhealthy(self.variant, str(head["error"])))
+            raise UnhealthyError(self.variant, str(head["error"]))
 
     async def invoke(self, invocation: Invocation) -> Answer:
         """Carries one request to the process; a process that is gone is replaced first.
@@ -138,6 +164,10 @@ class ServingChild:
                 return await self._in_turn(invocation)
         finally:
             self.requests -= 1
+
+    async def execution_parameters(self) -> dict[str, Any]:
+        """K-means takes what the transform job says."""
+        return {}
 
     async def close(self) -> None:
         """Ends the process once the request it has is answered."""
@@ -233,11 +263,3 @@ class Fleet:
         """Ends all children, each after the request it has."""
         everyone = [child for of_variant in self._children.values() for child in of_variant]
         await asyncio.gather(*(child.close() for child in everyone))
-
-
-def unhealthy(variant: str, detail: str) -> str:
-    """AWS's words for a container that does not come up, and what is wrong with it."""
-    return (
-        f"The primary container for production variant {variant} did not pass the ping health "
-        f"check. Please check CloudWatch logs for this endpoint. ({detail})"
-    )

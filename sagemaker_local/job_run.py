@@ -1,6 +1,6 @@
 """One run of one training job: data in, containers, log lines and metrics out, artifacts up.
 
-jobs.py keeps the job's document.
+A `Run` of jobs.py, which keeps the job's document.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from sagemaker_local import containers, faults, images, names, trainer
 from sagemaker_local.algorithm import MODEL, Algorithm
-from sagemaker_local.aws_errors import JobFailure
+from sagemaker_local.aws_errors import JobFailure, StopRequestedError
 from sagemaker_local.config import Config
 from sagemaker_local.containers import Container
 from sagemaker_local.contract_job import ContractJob
@@ -22,14 +22,6 @@ from sagemaker_local.s3 import Location, Storage, StorageError
 from sagemaker_local.store import Document
 
 _POLL_SECONDS = 0.02
-
-
-class StopRequestedError(Exception):
-    """The job was told to stop; `status` is the secondary status it ends with."""
-
-    def __init__(self, status: str = "Stopped") -> None:
-        super().__init__(status)
-        self.status = status
 
 
 class JobRun:
@@ -49,9 +41,9 @@ class JobRun:
         self._document = document
         self._enter = enter
         self._faults: dict[str, float] = document.get("_faults", {})
-        self.folder = config.work_dir / document["TrainingJobName"]
-        self.metrics: list[Document] = []
-        self.artifact = ""
+        self.folder = config.work_dir / f"{names.TRAINING_JOB}-{document['TrainingJobName']}"
+        self._metrics: list[Document] = []
+        self._artifact = ""
         self._deadline = math.inf
         self._readers: list[threading.Thread] = []
         image = images.find(config.images, document["AlgorithmSpecification"]["TrainingImage"])
@@ -61,17 +53,18 @@ class JobRun:
             else KMeansJob(document, self.folder)
         )
 
+    @property
+    def results(self) -> Document:
+        """Metrics and artifact, where there are any."""
+        results: Document = {}
+        if self._metrics:
+            results["FinalMetricDataList"] = self._metrics
+        if self._artifact:
+            results["ModelArtifacts"] = {"S3ModelArtifacts": self._artifact}
+        return results
+
     def run(self, stop: threading.Event, hurry: threading.Event) -> None:
-        """Takes the job from Starting to the uploaded artifacts.
-
-        Args:
-            stop: Ends the job.
-            hurry: Once set, a job that ends gets no time for it.
-
-        Raises:
-            JobFailure: With the reason to show.
-            StopRequestedError: It was stopped or took too long.
-        """
+        """Takes the job from Starting to the uploaded artifacts."""
         self._stop = stop
         try:
             started = time.monotonic()
@@ -152,7 +145,7 @@ class JobRun:
             except StorageError as error:
                 raise JobFailure(f"ClientError: Artifact upload failed:{uri}: {error}") from error
             if name == MODEL:
-                self.artifact = uri
+                self._artifact = uri
 
     def _follow_new(self) -> None:
         """Copies the output of containers that were started into the log, and finds the metrics."""
@@ -178,6 +171,6 @@ class JobRun:
     def _record_metrics(self, line: str) -> None:
         for name, value in self._algorithm.metrics(line).items():
             if math.isfinite(value):
-                others = [metric for metric in self.metrics if metric["MetricName"] != name]
+                others = [metric for metric in self._metrics if metric["MetricName"] != name]
                 last = {"MetricName": name, "Value": value, "Timestamp": time.time()}
-                self.metrics = [*others, last]
+                self._metrics = [*others, last]

@@ -1,24 +1,28 @@
-"""Runs training jobs, each in a thread, which does what AWS's agent beside the container does.
+"""Runs jobs, each in a thread, which does what AWS's agent beside the container does.
 
 It waits until fewer than `parallel_jobs` run, and keeps the job's document up to date. The work
-itself is in job_run.py, the operations on jobs in training.py.
+itself is in job_run.py and transform_run.py, the operations on jobs in training.py and
+transform.py.
 """
 
 import logging
-import math
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from sagemaker_local.aws_errors import AwsError, JobFailure
+from sagemaker_local import training, transform
+from sagemaker_local.aws_errors import AwsError, JobFailure, StopRequestedError
 from sagemaker_local.config import Config
-from sagemaker_local.job_run import JobRun, StopRequestedError
+from sagemaker_local.job_kinds import IN_PROGRESS, STOPPING, JobKind
+from sagemaker_local.job_run import JobRun
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Document, Store
-from sagemaker_local.training import IN_PROGRESS, KIND, STOPPING, transition
+from sagemaker_local.transform_run import TransformRun
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.02
@@ -29,8 +33,47 @@ _INTERRUPTED = (
 )
 
 
+class Run(Protocol):
+    """One run of a job.
+
+    Attributes:
+        folder: Where it works; it is removed at the end.
+    """
+
+    folder: Path
+
+    @property
+    def results(self) -> Document:
+        """Members that the job's document gets at its end."""
+        ...
+
+    def run(self, stop: threading.Event, hurry: threading.Event) -> None:
+        """Does the work.
+
+        Args:
+            stop: Ends the job.
+            hurry: Once set, a job that ends gets no time for it.
+
+        Raises:
+            JobFailure: With the reason to show.
+            StopRequestedError: It was stopped or took too long.
+        """
+        ...
+
+
+class _Worker(NamedTuple):
+    kind: JobKind
+    run: Callable[[Config, Storage, Logs, Document, Callable[[str], None]], Run]
+
+
+_WORKERS = {
+    worker.kind.resource: worker
+    for worker in (_Worker(training.KIND, JobRun), _Worker(transform.KIND, TransformRun))
+}
+
+
 class JobRunner:
-    """All training jobs of the server."""
+    """All jobs of the server. A job is named by the resource of its kind and its own name."""
 
     def __init__(self, config: Config, store: Store, storage: Storage, logs: Logs) -> None:
         self._config = config
@@ -39,25 +82,34 @@ class JobRunner:
         self._logs = logs
         self._slots = threading.Semaphore(config.parallel_jobs)
         self._lock = threading.Lock()
-        self._stops: dict[str, threading.Event] = {}
+        self._stops: dict[tuple[str, str], threading.Event] = {}
         self._closing = threading.Event()
 
     def recover(self) -> None:
         """After a start: what was under way when the server ended has failed, or was stopped."""
-        for name in self._store.names(KIND, (IN_PROGRESS, STOPPING)):
-            self._store.update(KIND, name, _interrupted)
+        for resource, worker in _WORKERS.items():
+            for name in self._store.names(resource, (IN_PROGRESS, STOPPING)):
+                self._store.update(
+                    resource,
+                    name,
+                    lambda document, kind=worker.kind: _ended(
+                        kind, document, "Failed", "Failed", _INTERRUPTED
+                    ),
+                )
         shutil.rmtree(self._config.work_dir, ignore_errors=True)
 
-    def start(self, name: str) -> None:
+    def start(self, resource: str, name: str) -> None:
         """Begins a job that is stored."""
         with self._lock:
-            self._stops[name] = threading.Event()
-        threading.Thread(target=self._run, args=(name,), name=f"job-{name}", daemon=True).start()
+            self._stops[resource, name] = threading.Event()
+        threading.Thread(
+            target=self._run, args=(resource, name), name=f"{resource}-{name}", daemon=True
+        ).start()
 
-    def stop(self, name: str) -> None:
+    def stop(self, resource: str, name: str) -> None:
         """Ends a job that is marked as stopping."""
         with self._lock:
-            event = self._stops.get(name)
+            event = self._stops.get((resource, name))
         if event is not None:
             event.set()
 
@@ -75,19 +127,20 @@ class JobRunner:
                     return
             time.sleep(_POLL_SECONDS)
 
-    def _run(self, name: str) -> None:
-        document = self._store.get(KIND, name)
+    def _run(self, resource: str, name: str) -> None:
+        document = self._store.get(resource, name)
         if document is None:
             return
-        job = JobRun(
+        kind, make = _WORKERS[resource]
+        job = make(
             self._config,
             self._storage,
             self._logs,
             document,
-            lambda status: self._enter(name, status),
+            lambda status: self._enter(kind, name, status),
         )
-        stop = self._stops[name]
-        if document["TrainingJobStatus"] == STOPPING:
+        stop = self._stops[resource, name]
+        if document[kind.status] == STOPPING:
             # Stopped between its creation and the start of this thread.
             stop.set()
         try:
@@ -95,14 +148,12 @@ class JobRunner:
             # Before the end is written: where the disk is full, that is what makes room.
             shutil.rmtree(job.folder, ignore_errors=True)
             if outcome is not None:
-                self._end(name, job, *outcome)
+                self._end(kind, name, job, *outcome)
         finally:
             with self._lock:
-                self._stops.pop(name, None)
+                self._stops.pop((resource, name), None)
 
-    def _outcome(
-        self, name: str, job: JobRun, stop: threading.Event
-    ) -> tuple[str, str, str] | None:
+    def _outcome(self, name: str, job: Run, stop: threading.Event) -> tuple[str, str, str] | None:
         """Runs a job to its end: status, secondary status, reason; None where the server ends."""
         try:
             with self._slot(stop):
@@ -115,7 +166,7 @@ class JobRunner:
         except JobFailure as failure:
             return "Failed", "Failed", str(failure)
         except Exception as error:
-            _log.exception("training job %s", name)
+            _log.exception("job %s", name)
             return "Failed", "Failed", _unexpected(error)
         return "Completed", "Completed", ""
 
@@ -130,29 +181,28 @@ class JobRunner:
         finally:
             self._slots.release()
 
-    def _enter(self, name: str, status: str) -> None:
+    def _enter(self, kind: JobKind, name: str, status: str) -> None:
         def change(document: Document) -> str | None:
-            if document["TrainingJobStatus"] != IN_PROGRESS:
+            if document[kind.status] != IN_PROGRESS:
                 return None
-            document.setdefault("TrainingStartTime", time.time())
-            transition(document, status)
+            document.setdefault(f"{kind.word}StartTime", time.time())
+            kind.note(document, status, "")
             return IN_PROGRESS
 
-        self._store.update(KIND, name, change)
+        self._store.update(kind.resource, name, change)
 
-    def _end(self, name: str, job: JobRun, status: str, secondary: str, reason: str) -> None:
+    def _end(
+        self, kind: JobKind, name: str, job: Run, status: str, secondary: str, reason: str
+    ) -> None:
         def change(document: Document) -> str:
-            if job.metrics:
-                document["FinalMetricDataList"] = job.metrics
-            if job.artifact:
-                document["ModelArtifacts"] = {"S3ModelArtifacts": job.artifact}
-            return _ended(document, status, secondary, reason)
+            document.update(job.results)
+            return _ended(kind, document, status, secondary, reason)
 
         while True:
             try:
-                self._store.update(KIND, name, change)
+                self._store.update(kind.resource, name, change)
             except AwsError as full:
-                _log.warning("the end of training job %s: %s", name, full)
+                _log.warning("the end of job %s: %s", name, full)
                 if self._closing.wait(_AGAIN_SECONDS):
                     return
             else:
@@ -166,26 +216,14 @@ def _unexpected(error: Exception) -> str:
     return f"InternalServerError: {words or 'We encountered an internal error.'} Please try again."
 
 
-def _ended(document: Document, status: str, secondary: str, reason: str) -> str:
+def _ended(kind: JobKind, document: Document, status: str, secondary: str, reason: str) -> str:
     """Writes the end of a job into its document; returns the status it ends with."""
     # A stop that was acknowledged wins over a failure or an end at the same moment.
-    if document["TrainingJobStatus"] == STOPPING and status != "Stopped":
+    if document[kind.status] == STOPPING and status != "Stopped":
         status, secondary, reason = "Stopped", "Stopped", ""
-    document["TrainingJobStatus"] = status
-    transition(document, secondary, reason)
+    document[kind.status] = status
     if reason:
         document["FailureReason"] = reason[:1024]
-    now = time.time()
-    document["TrainingEndTime"] = now
-    # Nothing is billed if no instance started.
-    if "TrainingStartTime" in document:
-        seconds = max(1, math.ceil(now - document["TrainingStartTime"]))
-        document["TrainingTimeInSeconds"] = seconds
-        # Spot capacity here is always there, and about as cheap as AWS's usually is.
-        share = 0.3 if document["EnableManagedSpotTraining"] else 1.0
-        document["BillableTimeInSeconds"] = max(1, math.ceil(seconds * share))
+    document[f"{kind.word}EndTime"] = time.time()
+    kind.note(document, secondary, reason)
     return status
-
-
-def _interrupted(document: Document) -> str:
-    return _ended(document, "Failed", "Failed", _INTERRUPTED)

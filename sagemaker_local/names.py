@@ -7,10 +7,12 @@ from sagemaker_local.aws_errors import validation
 from sagemaker_local.config import Config
 
 TRAINING_JOB = "training-job"
+TRANSFORM_JOB = "transform-job"
 MODEL = "model"
 ENDPOINT_CONFIG = "endpoint-config"
 ENDPOINT = "endpoint"
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
 
 # Who owns the built-in algorithms' images; in a region not listed any account is taken.
 _ALGORITHM_ACCOUNTS = {

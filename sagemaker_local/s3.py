@@ -4,7 +4,7 @@ Children never talk to S3: as on AWS, an agent beside the container moves the da
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +50,7 @@ class Location:
 
 
 class Listed(NamedTuple):
-    """An object of a training channel, and the name of the file that it becomes."""
+    """An object of a job's input, and its name below the place that the request names."""
 
     location: Location
     name: str
@@ -113,8 +113,16 @@ class Storage:
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{uri} is not a manifest file") from error
 
-    def fetch(self, location: Location, path: Path) -> None:
-        """Writes an object to a file; never half a file."""
+    def fetch(
+        self, location: Location, path: Path, go_on: Callable[[], None] = lambda: None
+    ) -> None:
+        """Writes an object to a file; never half a file.
+
+        Args:
+            location: The object.
+            path: The file.
+            go_on: Called with each megabyte; what it raises ends the download.
+        """
         part = path.with_name(path.name + ".part")
         with _translated():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +130,7 @@ class Storage:
                 answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
                 with part.open("wb") as file:
                     for chunk in answer["Body"].iter_chunks(_CHUNK):
+                        go_on()
                         file.write(chunk)
             except BaseException:
                 part.unlink(missing_ok=True)

@@ -1,10 +1,11 @@
-"""An image's own code as one instance of an endpoint, under AWS's contract for `serve`.
+"""An image's own code as one instance that answers requests, under AWS's contract for `serve`.
 
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
 
 import asyncio
 import contextlib
+import json
 import secrets
 import shutil
 import socket
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -19,23 +21,22 @@ from sagemaker_local import archives, containers, local_http, log_lines
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
 from sagemaker_local.containers import Container, ProcessContainer
-from sagemaker_local.fleet import Answer, ChildLostError, Invocation, unhealthy
+from sagemaker_local.fleet import Answer, ChildLostError, Invocation, UnhealthyError
 from sagemaker_local.images import Image
 from sagemaker_local.logs import Logs
 
 _PING_SECONDS = 2.0
+_PARAMETERS_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 # Between SIGTERM and SIGKILL.
 _GRACE_SECONDS = 30.0
 _LOG_SECONDS = 5.0
-# InvokeEndpoint's limit for an answer.
-_ANSWER_BYTES = 6_291_456
 _CUSTOM = "x-amzn-sagemaker-custom-attributes"
 _TIMED_OUT = (
     "Your invocation timed out while waiting for a response from container primary. Review the "
     "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
 )
-_TOO_LARGE = f"Response payload size exceeded maximum allowed payload ({_ANSWER_BYTES} bytes)."
+_TOO_LARGE = "Response payload size exceeded maximum allowed payload ({} bytes)."
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Program:
     """What the instances of a variant run.
 
     Attributes:
-        variant: The variant's name.
+        variant: The name of the variant, or of the transform job.
         image: The entry of the table of images.
         environment: The model's variables.
         isolated: Whether the model has no keys.
         archives: Folder below the base folder to the archive that is unpacked there.
         start_seconds: After this long without a good answer to /ping the start has failed.
-        log_group: The endpoint's.
+        log_group: Of the endpoint, or of all transform jobs.
     """
 
     variant: str
@@ -99,8 +100,8 @@ class ServingContainer:
             await asyncio.wait_for(self._until_healthy(), seconds)
         except TimeoutError:
             await self._end(0.0)
-            raise JobFailure(
-                unhealthy(self.variant, f"/ping did not answer 200 in {seconds:g} s")
+            raise UnhealthyError(
+                self.variant, f"/ping did not answer 200 in {seconds:g} s"
             ) from None
         except BaseException:
             # What a thread is about to start has to be there to be ended.
@@ -121,6 +122,17 @@ class ServingContainer:
             return await self._ask(invocation)
         finally:
             self.requests -= 1
+
+    async def execution_parameters(self) -> dict[str, Any]:
+        """What it wants a transform job to be like; nothing where it does not say so in JSON."""
+        status, body = await self._get("/execution-parameters", _PARAMETERS_SECONDS)
+        if status != 200:
+            return {}
+        with contextlib.suppress(ValueError, RecursionError):
+            wanted: Any = json.loads(body)
+            if isinstance(wanted, dict):
+                return wanted
+        return {}
 
     async def close(self) -> None:
         """Ends the container once the requests it has are answered."""
@@ -161,7 +173,7 @@ class ServingContainer:
         }
         given = {name: value for name, value in headers.items() if value}
         call = local_http.request(
-            self._port, "POST", "/invocations", given, invocation.body, _ANSWER_BYTES
+            self._port, "POST", "/invocations", given, invocation.body, invocation.answer_bytes
         )
         try:
             status, answered, body = await asyncio.wait_for(call, self._config.invoke_seconds)
@@ -170,7 +182,8 @@ class ServingContainer:
                 await self._drop(asked)
             return Answer(0, "text/plain", _TIMED_OUT.encode())
         except local_http.TooLargeError:
-            return Answer(0, "text/plain", _TOO_LARGE.encode())
+            words = _TOO_LARGE.format(invocation.answer_bytes)
+            return Answer(0, "text/plain", words.encode())
         except httpx.TransportError as error:
             await self._drop(asked)
             raise ChildLostError(f"variant {self.variant} did not answer: {error}") from error
@@ -224,17 +237,20 @@ class ServingContainer:
         while not await self._healthy():
             code = self._container.poll() if self._container else None
             if code is not None:
-                raise JobFailure(
-                    unhealthy(self.variant, f"the container ended with exit code {code}")
-                )
+                raise UnhealthyError(self.variant, f"the container ended with exit code {code}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _healthy(self) -> bool:
+        status, _ = await self._get("/ping", _PING_SECONDS)
+        return status == 200
+
+    async def _get(self, path: str, seconds: float) -> tuple[int, bytes]:
+        """Status and body of a short answer; status 0 says that there was none in time."""
         with contextlib.suppress(TimeoutError, httpx.TransportError, local_http.TooLargeError):
-            call = local_http.request(self._port, "GET", "/ping")
-            status, _, _ = await asyncio.wait_for(call, _PING_SECONDS)
-            return status == 200
-        return False
+            call = local_http.request(self._port, "GET", path)
+            status, _, body = await asyncio.wait_for(call, seconds)
+            return status, body
+        return 0, b""
 
     async def _end(self, seconds: float = _GRACE_SECONDS) -> None:
         container, self._container = self._container, None

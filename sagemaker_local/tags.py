@@ -9,7 +9,13 @@ from sagemaker_local.listing import decode_token, encode_token
 from sagemaker_local.store import Document
 
 _LIMIT = 50
-_KINDS = (names.TRAINING_JOB, names.MODEL, names.ENDPOINT_CONFIG, names.ENDPOINT)
+_KINDS = (
+    names.TRAINING_JOB,
+    names.TRANSFORM_JOB,
+    names.MODEL,
+    names.ENDPOINT_CONFIG,
+    names.ENDPOINT,
+)
 
 
 def put(context: Context, arn: str, tags: Sequence[Document]) -> None:

@@ -3,50 +3,27 @@
 How a job runs is in jobs.py.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_local import images, names, tags
-from sagemaker_local.aws_errors import AwsError, validation
+from sagemaker_local import images, job_kinds, names, s3_places
+from sagemaker_local.aws_errors import validation
 from sagemaker_local.context import Context
+from sagemaker_local.job_kinds import JobKind
 from sagemaker_local.listing import list_resources
-from sagemaker_local.s3 import Location, StorageError
 from sagemaker_local.store import Document
 
-IN_PROGRESS = "InProgress"
-STOPPING = "Stopping"
-KIND = names.TRAINING_JOB
-_SUMMARY = (
-    "TrainingJobName",
-    "TrainingJobArn",
-    "CreationTime",
-    "TrainingEndTime",
-    "LastModifiedTime",
-    "TrainingJobStatus",
-    "SecondaryStatus",
-)
 _USUAL_RUNTIME = 86_400
 _LONGEST_RUNTIME = 432_000
 
 
 def create(context: Context, request: Document) -> Document:
     """CreateTrainingJob."""
-    name = request["TrainingJobName"]
-    if context.store.get(KIND, name) is not None:
-        raise _exists(name)
+    job_kinds.require_new(context, KIND, request["TrainingJobName"])
     _check(context, request)
-    running = len(context.store.names(KIND, (IN_PROGRESS, STOPPING)))
-    if running >= context.config.job_limit:
-        raise _limit(request, context.config.job_limit, running)
-    now = time.time()
-    arn = names.arn(context.config, KIND, name)
-    document: Document = {
-        **{key: value for key, value in request.items() if key != "Tags"},
-        "TrainingJobArn": arn,
-        "TrainingJobStatus": IN_PROGRESS,
-        "CreationTime": now,
-        "LastModifiedTime": now,
+    more: Document = {
         "StoppingCondition": {"MaxRuntimeInSeconds": _USUAL_RUNTIME}
         | request.get("StoppingCondition", {}),
         "SecondaryStatusTransitions": [],
@@ -56,23 +33,8 @@ def create(context: Context, request: Document) -> Document:
         ),
         "EnableManagedSpotTraining": request.get("EnableManagedSpotTraining", False),
         "ProfilingStatus": "Disabled",
-        "_faults": context.lasting_faults("CreateTrainingJob"),
     }
-    transition(document, "Starting")
-    with context.store.transaction():
-        if not context.store.insert(KIND, name, document, IN_PROGRESS):
-            raise _exists(name)
-        tags.put(context, arn, request.get("Tags", []))
-    context.start_job(name)
-    return {"TrainingJobArn": arn}
-
-
-def describe(context: Context, request: Document) -> Document:
-    """DescribeTrainingJob."""
-    document = context.store.get(KIND, request["TrainingJobName"])
-    if document is None:
-        raise validation("Requested resource not found.")
-    return document
+    return job_kinds.begin(context, KIND, request, request["ResourceConfig"], more)
 
 
 def listed(context: Context, request: Document) -> Document:
@@ -80,35 +42,8 @@ def listed(context: Context, request: Document) -> Document:
     if request.get("WarmPoolStatusEquals") or request.get("TrainingPlanArnEquals"):
         return {"TrainingJobSummaries": []}
     return list_resources(
-        context.store,
-        KIND,
-        request,
-        "TrainingJobSummaries",
-        lambda job: {key: job[key] for key in _SUMMARY if key in job},
-        descending=False,
+        context.store, KIND.resource, request, "TrainingJobSummaries", dict, descending=False
     )
-
-
-def stop(context: Context, request: Document) -> Document:
-    """StopTrainingJob: acknowledged once the job is marked; the runner ends it."""
-    name = request["TrainingJobName"]
-
-    def mark(document: Document) -> str | None:
-        status = document["TrainingJobStatus"]
-        if status == STOPPING:
-            return None
-        if status != IN_PROGRESS:
-            raise validation(
-                f"The request was rejected because the training job is in status {status}."
-            )
-        document["TrainingJobStatus"] = STOPPING
-        transition(document, STOPPING)
-        return STOPPING
-
-    if context.store.update(KIND, name, mark) is None:
-        raise validation("Requested resource not found.")
-    context.stop_job(name)
-    return {}
 
 
 _MESSAGES = {
@@ -123,8 +58,8 @@ _MESSAGES = {
 }
 
 
-def transition(document: Document, status: str, message: str = "") -> None:
-    """Enters a secondary status: the one before ends now."""
+def _note(document: Document, status: str, message: str) -> None:
+    """Enters a secondary status: the one before ends now, and with the last one the job's time."""
     now = time.time()
     history = document["SecondaryStatusTransitions"]
     if history and "EndTime" not in history[-1]:
@@ -132,9 +67,23 @@ def transition(document: Document, status: str, message: str = "") -> None:
     entry: Document = {"Status": status, "StartTime": now}
     if status in ("Completed", "Failed", "Stopped", "MaxRuntimeExceeded"):
         entry["EndTime"] = now
+        _count_time(document)
     entry["StatusMessage"] = message or _MESSAGES.get(status, "")
     history.append(entry)
     document["SecondaryStatus"] = status
+
+
+def _count_time(document: Document) -> None:
+    """Nothing is billed if no instance started."""
+    if "TrainingStartTime" in document:
+        seconds = max(1, math.ceil(document["TrainingEndTime"] - document["TrainingStartTime"]))
+        document["TrainingTimeInSeconds"] = seconds
+        # Spot capacity here is always there, and about as cheap as AWS's usually is.
+        share = 0.3 if document["EnableManagedSpotTraining"] else 1.0
+        document["BillableTimeInSeconds"] = max(1, math.ceil(seconds * share))
+
+
+KIND = JobKind(names.TRAINING_JOB, "Training", _note)
 
 
 def _check(context: Context, request: Document) -> None:
@@ -219,11 +168,7 @@ def _check_channels(context: Context, request: Document, *, needs_train: bool) -
         raise validation("The algorithm kmeans requires the channel train in InputDataConfig.")
     for channel in channels:
         _check_channel(context, channel, request["RoleArn"])
-    output = request["OutputDataConfig"]["S3OutputPath"]
-    try:
-        Location.parse(output)
-    except StorageError:
-        raise validation(f"Invalid S3OutputPath: {output}. It must be an S3 URI.") from None
+    s3_places.check_output(request["OutputDataConfig"]["S3OutputPath"])
 
 
 def _check_channel(context: Context, channel: Mapping[str, Any], role: str) -> None:
@@ -232,41 +177,4 @@ def _check_channel(context: Context, channel: Mapping[str, Any], role: str) -> N
         raise validation(
             f"Channel {channel['ChannelName']} has no S3DataSource; file systems are not supported."
         )
-    if source["S3DataType"] not in ("S3Prefix", "ManifestFile"):
-        raise validation(
-            f"S3DataType {source['S3DataType']} is not supported by the algorithm kmeans."
-        )
-    uri = source["S3Uri"]
-    try:
-        if context.storage.list_prefix(uri):
-            return
-        problem = "no object begins with this prefix"
-    except StorageError as error:
-        problem = str(error)
-    bucket = uri.removeprefix("s3://").split("/", 1)[0]
-    raise validation(
-        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that '
-        f"the bucket exists in the selected region ({context.config.region}), that objects exist "
-        f'under that S3 prefix, and that the role "{role}" has "s3:ListBucket" permissions on '
-        f'bucket "{bucket}". Error message from S3: {problem}'
-    )
-
-
-def _exists(name: str) -> AwsError:
-    return AwsError(
-        "ResourceInUse",
-        "Training job names must be unique within an AWS account and region, and a training job "
-        f"with this name already exists ({name})",
-    )
-
-
-def _limit(request: Document, limit: int, running: int) -> AwsError:
-    kind = request["ResourceConfig"]["InstanceType"]
-    return AwsError(
-        "ResourceLimitExceeded",
-        f"The account-level service limit '{kind} for training job usage' is {limit} Instances, "
-        f"with current utilization of {running} Instances and a request delta of "
-        f"{request['ResourceConfig']['InstanceCount']} Instances. Please use AWS Service Quotas to "
-        "request an increase for this quota. If AWS Service Quotas is not available, contact AWS "
-        "support to request an increase for this quota.",
-    )
+    s3_places.check_source(context, source, role)

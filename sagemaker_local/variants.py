@@ -1,4 +1,4 @@
-"""What the instances of an endpoint's variants are made of: artifacts on disk, what serves them.
+"""What instances of models are made of: artifacts on disk, what serves them.
 
 An image of the table serves as a container of its own, every other is k-means.
 """
@@ -23,7 +23,7 @@ _START_SECONDS = 480.0
 
 
 class Variants:
-    """Makes what serves the variants of one server's endpoints."""
+    """Makes what serves in endpoints and transform jobs."""
 
     def __init__(
         self, config: Config, storage: Storage, logs: Logs, hurry: threading.Event
@@ -40,15 +40,27 @@ class Variants:
         Raises:
             JobFailure: An artifact cannot be had.
         """
+        folder = self._config.models_dir / snapshot["id"]
+        group = names.endpoint_logs(endpoint)
+        models = {variant["VariantName"]: variant["_model"] for variant in snapshot["variants"]}
         return {
-            variant["VariantName"]: self._maker(endpoint, snapshot["id"], variant)
-            for variant in snapshot["variants"]
+            name: self.maker(name, model, folder / name, group) for name, model in models.items()
         }
 
-    def _maker(self, endpoint: str, snapshot: str, variant: Document) -> Callable[[], Instance]:
-        name: str = variant["VariantName"]
-        model: Document = variant["_model"]
-        folder = self._config.models_dir / snapshot / name
+    def maker(
+        self, name: str, model: Document, folder: Path, log_group: str
+    ) -> Callable[[], Instance]:
+        """What makes another instance of a model, once its artifacts are here.
+
+        Args:
+            name: Of the variant, or of the transform job.
+            model: What deployed_config.containers_needs says of it.
+            folder: Where the artifacts go.
+            log_group: Where its own code writes.
+
+        Raises:
+            JobFailure: An artifact cannot be had.
+        """
         # Endpoints of before there was a table have no image here.
         image = images.find(self._config.images, model.get("image", ""))
         if image is None:
@@ -61,7 +73,7 @@ class Variants:
             isolated=model["isolated"],
             archives=self._archives(image, model, folder),
             start_seconds=model["start_seconds"] or _START_SECONDS,
-            log_group=names.endpoint_logs(endpoint),
+            log_group=log_group,
         )
         return partial(ServingContainer, self._config, self._logs, program, self._hurry)
 

@@ -81,10 +81,10 @@ def statements(path: Path, values: Mapping[str, str]) -> list[dict[str, Any]]:
 def permissions(path: Path, values: Mapping[str, str]) -> list[Permission]:
     """All that a policy allows."""
     return [
-        Permission(each["Sid"], action, resource, each.get("Condition", {}))
-        for each in statements(path, values)
-        for action in many(each["Action"])
-        for resource in many(each["Resource"])
+        Permission(statement["Sid"], action, resource, statement.get("Condition", {}))
+        for statement in statements(path, values)
+        for action in many(statement["Action"])
+        for resource in many(statement["Resource"])
     ]
 
 

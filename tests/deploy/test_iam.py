@@ -74,13 +74,13 @@ def sagemaker_arn(kind: str, name: str) -> str:
 def test_every_action_is_named_and_only_what_has_no_resource_gets_all(path: Path) -> None:
     document = json.loads(path.read_text())
     assert document["Version"] == "2012-10-17"
-    for each in document["Statement"]:
-        assert each["Effect"] == "Allow"
+    for statement in document["Statement"]:
+        assert statement["Effect"] == "Allow"
         assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
-        assert not [action for action in many(each["Action"]) if "*" in action]
-        if "*" in many(each.get("Resource", [])):
-            assert set(many(each["Action"])) <= WITHOUT_RESOURCES.keys()
-    sids = [each["Sid"] for each in document["Statement"]]
+        assert not [action for action in many(statement["Action"]) if "*" in action]
+        if "*" in many(statement.get("Resource", [])):
+            assert set(many(statement["Action"])) <= WITHOUT_RESOURCES.keys()
+    sids = [statement["Sid"] for statement in document["Statement"]]
     assert len(set(sids)) == len(sids)
 
 

@@ -15,21 +15,28 @@ from typing import Any
 
 BASE = Path(os.environ["SAGEMAKER_BASE_DIR"])
 MEETING = threading.Barrier(2)
+FAILED: set[str] = set()
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers /ping and /invocations."""
 
     def do_GET(self) -> None:
-        """The health check."""
-        self.send(200 if self.path == "/ping" else 404)
+        """The health check, and what the variable PARAMETERS says."""
+        parameters = os.environ.get("PARAMETERS")
+        if self.path == "/execution-parameters" and parameters:
+            self.send(200, parameters)
+        else:
+            self.send(200 if self.path == "/ping" else 404)
 
     def do_POST(self) -> None:
-        """Calls the method that the request names."""
+        """A request says what is to be done; with the variable ECHO it is shown in brackets."""
         assert self.path == "/invocations"
-        asked: dict[str, Any] = json.loads(
-            self.rfile.read(int(self.headers["content-length"])) or "{}"
-        )
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if "ECHO" in os.environ:
+            self.send(200, f"<{body.decode('latin-1')}>")
+            return
+        asked: dict[str, Any] = json.loads(body or "{}")
         getattr(self, asked.pop("do", "describe"))(**asked)
 
     def describe(self) -> None:
@@ -64,6 +71,12 @@ class Handler(BaseHTTPRequestHandler):
         """Answers with so many bytes."""
         self.send(200, "x" * size)
 
+    def fail_once(self, text: str) -> None:
+        """An error for the first request of this text."""
+        first = text not in FAILED
+        FAILED.add(text)
+        self.send(503 if first else 200, text)
+
     def meet(self) -> None:
         """Answers once another request is here."""
         MEETING.wait(120)
@@ -83,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(text)))
         self.send_header("X-Amzn-SageMaker-Custom-Attributes", "mine")
         self.end_headers()
-        self.wfile.write(text.encode())
+        self.wfile.write(text.encode("latin-1"))
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Requests are not logged."""

@@ -109,6 +109,30 @@ def job(name: str, bucket: str, **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in merged.items() if value is not None}
 
 
+def transform_job(name: str, bucket: str, model: str, **changes: Any) -> dict[str, Any]:
+    """A CreateTransformJob request for what lies in `name/in/`; its output goes to `name/out`."""
+    request: dict[str, Any] = {
+        "TransformJobName": name,
+        "ModelName": model,
+        "TransformInput": {
+            "DataSource": {
+                "S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/{name}/in/"}
+            },
+            "ContentType": "text/csv",
+            "SplitType": "Line",
+            **changes.pop("input", {}),
+        },
+        "TransformOutput": {
+            "S3OutputPath": f"s3://{bucket}/{name}/out",
+            "Accept": "text/csv",
+            "AssembleWith": "Line",
+            **changes.pop("output", {}),
+        },
+        "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    }
+    return request | changes
+
+
 def channel(name: str, uri: str, kind: str = "S3Prefix", **more: Any) -> dict[str, Any]:
     """An input channel."""
     source = {"S3DataType": kind, "S3Uri": uri, **more.pop("source", {})}
@@ -244,6 +268,13 @@ class Server:
                 return description
             assert time.monotonic() < deadline, description
             time.sleep(0.03)
+
+    def transformed(self, name: str) -> dict[str, Any]:
+        """Waits for a transform job, as boto3's own waiter does, and describes it."""
+        self.sagemaker.get_waiter("transform_job_completed_or_stopped").wait(
+            TransformJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
+        )
+        return self.sagemaker.describe_transform_job(TransformJobName=name)
 
     def in_service(self, name: str) -> dict[str, Any]:
         """Waits for an endpoint, as boto3's own waiter does, and describes it."""

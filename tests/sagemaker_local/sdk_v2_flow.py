@@ -37,12 +37,29 @@ def main() -> None:
     distances = [record.label["distance_to_cluster"].float32_tensor.values[0] for record in answers]
     predictor.delete_model()
     predictor.delete_endpoint()
+    client = boto3.client("s3")
+    rows = "\n".join(",".join(map(str, row)) for row in points[:20].tolist())
+    client.put_object(Bucket=bucket, Key="sdk-rows/rows.csv", Body=rows.encode())
+    transformer = estimator.transformer(
+        instance_count=1,
+        instance_type="ml.m5.large",
+        strategy="SingleRecord",
+        assemble_with="Line",
+        accept="text/csv",
+        output_path=f"s3://{bucket}/sdk-answers",
+    )
+    transformer.transform(
+        f"s3://{bucket}/sdk-rows/", content_type="text/csv", split_type="Line", logs=False
+    )
+    transformer.delete_model()
+    written = client.get_object(Bucket=bucket, Key="sdk-answers/rows.csv.out")["Body"].read()
     # The SDK ends its progress dots without a newline.
     print()
     print(
         json.dumps(
             {
                 "closest": closest,
+                "transformed": [int(float(line.split(b",")[0])) for line in written.splitlines()],
                 "cluster": cluster[:20].tolist(),
                 "farthest": float(max(distances)),
                 "force_dense": estimator.hyperparameters()["force_dense"],

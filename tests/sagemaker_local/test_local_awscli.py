@@ -1,4 +1,4 @@
-"""AWS's command line, unchanged: train, deploy, invoke, read the log, delete."""
+"""AWS's command line, unchanged: train, deploy, invoke, transform, read the log, delete."""
 
 import json
 import os
@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.sagemaker_local.rig import IMAGE, ROLE, Server, as_csv, blobs, job, unique, variant
+from tests.sagemaker_local.rig import (
+    IMAGE,
+    ROLE,
+    Server,
+    as_csv,
+    blobs,
+    job,
+    transform_job,
+    unique,
+    variant,
+)
 
 AWS = Path(sys.executable).with_name("aws")
 
@@ -35,7 +45,7 @@ def aws(server: Server) -> Any:
     return run
 
 
-def test_train_deploy_invoke_and_delete(
+def test_train_deploy_invoke_transform_and_delete(
     aws: Any, server: Server, store: str, tmp_path: Path
 ) -> None:
     name = unique("cli")
@@ -69,6 +79,18 @@ def test_train_deploy_invoke_and_delete(
     assert called["InvokedProductionVariant"] == "AllTraffic"
     closest = [line.split(",")[0] for line in answer.read_text().splitlines()]
     assert len(set(zip(closest, cluster.tolist(), strict=True))) == len(set(cluster.tolist()))
+
+    server.s3.put_object(Bucket=store, Key=f"{name}/in/points.csv", Body=as_csv(points))
+    request = json.dumps(transform_job(name, store, name))
+    aws("sagemaker", "create-transform-job", "--cli-input-json", request)
+    # The command line itself looks once a minute.
+    server.transformed(name)
+    transform = ("--transform-job-name", name)
+    aws("sagemaker", "wait", "transform-job-completed-or-stopped", *transform)
+    done = aws("sagemaker", "describe-transform-job", *transform)
+    assert done["TransformJobStatus"] == "Completed"
+    out = f"{name}/out/points.csv.out"
+    assert server.s3.get_object(Bucket=store, Key=out)["Body"].read() == answer.read_bytes()
 
     aws("sagemaker", "delete-endpoint", *endpoint)
     aws("sagemaker", "delete-endpoint-config", *config)

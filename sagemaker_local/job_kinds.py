@@ -1,0 +1,156 @@
+"""What the operations on jobs of every kind have in common: create, describe and stop.
+
+A job's document names its members after its kind: `TrainingJobStatus`, `TransformJobStatus`. What
+is special to a kind is in its own module; jobs.py runs the jobs.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sagemaker_local import names, tags
+from sagemaker_local.aws_errors import AwsError, validation
+from sagemaker_local.context import Context, Operation
+from sagemaker_local.store import Document
+
+IN_PROGRESS = "InProgress"
+STOPPING = "Stopping"
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """A kind of job.
+
+    Attributes:
+        resource: What its jobs are called in the store and in ARNs, `training-job`.
+        word: What the members of its documents begin with, `Training`.
+        note: Called with a document for each status that the job enters, and a message for it.
+    """
+
+    resource: str
+    word: str
+    note: Callable[[Document, str, str], None] = lambda *_: None
+
+    @property
+    def name(self) -> str:
+        """The member that holds a job's name."""
+        return f"{self.word}JobName"
+
+    @property
+    def status(self) -> str:
+        """The member that holds a job's status."""
+        return f"{self.word}JobStatus"
+
+
+def require_new(context: Context, kind: JobKind, name: str) -> None:
+    """Refuses a name that a job of this kind has had before; they are never free again.
+
+    Raises:
+        AwsError: There is such a job.
+    """
+    if context.store.get(kind.resource, name) is not None:
+        raise _exists(context, kind, name)
+
+
+def begin(
+    context: Context, kind: JobKind, request: Document, resources: Document, more: Document
+) -> Document:
+    """Stores a job and starts it.
+
+    Args:
+        context: What operations work with.
+        kind: The kind of job.
+        request: The checked request; the document keeps all of it but its tags.
+        resources: Its part with `InstanceType` and `InstanceCount`.
+        more: Further members of the document.
+
+    Returns:
+        The answer to Create…Job.
+
+    Raises:
+        AwsError: Too many jobs of the kind are in progress, or there is one of this name.
+    """
+    name = request[kind.name]
+    running = len(context.store.names(kind.resource, (IN_PROGRESS, STOPPING)))
+    if running >= context.config.job_limit:
+        raise _limit(kind, resources, context.config.job_limit, running)
+    now = time.time()
+    answer: Document = {f"{kind.word}JobArn": names.arn(context.config, kind.resource, name)}
+    document: Document = {
+        **{key: value for key, value in request.items() if key != "Tags"},
+        **answer,
+        kind.status: IN_PROGRESS,
+        "CreationTime": now,
+        "LastModifiedTime": now,
+        "_faults": context.lasting_faults(f"Create{kind.word}Job"),
+        **more,
+    }
+    kind.note(document, "Starting", "")
+    with context.store.transaction():
+        if not context.store.insert(kind.resource, name, document, IN_PROGRESS):
+            raise _exists(context, kind, name)
+        tags.put(context, document[f"{kind.word}JobArn"], request.get("Tags", []))
+    context.start_job(kind.resource, name)
+    return answer
+
+
+def describing(kind: JobKind) -> Operation:
+    """Describe…Job."""
+
+    def describe(context: Context, request: Document) -> Document:
+        document = context.store.get(kind.resource, request[kind.name])
+        if document is None:
+            raise _missing()
+        return document
+
+    return describe
+
+
+def stopping(kind: JobKind) -> Operation:
+    """Stop…Job: acknowledged once the job is marked; the runner ends it."""
+
+    def mark(document: Document) -> str | None:
+        status = document[kind.status]
+        if status == STOPPING:
+            return None
+        if status != IN_PROGRESS:
+            raise validation(
+                f"The request was rejected because the {kind.word.lower()} job is in status "
+                f"{status}."
+            )
+        document[kind.status] = STOPPING
+        kind.note(document, STOPPING, "")
+        return STOPPING
+
+    def stop(context: Context, request: Document) -> Document:
+        name = request[kind.name]
+        if context.store.update(kind.resource, name, mark) is None:
+            raise _missing()
+        context.stop_job(kind.resource, name)
+        return {}
+
+    return stop
+
+
+def _missing() -> AwsError:
+    return validation("Requested resource not found.")
+
+
+def _exists(context: Context, kind: JobKind, name: str) -> AwsError:
+    return AwsError(
+        "ResourceInUse",
+        f"{kind.word} job names must be unique within an AWS account and region, and a "
+        f"{kind.word.lower()} job with this name already exists "
+        f"({names.arn(context.config, kind.resource, name)})",
+    )
+
+
+def _limit(kind: JobKind, resources: Document, limit: int, running: int) -> AwsError:
+    return AwsError(
+        "ResourceLimitExceeded",
+        f"The account-level service limit '{resources['InstanceType']} for {kind.word.lower()} job "
+        f"usage' is {limit} Instances, with current utilization of {running} Instances and a "
+        f"request delta of {resources['InstanceCount']} Instances. Please use AWS Service Quotas "
+        "to request an increase for this quota. If AWS Service Quotas is not available, contact "
+        "AWS support to request an increase for this quota.",
+    )
