@@ -3,18 +3,18 @@
 What is asked of these requests is in `test_requests.py`.
 """
 
-import gzip
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import yaml
 
-from embedded import seed_digits, seed_listings
-from formats.mnist_pickle import MnistDataset, Split, dump
+from embedded import seed_listings
+from formats.mnist_pickle import dump
 from jobs.mnist import teardown_endpoint
 from monitoring.serving import look_at_endpoint
 from platform_assets.definitions import build_defs
@@ -73,21 +73,21 @@ class Runs:
         self.make_digits()
         self.use_endpoint(folder)
         self.copy_from_the_other_address()
-        self.break_off()
+        self.use_parts()
         self.take_back()
         self.read_logs()
 
     def press(self, job: str, **ops: Any) -> None:
         """Run a job that is no asset's."""
-        done = (
-            build_defs()
-            .resolve_job_def(job)
-            .execute_in_process(
-                instance=self.platform.instance,
-                run_config={"ops": {name: {"config": config} for name, config in ops.items()}},
-            )
+        done = self._defs.resolve_job_def(job).execute_in_process(
+            instance=self.platform.instance,
+            run_config={"ops": {name: {"config": config} for name, config in ops.items()}},
         )
         assert done.success
+
+    @cached_property
+    def _defs(self) -> dg.Definitions:
+        return build_defs()
 
     def leave_upload(self, store: ObjectStore, folder: str) -> None:
         """What a killed run leaves behind in a folder."""
@@ -103,7 +103,7 @@ class Runs:
         """From the public object to an endpoint that serves, twice updated."""
         platform, endpoint = self.platform, self.platform.env["PLATFORM_ENDPOINT_NAME"]
         source = platform.store.sibling(platform.env["PUBLIC_BUCKET"])
-        source.put_bytes(PUBLIC, large_digits())
+        source.put_bytes(PUBLIC, dump(mnist_rig.real_digits()))
         self.leave_upload(platform.store, raw.folder(platform.store, FIRST).prefix)
         easy = {"mnist__classifier": {"config": {"min_accuracy": 0.1, "max_drop": 1.0}}}
         with self.recorder.sent_by("platform"):
@@ -163,22 +163,27 @@ class Runs:
             public = raw.PublicMnist(uri=gone, fallback=raw.SAMPLE_FILES)
             raw.copy_public(public, raw.folder(store, LAST), LAST)
 
-    def break_off(self) -> None:
-        """A file of several parts that is not published after all."""
+    def use_parts(self) -> None:
+        """A large object that is copied, and one that is not published after all."""
+        store = self.platform.store
+        source = store.sibling(self.platform.env["PUBLIC_BUCKET"])
+        source.put_bytes(PUBLIC, bytes(LARGE))
         with self.recorder.sent_by("platform"):
-            writer = self.platform.store.writer("mnist/raw/broken-off")
+            store.copy_from(source, PUBLIC, f"{raw.folder(store, LAST).prefix}/large")
+            writer = store.writer(f"{raw.folder(store, LAST).prefix}/broken-off")
             writer.write(bytes(LARGE))
             writer.abort()
 
     def make_listings(self) -> None:
-        """A range of dates, and again what has become outdated."""
+        """A date, the one before it, and what is outdated by that."""
         platform = self.platform
-        seed_listings.seed(platform.env["PLATFORM_POSTGRES_DSN"], airbnb_rig.DATES, places=50)
+        dates = airbnb_rig.DATES[:2]
+        seed_listings.seed(platform.env["PLATFORM_POSTGRES_DSN"], dates, places=50)
         store = platform.store.sibling(platform.env["PLATFORM_AIRBNB_BUCKET"])
-        self.leave_upload(store, f"airbnb/listings/date={airbnb_rig.FIRST}")
+        self.leave_upload(store, f"airbnb/listings/date={dates[0]}")
         with self.recorder.sent_by("platform"):
-            assert platform.run("listings", airbnb_rig.DATES[1], airbnb_rig.LAST).success
-            assert platform.run("listings", airbnb_rig.FIRST).success
+            for date in reversed(dates):
+                assert platform.run("listings", date).success
             self.press("repair", repair_dates={"which": "outdated"})
 
     def read_logs(self) -> None:
@@ -193,10 +198,3 @@ class Runs:
                 file = line.get_dagster_event().logs_captured_data.file_key
                 key = logs.build_log_key_for_run(run.dagster_run.run_id, file)
                 assert logs.get_log_data(key).stderr
-
-
-def large_digits() -> bytes:
-    """Real digits in a file of more than 8 MiB, which is copied in parts: nothing is packed."""
-    splits = zip(seed_digits.dataset().splits().values(), (2000, 500, 300), strict=True)
-    few = [Split(split.images[:count], split.labels[:count]) for split, count in splits]
-    return gzip.compress(gzip.decompress(dump(MnistDataset(*few))), compresslevel=0)
