@@ -76,7 +76,7 @@ def test_every_action_is_named_and_only_what_has_no_resource_gets_all(path: Path
     assert document["Version"] == "2012-10-17"
     for statement in document["Statement"]:
         assert statement["Effect"] == "Allow"
-        assert set(each) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
+        assert set(statement) <= {"Sid", "Effect", "Action", "Resource", "Condition", "Principal"}
         assert not [action for action in many(statement["Action"]) if "*" in action]
         if "*" in many(statement.get("Resource", [])):
             assert set(many(statement["Action"])) <= WITHOUT_RESOURCES.keys()
