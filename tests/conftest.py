@@ -60,6 +60,26 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     boto3.DEFAULT_SESSION = None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mix the folders, so that tests which wait run beside tests which compute.
+
+    Files marked `minutes` come in the first half: the last of them would run alone at the end.
+    """
+    long = {item.path: None for item in items if item.get_closest_marker("minutes")}
+    folders: dict[Path, list[Path]] = {}
+    for path in dict.fromkeys(item.path for item in items if item.path not in long):
+        folders.setdefault(path.parent, []).append(path)
+    place = _spread([*long], 0.5)
+    for files in folders.values():
+        place |= _spread(files, 1)
+    items.sort(key=lambda item: place[item.path])
+
+
+def _spread(files: list[Path], end: float) -> dict[Path, float]:
+    """File → its place in the run, evenly between 0 and the end, which is at most 1."""
+    return {file: end * (n + 0.5) / len(files) for n, file in enumerate(files)}
+
+
 @cache
 def model_file(path: str) -> Any:
     """One of botocore's files, parsed."""

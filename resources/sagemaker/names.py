@@ -1,4 +1,4 @@
-"""Names, tags and images: the same for the same input, and within what SageMaker takes."""
+"""How names, tags and images are written: the same for the same input, within what SageMaker takes."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A training job as data: what it is to be, the request for it, and what it came to.
+"""A training job as data: its settings and tags, the request for it, and what it came to.
 
 How it is started and waited for stands in `training.py`.
 """

@@ -21,6 +21,8 @@ from tests.embedded.dagster_rig import Ui, launch_backfill, running_stack
 from tests.hostile_texts import HOSTILE
 from tests.receivers import Receiver, webhook
 
+pytestmark = pytest.mark.minutes
+
 ASSETS = ["snapshot", "price_changes", "neighbourhood_summary"]
 # The UI's dialog offers the last 90 days. Yesterday is left out: midnight may come.
 TODAY = datetime.now(UTC).date()

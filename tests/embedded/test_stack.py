@@ -26,6 +26,8 @@ from embedded.plan import Plan, make_plan, read_env_file
 from embedded.programs import page_url, postgres_data
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
 
+pytestmark = pytest.mark.minutes
+
 T = TypeVar("T")
 
 # What the interface promises is 30 s; the rest is for machines that do more at the same time.

@@ -26,6 +26,8 @@ from embedded.graphql import Dagster, DagsterError, days
 from tests.embedded.dagster_rig import ENDED, UNDER_WAY, Ui, running_stack
 from tests.embedded.test_stack import Stack
 
+pytestmark = pytest.mark.minutes
+
 TODAY = datetime.now(UTC).date()
 DATES = days(str(TODAY - timedelta(39)), str(TODAY))
 BACKFILLED = DATES[:-4]

@@ -39,9 +39,12 @@ USER, PASSWORD = "somebody", "a throw-away password"
 STRANGERS = ("localhost", NAME, "evil.example.com")
 RECORDS = """{ assetsOrError { ... on AssetConnection { nodes { key { path } } } }
   runsOrError { ... on Runs { results { runId } } } }"""
-pytestmark = pytest.mark.skipif(
-    None in (SSHD, NGINX, CHROMIUM), reason="sshd, nginx or Chromium is not installed"
-)
+pytestmark = [
+    pytest.mark.minutes,
+    pytest.mark.skipif(
+        None in (SSHD, NGINX, CHROMIUM), reason="sshd, nginx or Chromium is not installed"
+    ),
+]
 
 
 @dataclass(frozen=True)

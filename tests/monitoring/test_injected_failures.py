@@ -19,6 +19,8 @@ from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import put_classifier, put_digits
 from tests.receivers import webhook
 
+pytestmark = pytest.mark.minutes
+
 DATE, NEXT = "2026-01-05", "2026-01-06"
 LISTINGS = ["airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary"]
 DIGITS = ["mnist/raw", "mnist/dataset", "mnist/model", "mnist/classifier"]

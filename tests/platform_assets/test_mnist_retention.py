@@ -24,6 +24,8 @@ from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import live_config, put_classifier, put_digits
 from tests.s3_front import in_front_of, with_keys
 
+pytestmark = pytest.mark.minutes
+
 DATES = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"]
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 LOG = logging.getLogger(__name__)

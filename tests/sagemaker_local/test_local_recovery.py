@@ -20,6 +20,8 @@ from tests.sagemaker_local.rig import (
     variant,
 )
 
+pytestmark = pytest.mark.minutes
+
 
 def endless(name: str, store: str) -> dict[str, object]:
     """A job that would run for minutes."""

@@ -19,6 +19,8 @@ from formats import recordio
 from platform_assets.mnist.model import KMeans
 from tests.sagemaker_local.rig import ROLE, Server, as_sparse_recordio
 
+pytestmark = pytest.mark.minutes
+
 VARIABLE = "EMBEDDED_SAGEMAKER_SDK_PYTHON"
 V3_VARIABLE = "EMBEDDED_SAGEMAKER_SDK_V3_PYTHON"
 # The SDK v3 reads this file by itself; without it, it reports each call to Amazon.

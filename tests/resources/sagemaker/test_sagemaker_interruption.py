@@ -14,6 +14,8 @@ import pytest
 
 from resources.sagemaker import SageMakerResource, TrainingJobSpec
 
+pytestmark = pytest.mark.minutes
+
 # What a run's worker does, on the spec that it gets as JSON.
 WORKER = """
 import sys
