@@ -61,7 +61,7 @@ class Home:
     root: Path
 
     @property
-    def made(self) -> bool:
+    def was_started(self) -> bool:
         """Whether anything was ever started here."""
         return (self.root / "credentials.json").exists()
 

@@ -128,7 +128,7 @@ def down(home: Home, *, say: Callable[[str], None] = _silent) -> int:
     Returns:
         How many processes had to be ended.
     """
-    if not home.made:
+    if not home.was_started:
         return 0
     with home.locked(say):
         return _stop(home, home.credentials())
@@ -141,7 +141,7 @@ def status(home: Home) -> dict[str, tuple[State, int]]:
         By program; empty where no supervisor answers. Memory in bytes, shared pages counted in
         proportion where the system tells.
     """
-    if not home.made:
+    if not home.was_started:
         return {}
     states = Control(home, home.credentials()).states()
     return {name: (state, processes.memory(state.pid)) for name, state in states.items()}

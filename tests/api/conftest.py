@@ -44,7 +44,7 @@ def deployment(
     services: Services, digits: dict[str, Split], trained: Centroids
 ) -> Iterator[Deployment]:
     """An endpoint that serves a classifier of these centroids."""
-    with Deployment.made(services.env, trained, digits["validation"]) as created:
+    with Deployment.create(services.env, trained, digits["validation"]) as created:
         yield created
 
 

@@ -72,7 +72,7 @@ class Deployment:
 
     @classmethod
     @contextmanager
-    def made(
+    def create(
         cls,
         env: Mapping[str, str],
         trained: Centroids,

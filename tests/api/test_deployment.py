@@ -54,8 +54,8 @@ def configured(project: Path) -> dict[str, Any]:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The zip that Chalice makes of the project."""
     folder = tmp_path_factory.mktemp("deploy")
-    made = build(folder / "project", PLATFORM_API_KEY=KEY)
-    assert made.returncode == 0, made.stderr
+    built = build(folder / "project", PLATFORM_API_KEY=KEY)
+    assert built.returncode == 0, built.stderr
     chalice = Path(sys.executable).with_name("chalice")
     packed = subprocess.run(
         [
@@ -88,7 +88,7 @@ def test_without_a_key_nothing_is_built(tmp_path: Path) -> None:
 def test_the_package_is_below_lambdas_limits_and_brings_its_libraries(package: Path) -> None:
     with zipfile.ZipFile(package) as archive:
         names = archive.namelist()
-        unpacked = sum(each.file_size for each in archive.infolist())
+        unpacked = sum(file.file_size for file in archive.infolist())
     assert package.stat().st_size < ZIPPED
     assert unpacked < UNZIPPED
     assert any(name.startswith("pillow.libs/") for name in names), "Pillow was built, not installed"
@@ -150,9 +150,9 @@ def test_the_packaged_app_answers_from_the_package_alone(
 def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> None:
     build(tmp_path / "project", endpoint="Digits", PLATFORM_API_KEY=KEY)
     policy = json.loads((tmp_path / "project" / ".chalice" / "policy-prod.json").read_text())
-    listed = [(each["Action"], each["Resource"]) for each in policy["Statement"]]
+    listed = [(statement["Action"], statement["Resource"]) for statement in policy["Statement"]]
     actions, resources = (
-        {one for each in part for one in ([each] if isinstance(each, str) else each)}
+        {one for value in part for one in ([value] if isinstance(value, str) else value)}
         for part in zip(*listed, strict=True)
     )
     assert "*" not in "".join(actions)
@@ -196,8 +196,8 @@ def test_the_key_itself_is_written_nowhere(tmp_path: Path) -> None:
     build(tmp_path / "project", PLATFORM_API_KEY=KEY)
     variables = configured(tmp_path / "project")["environment_variables"]
     assert variables["PLATFORM_API_KEY_SHA256"] == sha256(KEY.encode()).hexdigest()
-    written = [each for each in (tmp_path / "project").rglob("*") if each.is_file()]
-    assert not [each for each in written if KEY.encode() in each.read_bytes()]
+    written = [path for path in (tmp_path / "project").rglob("*") if path.is_file()]
+    assert not [path for path in written if KEY.encode() in path.read_bytes()]
 
 
 DEPLOYER = {
@@ -213,7 +213,7 @@ DEPLOYER = {
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"),
+    ("missing", "message"),
     [
         ("PLATFORM_API_KEY", "Set PLATFORM_API_KEY"),
         ("PLATFORM_BUCKET", "Set PLATFORM_BUCKET"),
@@ -223,7 +223,7 @@ DEPLOYER = {
     ],
 )
 def test_what_keeps_it_from_being_deployed_is_told_in_a_sentence(
-    tmp_path: Path, missing: str, told: str
+    tmp_path: Path, missing: str, message: str
 ) -> None:
     environment = {name: value for name, value in DEPLOYER.items() if name != missing}
     if missing == "AWS_ACCESS_KEY_ID":
@@ -239,11 +239,11 @@ def test_what_keeps_it_from_being_deployed_is_told_in_a_sentence(
         text=True,
         check=False,
     )
-    said = refused.stderr.splitlines()
+    lines = refused.stderr.splitlines()
     assert refused.returncode
-    assert said[0].startswith(told)
+    assert lines[0].startswith(message)
     # Within another make, as in `make test`, it gives its depth.
-    assert said[1:] == [each for each in said if re.match(r"make(\[\d+\])?: \*\*\* ", each)]
+    assert lines[1:] == [line for line in lines if re.match(r"make(\[\d+\])?: \*\*\* ", line)]
     assert "a-secret" not in refused.stderr
 
 

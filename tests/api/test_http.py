@@ -408,7 +408,7 @@ def test_a_model_of_other_features_gives_no_answer_rather_than_a_wrong_one(
     deployment: Deployment, services: Services, tmp_path: Path, picture: bytes
 ) -> None:
     """It would take the features, being as many, and read nine of ten digits wrongly."""
-    other = Deployment.made(
+    other = Deployment.create(
         services.env, deployment.trained, deployment.validation, features=VERSION - 1
     )
     with other as created:

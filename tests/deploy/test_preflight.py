@@ -131,9 +131,9 @@ def test_a_complete_account_passes_and_is_not_changed(ready: dict[str, str], aws
     assert all(body.startswith(b"Action=Get") for body in asked), asked
     needed = actions_of(request for _, request in recorder.requests())
     platform = {
-        each
-        for one in json.loads(PLATFORM.read_text())["Statement"]
-        for each in many(one["Action"])
+        action
+        for statement in json.loads(PLATFORM.read_text())["Statement"]
+        for action in many(statement["Action"])
     }
     assert needed - platform == named_in_readme("Whoever runs it needs")
 

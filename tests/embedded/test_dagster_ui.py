@@ -35,12 +35,12 @@ OF_THE_JOB = str(TODAY - timedelta(2))
 WITH_PICTURES = ["mnist/classifier"]
 
 
-def _made(run: Mapping[str, Any]) -> dict[str, set[str]]:
+def _materialized(run: Mapping[str, Any]) -> dict[str, set[str]]:
     """Asset → the dates that a run materialised."""
-    made: dict[str, set[str]] = {}
+    dates: dict[str, set[str]] = {}
     for event in run["assetMaterializations"]:
-        made.setdefault(event["assetKey"]["path"][-1], set()).add(event["partition"])
-    return made
+        dates.setdefault(event["assetKey"]["path"][-1], set()).add(event["partition"])
+    return dates
 
 
 def _evaluated(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -143,7 +143,7 @@ def test_execute_all_judges_the_newest_date(after_range: Ui) -> None:
         },
     )
     assert run["status"] == "SUCCESS"
-    evaluated = [(each["checkName"], each["partition"]) for each in _evaluated(run)]
+    evaluated = [(check["checkName"], check["partition"]) for check in _evaluated(run)]
     assert sorted(evaluated) == sorted((name, DATES[-1]) for name in names)
 
 
@@ -231,7 +231,7 @@ def test_repair_makes_exactly_the_failed_dates_in_one_run(
 ) -> None:
     ui, run = repaired
     assert run["status"] == "SUCCESS"
-    assert _made(run) == {asset: set(BAD) for asset in ASSETS}
+    assert _materialized(run) == {asset: set(BAD) for asset in ASSETS}
     for asset in ASSETS:
         assert set(ui.statuses(asset).values()) == {"MATERIALIZED"}
     assert set(ui.checks("snapshot")["price_range"].values()) == {"SUCCEEDED"}
@@ -258,7 +258,7 @@ def test_later_dates_are_outdated_until_they_are_repaired(
     assert warned == later
     run = repair(ui, which="outdated")
     assert run["status"] == "SUCCESS"
-    assert _made(run)["price_changes"] == warned
+    assert _materialized(run)["price_changes"] == warned
     assert set(ui.checks("price_changes")["real_rises_and_falls"].values()) == {"SUCCEEDED"}
 
 
@@ -266,7 +266,7 @@ def test_repair_makes_exactly_the_missing_date(repaired: tuple[Ui, dict[str, Any
     ui, _ = repaired
     run = repair(ui, which="missing", to_date=NEVER_MADE)
     assert run["status"] == "SUCCESS"
-    assert _made(run) == {asset: {NEVER_MADE} for asset in ASSETS}
+    assert _materialized(run) == {asset: {NEVER_MADE} for asset in ASSETS}
 
 
 def test_a_backfill_from_the_uis_own_dialog_completes(browser: Browser, after_range: Ui) -> None:
@@ -304,6 +304,6 @@ def test_a_backfill_of_the_job_leaves_out_the_check_of_yesterday(ui: Ui) -> None
         partitionNames=[OF_THE_JOB],
         selector={"partitionSetName": "listings_partition_set", "repositorySelector": repository},
     )
-    names = {each["checkName"] for run in runs for each in _evaluated(run)}
+    names = {check["checkName"] for run in runs for check in _evaluated(run)}
     assert "price_range" in names
     assert "yesterday_is_there" not in names

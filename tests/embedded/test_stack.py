@@ -221,10 +221,10 @@ def test_a_run_that_is_cancelled_in_the_ui_stops_its_training_and_a_killed_one_i
     )
 
     def jobs() -> dict[str, str]:
-        found = sagemaker.list_training_jobs(NameContains=f"mnist-{YESTERDAY}")
+        listed = sagemaker.list_training_jobs(NameContains=f"mnist-{YESTERDAY}")
         return {
-            each["TrainingJobName"]: each["TrainingJobStatus"]
-            for each in found["TrainingJobSummaries"]
+            job["TrainingJobName"]: job["TrainingJobStatus"]
+            for job in listed["TrainingJobSummaries"]
         }
 
     killed = launch_endless_training(running)
@@ -236,7 +236,7 @@ def test_a_run_that_is_cancelled_in_the_ui_stops_its_training_and_a_killed_one_i
     until(lambda: ask(running, POOL)["concurrencyLimit"], lambda now: now["assignedStepCount"] == 0)
 
     cancelled = launch_endless_training(running)
-    until(lambda: said(running, cancelled), lambda now: "attached" in now)
+    until(lambda: messages_of(running, cancelled), lambda now: "attached" in now)
     assert list(jobs().values()) == ["InProgress"]
     ask(running, TERMINATE, id=cancelled)
     until(jobs, lambda now: list(now.values()) in (["Stopping"], ["Stopped"]))
@@ -292,14 +292,14 @@ def status(running: Stack, run_id: str) -> str:
     return ask(running, STATUS, id=run_id)["status"]
 
 
-def said(running: Stack, run_id: str) -> str:
-    return " ".join(each["message"] for each in ask(running, EVENTS, id=run_id)["events"])
+def messages_of(running: Stack, run_id: str) -> str:
+    return " ".join(event["message"] for event in ask(running, EVENTS, id=run_id)["events"])
 
 
 def kill_worker(running: Stack, run_id: str) -> None:
     """Kill the process of a run, which is the parent of those that keep its output."""
-    keepers = [each for each in running.alive() if run_id in " ".join(command(each))]
-    (worker,) = {each.parent() for each in keepers}
+    keepers = [process for process in running.alive() if run_id in " ".join(command(process))]
+    (worker,) = {process.parent() for process in keepers}
     assert worker is not None
     worker.kill()
 

@@ -61,7 +61,7 @@ class Rig:
         )
         derived = ChainAsset(
             dg.AssetSpec(DERIVED, deps=[RAW]),
-            make=make_one_by_one(lambda _, date: made(date)),
+            make=make_one_by_one(lambda _, date: materialization_of(date)),
             resources=frozenset(),
         )
         return [raw, derived]
@@ -97,7 +97,7 @@ class Rig:
         return sorted(self.instance.get_materialized_partitions(key))
 
 
-def made(date: str) -> Materialization:
+def materialization_of(date: str) -> Materialization:
     return Materialization({"date": date}, data_version=f"v-{date}")
 
 

@@ -46,14 +46,14 @@ def run(
     return dg.materialize([thing], instance=instance, tags=tags, raise_on_error=False)
 
 
-def made(date: str) -> Materialization:
+def materialization_of(date: str) -> Materialization:
     return Materialization({"date": date}, data_version=f"v-{date}")
 
 
 def poisoned(date: str) -> Materialization:
     if date == MIDDLE:
         raise ValueError("the rows of this day are unreadable")
-    return made(date)
+    return materialization_of(date)
 
 
 def versions(instance: dg.DagsterInstance) -> dict[str | None, tuple[object, str | None]]:
@@ -71,7 +71,7 @@ def versions(instance: dg.DagsterInstance) -> dict[str | None, tuple[object, str
 
 
 def test_each_date_of_a_range_shows_its_own_metadata(instance: dg.DagsterInstance) -> None:
-    assert run(instance, made).success
+    assert run(instance, materialization_of).success
     assert {date: output[0] for date, output in versions(instance).items()} == {
         date: date for date in (FIRST, MIDDLE, LAST)
     }
@@ -86,14 +86,14 @@ def test_the_version_of_a_range_changes_with_the_bytes_of_any_of_its_dates(
         )
 
     seen: list[object] = []
-    for make in (made, made, changed):
+    for make in (materialization_of, materialization_of, changed):
         assert run(instance, make).success
         seen.append(versions(instance)[FIRST][1])
     assert seen[0] == seen[1] != seen[2]
 
 
 def test_a_single_date_has_the_data_version_of_its_bytes(instance: dg.DagsterInstance) -> None:
-    assert run(instance, made, tags={"dagster/partition": MIDDLE}).success
+    assert run(instance, materialization_of, tags={"dagster/partition": MIDDLE}).success
     assert versions(instance) == {MIDDLE: (MIDDLE, f"v-{MIDDLE}")}
 
 
@@ -126,7 +126,7 @@ def test_only_the_dates_that_may_pass_are_tried_again(instance: dg.DagsterInstan
             raise PassingError("the service is busy")
         if date == LAST:
             raise ValueError("wrong")
-        return made(date)
+        return materialization_of(date)
 
     result = run(instance, make)
     assert not result.success
@@ -152,7 +152,7 @@ def test_what_does_not_pass_fails_after_some_attempts(instance: dg.DagsterInstan
     [
         PassingError("The store is busy."),
         {
-            dg.AssetKey("a"): made(FIRST),
+            dg.AssetKey("a"): materialization_of(FIRST),
             dg.AssetKey("b"): PassingError("The store is busy."),
             dg.AssetKey("c"): PassingError("The store is busy."),
         },

@@ -112,8 +112,8 @@ def test_kmeans_answers_as_its_endpoint_does_and_as_numpy_has_it(
         BatchStrategy=strategy,
         input={"ContentType": content_type, "SplitType": split},
     )
-    found = completed(server, store, name)
-    assert sorted(found) == ["a.data.out", "deep/b.data.out"]
+    written = completed(server, store, name)
+    assert sorted(written) == ["a.data.out", "deep/b.data.out"]
     key = trained.removeprefix(f"s3://{store}/")
     artifact = server.s3.get_object(Bucket=store, Key=key)["Body"].read()
     centroids = ndarray_file.unpack_model(artifact)
@@ -121,11 +121,11 @@ def test_kmeans_answers_as_its_endpoint_does_and_as_numpy_has_it(
         answer = server.runtime.invoke_endpoint(
             EndpointName=endpoint, Body=data[key], ContentType=content_type, Accept="text/csv"
         )
-        written = found[f"{key}.out"]
+        answers = written[f"{key}.out"]
         # One request or seventy: a product of matrices may differ in its last digit.
         mine, asked = (
             np.loadtxt(text.decode().splitlines(), delimiter=",")
-            for text in (written, answer["Body"].read())
+            for text in (answers, answer["Body"].read())
         )
         np.testing.assert_allclose(mine, asked, rtol=1e-5)
         distances = np.linalg.norm(rows[:, None] - centroids[None], axis=2)
@@ -155,8 +155,8 @@ def test_a_manifest_names_the_objects_and_gzip_is_unpacked(
         {},
         input={"DataSource": {"S3DataSource": place}, "CompressionType": "Gzip"},
     )
-    found = completed(server, store, name)
-    lines = {key: body.count(b"\n") for key, body in found.items()}
+    written = completed(server, store, name)
+    lines = {key: body.count(b"\n") for key, body in written.items()}
     assert lines == {"two.gz.out": 15, "x/one.gz.out": 5}
 
 
@@ -222,8 +222,8 @@ def test_as_many_records_share_a_request_as_fit_into_the_payload(
 ) -> None:
     echo = own_model(contract_server, store, ECHO="1")
     name = started(contract_server, store, echo, {"it": BLOCK * 5}, MaxPayloadInMB=1)
-    found = completed(contract_server, store, name)["it.out"]
-    assert found == b"".join(b"<" + BLOCK * count + b">\n" for count in (2, 2, 1))
+    written = completed(contract_server, store, name)["it.out"]
+    assert written == b"".join(b"<" + BLOCK * count + b">\n" for count in (2, 2, 1))
 
 
 def test_a_record_of_recordio_alone_is_bare_of_its_frame(
@@ -300,10 +300,10 @@ def test_a_refused_record_fails_its_object_and_no_other(
     assert "row 3, column 1 is no number" in reason
     assert reason.endswith("(1 more failed, see the job's data-log)")
     assert f"{name}/in/d: Bad HTTP status received from algorithm: 400" in log(server, name)
-    found = outputs(server, store, name)
-    assert sorted(found) == ["a.out", "c.out"]
-    assert found["a.out"] == found["c.out"]
-    assert found["a.out"].count(b"\n") == 30
+    written = outputs(server, store, name)
+    assert sorted(written) == ["a.out", "c.out"]
+    assert written["a.out"] == written["c.out"]
+    assert written["a.out"].count(b"\n") == 30
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,7 @@ def test_jobs_are_listed_and_tagged(server: Server, store: str, model: str) -> N
     pages = client.get_paginator("list_transform_jobs").paginate(
         NameContains=name, StatusEquals="Completed"
     )
-    (only,) = [each for page in pages for each in page["TransformJobSummaries"]]
+    (only,) = [job for page in pages for job in page["TransformJobSummaries"]]
     assert (only["TransformJobName"], only["TransformJobArn"]) == (name, arn)
     taken = refusal(lambda: client.create_transform_job(**transform_job(name, store, model)))
     assert taken["Error"]["Code"] == "ResourceInUse"
