@@ -26,11 +26,16 @@ from monitoring.stuck_runs import stuck_runs
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.deployed import Endpoint
 from platform_assets.partitions import DAILY
-from resources.alerts import AlertError, AlertMessageError, Alerts
+from resources.alerts import AlertError, AlertMessageError, Alerts, AlertTargetError, Message
 from resources.sagemaker import SageMakerResource
 
 # A tick has a minute, and what it has sent by then would be sent again. The rest is the next one's.
 _MOST_AT_ONCE = 20
+_NOTICE = Message(
+    "A message was refused",
+    "The target of the alerts refused it for what it holds. Which one it was is in the log of the "
+    "sensor `alerts` in Dagster's UI.",
+)
 
 
 class Cursor(BaseModel):
@@ -102,10 +107,10 @@ def alerts_sensor(
         find_problems(context, alert_settings, now, new=new, before=before),
     )
     sent = send(alerts, changes(findings, before.reported), before.reported)
-    if sent.failure and sent.reported == before.reported and silent_looks == before.silent_looks:
-        raise sent.failure
     for refusal in sent.refusals:
         context.log.warning(refusal)
+    if sent.failure and sent.reported == before.reported and silent_looks == before.silent_looks:
+        raise sent.failure
     if sent.failure:
         context.log.warning(str(sent.failure))
     after = Cursor(
@@ -149,12 +154,13 @@ def send(alerts: Alerts, differences: Iterable[Change], reported: Mapping[str, E
     There are three ways in which a message is not delivered:
 
     - The target is down or busy. Everything waits, and this tick tries nothing else.
-    - The target takes nothing from us (a withdrawn URL, a wrong password, a right that is missing).
-      Everything waits until its setting is corrected; failed runs, too, are read again from the
-      first one that is not reported. The other messages are tried, since it may have refused one
-      alone.
-    - The target refuses this message for what it holds. It is put down as if it had been delivered:
-      tried again it would be refused again, and keep later failures from being read.
+    - The target takes nothing from us (a withdrawn URL, a wrong password, a right that is missing,
+      or it refuses even a notice of two lines). Everything waits until its setting is corrected;
+      failed runs, too, are read again from the first one that is not reported. The other messages
+      are tried, since it may have refused one alone.
+    - The target refuses this message for what it holds, and takes a notice of that. It is put down
+      as if it had been delivered: tried again it would be refused again, and keep later failures
+      from being read.
     """
     now_reported = dict(reported)
     tries = count = 0
@@ -166,10 +172,10 @@ def send(alerts: Alerts, differences: Iterable[Change], reported: Mapping[str, E
                 return Sent(now_reported, count, refusals, failure, complete=False)
             tries += 1
             try:
-                alerts.send(change.message)
-                count += 1
-            except AlertMessageError as error:
-                refusals.append(f"Not told: {change.message.subject}. {error}")
+                if refusal := _deliver(alerts, change.message):
+                    refusals.append(refusal)
+                else:
+                    count += 1
             except AlertError as error:
                 failure = error
                 if error.transient:
@@ -179,6 +185,29 @@ def send(alerts: Alerts, differences: Iterable[Change], reported: Mapping[str, E
         if change.entry:
             now_reported[change.key] = change.entry
     return Sent(now_reported, count, refusals, failure, complete=failure is None)
+
+
+def _deliver(alerts: Alerts, message: Message) -> str:
+    """Send a message, or a notice that it was refused.
+
+    Returns:
+        Why it was refused for what it holds; empty where it was not.
+
+    Raises:
+        AlertError: Neither of them was taken.
+    """
+    try:
+        alerts.send(message)
+    except AlertMessageError as refusal:
+        try:
+            alerts.send(_NOTICE)
+        except AlertMessageError:
+            raise AlertTargetError(
+                f"{refusal} It refuses a short notice, too: check that PLATFORM_ALERTS names the "
+                "right target. What is untold is told once this is corrected."
+            ) from None
+        return f"Not told: {message.subject}. {refusal}"
+    return ""
 
 
 def find_problems(

@@ -245,7 +245,13 @@ class Fleet:
             spare += children_now[wanted:]
             missing = range(len(children_now), wanted)
             new += [self._makers[variant]() for _ in missing]
-        results = await asyncio.gather(*(child.start() for child in new), return_exceptions=True)
+        starts = (child.start() for child in new)
+        try:
+            results = await asyncio.gather(*starts, return_exceptions=True)
+        except asyncio.CancelledError:
+            # They are in no list yet, from which somebody else could end them.
+            await asyncio.gather(*(child.close() for child in new))
+            raise
         for result in results:
             if isinstance(result, BaseException):
                 await asyncio.gather(*(child.close() for child in new))

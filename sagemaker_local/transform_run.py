@@ -95,6 +95,7 @@ class TransformRun:
         self._output: Document = document["TransformOutput"]
         self._faults: dict[str, float] = document["_faults"]
         self._failures: list[str] = []
+        self._fleet: Fleet | None = None
         self.folder = config.work_dir / f"{names.TRANSFORM_JOB}-{self._name}"
         self.results: Document = {}
 
@@ -103,7 +104,7 @@ class TransformRun:
 
         Args:
             stop: Ends the job; its containers get no time then, for nobody takes their answers.
-            hurry: Not asked.
+            hurry: Not needed: a stop waits for nothing.
 
         Raises:
             JobFailure: With the reason to show.
@@ -123,6 +124,9 @@ class TransformRun:
         finally:
             work.cancel()
             await asyncio.wait([work])
+            # Not within what may be cancelled: each instance takes its files with it.
+            if self._fleet:
+                await self._fleet.close()
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
@@ -140,7 +144,7 @@ class TransformRun:
         instances = min(
             int(self._document["TransformResources"]["InstanceCount"]), os.cpu_count() or 1
         )
-        fleet = Fleet({self._name: make})
+        self._fleet = fleet = Fleet({self._name: make})
         try:
             await fleet.scale({self._name: instances})
             if "job-failure" in self._faults:
@@ -152,8 +156,6 @@ class TransformRun:
                 "AlgorithmError: The container did not pass the ping health check. Please check "
                 f"CloudWatch logs for this job. ({error.detail})"
             ) from error
-        finally:
-            await fleet.close()
 
     def _model(self) -> Document:
         """The model with the variables that AWS gives its containers in a transform job."""
@@ -174,10 +176,12 @@ class TransformRun:
 
     def _plan(self, wanted: dict[str, Any], instances: int) -> _Plan:
         """What the request says, else what the container wants, else AWS's defaults."""
-        payload = self._document.get("MaxPayloadInMB") or _amount(
-            wanted.get("MaxPayloadInMB"), USUAL_PAYLOAD_MB
+        concurrent = self._document.get("MaxConcurrentTransforms")
+        payload = self._document.get("MaxPayloadInMB") or min(
+            _amount(wanted.get("MaxPayloadInMB"), USUAL_PAYLOAD_MB),
+            MOST_PAYLOAD_MB // (concurrent or 1),
         )
-        concurrent = self._document.get("MaxConcurrentTransforms") or min(
+        concurrent = concurrent or min(
             _amount(wanted.get("MaxConcurrentTransforms"), 1), MOST_PAYLOAD_MB // payload
         )
         strategy = self._document.get("BatchStrategy", wanted.get("BatchStrategy"))
@@ -285,6 +289,7 @@ class TransformRun:
         if not item.failure:
             # Of an object without records, too.
             item.output.touch()
+            self._check_stop()
             try:
                 await asyncio.to_thread(self._storage.put, item.output, Location.parse(item.target))
             except StorageError as error:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from sagemaker_local import contract_folder, images, names
-from sagemaker_local.aws_errors import JobFailure
+from sagemaker_local.aws_errors import JobFailure, StopRequestedError
 from sagemaker_local.config import Config
 from sagemaker_local.fleet import Instance, ServingChild
 from sagemaker_local.images import Image
@@ -86,12 +86,16 @@ class Variants:
             archives["code"] = self._fetch(sources, folder / "sourcedir.tar.gz")
         return archives
 
+    def _go_on(self) -> None:
+        if self._hurry.is_set():
+            raise StopRequestedError
+
     def _fetch(self, url: str, path: Path) -> Path:
         """Brings an artifact; what is there already is not fetched again."""
         if path.exists():
             return path
         try:
-            self._storage.fetch(Location.parse(url), path)
+            self._storage.fetch(Location.parse(url), path, self._go_on)
         except StorageError as error:
             raise JobFailure(
                 f'Failed to download model data for container "container_1" from URL: "{url}". '

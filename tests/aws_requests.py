@@ -106,8 +106,10 @@ class Recorder:
     def sent_by(self, sender: str) -> Iterator[None]:
         """Keep what is sent meanwhile."""
         self.sender = sender
-        yield
-        self.sender = ""
+        try:
+            yield
+        finally:
+            self.sender = ""
 
     def requests(self) -> list[tuple[str, AwsRequest]]:
         """Sender and request, in their order.

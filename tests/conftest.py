@@ -7,6 +7,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Nothing is done over and over that a whole run needs but once."""
     # Tests make hundreds of clients, each from a session of its own.
     Loader.FILE_LOADER_CLASS = SharedModels
+    # A shell ignores SIGINT for what it runs in the background. Dagster's import would have SIGTERM
+    # ignored as well, also by all processes that tests start and end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     # For the workers, which start after this: the threads of one would wait for those of another.
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 

@@ -83,8 +83,8 @@ _SENTENCES: dict[type[AlertError], str] = {
         "this is corrected."
     ),
     AlertMessageError: (
-        "The {target} of PLATFORM_ALERTS refuses this message ({reason}), which is not sent again: "
-        "look at the problem in Dagster's UI. If all messages are refused, {to_do}."
+        "The {target} of PLATFORM_ALERTS refuses this message for what it holds ({reason}): look "
+        "at the problem in Dagster's UI."
     ),
     AlertUnavailableError: (
         "The {target} of PLATFORM_ALERTS cannot be reached or is busy ({reason}): check that it "

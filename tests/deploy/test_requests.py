@@ -46,7 +46,7 @@ POLICIES = {"platform": PLATFORM, "api": API, "sagemaker": SAGEMAKER_ROLE}
 LAMBDA = "Lambda itself writes the log, as the function's role"
 # Statement and action → why nothing here needs it.
 NEVER_NEEDED = {
-    ("KeepWhatRunsPrint", "s3:AbortMultipartUpload"): (
+    ("WriteRunLogs", "s3:AbortMultipartUpload"): (
         "boto3 takes back a log of more than 8 MiB whose upload fails"
     ),
     ("WriteModels", "s3:AbortMultipartUpload"): (

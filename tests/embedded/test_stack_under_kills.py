@@ -85,7 +85,7 @@ class Busy:
 
     def until(self, ask: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
         """Ask until it is enough, also while what is asked is down."""
-        end = time.monotonic() + 900
+        end = time.monotonic() + 600
         while True:
             try:
                 if enough(answer := ask()):
@@ -155,9 +155,10 @@ def test_32_queued_runs_end_by_themselves_and_hold_few_connections(busy: Busy) -
 
 
 def test_a_backfill_loses_nothing_when_daemon_and_code_server_are_killed(busy: Busy) -> None:
-    backfill = busy.ui.begin_backfill(
-        assetSelection=[{"path": ["airbnb", name]} for name in ("snapshot", "price_changes")],
-        partitionNames=BACKFILLED,
+    assets = [{"path": ["airbnb", name]} for name in ("snapshot", "price_changes")]
+    # The web server may not have met the code server yet that was started last.
+    backfill = busy.until(
+        lambda: busy.ui.begin_backfill(assetSelection=assets, partitionNames=BACKFILLED), bool
     )
     busy.kill("daemon")
     busy.until(lambda: busy.ui.show_backfill(backfill)["runs"], lambda runs: len(runs) == 1)
@@ -173,7 +174,10 @@ def test_a_backfill_loses_nothing_when_daemon_and_code_server_are_killed(busy: B
 
 
 def test_a_schedule_makes_up_for_days_in_which_no_daemon_ran(busy: Busy) -> None:
-    busy.ui.query(START)
+    busy.until(
+        lambda: busy.ui.query(START)["startSchedule"]["__typename"],
+        lambda kind: kind == "ScheduleStateResult",
+    )
     daemon = busy.process("daemon")
     daemon.suspend()
     now = datetime.now(UTC)

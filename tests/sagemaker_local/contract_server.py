@@ -3,6 +3,7 @@
 It imports nothing of the project.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -21,13 +22,22 @@ FAILED: set[str] = set()
 class Handler(BaseHTTPRequestHandler):
     """Answers /ping and /invocations."""
 
+    def is_ready(self) -> bool:
+        """Whether it answers /ping; of those with the same variable READY one alone does."""
+        if "READY" not in os.environ:
+            return True
+        path = Path(os.environ["READY"])
+        with contextlib.suppress(FileExistsError), path.open("x") as file:
+            file.write(str(os.getpid()))
+        return path.read_text() == str(os.getpid())
+
     def do_GET(self) -> None:
         """The health check, and what the variable PARAMETERS says."""
         parameters = os.environ.get("PARAMETERS")
         if self.path == "/execution-parameters" and parameters:
             self.send(200, parameters)
         else:
-            self.send(200 if self.path == "/ping" else 404)
+            self.send(200 if self.path == "/ping" and self.is_ready() else 404)
 
     def do_POST(self) -> None:
         """A request says what is to be done; with the variable ECHO it is shown in brackets."""

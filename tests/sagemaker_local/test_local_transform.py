@@ -77,10 +77,11 @@ def log(server: Server, name: str) -> str:
     return "\n".join(event["message"] for event in events["events"])
 
 
-def until_asked(server: Server, bucket: str, name: str, key: str = "first") -> None:
-    """Waits until an object has its output: the requests behind it are under way then."""
+def until_half_answered(server: Server, name: str, number: int) -> None:
+    """Waits until there is an answer for an object: the request behind it is next."""
+    answers = server.data_dir / "jobs" / f"transform-job-{name}" / f"{number}.out"
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while f"{key}.out" not in outputs(server, bucket, name):
+    while not (answers.exists() and answers.stat().st_size):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -377,9 +378,9 @@ def test_a_job_fails_on_demand(
 
 def test_a_stopped_job_ends_with_all_its_processes(contract_server: Server, store: str) -> None:
     model = own_model(contract_server, store)
-    data = {"first": b'{"do": "fork"}', "second": b'{"do": "hang"}'}
+    data = {"first": b'{"do": "fork"}', "second": b'{}\n{"do": "hang"}\n'}
     name = started(contract_server, store, model, data, BatchStrategy="SingleRecord")
-    until_asked(contract_server, store, name)
+    until_half_answered(contract_server, name, 1)
     child = psutil.Process(int(outputs(contract_server, store, name)["first.out"]))
     contract_server.sagemaker.stop_transform_job(TransformJobName=name)
     described = contract_server.transformed(name)
@@ -393,6 +394,33 @@ def test_a_stopped_job_ends_with_all_its_processes(contract_server: Server, stor
     assert not (contract_server.data_dir / "jobs" / f"transform-job-{name}").exists()
 
 
+def test_a_job_that_is_stopped_while_its_instances_start_leaves_none(
+    contract_server: Server, store: str, tmp_path: Path
+) -> None:
+    ready = tmp_path / "pid of the only one that is ready"
+    model = own_model(contract_server, store, READY=str(ready))
+    resources = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
+    name = started(contract_server, store, model, {"it": b"{}"}, TransformResources=resources)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (ready.exists() and ready.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    instance = psutil.Process(int(ready.read_text()))
+    contract_server.sagemaker.stop_transform_job(TransformJobName=name)
+    assert contract_server.transformed(name)["TransformJobStatus"] == "Stopped"
+    assert gone([instance])
+
+
+def test_a_containers_wish_keeps_what_is_under_way_below_awss_limit(
+    contract_server: Server, store: str
+) -> None:
+    wanted = json.dumps({"MaxPayloadInMB": 100})
+    model = own_model(contract_server, store, PARAMETERS=wanted)
+    name = started(contract_server, store, model, {"it": b"{}"}, MaxConcurrentTransforms=16)
+    completed(contract_server, store, name)
+    assert "MaxConcurrentTransforms=16, MaxPayloadInMB=6" in log(contract_server, name)
+
+
 def test_a_killed_server_fails_the_job_and_leaves_neither_process_nor_half_an_object(
     own_contract_server: Server, store: str
 ) -> None:
@@ -400,7 +428,7 @@ def test_a_killed_server_fails_the_job_and_leaves_neither_process_nor_half_an_ob
     model = own_model(own_contract_server, store)
     data = {"first": b'{"do": "fork"}', "second": b'{}\n{"do": "hang"}\n'}
     name = started(own_contract_server, store, model, data, BatchStrategy="SingleRecord")
-    until_asked(own_contract_server, store, name)
+    until_half_answered(own_contract_server, name, 1)
     children = [psutil.Process(int(outputs(own_contract_server, store, name)["first.out"]))]
     children += own_contract_server.kill()
     assert len(children) >= 3
