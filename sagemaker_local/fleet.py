@@ -139,7 +139,8 @@ class ServingChild:
         try:
             connection = await asyncio.open_unix_connection(sock=ours, limit=_BUFFER)
             self._reader, self._writer = connection
-            head, _ = await asyncio.wait_for(self._receive(), _START_SECONDS)
+            async with asyncio.timeout(_START_SECONDS):
+                head, _ = await self._receive()
         except (TimeoutError, ChildLostError):
             await self._end()
             raise UnhealthyError(self.variant, "the container did not start") from None
@@ -182,7 +183,8 @@ class ServingChild:
             await self._end()
             await self.start()
         try:
-            return await asyncio.wait_for(self._ask(invocation), self._config.invoke_seconds)
+            async with asyncio.timeout(self._config.invoke_seconds):
+                return await self._ask(invocation)
         except (TimeoutError, ChildLostError, OSError) as error:
             await self._end()
             raise ChildLostError(f"variant {self.variant} did not answer") from error

@@ -97,7 +97,8 @@ class ServingContainer:
         launching = asyncio.ensure_future(asyncio.to_thread(self._launch))
         try:
             await asyncio.shield(launching)
-            await asyncio.wait_for(self._until_healthy(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._until_healthy()
         except TimeoutError:
             await self._end(0.0)
             raise UnhealthyError(
@@ -153,7 +154,8 @@ class ServingContainer:
             self._restart = asyncio.create_task(self._replace())
         if self._restart is not None:
             try:
-                await asyncio.wait_for(asyncio.shield(self._restart), self._config.invoke_seconds)
+                async with asyncio.timeout(self._config.invoke_seconds):
+                    await asyncio.shield(self._restart)
             except TimeoutError:
                 raise ChildLostError(f"variant {self.variant} is still starting") from None
 
@@ -176,7 +178,8 @@ class ServingContainer:
             self._port, "POST", "/invocations", given, invocation.body, invocation.answer_bytes
         )
         try:
-            status, answered, body = await asyncio.wait_for(call, self._config.invoke_seconds)
+            async with asyncio.timeout(self._config.invoke_seconds):
+                status, answered, body = await call
         except TimeoutError:
             if not await self._healthy():
                 await self._drop(asked)
@@ -246,10 +249,11 @@ class ServingContainer:
 
     async def _get(self, path: str, seconds: float) -> tuple[int, bytes]:
         """Status and body of a short answer; status 0 says that there was none in time."""
+        # Not wait_for, in which Python 3.11 may lose a cancellation.
         with contextlib.suppress(TimeoutError, httpx.TransportError, local_http.TooLargeError):
-            call = local_http.request(self._port, "GET", path)
-            status, _, body = await asyncio.wait_for(call, seconds)
-            return status, body
+            async with asyncio.timeout(seconds):
+                status, _, body = await local_http.request(self._port, "GET", path)
+                return status, body
         return 0, b""
 
     async def _end(self, seconds: float = _GRACE_SECONDS) -> None:

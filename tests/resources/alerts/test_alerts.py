@@ -63,7 +63,7 @@ def test_a_webhook_of_this_machine_is_reached_where_a_proxy_is_set(
         (503, AlertUnavailableError),
     ],
 )
-def test_a_refusal_of_a_webhook_is_of_the_message_of_the_target_or_for_now(
+def test_a_refusal_of_a_webhook_is_classed_as_message_target_or_temporary(
     status: int, kind: type[AlertError]
 ) -> None:
     with webhook() as receiver:
@@ -104,7 +104,7 @@ def test_a_mail_has_subject_addresses_and_text() -> None:
         (".", "452 a full disk", AlertUnavailableError),
     ],
 )
-def test_a_refusal_of_a_mail_server_is_of_the_message_of_the_target_or_for_now(
+def test_a_refusal_of_a_mail_server_is_classed_as_message_target_or_temporary(
     command: str, answer: str, kind: type[AlertError]
 ) -> None:
     with mail_server() as mails:
@@ -155,7 +155,7 @@ def test_a_topic_gets_subject_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
         (502, b"a proxy's page", AlertUnavailableError),
     ],
 )
-def test_a_refusal_of_a_topic_is_of_the_message_of_the_target_or_for_now(
+def test_a_refusal_of_a_topic_is_classed_as_message_target_or_temporary(
     status: int, answer: bytes, kind: type[AlertError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with webhook("/") as receiver:
@@ -164,7 +164,7 @@ def test_a_refusal_of_a_topic_is_of_the_message_of_the_target_or_for_now(
         with pytest.raises(kind) as refused:
             Alerts(target=TOPIC).send(MESSAGE)
     assert refused.value.transient == (kind is AlertUnavailableError)
-    assert ("sns:Publish" in str(refused.value)) == (not refused.value.transient)
+    assert ("sns:Publish" in str(refused.value)) == (kind is AlertTargetError)
 
 
 def use_sns(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
