@@ -1,35 +1,39 @@
-"""Amazon SageMaker for Dagster: training jobs and endpoints by reconciliation.
+"""Amazon SageMaker for Dagster: training jobs, transform jobs and endpoints by reconciliation.
 
-What is exported here is the public interface; the modules beside it are not.
+What is exported here is the public interface; the modules beside it are not. Their imports are
+relative, since the folder is also a part of the distribution in `dagster_sagemaker/`.
 """
 
-from resources.sagemaker.calls import Log
-from resources.sagemaker.deploy import Deployment, SmokeTest
-from resources.sagemaker.endpoint_spec import EndpointSpec, Instances, ModelContainer, Variant
-from resources.sagemaker.endpoints import EndpointState, EndpointVersion, Invocation, Invoke
-from resources.sagemaker.errors import (
+from .calls import Log
+from .deploy import Deployment, SmokeTest
+from .endpoint_spec import EndpointSpec, Instances, ModelContainer, Variant
+from .endpoints import EndpointState, EndpointVersion, Invocation, Invoke
+from .errors import (
     DeployConflictError,
     DeployDeadlineError,
     EndpointError,
+    JobError,
     NotFoundError,
     RefusedError,
     SageMakerError,
     SmokeTestError,
     SpecError,
     TrainingError,
+    TransformError,
     UnavailableError,
 )
-from resources.sagemaker.names import builtin_image_uri, deterministic_name
-from resources.sagemaker.resource import SageMakerResource
-from resources.sagemaker.retention import Pruned
-from resources.sagemaker.security import Security
-from resources.sagemaker.training_job import (
+from .names import builtin_image_uri, deterministic_name
+from .resource import SageMakerResource
+from .retention import Pruned
+from .security import Security
+from .training_job import (
     S3Channel,
     Spot,
     TrainedJob,
     TrainingCompute,
     TrainingJobSpec,
 )
+from .transform_job import TransformedData, TransformInput, TransformJobSpec
 
 __all__ = [
     "DeployConflictError",
@@ -42,6 +46,7 @@ __all__ = [
     "Instances",
     "Invocation",
     "Invoke",
+    "JobError",
     "Log",
     "ModelContainer",
     "NotFoundError",
@@ -59,6 +64,10 @@ __all__ = [
     "TrainingCompute",
     "TrainingError",
     "TrainingJobSpec",
+    "TransformError",
+    "TransformInput",
+    "TransformJobSpec",
+    "TransformedData",
     "UnavailableError",
     "Variant",
     "builtin_image_uri",

@@ -34,7 +34,7 @@ from tenacity import (
     wait_random,
 )
 
-from resources.sagemaker.errors import (
+from .errors import (
     AlreadyExistsError,
     BusyError,
     NotFoundError,

@@ -13,9 +13,9 @@ from typing import Any, Literal, cast
 
 import dagster as dg
 
-from resources.errors import ResourceError
-from resources.sagemaker.endpoint_spec import EndpointPlan
-from resources.sagemaker.endpoints import (
+from ..errors import ResourceError
+from .endpoint_spec import EndpointPlan
+from .endpoints import (
     PASSING,
     Endpoints,
     EndpointState,
@@ -28,7 +28,7 @@ from resources.sagemaker.endpoints import (
     rollback_target,
     unmark_rolled_back,
 )
-from resources.sagemaker.errors import (
+from .errors import (
     AlreadyExistsError,
     BusyError,
     DeployConflictError,
@@ -39,8 +39,8 @@ from resources.sagemaker.errors import (
     SmokeTestError,
     UnavailableError,
 )
-from resources.sagemaker.names import ROLLED_BACK_TAG, VERIFIED_TAG, to_tags
-from resources.sagemaker.request_parts import differences
+from .names import ROLLED_BACK_TAG, VERIFIED_TAG, to_tags
+from .request_parts import differences
 
 DeployOutcome = Literal["created", "updated", "attached", "unchanged", "rolled back"]
 SmokeTest = Callable[[Invoke], object]

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from resources.sagemaker.errors import SpecError
-from resources.sagemaker.names import (
+from .errors import SpecError
+from .names import (
     ENDPOINT_TAG,
     MAX_NAME,
     NAME,
@@ -17,8 +17,8 @@ from resources.sagemaker.names import (
     deterministic_name,
     digest,
 )
-from resources.sagemaker.request_parts import Config, with_extra
-from resources.sagemaker.security import Security
+from .request_parts import Config, with_extra
+from .security import Security
 
 # What serverless variants do not go with is AWS's list:
 # https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from resources.sagemaker.calls import Calls, Clients, Log
-from resources.sagemaker.errors import (
+from .calls import Calls, Clients, Log
+from .errors import (
     BusyError,
     DeployDeadlineError,
     EndpointError,
     NotFoundError,
 )
-from resources.sagemaker.names import (
+from .names import (
     ENDPOINT_TAG,
     ROLLED_BACK_TAG,
     VERIFIED_TAG,

@@ -3,7 +3,7 @@
 Which of AWS's codes becomes which class stands in `calls.py`.
 """
 
-from resources.errors import ResourceError
+from ..errors import ResourceError
 
 
 class SageMakerError(ResourceError):
@@ -39,11 +39,19 @@ class BusyError(RefusedError):
     """What the request would change is being changed, or is in a state that forbids it."""
 
 
-class TrainingError(SageMakerError):
-    """A training job that gave no result: it failed, was stopped, or missed its deadline.
+class JobError(SageMakerError):
+    """A job that gave no result: it failed, was stopped, or missed its deadline.
 
     Transient where it failed for want of capacity or by a fault of the service.
     """
+
+
+class TrainingError(JobError):
+    """A training job that gave no result."""
+
+
+class TransformError(JobError):
+    """A batch transform job that gave no result."""
 
 
 class EndpointError(SageMakerError):

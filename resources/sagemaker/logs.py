@@ -1,16 +1,15 @@
-"""Copies the log lines of a training job from CloudWatch, each once, as they come."""
+"""Copies the log lines of a job from CloudWatch, each once, as they come."""
 
 import math
 import time
 from typing import TYPE_CHECKING
 
-from resources.sagemaker.calls import Calls, Clients, Log
-from resources.sagemaker.errors import NotFoundError, SageMakerError
+from .calls import Calls, Clients, Log
+from .errors import NotFoundError, SageMakerError
 
 if TYPE_CHECKING:
     from mypy_boto3_logs.type_defs import GetLogEventsRequestTypeDef, OutputLogEventTypeDef
 
-LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 # One event of Dagster's log for many lines: each is a row in its database.
 LINES_AT_ONCE = 200
 # A chatty job must not keep the polling of its status waiting.
@@ -29,16 +28,18 @@ class JobLogs:
         clients: To read with.
         calls: To call with.
         log: Where the lines go.
+        group: Log group of such jobs.
         job: Name of the job.
         instances: How many streams to expect.
     """
 
     def __init__(
-        self, clients: Clients, calls: Calls, log: Log, *, job: str, instances: int = 1
+        self, clients: Clients, calls: Calls, log: Log, *, group: str, job: str, instances: int = 1
     ) -> None:
         self._client = clients.logs
         self._calls = calls.hurried(PATIENCE_SECONDS)
         self._log = log
+        self._group = group
         self._job = job
         self._instances = instances
         self._tokens: dict[str, str | None] = {}
@@ -73,7 +74,7 @@ class JobLogs:
             more = {"nextToken": token} if token else {}
             page = self._calls(
                 self._client.describe_log_streams,
-                logGroupName=LOG_GROUP,
+                logGroupName=self._group,
                 logStreamNamePrefix=f"{self._job}/",
                 **more,
             )
@@ -88,7 +89,7 @@ class JobLogs:
         for _ in range(PAGES_AT_ONCE):
             token = self._tokens[stream]
             request: GetLogEventsRequestTypeDef = {
-                "logGroupName": LOG_GROUP,
+                "logGroupName": self._group,
                 "logStreamName": stream,
                 "startFromHead": True,
             }

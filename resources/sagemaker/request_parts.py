@@ -6,7 +6,7 @@ What a request is for stands in `training_job.py` and `endpoint_spec.py`.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from resources.sagemaker.errors import SpecError
+from .errors import SpecError
 
 if TYPE_CHECKING:
     # The metaclass of dagster.Config makes every attribute of a nested config unknown to pyright.

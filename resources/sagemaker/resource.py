@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from resources.cancellation import Cancellation
-from resources.sagemaker.calls import Calls, Clients, Log, make_clients
-from resources.sagemaker.deploy import Deployer, Deployment, SmokeTest
-from resources.sagemaker.endpoint_spec import EndpointSpec
-from resources.sagemaker.endpoints import (
+from ..cancellation import Cancellation
+from .calls import Calls, Clients, Log, make_clients
+from .deploy import Deployer, Deployment, SmokeTest
+from .endpoint_spec import EndpointSpec
+from .endpoints import (
     Endpoints,
     EndpointState,
     EndpointVersion,
@@ -22,11 +22,12 @@ from resources.sagemaker.endpoints import (
     list_versions,
     live_artifacts,
 )
-from resources.sagemaker.errors import SageMakerError
-from resources.sagemaker.retention import Pruned, prune
-from resources.sagemaker.security import Security
-from resources.sagemaker.training import Trainer, Usable
-from resources.sagemaker.training_job import TrainedJob, TrainingCompute, TrainingJobSpec
+from .errors import SageMakerError
+from .jobs import JobRunner, Usable
+from .retention import Pruned, prune
+from .security import Security
+from .training_job import TrainedJob, TrainingCompute, TrainingJobSpec
+from .transform_job import TransformedData, TransformJobSpec, run_transform
 
 LOG = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         *,
         log: Log = LOG,
         tags: Mapping[str, str] | None = None,
-        usable: Usable | None = None,
+        usable: Usable[TrainedJob] | None = None,
     ) -> TrainedJob:
         """Train, and wait for it; never twice for the same work.
 
@@ -153,7 +154,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             RefusedError: SageMaker refuses a request.
             UnavailableError: SageMaker could not be reached; the job, if any, goes on.
         """
-        return self._trainer(log, tags, usable).train(spec)
+        return self._runner(log, tags).run(spec, usable)
 
     def train_all(
         self,
@@ -162,7 +163,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         at_once: int = 4,
         log: Log = LOG,
         tags: Mapping[str, str] | None = None,
-        usable: Usable | None = None,
+        usable: Usable[TrainedJob] | None = None,
     ) -> list[TrainedJob | SageMakerError]:
         """Train many, some at one time, each as `train` does; one that fails, fails alone.
 
@@ -178,7 +179,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         Returns:
             In the order of the specs, each one's job or the error that it came to.
         """
-        return self._trainer(log, tags, usable).train_all(specs, at_once=at_once)
+        return self._runner(log, tags).run_all(specs, at_once=at_once, usable=usable)
 
     def stop_training(self, name: str, *, log: Log = LOG) -> bool:
         """Ask a job to stop, without waiting for it.
@@ -186,7 +187,34 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         Returns:
             Whether there was such a job, and it was running.
         """
-        return self._trainer(log, None).stop(name)
+        return self._runner(log, None).stop(TrainingJobSpec.kind, name)
+
+    def transform(
+        self,
+        spec: TransformJobSpec,
+        *,
+        log: Log = LOG,
+        tags: Mapping[str, str] | None = None,
+        usable: Usable[TransformedData] | None = None,
+    ) -> TransformedData:
+        """Let a model answer for all objects under a prefix; never twice for the same work.
+
+        Finds, attaches to, reuses, stops and names the job as `train` does. Its model is made for
+        it and deleted with its end.
+
+        Args:
+            spec: The job. Its name is the identity of the work.
+            log: Gets progress, and the job's own log lines.
+            tags: Of the run, put on the job and its model.
+            usable: Has the last word on whether a finished job may be reused. Let it look whether
+                the answers are still there, if they are ever removed.
+
+        Raises:
+            TransformError: The job failed, with SageMaker's reason; was stopped; or was not done in
+                time and has been stopped.
+            SageMakerError: As of `train`.
+        """
+        return run_transform(self._runner(log, tags), spec, usable)
 
     def deploy(
         self,
@@ -353,10 +381,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     def _calls(self, log: Log) -> Calls:
         return Calls(self.patience_seconds, log, sleep=self._cancellation.sleep)
 
-    def _trainer(
-        self, log: Log, tags: Mapping[str, str] | None, usable: Usable | None = None
-    ) -> Trainer:
-        return Trainer(
+    def _runner(self, log: Log, tags: Mapping[str, str] | None) -> JobRunner:
+        return JobRunner(
             clients=self.clients,
             calls=self._calls(log),
             log=log,
@@ -364,7 +390,6 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             tags=self._tags(tags),
             poll_seconds=self.poll_seconds,
             price_per_hour=self.price_per_hour,
-            usable=usable,
             security=self.security,
         )
 

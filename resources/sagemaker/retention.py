@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from resources.sagemaker.endpoints import (
+from .endpoints import (
     Endpoints,
     EndpointVersion,
     artifacts_of_model,
@@ -13,8 +13,8 @@ from resources.sagemaker.endpoints import (
     names_of_models,
     rollback_target,
 )
-from resources.sagemaker.errors import NotFoundError, SageMakerError
-from resources.sagemaker.names import ENDPOINT_TAG
+from .errors import NotFoundError, SageMakerError
+from .names import ENDPOINT_TAG
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from resources.sagemaker.request_parts import Config, over
+from .request_parts import Config, over
 
 
 class Security(Config):
-    """Put on every training job, model and endpoint config.
+    """Put on every job, model and endpoint config.
 
-    The key encrypts volumes and what training writes. AWS refuses it for the volumes of instance
+    The key encrypts volumes and what jobs write. AWS refuses it for the volumes of instance
     types that have storage of their own, such as ml.g5:
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
     """
@@ -44,6 +44,16 @@ class Security(Config):
                 "ResourceConfig": {"VolumeKmsKeyId": self.kms_key_id},
             }
         return self._networked(over(keys, request))
+
+    def transform_job(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A CreateTransformJob request with what does not concern its model."""
+        keys: dict[str, Any] = {}
+        if self.kms_key_id:
+            keys = {
+                "TransformOutput": {"KmsKeyId": self.kms_key_id},
+                "TransformResources": {"VolumeKmsKeyId": self.kms_key_id},
+            }
+        return over(keys, request)
 
     def model(self, request: dict[str, Any]) -> dict[str, Any]:
         """A CreateModel request with what concerns models."""

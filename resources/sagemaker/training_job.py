@@ -1,22 +1,19 @@
 """A training job as data: its settings and tags, the request for it, and what it came to.
 
-How it is started and waited for stands in `training.py`.
+How it is started and waited for stands in `jobs.py`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from resources.sagemaker.errors import SpecError
-from resources.sagemaker.names import MAX_JOB_BASE, NAME, is_builtin, to_tags
-from resources.sagemaker.request_parts import Config, differences, with_extra
-
-if TYPE_CHECKING:
-    from mypy_boto3_sagemaker.type_defs import DescribeTrainingJobResponseTypeDef as Description
-
-Origin = Literal["started", "attached", "reused"]
+from .errors import SpecError, TrainingError
+from .job_kind import Description, JobKind, Origin, Watched
+from .names import MAX_JOB_BASE, NAME, is_builtin, to_tags
+from .request_parts import Config, differences, with_extra
+from .security import Security
 
 # What decides over what is trained. The rest (instance type, spot, network, limits, tags) says
 # how it is run and paid for: a finished job is not paid for again because that changed.
@@ -129,6 +126,8 @@ class TrainingJobSpec(Config):
     `deterministic_name(..., digest_of=...)`: then the same work finds its own job again.
     """
 
+    kind: ClassVar[JobKind] = JobKind("Training", "jobs", TrainingError, Security.training_job)
+
     name: str = Field(
         description="Base of the job's name; further attempts at it get -2, -3, ... appended.",
         min_length=1,
@@ -225,26 +224,68 @@ class TrainingJobSpec(Config):
             if not uri.startswith(("s3://", "https://")):
                 raise SpecError(f"{self.name}: {uri!r} is not an S3 URI (s3://bucket/key).")
 
+    @property
+    def instance_count(self) -> int:
+        """Number of instances, each of which writes a log."""
+        return self.compute.instance_count
 
-def same_work(request: dict[str, Any], described: dict[str, Any]) -> list[str]:
-    """Where a described job is not the one that a request asks for; empty where it is.
+    def differences(self, request: dict[str, Any], description: Description) -> list[str]:
+        """Where a described job does other work than a request asks for; empty where it does not.
 
-    Args:
-        request: For CreateTrainingJob.
-        described: From DescribeTrainingJob, which adds defaults of its own.
-    """
-    wanted = _result_part(request)
-    actual = _result_part(described)
-    places = differences(wanted, actual)
-    for key in EXACT_KEYS:
-        extra = set(actual.get(key) or {}) - set(wanted.get(key) or {})
-        places += [f"{key}.{name}" for name in sorted(extra)]
-    if bool(wanted.get("InputDataConfig")) != bool(actual.get("InputDataConfig")):
-        places.append("InputDataConfig")
-    return sorted(set(places))
+        Args:
+            request: For CreateTrainingJob.
+            description: From DescribeTrainingJob, which adds defaults of its own.
+        """
+        wanted = _result_part(request)
+        actual = _result_part(description)
+        places = differences(wanted, actual)
+        for key in EXACT_KEYS:
+            extra = set(actual.get(key) or {}) - set(wanted.get(key) or {})
+            places += [f"{key}.{name}" for name in sorted(extra)]
+        if bool(wanted.get("InputDataConfig")) != bool(actual.get("InputDataConfig")):
+            places.append("InputDataConfig")
+        return sorted(set(places))
+
+    def result(self, description: Description, watched: Watched) -> "TrainedJob | None":
+        """The completed job; None where SageMaker names no artifact."""
+        artifact = description.get("ModelArtifacts", {}).get("S3ModelArtifacts")
+        if not artifact:
+            return None
+        resources = description.get("ResourceConfig", {})
+        instance_type = resources.get("InstanceType", "")
+        instance_count = resources.get("InstanceCount", 1)
+        # AWS leaves the billable seconds out of some jobs.
+        billable = description.get("BillableTimeInSeconds")
+        return TrainedJob(
+            name=description["TrainingJobName"],
+            arn=description["TrainingJobArn"],
+            artifact_uri=artifact,
+            origin=watched.origin,
+            metrics={
+                metric["MetricName"]: metric["Value"]
+                for metric in description.get("FinalMetricDataList", [])
+                if "MetricName" in metric and "Value" in metric
+            },
+            image=description.get("AlgorithmSpecification", {}).get("TrainingImage", ""),
+            instance_type=instance_type,
+            instance_count=instance_count,
+            training_seconds=description.get("TrainingTimeInSeconds"),
+            billable_seconds=billable,
+            estimated_cost=watched.cost(instance_type, instance_count, billable),
+            console_url=watched.console_url,
+        )
+
+    def why_stopped(self, description: Description, /) -> str:
+        """A sentence on why the job ended before it was done."""
+        if description["SecondaryStatus"] == "MaxRuntimeExceeded":
+            limit = description["StoppingCondition"].get("MaxRuntimeInSeconds")
+            return f"It ran longer than max_runtime_seconds ({limit} s): raise it."
+        if description["SecondaryStatus"] == "MaxWaitTimeExceeded":
+            return "It waited for spot capacity longer than spot.max_wait_seconds: raise it."
+        return "Somebody stopped it."
 
 
-def _result_part(job: dict[str, Any]) -> dict[str, Any]:
+def _result_part(job: Mapping[str, Any]) -> dict[str, Any]:
     part = {key: job[key] for key in RESULT_KEYS if job.get(key)}
     channels: list[dict[str, Any]] = part.get("InputDataConfig", [])
     if channels:  # an order that AWS need not keep
@@ -308,45 +349,3 @@ class TrainedJob:
             **({"training_job_url": self.console_url} if self.console_url else {}),
             **{f"metric/{name}": value for name, value in self.metrics.items()},
         }
-
-
-def artifact_of(description: "Description") -> str | None:
-    """Where SageMaker says that the artifact is, None while it says nothing."""
-    return description.get("ModelArtifacts", {}).get("S3ModelArtifacts")
-
-
-def trained_job(
-    description: "Description",
-    *,
-    origin: Origin,
-    price_per_hour: Mapping[str, float],
-    console_url: str,
-) -> TrainedJob:
-    """The result of a job that has completed with an artifact."""
-    resources = description.get("ResourceConfig", {})
-    instance_type = resources.get("InstanceType", "")
-    instance_count = resources.get("InstanceCount", 1)
-    billable = description.get("BillableTimeInSeconds")
-    price = price_per_hour.get(instance_type)
-    cost = None
-    # AWS leaves the billable seconds out of some jobs.
-    if price is not None and "BillableTimeInSeconds" in description:
-        cost = billable * instance_count * price / 3600
-    return TrainedJob(
-        name=description["TrainingJobName"],
-        arn=description["TrainingJobArn"],
-        artifact_uri=artifact_of(description) or "",
-        origin=origin,
-        metrics={
-            metric["MetricName"]: metric["Value"]
-            for metric in description.get("FinalMetricDataList", [])
-            if "MetricName" in metric and "Value" in metric
-        },
-        image=description.get("AlgorithmSpecification", {}).get("TrainingImage", ""),
-        instance_type=instance_type,
-        instance_count=instance_count,
-        training_seconds=description.get("TrainingTimeInSeconds"),
-        billable_seconds=billable,
-        estimated_cost=cost,
-        console_url=console_url,
-    )

@@ -3,17 +3,14 @@
 import os
 import shutil
 import subprocess
-import sys
-import venv
 import zipfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from tests.conftest import Services
+from tests.installed import build_wheel, install_alone
 from tests.sagemaker_local.rig import CHECKOUT, Server
 
 MEGABYTE = 1024 * 1024
@@ -21,63 +18,13 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of its folder alone."""
-    root = tmp_path_factory.mktemp("wheel")
-    # Building leaves files in the folder; a copy follows its links as a source archive does.
-    ignored = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
-    shutil.copytree(CHECKOUT / "sagemaker_local", root / "source", ignore=ignored)
-    options = ["--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", str(root)]
-    command = [sys.executable, "-m", "pip", "wheel", *options, str(root / "source")]
-    subprocess.run(command, check=True)
-    (built,) = root.glob("*.whl")
-    return built
+    return build_wheel(CHECKOUT / "sagemaker_local", tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of a new environment that has the wheel and what it asks for.
-
-    Dependencies are linked from this environment rather than downloaded. One that the wheel does
-    not ask for is not there.
-    """
-    root = tmp_path_factory.mktemp("environment")
-    venv.create(root, symlinks=True)
-    python = root / "bin" / "python"
-    options = ["--no-deps", "--no-index", "--quiet"]
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options]
-    subprocess.run([*command, str(wheel)], check=True)
-    (site,) = root.glob("lib/python*/site-packages")
-    own = metadata.PathDistribution(next(site.glob("embedded_sagemaker-*.dist-info")))
-    # What its users have beside it.
-    for name in closure([*(own.requires or []), "boto3", "pytest"]):
-        link(name, site)
-    return python.parent
-
-
-def closure(requirements: list[str]) -> set[str]:
-    """The names of all distributions that these requirements need, directly or not."""
-    names: set[str] = set()
-    waiting = [Requirement(text) for text in requirements]
-    while waiting:
-        requirement = waiting.pop()
-        wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
-        if not wanted or requirement.name in names:
-            continue
-        have = metadata.version(requirement.name)
-        assert requirement.specifier.contains(have, prereleases=True), f"{requirement}: {have}"
-        names.add(requirement.name)
-        waiting += map(Requirement, metadata.requires(requirement.name) or [])
-    return names
-
-
-def link(name: str, site: Path) -> None:
-    """Links the files of an installed distribution into another environment's site-packages."""
-    distribution = metadata.distribution(name)
-    tops = {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}
-    for top in tops:
-        place = site / top
-        if not place.exists():
-            place.symlink_to(str(distribution.locate_file(top)))
+    """The folder of programs of a new environment that has the wheel and what it asks for."""
+    return install_alone(wheel, tmp_path_factory.mktemp("environment"), ["boto3", "pytest"])
 
 
 @pytest.fixture

@@ -17,17 +17,20 @@ from resources.sagemaker import (
     RefusedError,
     SageMakerError,
     SageMakerResource,
+    Security,
+    TrainedJob,
     TrainingError,
     TrainingJobSpec,
     UnavailableError,
 )
 from resources.sagemaker.calls import Calls, Clients, make_clients, translate
 from resources.sagemaker.errors import AlreadyExistsError
+from resources.sagemaker.jobs import JobRun, JobRunner
 from resources.sagemaker.logs import JobLogs
-from resources.sagemaker.training import JobRun, Trainer
 
 ROLE = "arn:aws:iam::123456789012:role/worker"
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012"
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 NO_SUCH_JOB = ("describe_training_job", "ValidationException", "Requested resource not found.")
 
@@ -122,8 +125,8 @@ def described(**changes: Any) -> dict[str, Any]:
     }
 
 
-def job_run(clients: Clients, log: Any) -> JobRun:
-    trainer = Trainer(
+def job_run(clients: Clients, log: Any) -> JobRun[TrainedJob]:
+    runner = JobRunner(
         clients=clients,
         calls=hasty(log),
         log=log,
@@ -131,8 +134,9 @@ def job_run(clients: Clients, log: Any) -> JobRun:
         tags={},
         poll_seconds=0.01,
         price_per_hour={},
+        security=Security(),
     )
-    return JobRun(trainer, spec())
+    return JobRun(runner, spec())
 
 
 def test_a_job_is_waited_for_although_it_is_not_known_yet(clients, control, log) -> None:
@@ -224,7 +228,7 @@ def page(token: str, *messages: str) -> dict[str, Any]:
 
 def request(**more: str) -> dict[str, Any]:
     return {
-        "logGroupName": "/aws/sagemaker/TrainingJobs",
+        "logGroupName": TRAINING_LOGS,
         "logStreamName": "job/algo-1-1",
         "startFromHead": True,
         **more,
@@ -233,7 +237,7 @@ def request(**more: str) -> dict[str, Any]:
 
 def test_log_pages_are_followed_until_the_token_stays_the_same(clients, log) -> None:
     stream = {"logStreams": [{"logStreamName": "job/algo-1-1"}]}
-    logs = JobLogs(clients, hasty(log), log, job="job")
+    logs = JobLogs(clients, hasty(log), log, group=TRAINING_LOGS, job="job")
     with log_stub(clients) as stub:
         # The first line makes group and stream.
         stub.add_client_error("describe_log_streams", "ResourceNotFoundException", "no group")
@@ -252,7 +256,7 @@ def test_log_pages_are_followed_until_the_token_stays_the_same(clients, log) -> 
 
 
 def test_a_log_that_may_not_be_read_is_told_once_and_left_out(clients, log) -> None:
-    logs = JobLogs(clients, hasty(log), log, job="job")
+    logs = JobLogs(clients, hasty(log), log, group=TRAINING_LOGS, job="job")
     with log_stub(clients) as stub:
         stub.add_client_error("describe_log_streams", "AccessDeniedException", "not for you")
         assert logs.copy_new() == 0

@@ -19,12 +19,13 @@ from resources.sagemaker import (
     Spot,
     TrainingCompute,
     TrainingJobSpec,
+    TransformInput,
+    TransformJobSpec,
     Variant,
     builtin_image_uri,
     deterministic_name,
 )
 from resources.sagemaker.names import to_tags
-from resources.sagemaker.training_job import same_work
 
 ROLE = "arn:aws:iam::123456789012:role/worker"
 KEY = "arn:aws:kms:eu-west-1:123456789012:key/1234"
@@ -273,6 +274,57 @@ def test_an_accounts_security_reaches_jobs_models_and_endpoint_configs() -> None
     assert (plain.model_name, plain.config_name) != (plan.model_name, plan.config_name)
 
 
+def test_all_that_can_be_set_of_a_transform_job_arrives_in_a_valid_request() -> None:
+    spec = TransformJobSpec(
+        name="job",
+        container=ModelContainer(image="image", model_data_url="s3://b/model.tar.gz"),
+        input=TransformInput(
+            s3_uri="s3://b/in/manifest",
+            content_type="text/csv",
+            s3_data_type="ManifestFile",
+            split_type="Line",
+            compression="Gzip",
+        ),
+        output_s3_uri="s3://b/out",
+        accept="application/jsonlines",
+        assemble_with="Line",
+        strategy="SingleRecord",
+        max_payload_mb=1,
+        instance_type="ml.c5.large",
+        instance_count=3,
+        tags={"team": "data"},
+        extra_request={
+            "MaxConcurrentTransforms": 2,
+            "DataProcessing": {"JoinSource": "Input"},
+            "TransformOutput": {"KmsKeyId": KEY},
+        },
+    )
+    request = SECURITY.transform_job(spec.to_request("job-2", ROLE, {"run": "1"}))
+
+    assert complaints("CreateTransformJob", request) == ""
+    assert leaves({key: value for key, value in request.items() if key != "Tags"}) == {
+        ".TransformJobName": "job-2",
+        ".ModelName": spec.model_name(ROLE),
+        ".TransformInput.DataSource.S3DataSource.S3DataType": "ManifestFile",
+        ".TransformInput.DataSource.S3DataSource.S3Uri": "s3://b/in/manifest",
+        ".TransformInput.ContentType": "text/csv",
+        ".TransformInput.SplitType": "Line",
+        ".TransformInput.CompressionType": "Gzip",
+        ".TransformOutput.S3OutputPath": "s3://b/out",
+        ".TransformOutput.Accept": "application/jsonlines",
+        ".TransformOutput.AssembleWith": "Line",
+        ".TransformOutput.KmsKeyId": KEY,
+        ".TransformResources.InstanceType": "ml.c5.large",
+        ".TransformResources.InstanceCount": 3,
+        ".TransformResources.VolumeKmsKeyId": KEY,
+        ".BatchStrategy": "SingleRecord",
+        ".MaxPayloadInMB": 1,
+        ".MaxConcurrentTransforms": 2,
+        ".DataProcessing.JoinSource": "Input",
+    }
+    assert request["Tags"] == [{"Key": "run", "Value": "1"}, {"Key": "team", "Value": "data"}]
+
+
 def test_what_a_spec_says_of_security_wins_over_the_accounts() -> None:
     spec = full_training_spec()
     own = {"Subnets": ["subnet-2"], "SecurityGroupIds": ["sg-2"]}
@@ -358,8 +410,10 @@ def test_a_job_does_the_same_work_or_not(changes: dict[str, Any], places: list[s
     spec = TrainingJobSpec(**base)
     other = TrainingJobSpec(**(base | changes))
 
-    assert same_work(other.to_request("job", ROLE, {}), described(spec)) == places
-    assert bool(same_work(spec.to_request("job", ROLE, {}), described(other))) == bool(places)
+    assert other.differences(other.to_request("job", ROLE, {}), described(spec)) == places
+    assert bool(spec.differences(spec.to_request("job", ROLE, {}), described(other))) == bool(
+        places
+    )
 
 
 def test_the_order_of_channels_makes_no_difference() -> None:
@@ -368,7 +422,7 @@ def test_the_order_of_channels_makes_no_difference() -> None:
         TrainingJobSpec(name="job", image="i", output_s3_uri="s3://b/m", channels=channels)
         for channels in ([CHANNEL, other], [other, CHANNEL])
     )
-    assert same_work(one.to_request("job", ROLE, {}), described(two)) == []
+    assert one.differences(one.to_request("job", ROLE, {}), described(two)) == []
 
 
 def test_a_spec_is_config_for_assets() -> None:
@@ -395,6 +449,8 @@ def test_a_spec_is_config_for_assets() -> None:
         TrainingCompute,
         S3Channel,
         Spot,
+        TransformJobSpec,
+        TransformInput,
         EndpointSpec,
         ModelContainer,
         Variant,

@@ -1,40 +1,32 @@
-"""Training jobs: found or started, watched, and stopped where the run ends without them.
+"""Jobs of any kind: found or started, watched, and stopped where the run ends without them.
 
 Jobs are polled, not awaited in threads of their own: Dagster interrupts the main thread, and that
-is where they have to be stopped. What a job is to be stands in `training_job.py`.
+is where they have to be stopped. What a job is to be stands in `training_job.py`,
+`transform_job.py` and `processing_job.py`.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Generic, TypeVar
 
-from resources.sagemaker.calls import Calls, Clients, Log
-from resources.sagemaker.errors import (
+from .calls import Calls, Clients, Log
+from .errors import (
     AlreadyExistsError,
     BusyError,
+    JobError,
     NotFoundError,
     SageMakerError,
     SpecError,
-    TrainingError,
 )
-from resources.sagemaker.logs import JobLogs
-from resources.sagemaker.names import attempt_name
-from resources.sagemaker.security import Security
-from resources.sagemaker.training_job import (
-    Origin,
-    TrainedJob,
-    TrainingJobSpec,
-    artifact_of,
-    same_work,
-    trained_job,
-)
+from .job_kind import Description, JobKind, JobSpec, Origin, Watched
+from .logs import JobLogs
+from .names import attempt_name
+from .security import Security
 
-if TYPE_CHECKING:
-    from mypy_boto3_sagemaker.type_defs import DescribeTrainingJobResponseTypeDef as Description
-
-Usable = Callable[[TrainedJob], bool]
+R = TypeVar("R")
+Usable = Callable[[R], bool]
 
 MOST_ATTEMPTS = 999
 # A job may be unknown for a moment after its creation was confirmed.
@@ -49,8 +41,8 @@ OUTAGES = ("InternalServerError", "CapacityError", "InsufficientCapacity")
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """What every training job needs besides its spec.
+class JobRunner:
+    """What every job needs besides its spec.
 
     Attributes:
         clients: To call.
@@ -60,7 +52,6 @@ class Trainer:
         tags: Of the run, put on every job that is started.
         poll_seconds: Between two looks at a job.
         price_per_hour: By instance type, in whatever currency.
-        usable: Has the last word on whether a finished job may be reused.
         security: Of the account.
     """
 
@@ -71,27 +62,35 @@ class Trainer:
     tags: dict[str, str]
     poll_seconds: float
     price_per_hour: Mapping[str, float]
-    usable: Usable | None = None
-    security: Security = field(default_factory=Security)
+    security: Security
 
-    def train(self, spec: TrainingJobSpec) -> TrainedJob:
+    def run(self, spec: JobSpec[R], usable: Usable[R] | None = None) -> R:
         """Run one job and wait for it; the errors are those of `JobRun`."""
-        (outcome,) = self.train_all([spec], at_once=1)
+        (outcome,) = self.run_all([spec], at_once=1, usable=usable)
         if isinstance(outcome, SageMakerError):
             raise outcome
         return outcome
 
-    def train_all(
-        self, specs: Sequence[TrainingJobSpec], *, at_once: int
-    ) -> list[TrainedJob | SageMakerError]:
-        """Run many jobs and wait for all of them in this thread."""
+    def run_all(
+        self, specs: Sequence[JobSpec[R]], *, at_once: int, usable: Usable[R] | None = None
+    ) -> list[R | SageMakerError]:
+        """Run many jobs and wait for all of them in this thread.
+
+        The looks at the jobs are spread over `poll_seconds`, so that the requests to SageMaker and
+        CloudWatch come evenly however many jobs are watched.
+
+        Args:
+            specs: The jobs.
+            at_once: How many may run at one time.
+            usable: Has the last word on whether a finished job may be reused.
+        """
         if at_once < 1:
             raise SpecError(f"At least one job must be allowed to run at one time, not {at_once}.")
-        outcomes: dict[int, TrainedJob | SageMakerError] = {}
+        outcomes: dict[int, R | SageMakerError] = {}
         waiting = list(enumerate(specs))[::-1]
-        running: dict[int, JobRun] = {}
+        running: dict[int, JobRun[R]] = {}
 
-        def step(number: int, advance: Callable[[], TrainedJob | None]) -> None:
+        def step(number: int, advance: Callable[[], R | None]) -> None:
             try:
                 outcome = advance()
             except SageMakerError as error:
@@ -106,12 +105,13 @@ class Trainer:
             while waiting or running:
                 while waiting and len(running) < at_once:
                     number, spec = waiting.pop()
-                    running[number] = JobRun(self, spec)
+                    running[number] = JobRun(self, spec, usable)
                     step(number, running[number].begin)
+                pause = self.poll_seconds / max(1, len(running))
                 for number in list(running):
                     step(number, running[number].poll)
-                if running and (not waiting or len(running) == at_once):
-                    self.calls.sleep(self.poll_seconds)
+                    if running:
+                        self.calls.sleep(pause)
         except BaseException:
             # Interrupted: Dagster's interruption and KeyboardInterrupt are no Exceptions.
             for job in running.values():
@@ -119,34 +119,38 @@ class Trainer:
             raise
         return [outcomes[number] for number in range(len(specs))]
 
-    def describe(self, name: str) -> "Description | None":
+    def describe(self, kind: JobKind, name: str) -> Description | None:
         """A job as it is, None where there is none of that name."""
         try:
-            return self.calls(self.clients.control.describe_training_job, TrainingJobName=name)
+            return self.calls(kind.operation(self.clients, "describe"), **kind.request(name))
         except NotFoundError:
             return None
 
-    def stop(self, name: str, calls: Calls | None = None) -> bool:
+    def stop(self, kind: JobKind, name: str, calls: Calls | None = None) -> bool:
         """Ask a job to stop.
 
         Returns:
             Whether there was one that could be stopped.
         """
         try:
-            (calls or self.calls)(self.clients.control.stop_training_job, TrainingJobName=name)
+            (calls or self.calls)(kind.operation(self.clients, "stop"), **kind.request(name))
         except (BusyError, NotFoundError):
             return False  # it has ended by itself, or never existed
         return True
 
 
-class JobRun:
-    """One training job under way: `begin`, then `poll` until it gives a result."""
+class JobRun(Generic[R]):
+    """One job under way: `begin`, then `poll` until it gives a result."""
 
-    def __init__(self, trainer: Trainer, spec: TrainingJobSpec) -> None:
-        self._trainer = trainer
-        self._calls = trainer.calls
-        self._log = trainer.log
+    def __init__(
+        self, runner: JobRunner, spec: JobSpec[R], usable: Usable[R] | None = None
+    ) -> None:
+        self._runner = runner
+        self._calls = runner.calls
+        self._log = runner.log
         self._spec = spec
+        self._kind = spec.kind
+        self._usable = usable
         self._name = spec.name
         self._origin: Origin = "started"
         self._live = False
@@ -161,30 +165,31 @@ class JobRun:
         self._spec.check()
         for attempt in range(1, MOST_ATTEMPTS + 1):
             self._name = attempt_name(self._spec.name, attempt)
-            existing = self._trainer.describe(self._name) or self._create()
+            existing = self._describe() or self._create()
             if existing is None or self._take(existing):
                 if self._spec.stream_logs and self._origin != "reused":
                     self._logs = JobLogs(
-                        self._trainer.clients,
+                        self._runner.clients,
                         self._calls,
                         self._log,
+                        group=self._kind.log_group,
                         job=self._name,
-                        instances=self._spec.compute.instance_count,
+                        instances=self._spec.instance_count,
                     )
                 return
-        raise TrainingError(
+        raise self._kind.error(
             f"{MOST_ATTEMPTS} jobs named {self._spec.name} have failed or were stopped. "
             "Use another name."
         )
 
-    def poll(self) -> TrainedJob | None:
+    def poll(self) -> R | None:
         """Look at the job once.
 
         Returns:
-            The job if it has completed, None while it goes on.
+            What it came to if it has completed, None while it goes on.
 
         Raises:
-            TrainingError: It failed, was stopped, or missed its deadline.
+            JobError: It failed, was stopped, or missed its deadline.
             UnavailableError: SageMaker cannot be reached.
         """
         description = self._describe_started()
@@ -194,7 +199,7 @@ class JobRun:
         # After the status: once that is final, all lines or nearly all are written.
         if self._logs:
             self._copy_logs(self._logs, description)
-        if description["TrainingJobStatus"] in {"InProgress", "Stopping"}:
+        if self._kind.status(description) in {"InProgress", "Stopping"}:
             self._keep_deadline(description)
             return None
         self._live = False
@@ -204,27 +209,28 @@ class JobRun:
         """Stop the job if it goes on. Never raises: whoever calls has an error to raise already."""
         if not self._live:
             return
-        self._log.warning(f"Stopping training job {self._name}.")
+        self._log.warning(f"Stopping {self._kind.noun} {self._name}.")
         try:
-            if not self._trainer.stop(self._name, self._calls.hurried(LAST_MINUTE_SECONDS)):
+            if not self._runner.stop(
+                self._kind, self._name, self._calls.hurried(LAST_MINUTE_SECONDS)
+            ):
                 self._log.warning(
-                    f"There was no training job {self._name} to be stopped. If it was just being "
-                    f"started, look whether it is there now, and stop it.{self._see_console}"
+                    f"There was no {self._kind.noun} {self._name} to be stopped. If it was just "
+                    f"being started, look whether it is there now, and stop it.{self._see_console}"
                 )
         except SageMakerError as error:
             self._log.warning(
-                f"Training job {self._name} could not be stopped and may go on until its limit of "
-                f"{self._spec.compute.max_runtime_seconds} s. Stop it yourself. {error}"
-                f"{self._see_console}"
+                f"{self._title} could not be stopped and may go on. Stop it yourself. "
+                f"{error}{self._see_console}"
             )
 
-    def _take(self, existing: "Description") -> bool:
+    def _take(self, existing: Description) -> bool:
         """Attach to an existing job or reuse it, where that is possible."""
-        status = existing["TrainingJobStatus"]
-        places = same_work(self._request(), cast("dict[str, Any]", existing))
+        status = self._kind.status(existing)
+        places = self._spec.differences(self._request(), existing)
         if places:
             self._log.warning(
-                f"Training job {self._name} exists with another configuration "
+                f"{self._title} exists with another configuration "
                 f"({', '.join(places)}); it is left alone, the next name is tried."
             )
         elif status == "Completed":
@@ -232,35 +238,36 @@ class JobRun:
         elif status == "InProgress":
             self._origin = "attached"
             self._live = True
-            self._log.info(f"Training job {self._name} does this work already: attached.")
+            self._log.info(f"{self._title} does this work already: attached.")
             # The deadline runs from the job's creation: attaching does not prolong it.
             age = datetime.now(UTC) - existing["CreationTime"]
             self._began = time.monotonic() - max(0.0, age.total_seconds())
             return True
         else:
-            self._log.info(f"Training job {self._name} was {status}; the next name is tried.")
+            self._log.info(f"{self._title} was {status}; the next name is tried.")
         return False
 
-    def _reuse(self, existing: "Description") -> bool:
+    def _reuse(self, existing: Description) -> bool:
         self._origin = "reused"
-        usable = self._trainer.usable
-        if usable is None or not artifact_of(existing) or usable(self._trained(existing)):
-            self._log.info(f"Training job {self._name} has done this work already: reused.")
+        result = self._result_of(existing)
+        if self._usable is None or result is None or self._usable(result):
+            self._log.info(f"{self._title} has done this work already: reused.")
             return True
         self._log.warning(
-            f"Training job {self._name} has done this work, but its artifact cannot be used any "
-            "more; the next name is tried."
+            f"{self._title} has done this work, but its result cannot be used any more; "
+            "the next name is tried."
         )
         self._origin = "started"
         return False
 
-    def _create(self) -> "Description | None":
+    def _create(self) -> Description | None:
         """Start the job; if somebody else has just done so, give theirs."""
         self._began = time.monotonic()
         # Before the request: if we are interrupted in it, the job may exist all the same.
         self._live = True
         try:
-            self._calls(self._trainer.clients.control.create_training_job, **self._request())
+            create = self._kind.operation(self._runner.clients, "create")
+            self._calls(create, **self._request())
         except AlreadyExistsError:
             # Somebody was quicker, or the answer to our own first request got lost.
             self._live = False
@@ -268,24 +275,27 @@ class JobRun:
         except SageMakerError as error:
             self._live = error.transient
             raise
-        self._log.info(f"Training job {self._name} started.{self._see_console}")
+        self._log.info(f"{self._title} started.{self._see_console}")
         return None
 
-    def _describe_soon(self) -> "Description":
+    def _describe_soon(self) -> Description:
         end = time.monotonic() + UNKNOWN_SECONDS
-        while (description := self._trainer.describe(self._name)) is None:
+        while (description := self._describe()) is None:
             if time.monotonic() > end:
                 raise self._vanished()
-            self._calls.sleep(min(1, self._trainer.poll_seconds))
+            self._calls.sleep(min(1, self._runner.poll_seconds))
         return description
 
     def _request(self) -> dict[str, Any]:
-        trainer = self._trainer
-        request = self._spec.to_request(self._name, trainer.role_arn, trainer.tags)
-        return trainer.security.training_job(request)
+        runner = self._runner
+        request = self._spec.to_request(self._name, runner.role_arn, runner.tags)
+        return self._kind.secured(runner.security, request)
 
-    def _describe_started(self) -> "Description | None":
-        description = self._trainer.describe(self._name)
+    def _describe(self) -> Description | None:
+        return self._runner.describe(self._kind, self._name)
+
+    def _describe_started(self) -> Description | None:
+        description = self._describe()
         if description is not None:
             self._unknown_since = None
             return description
@@ -295,20 +305,19 @@ class JobRun:
             raise self._vanished()
         return None
 
-    def _vanished(self) -> TrainingError:
-        return TrainingError(
-            f"Training job {self._name} has vanished: SageMaker does not know it any more. "
-            "Run again."
+    def _vanished(self) -> JobError:
+        return self._kind.error(
+            f"{self._title} has vanished: SageMaker does not know it any more. Run again."
         )
 
-    def _copy_logs(self, logs: JobLogs, description: "Description") -> None:
+    def _copy_logs(self, logs: JobLogs, description: Description) -> None:
         logs.copy_new()
-        if description["TrainingJobStatus"] == "Failed":
+        if self._kind.status(description) == "Failed":
             # The last lines say why, and CloudWatch takes its time to show them.
-            self._calls.sleep(min(LATE_LINES_SECONDS, self._trainer.poll_seconds))
+            self._calls.sleep(min(LATE_LINES_SECONDS, self._runner.poll_seconds))
             logs.copy_new()
 
-    def _log_progress(self, description: "Description") -> None:
+    def _log_progress(self, description: Description) -> None:
         if self._origin == "reused":
             return
         for transition in description.get("SecondaryStatusTransitions", []):
@@ -317,7 +326,7 @@ class JobRun:
                 self._reported_steps.add(step)
                 self._log.info(f"{self._name}: {': '.join(filter(None, step))}")
 
-    def _keep_deadline(self, description: "Description") -> None:
+    def _keep_deadline(self, description: Description) -> None:
         deadline = self._spec.deadline_seconds
         now = time.monotonic()
         if self._stopping_since is not None:
@@ -325,60 +334,51 @@ class JobRun:
                 raise self._deadline_error("It was asked to stop and has not done so yet.")
         elif deadline is not None and now - self._began > deadline:
             self._log.warning(
-                f"Training job {self._name} is not done after {deadline:g} s "
-                f"({description['SecondaryStatus']}): stopping it."
+                f"{self._title} is not done after {deadline:g} s "
+                f"({description.get('SecondaryStatus', 'InProgress')}): stopping it."
             )
-            self._trainer.stop(self._name)
+            self._runner.stop(self._kind, self._name)
             self._stopping_since = now
 
-    def _result(self, description: "Description") -> TrainedJob:
-        status = description["TrainingJobStatus"]
+    def _result(self, description: Description) -> R:
+        status = self._kind.status(description)
         if status == "Completed":
-            if artifact_of(description):
-                return self._trained(description)
-            raise self._error("completed without an artifact.")
+            result = self._result_of(description)
+            if result is None:
+                raise self._error("completed without an artifact.")
+            return result
         if status == "Failed":
             reason = description.get("FailureReason") or "SageMaker gives no reason."
             raise self._error(f"failed: {reason}", transient=reason.startswith(OUTAGES))
         if self._stopping_since is not None:
             raise self._deadline_error("It has been stopped.")
+        secondary = description.get("SecondaryStatus", status)
         raise self._error(
-            f"gave no result ({status}: {description['SecondaryStatus']}). "
-            f"{_why_stopped(description)}"
+            f"gave no result ({status}: {secondary}). {self._spec.why_stopped(description)}"
         )
 
-    def _trained(self, description: "Description") -> TrainedJob:
-        return trained_job(
-            description,
-            origin=self._origin,
-            price_per_hour=self._trainer.price_per_hour,
-            console_url=self._console_url,
-        )
+    def _result_of(self, description: Description) -> R | None:
+        url = self._runner.clients.console_url(self._page)
+        watched = Watched(self._origin, self._runner.price_per_hour, url)
+        return self._spec.result(description, watched)
 
-    def _deadline_error(self, outcome: str) -> TrainingError:
+    def _deadline_error(self, outcome: str) -> JobError:
         return self._error(
             f"was not done within its deadline of {self._spec.deadline_seconds:g} s. {outcome} "
             "Give it more time or a larger instance."
         )
 
-    def _error(self, outcome: str, *, transient: bool = False) -> TrainingError:
-        return TrainingError(
-            f"Training job {self._name} {outcome}{self._see_console}", transient=transient
-        )
+    def _error(self, outcome: str, *, transient: bool = False) -> JobError:
+        return self._kind.error(f"{self._title} {outcome}{self._see_console}", transient=transient)
+
+    @property
+    def _title(self) -> str:
+        return f"{self._kind.word} job {self._name}"
+
+    @property
+    def _page(self) -> str:
+        return f"{self._kind.page}/{self._name}"
 
     @property
     def _see_console(self) -> str:
-        return self._trainer.clients.see_console(f"jobs/{self._name}")
-
-    @property
-    def _console_url(self) -> str:
-        return self._trainer.clients.console_url(f"jobs/{self._name}")
-
-
-def _why_stopped(description: "Description") -> str:
-    if description["SecondaryStatus"] == "MaxRuntimeExceeded":
-        limit = description["StoppingCondition"].get("MaxRuntimeInSeconds")
-        return f"It ran longer than max_runtime_seconds ({limit} s): raise it."
-    if description["SecondaryStatus"] == "MaxWaitTimeExceeded":
-        return "It waited for spot capacity longer than spot.max_wait_seconds: raise it."
-    return "Somebody stopped it."
+        return self._runner.clients.see_console(self._page)

@@ -1,0 +1,113 @@
+"""What a job is to the code that runs it: its kind, what its spec offers, what it came to.
+
+How jobs are started and waited for stands in `jobs.py`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from .calls import Clients
+from .errors import JobError
+from .security import Security
+
+Origin = Literal["started", "attached", "reused"]
+Description = Mapping[str, Any]
+"""What a Describe…Job operation answers."""
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """What sets a kind of jobs apart from the others in SageMaker's API.
+
+    Attributes:
+        word: As it stands in the API's names: `Training` in `CreateTrainingJob`.
+        page: Of the console.
+        error: Raised for a job that gives no result.
+        secured: A request for a job with what an account wants of all jobs.
+    """
+
+    word: Literal["Training", "Transform", "Processing"]
+    page: str
+    error: type[JobError]
+    secured: Callable[[Security, dict[str, Any]], dict[str, Any]]
+
+    @property
+    def noun(self) -> str:
+        """In a sentence, such as `training job`."""
+        return f"{self.word.lower()} job"
+
+    @property
+    def log_group(self) -> str:
+        """Where CloudWatch keeps the logs of these jobs."""
+        return f"/aws/sagemaker/{self.word}Jobs"
+
+    def request(self, name: str) -> dict[str, str]:
+        """What names a job in a request."""
+        return {f"{self.word}JobName": name}
+
+    def status(self, description: Description) -> str:
+        """A described job's status, such as `InProgress`."""
+        return description[f"{self.word}JobStatus"]
+
+    def operation(self, clients: Clients, verb: Literal["create", "describe", "stop"]) -> Any:
+        """A client's method, such as `create_training_job`."""
+        return getattr(clients.control, f"{verb}_{self.word.lower()}_job")
+
+
+class JobSpec(Protocol[R_co]):
+    """What a job is to be, and how to tell what it came to."""
+
+    @property
+    def kind(self) -> JobKind: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def instance_count(self) -> int: ...
+    @property
+    def deadline_seconds(self) -> float | None: ...
+    @property
+    def stream_logs(self) -> bool: ...
+
+    def check(self) -> None:
+        """Raise SpecError for what cannot work, before it is sent."""
+        ...
+
+    def to_request(self, name: str, role_arn: str, tags: dict[str, str]) -> dict[str, Any]:
+        """The request that creates the job."""
+        ...
+
+    def differences(self, request: dict[str, Any], description: Description) -> list[str]:
+        """Where a described job is not the one that a request asks for; empty where it is."""
+        ...
+
+    def result(self, description: Description, watched: "Watched") -> R_co | None:
+        """What a completed job came to; None where it lacks its result."""
+        ...
+
+    def why_stopped(self, description: Description, /) -> str:
+        """A sentence on why a job ended before it was done."""
+        ...
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is known of a job beside its description.
+
+    Attributes:
+        origin: `started` by this call, `attached` to while it ran, or `reused` since it was done.
+        price_per_hour: By instance type, in whatever currency.
+        console_url: Of the job; empty where it is not AWS's.
+    """
+
+    origin: Origin
+    price_per_hour: Mapping[str, float]
+    console_url: str
+
+    def cost(self, instance_type: str, instance_count: int, seconds: float | None) -> float | None:
+        """What so many seconds on these instances cost; None where no price is configured."""
+        price = self.price_per_hour.get(instance_type)
+        if price is None or seconds is None:
+            return None
+        return seconds * instance_count * price / 3600

@@ -1,0 +1,289 @@
+"""A batch transform job: a model answers for all objects under a prefix, and is then removed.
+
+How jobs are started and waited for stands in `jobs.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from .calls import Log
+from .endpoint_spec import ModelContainer
+from .errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    SageMakerError,
+    SpecError,
+    TransformError,
+)
+from .job_kind import Description, JobKind, Origin, Watched
+from .jobs import LAST_MINUTE_SECONDS, JobRunner, Usable
+from .names import MAX_JOB_BASE, MAX_NAME, NAME, deterministic_name, to_tags
+from .request_parts import Config, differences, with_extra
+from .security import Security
+
+# What decides over what comes out. The instances say how it is run and paid for.
+RESULT_KEYS = (
+    "ModelName",
+    "TransformInput",
+    "TransformOutput",
+    "BatchStrategy",
+    "MaxPayloadInMB",
+    "DataProcessing",
+)
+
+
+class TransformInput(Config):
+    """The objects that a model is to answer for."""
+
+    s3_uri: str = Field(description="Prefix or manifest file in S3.")
+    content_type: str | None = Field(
+        default=None, description="MIME type of what the model gets, such as text/csv."
+    )
+    s3_data_type: Literal["S3Prefix", "ManifestFile"] = Field(
+        default="S3Prefix", description="What the URI names."
+    )
+    split_type: Literal["None", "Line", "RecordIO", "TFRecord"] = Field(
+        default="None", description="How an object is split into records."
+    )
+    compression: Literal["None", "Gzip"] = Field(
+        default="None", description="How the objects are compressed."
+    )
+
+    def to_request(self) -> dict[str, Any]:
+        """TransformInput of the request."""
+        source = {"S3DataType": self.s3_data_type, "S3Uri": self.s3_uri}
+        return {
+            "DataSource": {"S3DataSource": source},
+            "SplitType": self.split_type,
+            "CompressionType": self.compression,
+            **({"ContentType": self.content_type} if self.content_type else {}),
+        }
+
+
+class TransformJobSpec(Config):
+    """A batch transform job with a model of its own.
+
+    The name is the identity of the work, as that of a training job is: make it by
+    `deterministic_name(..., digest_of=...)`.
+    """
+
+    kind: ClassVar[JobKind] = JobKind(
+        "Transform", "transform-jobs", TransformError, Security.transform_job
+    )
+
+    name: str = Field(
+        description="Base of the job's name; further attempts at it get -2, -3, ... appended.",
+        min_length=1,
+        max_length=MAX_JOB_BASE,
+        pattern=f"^{NAME.pattern}$",
+    )
+    container: ModelContainer = Field(
+        description="The model. It exists in SageMaker for as long as the job does."
+    )
+    input: TransformInput = Field(description="What the model is to answer for.")
+    output_s3_uri: str = Field(
+        description="Prefix in S3; the answers to an object get its key and `.out`."
+    )
+    accept: str | None = Field(default=None, description="MIME type that the answers are to have.")
+    assemble_with: Literal["None", "Line"] = Field(
+        default="None", description="How the answers to the records of an object are joined."
+    )
+    strategy: Literal["MultiRecord", "SingleRecord"] | None = Field(
+        default=None, description="Records in one request to the model; None for AWS's default."
+    )
+    max_payload_mb: int | None = Field(
+        default=None, description="Largest request to the model in MB; AWS's default is 6.", ge=0
+    )
+    instance_type: str = Field(default="ml.m5.large", description="ML instance type.")
+    instance_count: int = Field(default=1, description="Number of instances.", ge=1)
+    deadline_seconds: float | None = Field(
+        default=None,
+        description=(
+            "The job is stopped, and the run fails, if it is not done this long after it was "
+            "created. SageMaker itself has no limit for transform jobs."
+        ),
+        gt=0,
+    )
+    stream_logs: bool = Field(
+        default=True, description="Copy the job's CloudWatch log lines into the run's log."
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict, description="Tags of the job and of its model."
+    )
+    extra_request: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "Further fields of CreateTransformJob by AWS's own names (DataProcessing, "
+            "MaxConcurrentTransforms, ModelClientConfig, ...), none that another field gives."
+        ),
+    )
+
+    def model_name(self, role_arn: str) -> str:
+        """The name of the job's model: of another container, another name."""
+        contents = self.container.to_request(role_arn)
+        return deterministic_name(self.name, digest_of=contents, longest=MAX_NAME)
+
+    def to_request(self, name: str, role_arn: str, tags: dict[str, str]) -> dict[str, Any]:
+        """The CreateTransformJob request.
+
+        Args:
+            name: Of this attempt.
+            role_arn: Role that the model works as.
+            tags: Of the run; the spec's own win.
+
+        Raises:
+            SpecError: The extra request repeats a field.
+        """
+        output: dict[str, Any] = {
+            "S3OutputPath": self.output_s3_uri,
+            "AssembleWith": self.assemble_with,
+        }
+        if self.accept:
+            output["Accept"] = self.accept
+        request: dict[str, Any] = {
+            "TransformJobName": name,
+            "ModelName": self.model_name(role_arn),
+            "TransformInput": self.input.to_request(),
+            "TransformOutput": output,
+            "TransformResources": {
+                "InstanceType": self.instance_type,
+                "InstanceCount": self.instance_count,
+            },
+            "Tags": to_tags(tags, self.tags),
+        }
+        if self.strategy:
+            request["BatchStrategy"] = self.strategy
+        if self.max_payload_mb is not None:
+            request["MaxPayloadInMB"] = self.max_payload_mb
+        return with_extra(request, self.extra_request)
+
+    def check(self) -> None:
+        """Find what cannot work before it is sent.
+
+        Raises:
+            SpecError: A URI is not one of S3.
+        """
+        for uri in (self.input.s3_uri, self.output_s3_uri):
+            if not uri.startswith("s3://"):
+                raise SpecError(f"{self.name}: {uri!r} is not an S3 URI (s3://bucket/key).")
+
+    def differences(self, request: dict[str, Any], description: Description) -> list[str]:
+        """Where a described job does other work than a request asks for; empty for the same."""
+        return sorted(differences(_result_part(request), _result_part(description)))
+
+    def result(self, description: Description, watched: Watched) -> "TransformedData":
+        """The completed job."""
+        resources = description["TransformResources"]
+        instance_type, instance_count = resources["InstanceType"], resources["InstanceCount"]
+        seconds = _seconds(description.get("TransformStartTime"), description["TransformEndTime"])
+        return TransformedData(
+            name=description["TransformJobName"],
+            arn=description["TransformJobArn"],
+            output_s3_uri=description["TransformOutput"]["S3OutputPath"],
+            origin=watched.origin,
+            instance_type=instance_type,
+            instance_count=instance_count,
+            seconds=seconds,
+            estimated_cost=watched.cost(instance_type, instance_count, seconds),
+            console_url=watched.console_url,
+        )
+
+    def why_stopped(self, _: Description, /) -> str:
+        """A sentence on why the job ended before it was done."""
+        return "Somebody stopped it."
+
+
+@dataclass(frozen=True)
+class TransformedData:
+    """A completed batch transform job.
+
+    Attributes:
+        name: Of the job, the attempt's suffix included.
+        arn: Of the job.
+        output_s3_uri: Prefix in S3 under which the answers are.
+        origin: `started` by this call, `attached` to while it ran, or `reused` since it was done.
+        instance_type: What it ran on.
+        instance_count: On how many of them.
+        seconds: Between its start and its end; None where SageMaker does not say.
+        estimated_cost: seconds × instance_count × the configured price of the instance type, in
+            its currency; None where no price is configured.
+        console_url: The job in the AWS console; empty where it is not AWS's.
+    """
+
+    name: str
+    arn: str
+    output_s3_uri: str
+    origin: Origin
+    instance_type: str
+    instance_count: int
+    seconds: float | None
+    estimated_cost: float | None
+    console_url: str
+
+    def metadata(self) -> dict[str, Any]:
+        """What is worth showing on a materialisation, in JSON's types."""
+        return {
+            "instance_type": self.instance_type,
+            "instance_count": self.instance_count,
+            "transform_seconds": self.seconds,
+            "estimated_cost": self.estimated_cost,
+            **({"transform_job_url": self.console_url} if self.console_url else {}),
+        }
+
+
+def run_transform(
+    runner: JobRunner, spec: TransformJobSpec, usable: Usable[TransformedData] | None = None
+) -> TransformedData:
+    """Run the job with its model beside it; see `SageMakerResource.transform`."""
+    _create_model(runner, spec)
+    goes_on = False
+    try:
+        return runner.run(spec, usable)
+    except SageMakerError as error:
+        goes_on = error.transient  # and the next attempt attaches to it
+        raise
+    finally:
+        if not goes_on:
+            _delete_model(runner, spec.model_name(runner.role_arn), runner.log)
+
+
+def _create_model(runner: JobRunner, spec: TransformJobSpec) -> None:
+    name = spec.model_name(runner.role_arn)
+    request = runner.security.model(spec.container.to_request(runner.role_arn))
+    control = runner.clients.control
+    tags = to_tags(runner.tags, spec.tags)
+    try:
+        runner.calls(control.create_model, ModelName=name, Tags=tags, **request)
+    except AlreadyExistsError:
+        # Left by a run that was killed, or of another that does the same work now.
+        actual = runner.calls(control.describe_model, ModelName=name)
+        if places := differences(request, actual):
+            raise TransformError(
+                f"Model {name} exists with other contents ({', '.join(places)}). Delete it."
+            ) from None
+
+
+def _delete_model(runner: JobRunner, name: str, log: Log) -> None:
+    """Never raises: the job's outcome matters more."""
+    calls = runner.calls.hurried(LAST_MINUTE_SECONDS)
+    try:
+        calls(runner.clients.control.delete_model, ModelName=name)
+    except NotFoundError:
+        return
+    except SageMakerError as error:
+        log.warning(f"Model {name} could not be deleted: delete it yourself. {error}")
+
+
+def _result_part(job: Mapping[str, Any]) -> dict[str, Any]:
+    part = {key: job[key] for key in RESULT_KEYS if job.get(key) is not None}
+    output: dict[str, Any] = part["TransformOutput"]
+    path = output.get("S3OutputPath", "").rstrip("/")
+    return part | {"TransformOutput": output | {"S3OutputPath": path}}
+
+
+def _seconds(start: datetime | None, end: datetime) -> float | None:
+    return (end - start).total_seconds() if start else None
