@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 LINES_AT_ONCE = 200
 # A chatty job must not keep the polling of its status waiting.
 PAGES_AT_ONCE = 20
+# Pages that follow one another at once: what there is, and that there is no more. Reading logs is
+# limited for the whole account, in places to five requests a second:
+# https://repost.aws/knowledge-center/cloudwatch-logs-throttling
+PAGES_WITHOUT_PAUSE = 2
+PAUSE_BETWEEN_PAGES_SECONDS = 0.25
 # Logs are an extra: they never get the patience that the job itself gets.
 PATIENCE_SECONDS = 5
 PAUSE_SECONDS = 30
@@ -86,7 +91,9 @@ class JobLogs:
 
     def _copy_stream(self, stream: str) -> int:
         copied = 0
-        for _ in range(PAGES_AT_ONCE):
+        for number in range(PAGES_AT_ONCE):
+            if number >= PAGES_WITHOUT_PAUSE:
+                self._calls.sleep(PAUSE_BETWEEN_PAGES_SECONDS)
             token = self._tokens[stream]
             request: GetLogEventsRequestTypeDef = {
                 "logGroupName": self._group,

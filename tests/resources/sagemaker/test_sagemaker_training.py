@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,12 +20,15 @@ from resources.sagemaker import (
     RefusedError,
     S3Channel,
     SageMakerResource,
+    Security,
     SpecError,
     TrainedJob,
     TrainingCompute,
     TrainingError,
     TrainingJobSpec,
 )
+from resources.sagemaker.calls import Calls, make_clients
+from resources.sagemaker.jobs import JobRunner
 
 MakeSpec = Callable[..., TrainingJobSpec]
 PATIENCE_SECONDS = 120
@@ -353,6 +357,51 @@ def test_many_jobs_run_at_one_time_and_one_that_fails_fails_alone(
     assert isinstance(fourth, TrainedJob)
     assert third.name == first.name, "the same work is done once"
     assert jobs_named(sagemaker, unique) == [f"{unique}-a", f"{unique}-b", f"{unique}-c"]
+
+
+def test_looks_at_many_jobs_come_evenly(sagemaker, make_spec, unique, faults, log) -> None:
+    """Twenty of them stay below the five requests a second that CloudWatch allows an account."""
+    happened: list[str | float] = []
+
+    def note(event_name: str, **_: object) -> None:
+        happened.append(event_name.rpartition(".")[2])
+
+    def pause(seconds: float) -> None:
+        happened.append(seconds)
+        if sum(isinstance(item, float) for item in happened) > 2 * len(specs):
+            raise Interruption
+
+    clients = make_clients()
+    for client in (clients.control, clients.logs):
+        client.meta.events.register("before-send", note)
+    specs = [make_spec(name=f"{unique}-{number}") for number in range(20)]
+    runner = JobRunner(
+        clients=clients,
+        calls=Calls(20, log, sleep=pause),
+        log=log,
+        role_arn=sagemaker.role_arn,
+        tags={},
+        poll_seconds=30,
+        price_per_hour={},
+        security=Security(),
+    )
+    # As SageMakerResource has it.
+    resource = SimpleNamespace(clients=clients)
+    with (
+        faults(resource, "slow-start=600", operation="CreateTrainingJob"),
+        pytest.raises(Interruption),
+    ):
+        runner.run_all(specs, at_once=len(specs))
+
+    first = next(n for n, item in enumerate(happened) if isinstance(item, float))
+    looks = happened[first:]
+    assert {item for item in looks if isinstance(item, float)} == {1.5}
+    assert looks.count("DescribeTrainingJob") == 2 * len(specs)
+    between: list[str | float] = []
+    for item in looks[: looks.index("StopTrainingJob")]:
+        between = [] if isinstance(item, float) else [*between, item]
+        # The job, its streams, what is in one, and that there is no more.
+        assert len(between) <= 4, "requests within 1.5 s"
 
 
 def test_an_interruption_stops_all_jobs(sagemaker, make_spec, unique, faults) -> None:
