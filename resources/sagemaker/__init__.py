@@ -14,6 +14,7 @@ from .errors import (
     EndpointError,
     JobError,
     NotFoundError,
+    ProcessingError,
     RefusedError,
     SageMakerError,
     SmokeTestError,
@@ -23,6 +24,7 @@ from .errors import (
     UnavailableError,
 )
 from .names import builtin_image_uri, deterministic_name
+from .processing_job import ProcessedData, ProcessingInput, ProcessingJobSpec, ProcessingOutput
 from .resource import SageMakerResource
 from .retention import Pruned
 from .security import Security
@@ -50,6 +52,11 @@ __all__ = [
     "Log",
     "ModelContainer",
     "NotFoundError",
+    "ProcessedData",
+    "ProcessingError",
+    "ProcessingInput",
+    "ProcessingJobSpec",
+    "ProcessingOutput",
     "Pruned",
     "RefusedError",
     "S3Channel",

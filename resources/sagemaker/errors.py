@@ -50,6 +50,10 @@ class TrainingError(JobError):
     """A training job that gave no result."""
 
 
+class ProcessingError(JobError):
+    """A processing job that gave no result."""
+
+
 class TransformError(JobError):
     """A batch transform job that gave no result."""
 

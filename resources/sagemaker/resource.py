@@ -24,6 +24,7 @@ from .endpoints import (
 )
 from .errors import SageMakerError
 from .jobs import JobRunner, Usable
+from .processing_job import ProcessedData, ProcessingJobSpec
 from .retention import Pruned, prune
 from .security import Security
 from .training_job import TrainedJob, TrainingCompute, TrainingJobSpec
@@ -215,6 +216,32 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             SageMakerError: As of `train`.
         """
         return run_transform(self._runner(log, tags), spec, usable)
+
+    def process(
+        self,
+        spec: ProcessingJobSpec,
+        *,
+        log: Log = LOG,
+        tags: Mapping[str, str] | None = None,
+        usable: Usable[ProcessedData] | None = None,
+    ) -> ProcessedData:
+        """Run a program in a container, with inputs from S3 and outputs to it.
+
+        Finds, attaches to, reuses, stops and names the job as `train` does.
+
+        Args:
+            spec: The job. Its name is the identity of the work.
+            log: Gets progress, and the job's own log lines.
+            tags: Of the run, put on the job if it is started.
+            usable: Has the last word on whether a finished job may be reused. Let it look whether
+                the outputs are still there, if they are ever removed.
+
+        Raises:
+            ProcessingError: The job failed, with SageMaker's reason; was stopped; or was not done
+                in time and has been stopped.
+            SageMakerError: As of `train`.
+        """
+        return self._runner(log, tags).run(spec, usable)
 
     def deploy(
         self,

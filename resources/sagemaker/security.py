@@ -55,6 +55,17 @@ class Security(Config):
             }
         return over(keys, request)
 
+    def processing_job(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A CreateProcessingJob request with all of it."""
+        wanted: dict[str, Any] = {}
+        if self.kms_key_id:
+            cluster = {"ClusterConfig": {"VolumeKmsKeyId": self.kms_key_id}}
+            wanted["ProcessingResources"] = cluster
+            if "ProcessingOutputConfig" in request:
+                wanted["ProcessingOutputConfig"] = {"KmsKeyId": self.kms_key_id}
+        network = self._networked(request.get("NetworkConfig", {}))
+        return over(wanted, {**request, **({"NetworkConfig": network} if network else {})})
+
     def model(self, request: dict[str, Any]) -> dict[str, Any]:
         """A CreateModel request with what concerns models."""
         return self._networked(request)

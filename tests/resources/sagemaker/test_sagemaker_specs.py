@@ -3,10 +3,8 @@
 from contextlib import nullcontext
 from typing import Any
 
-import botocore.session
 import dagster as dg
 import pytest
-from botocore.validate import ParamValidator
 from pydantic import ValidationError
 
 from resources.sagemaker import (
@@ -19,39 +17,12 @@ from resources.sagemaker import (
     Spot,
     TrainingCompute,
     TrainingJobSpec,
-    TransformInput,
-    TransformJobSpec,
     Variant,
     builtin_image_uri,
     deterministic_name,
 )
 from resources.sagemaker.names import to_tags
-
-ROLE = "arn:aws:iam::123456789012:role/worker"
-KEY = "arn:aws:kms:eu-west-1:123456789012:key/1234"
-VPC = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
-
-
-def complaints(operation: str, request: dict[str, Any]) -> str:
-    """What botocore's validator finds wrong with a request."""
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    shape = model.operation_model(operation).input_shape
-    assert shape is not None
-    report = ParamValidator().validate(request, shape)
-    return report.generate_report()
-
-
-def leaves(request: object, path: str = "") -> dict[str, object]:
-    """Each value of a request by the way to it."""
-    if isinstance(request, dict):
-        return {
-            k: v
-            for key, value in request.items()
-            for k, v in leaves(value, f"{path}.{key}").items()
-        }
-    if isinstance(request, list):
-        return {k: v for value in request for k, v in leaves(value, f"{path}[]").items()}
-    return {path: request}
+from tests.resources.sagemaker.requests import KEY, ROLE, SECURITY, VPC, complaints, leaves
 
 
 def full_training_spec() -> TrainingJobSpec:
@@ -250,11 +221,6 @@ def test_what_aws_refuses_with_serverless_variants_is_not_sent(
         serverless_spec(**fields).plan(ROLE, {})
 
 
-SECURITY = Security(
-    kms_key_id=KEY, subnets=["subnet-1"], security_groups=["sg-1"], network_isolation=True
-)
-
-
 def test_an_accounts_security_reaches_jobs_models_and_endpoint_configs() -> None:
     spec = TrainingJobSpec(name="job", image="i", output_s3_uri="s3://b", channels=[CHANNEL])
     job = SECURITY.training_job(spec.to_request("job", ROLE, {}))
@@ -272,57 +238,6 @@ def test_an_accounts_security_reaches_jobs_models_and_endpoint_configs() -> None
         endpoint_name="digits", version="1", container=ModelContainer(image="i")
     ).plan(ROLE, {})
     assert (plain.model_name, plain.config_name) != (plan.model_name, plan.config_name)
-
-
-def test_all_that_can_be_set_of_a_transform_job_arrives_in_a_valid_request() -> None:
-    spec = TransformJobSpec(
-        name="job",
-        container=ModelContainer(image="image", model_data_url="s3://b/model.tar.gz"),
-        input=TransformInput(
-            s3_uri="s3://b/in/manifest",
-            content_type="text/csv",
-            s3_data_type="ManifestFile",
-            split_type="Line",
-            compression="Gzip",
-        ),
-        output_s3_uri="s3://b/out",
-        accept="application/jsonlines",
-        assemble_with="Line",
-        strategy="SingleRecord",
-        max_payload_mb=1,
-        instance_type="ml.c5.large",
-        instance_count=3,
-        tags={"team": "data"},
-        extra_request={
-            "MaxConcurrentTransforms": 2,
-            "DataProcessing": {"JoinSource": "Input"},
-            "TransformOutput": {"KmsKeyId": KEY},
-        },
-    )
-    request = SECURITY.transform_job(spec.to_request("job-2", ROLE, {"run": "1"}))
-
-    assert complaints("CreateTransformJob", request) == ""
-    assert leaves({key: value for key, value in request.items() if key != "Tags"}) == {
-        ".TransformJobName": "job-2",
-        ".ModelName": spec.model_name(ROLE),
-        ".TransformInput.DataSource.S3DataSource.S3DataType": "ManifestFile",
-        ".TransformInput.DataSource.S3DataSource.S3Uri": "s3://b/in/manifest",
-        ".TransformInput.ContentType": "text/csv",
-        ".TransformInput.SplitType": "Line",
-        ".TransformInput.CompressionType": "Gzip",
-        ".TransformOutput.S3OutputPath": "s3://b/out",
-        ".TransformOutput.Accept": "application/jsonlines",
-        ".TransformOutput.AssembleWith": "Line",
-        ".TransformOutput.KmsKeyId": KEY,
-        ".TransformResources.InstanceType": "ml.c5.large",
-        ".TransformResources.InstanceCount": 3,
-        ".TransformResources.VolumeKmsKeyId": KEY,
-        ".BatchStrategy": "SingleRecord",
-        ".MaxPayloadInMB": 1,
-        ".MaxConcurrentTransforms": 2,
-        ".DataProcessing.JoinSource": "Input",
-    }
-    assert request["Tags"] == [{"Key": "run", "Value": "1"}, {"Key": "team", "Value": "data"}]
 
 
 def test_what_a_spec_says_of_security_wins_over_the_accounts() -> None:
@@ -449,8 +364,6 @@ def test_a_spec_is_config_for_assets() -> None:
         TrainingCompute,
         S3Channel,
         Spot,
-        TransformJobSpec,
-        TransformInput,
         EndpointSpec,
         ModelContainer,
         Variant,
