@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 Row = Mapping[str, Any]
+Objects = Callable[[str], dict[str, bytes]]
+OUTPUTS = ("airbnb/price_changes/", "airbnb/neighbourhood_summary/")
 
 SCHEMA = pa.schema(
     [
@@ -211,3 +213,20 @@ def _csv_field(value: object) -> str:
     if not text or any(character in text for character in '",\n\r'):
         return '"' + text.replace('"', '""') + '"'
     return text
+
+
+def table(data: bytes) -> list[dict[str, Any]]:
+    rows = pq.read_table(pa.BufferReader(data)).to_pylist()
+    return [
+        {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in item.items()}
+        for item in rows
+    ]
+
+
+def outputs(objects: Objects) -> dict[str, bytes]:
+    return {key: data for prefix in OUTPUTS for key, data in objects(prefix).items()}
+
+
+def remove(client: "S3Client", bucket: str, keys: Mapping[str, bytes]) -> None:
+    for key in keys:
+        client.delete_object(Bucket=bucket, Key=key)
