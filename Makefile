@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status load-listings image test lint format bench screenshots lock preflight deploy-api clean
+.PHONY: help demo up down status load-listings image test lint format bench screenshots lock preflight aws-smoke deploy-api clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ LOCK_FLAGS := --universal --no-strip-extras --python-version 3.11 --generate-has
 
 preflight: .venv/.installed  ## What of AWS is missing for the platform, and how to mend it; changes nothing
 	@$(RUN) deploy.preflight $(if $(wildcard deploy/platform.env),deploy/env.example) $(wildcard deploy/platform.env deploy/records.env)
+
+aws-smoke: .venv/.installed  ## Both chains once on AWS, what they cost, and all of it removed; wants empty buckets
+	@$(RUN) deploy.aws_smoke $(if $(wildcard deploy/platform.env),deploy/env.example) $(wildcard deploy/platform.env deploy/records.env)
 
 deploy-api: .venv/.installed  ## The HTTP API to AWS as a Lambda; deploy/README.md says what it needs
 	@$(BIN)/python deploy/deploy_api.py
