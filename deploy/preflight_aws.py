@@ -19,7 +19,7 @@ from resources.sagemaker.names import REGISTRY_ACCOUNTS
 # AWS refuses requests whose time differs from its own by more than five minutes.
 MAX_SKEW_SECONDS = 120
 # While an endpoint is updated, both of its versions run.
-SERVING_INSTANCES, TRAINING_INSTANCES = 2, 1
+SERVING_INSTANCES = 2
 _DENIED = {"AccessDenied", "AccessDeniedException", "403"}
 _AWS = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"})
 
@@ -236,9 +236,10 @@ def _many(one_or_many: Any) -> list[Any]:
 
 def look_at_quotas(quotas: Any, settings: Settings) -> Iterator[Look]:
     """How many instances the account may have."""
+    training = f"{settings.training_instance_type} for training job usage"
     needed = {
         f"{settings.instance_type} for endpoint usage": SERVING_INSTANCES,
-        f"{settings.training_instance_type} for training job usage": TRAINING_INSTANCES,
+        training: settings.training_instance_count,
     }
     values: dict[str, float] = {}
 

@@ -48,6 +48,9 @@ class Settings(PartitionSettings):
     training_instance_type: str = Field(
         default="ml.m5.large", description="Instances that train, where a run does not say."
     )
+    training_instance_count: int = Field(
+        default=1, ge=1, description="How many of them train, each on a share of the digits."
+    )
     training_volume_gb: int = Field(default=10, ge=1, description="Storage of each of them in GB.")
     kms_key_id: str = Field(
         default="", description="KMS key of all that is written and run; empty for AWS's own."
@@ -173,6 +176,7 @@ def resources(settings: Settings) -> dict[str, Any]:
             security=security,
             compute=TrainingCompute(
                 instance_type=settings.training_instance_type,
+                instance_count=settings.training_instance_count,
                 volume_gb=settings.training_volume_gb,
             ),
         ),

@@ -17,7 +17,7 @@ from formats.digit_features import FEATURES
 from formats.manifest import Manifest
 from platform_assets.checks import Verdict, check_each
 from platform_assets.lineage import place
-from platform_assets.mnist import centroids, dataset
+from platform_assets.mnist import centroids, dataset, shards
 from platform_assets.mnist.centroids import DIGITS
 from platform_assets.mnist.digit_sheets import confusion_picture
 from platform_assets.mnist.gate import Gate
@@ -162,7 +162,7 @@ class Training:
         digest = hashlib.sha256(repr(sorted(work.items())).encode()).hexdigest()[:16]
         target = work_folder(self.store, digest)
         earlier = target.made_of(work, CODE_VERSION)
-        trained = (earlier or self._train(date, work, target, digest)).manifest
+        trained = (earlier or self._train(channels, work, target, digest)).manifest
         (artifact,) = trained.files
         with Publication(folder(self.store, date)) as publication:
             publication.commit(
@@ -192,25 +192,29 @@ class Training:
             data_version=artifact.sha256,
         )
 
-    def _train(self, date: str, work: Mapping[str, str], target: Folder, digest: str) -> Published:
+    def _train(
+        self, channels: Published, work: Mapping[str, str], target: Folder, digest: str
+    ) -> Published:
         """Has SageMaker train, and publishes the artifact in the folder of the work."""
         if digest in self._failed:
             raise self._failed[digest]
+        date, instances = channels.manifest.partition, self._compute.instance_count
         try:
-            job = self.sagemaker.train(
-                self._job_spec(date, target, digest),
-                log=self.log,
-                tags={
-                    "pipeline": "mnist",
-                    "partition": date,
-                    "run_id": self.run_id,
-                    "version": digest,
-                },
-                # A finished job whose artifact somebody has removed is of no use.
-                usable=lambda done: self.store.exists(
-                    done.artifact_uri.removeprefix(self.store.uri(""))
-                ),
-            )
+            with shards.training_channel(channels, digest, instances) as channel:
+                job = self.sagemaker.train(
+                    self._job_spec(date, target, digest, channel),
+                    log=self.log,
+                    tags={
+                        "pipeline": "mnist",
+                        "partition": date,
+                        "run_id": self.run_id,
+                        "version": digest,
+                    },
+                    # A finished job whose artifact somebody has removed is of no use.
+                    usable=lambda done: self.store.exists(
+                        done.artifact_uri.removeprefix(self.store.uri(""))
+                    ),
+                )
         except TrainingError as error:
             if not error.transient:
                 self._failed[digest] = error
@@ -225,19 +229,15 @@ class Training:
                 extra={"job": job.name, "metadata": job.metadata()},
             )
 
-    def _job_spec(self, date: str, target: Folder, digest: str) -> TrainingJobSpec:
+    def _job_spec(
+        self, date: str, target: Folder, digest: str, channel: S3Channel
+    ) -> TrainingJobSpec:
         return TrainingJobSpec(
             name=deterministic_name("mnist", date, digest_of=digest),
             image=builtin_image_uri("kmeans", self.sagemaker.region),
             output_s3_uri=target.uri,
             hyperparameters=self.config.to_hyperparameters(),
-            channels=[
-                S3Channel(
-                    name="train",
-                    s3_uri=dataset.folder(self.store, date).file_uri(f"{dataset.MARKED}/"),
-                    content_type="application/x-recordio-protobuf",
-                )
-            ],
+            channels=[channel],
             compute=self._compute,
             extra_request=self.config.extra_request,
         )

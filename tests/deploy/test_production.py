@@ -193,6 +193,7 @@ def test_the_environment_file_has_the_defaults_of_the_settings_and_no_secret() -
             "sagemaker_poll_seconds",
             "listings_connections",
             "training_volume_gb",
+            "training_instance_count",
             "network_isolation",
             "cruncher_memory_mb",
             "cruncher_deadline_seconds",

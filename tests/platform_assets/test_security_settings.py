@@ -17,6 +17,7 @@ VARIABLES = {
     "PLATFORM_NETWORK_ISOLATION": "true",
     "PLATFORM_TRAINING_INSTANCE_TYPE": "ml.c5.xlarge",
     "PLATFORM_TRAINING_VOLUME_GB": "30",
+    "PLATFORM_TRAINING_INSTANCE_COUNT": "3",
 }
 
 
@@ -31,7 +32,9 @@ def test_security_and_instances_are_those_of_the_settings(monkeypatch: pytest.Mo
         security_groups=["sg-1"],
         network_isolation=True,
     )
-    assert (sagemaker.compute.instance_type, sagemaker.compute.volume_gb) == ("ml.c5.xlarge", 30)
+    compute = sagemaker.compute
+    assert (compute.instance_type, compute.volume_gb) == ("ml.c5.xlarge", 30)
+    assert compute.instance_count == 3
     for store in ("digits_store", "listings_store"):
         assert created[store].write_options()["SSEKMSKeyId"] == KEY
 
