@@ -68,7 +68,8 @@ def containers_needs(model: Document) -> Document:
 
 
 def _container(model: Document) -> Document:
-    return model.get("PrimaryContainer") or model["Containers"][0]
+    # Models of before there were packages have no `_container`.
+    return model.get("_container") or model.get("PrimaryContainer") or model["Containers"][0]
 
 
 def model_data_url(container: Document) -> str:

@@ -6,7 +6,7 @@ They check and store documents. endpoints.py then brings an endpoint to the stat
 import time
 from collections.abc import Callable
 
-from sagemaker_local import names, tags
+from sagemaker_local import model_packages, names, tags
 from sagemaker_local.aws_errors import existing, not_found, validation
 from sagemaker_local.context import Context, Operation
 from sagemaker_local.deployed_config import freeze, model_data_url, stored
@@ -27,16 +27,17 @@ def create_model(context: Context, request: Document) -> Document:
         )
     if "ExecutionRoleArn" not in request:
         raise validation("ExecutionRoleArn is required to create the model.")
-    containers = request.get("Containers") or [request["PrimaryContainer"]]
-    if len(containers) > 1:
-        raise validation("Inference pipelines are not supported.")
-    for container in containers:
-        _check_container(context, container, request["ExecutionRoleArn"])
+    containers = request.get("Containers", [request.get("PrimaryContainer")])
+    if len(containers) != 1:
+        raise validation("Inference pipelines are not supported: give one container.")
+    container = model_packages.container(context, containers[0])
+    _check_container(context, container, request["ExecutionRoleArn"])
     document = {
         **_without_tags(request),
         "ModelArn": arn,
         "CreationTime": time.time(),
         "EnableNetworkIsolation": request.get("EnableNetworkIsolation", False),
+        "_container": container,
     }
     _insert(context, names.MODEL, request["ModelName"], document, request)
     return {"ModelArn": arn}
