@@ -30,6 +30,20 @@ _SERVED = ("Image", "ModelDataUrl", "ModelDataSource")
 def create(context: Context, request: Document) -> Document:
     """CreateModelPackage: complete at once, for nothing is validated or scanned here."""
     _check(request)
+    with context.store.transaction():
+        if arn := _arn_of_request(context, request.get("ClientToken")):
+            return {"ModelPackageArn": arn}
+        document = _document(context, request)
+        arn = document["ModelPackageArn"]
+        status = document.get("ModelApprovalStatus", "")
+        if not context.store.insert(_KIND, _key(context, arn), document, status):
+            raise validation(f"ModelPackage already exists: {arn}")
+        tags.put(context, arn, request.get("Tags", []))
+    return {"ModelPackageArn": arn}
+
+
+def _document(context: Context, request: Document) -> Document:
+    """A new package; a version gets its number here."""
     now = time.time()
     document: Document = {
         "CertifyForMarketplace": False,
@@ -41,23 +55,15 @@ def create(context: Context, request: Document) -> Document:
         "LastModifiedTime": now,
         "CreatedBy": identity.user_context(context.config),
     }
-    with context.store.transaction():
-        if arn := _arn_of_request(context, request.get("ClientToken")):
-            return {"ModelPackageArn": arn}
-        if "ModelPackageGroupName" in request:
-            group, version = model_groups.add_version(context, request["ModelPackageGroupName"])
-            document |= {"ModelPackageGroupName": group, "ModelPackageVersion": version}
-            arn = names.arn(context.config, _KIND, f"{group}/{version}")
-        else:
-            # The SDK v2 sends one, which does not apply to a package without versions.
-            del document["ModelApprovalStatus"]
-            arn = names.arn(context.config, _KIND, request["ModelPackageName"])
-        document["ModelPackageArn"] = arn
-        status = document.get("ModelApprovalStatus", "")
-        if not context.store.insert(_KIND, _key(context, arn), document, status):
-            raise validation(f"ModelPackage already exists: {arn}")
-        tags.put(context, arn, request.get("Tags", []))
-    return {"ModelPackageArn": arn}
+    if "ModelPackageGroupName" in request:
+        group, version = model_groups.add_version(context, request["ModelPackageGroupName"])
+        document |= {"ModelPackageGroupName": group, "ModelPackageVersion": version}
+        name = f"{group}/{version}"
+    else:
+        # The SDK v2 sends one, which does not apply to a package without versions.
+        del document["ModelApprovalStatus"]
+        name = request["ModelPackageName"]
+    return document | {"ModelPackageArn": names.arn(context.config, _KIND, name)}
 
 
 def describe(context: Context, request: Document) -> Document:
@@ -163,6 +169,7 @@ def _check(request: Document) -> None:
     if "SourceAlgorithmSpecification" in request:
         (algorithm,) = request["SourceAlgorithmSpecification"]["SourceAlgorithms"]
         raise validation(f'Could not find algorithm "{algorithm["AlgorithmName"]}".')
+    _check_names(request.get("AdditionalInferenceSpecifications", []))
     if not versioned:
         _check_unversioned(request)
         return
@@ -189,6 +196,14 @@ def _check_unversioned(request: Document) -> None:
         )
 
 
+def _check_names(specifications: list[Document]) -> None:
+    wanted = [specification["Name"] for specification in specifications]
+    if len(set(wanted)) < len(wanted):
+        raise validation(
+            f"The names of additional inference specifications must be unique: {', '.join(wanted)}."
+        )
+
+
 def _change_lists(document: Document, request: Document) -> None:
     """Adds and removes customer metadata, adds inference specifications; empty ones are absent."""
     properties = document.get("CustomerMetadataProperties") or {}
@@ -202,6 +217,7 @@ def _change_lists(document: Document, request: Document) -> None:
             f"A model package can have at most {_MOST_PROPERTIES} customer metadata properties and "
             f"{_MOST_SPECIFICATIONS} additional inference specifications."
         )
+    _check_names(specifications)
     document["CustomerMetadataProperties"] = properties or None
     document["AdditionalInferenceSpecifications"] = specifications or None
 
