@@ -179,6 +179,7 @@ class Server:
             headers.get("content-type", "application/octet-stream"),
             headers.get("accept", ""),
             headers.get("x-amzn-sagemaker-custom-attributes", ""),
+            headers.get("x-amzn-sagemaker-inference-id", ""),
         )
         variant, answer = await self._endpoints.invoke(
             name, headers.get("x-amzn-sagemaker-target-variant"), invocation

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from sagemaker_local import faults, names
 from sagemaker_local.aws_errors import AwsError, JobFailure
+from sagemaker_local.capture_writer import CaptureWriter
 from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import instances, stages, weights
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
@@ -64,6 +65,7 @@ class Endpoints:
         self._logs = logs
         self._closing = threading.Event()
         self._variants = Variants(config, storage, logs, self._closing)
+        self._captures = CaptureWriter(storage)
         self._live: dict[str, _Serving] = {}
         self._workers: dict[str, _EndpointTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,6 +73,7 @@ class Endpoints:
     def open(self) -> None:
         """After a start: brings every endpoint back that the store knows."""
         self._loop = asyncio.get_running_loop()
+        self._captures.start()
         known = {path.name for path in self._config.models_dir.glob("*")}
         wanted: set[str] = set()
         for name in self._store.names(_KIND):
@@ -89,7 +92,7 @@ class Endpoints:
             self._loop.call_soon_threadsafe(self._wake, name)
 
     async def close(self) -> None:
-        """Ends all fleets."""
+        """Ends all fleets and writes what was captured."""
         self._closing.set()
         tasks = [worker.task for worker in self._workers.values() if worker.task]
         for task in tasks:
@@ -99,6 +102,7 @@ class Endpoints:
         fleets += [live.green[0] for live in self._live.values() if live.green]
         self._live.clear()
         await asyncio.gather(*(fleet.close() for fleet in fleets))
+        await asyncio.to_thread(self._captures.close)
 
     async def invoke(
         self, name: str, variant: str | None, invocation: Invocation
@@ -119,9 +123,12 @@ class Endpoints:
                 continue
             chosen, fleet = _choose(live, variant, name)
             try:
-                return chosen, await fleet.child(chosen).invoke(invocation)
+                answer = await fleet.child(chosen).invoke(invocation)
             except (ChildLostError, JobFailure) as error:
                 _log.warning("endpoint %s: %s (attempt %d)", name, error, attempt)
+            else:
+                self._captures.add(fleet.data_capture, name, chosen, invocation, answer)
+                return chosen, answer
         raise AwsError("ServiceUnavailable", "The service is currently unavailable.", 503)
 
     def _refuse(self, name: str) -> None:
@@ -313,7 +320,8 @@ class Endpoints:
         self._workers.pop(name, None)
 
     async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
-        fleet = Fleet(await asyncio.to_thread(self._variants.makers, name, snapshot))
+        makers = await asyncio.to_thread(self._variants.makers, name, snapshot)
+        fleet = Fleet(makers, snapshot["config"].get("DataCaptureConfig"))
         await fleet.scale(instances(snapshot))
         return fleet
 

@@ -6,7 +6,7 @@ They check and store documents. endpoints.py then brings an endpoint to the stat
 import time
 from collections.abc import Callable
 
-from sagemaker_local import model_packages, names, tags
+from sagemaker_local import data_capture, model_packages, names, tags
 from sagemaker_local.aws_errors import existing, not_found, validation
 from sagemaker_local.context import Context, Operation
 from sagemaker_local.deployed_config import freeze, model_data_url, stored
@@ -67,6 +67,7 @@ def create_config(context: Context, request: Document) -> Document:
             )
         seen.add(variant["VariantName"])
         _check_variant(context, variant)
+    data_capture.check(request)
     variants = [
         {"InitialVariantWeight": 1.0, **variant} for variant in request["ProductionVariants"]
     ]
@@ -192,7 +193,7 @@ def describe_endpoint(context: Context, request: Document) -> Document:
     answer = dict(document)
     if live is not None:
         answer["ProductionVariants"] = live["variants"]
-        answer["DataCaptureConfig"] = _capture(live)
+        answer["DataCaptureConfig"] = data_capture.summary(live["config"].get("DataCaptureConfig"))
     if pending is not None and document["EndpointStatus"] in ("Creating", "Updating"):
         answer["PendingDeploymentSummary"] = {
             "EndpointConfigName": pending["config"]["EndpointConfigName"],
@@ -291,19 +292,6 @@ def _check_deployment(deployment: Document | None, pending: Document, document: 
             "Traffic can be shifted between endpoint configurations only if their variants have "
             f"the same names: {sorted(before)} and {sorted(after)}."
         )
-
-
-def _capture(live: Document) -> Document | None:
-    capture = live["config"].get("DataCaptureConfig")
-    if capture is None:
-        return None
-    return {
-        "EnableCapture": capture.get("EnableCapture", False),
-        "CaptureStatus": "Started" if capture.get("EnableCapture") else "Stopped",
-        "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
-        "DestinationS3Uri": capture["DestinationS3Uri"],
-        "KmsKeyId": capture.get("KmsKeyId", ""),
-    }
 
 
 def _without_tags(request: Document) -> Document:
