@@ -18,10 +18,11 @@ from sagemaker_local import faults, names
 from sagemaker_local.aws_errors import AwsError, JobFailure
 from sagemaker_local.capture_writer import CaptureWriter
 from sagemaker_local.config import Config
-from sagemaker_local.deployed_config import instances, stages, weights
+from sagemaker_local.deployed_config import all_variants, instances, shadow_shares, stages, weights
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Storage
+from sagemaker_local.shadows import Shadows
 from sagemaker_local.store import Document, Store
 from sagemaker_local.variants import Variants
 
@@ -67,6 +68,7 @@ class Endpoints:
         self._variants = Variants(config, storage, logs, self._closing)
         self._captures = CaptureWriter(storage)
         self._live: dict[str, _Serving] = {}
+        self._shadows = Shadows()
         self._workers: dict[str, _EndpointTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -122,6 +124,8 @@ class Endpoints:
                 await asyncio.to_thread(self._refuse, name)
                 continue
             chosen, fleet = _choose(live, variant, name)
+            if attempt == 1:
+                self._shadows.copy(name, fleet, invocation)
             try:
                 answer = await fleet.child(chosen).invoke(invocation)
             except (ChildLostError, JobFailure) as error:
@@ -321,7 +325,8 @@ class Endpoints:
 
     async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
         makers = await asyncio.to_thread(self._variants.makers, name, snapshot)
-        fleet = Fleet(makers, snapshot["config"].get("DataCaptureConfig"))
+        capture = snapshot["config"].get("DataCaptureConfig")
+        fleet = Fleet(makers, capture, shadow_shares(snapshot))
         await fleet.scale(instances(snapshot))
         return fleet
 
@@ -330,7 +335,7 @@ class Endpoints:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _note(self, name: str, snapshot: Document) -> None:
-        for variant in snapshot["variants"]:
+        for variant in all_variants(snapshot):
             stream = f"{variant['VariantName']}/i-{snapshot['id']}"
             line = f"Serving model {variant['_model']['name']} from {variant['_model']['url']}"
             try:

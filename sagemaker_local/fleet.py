@@ -234,16 +234,19 @@ class Fleet:
 
     Attributes:
         data_capture: The snapshot's DataCaptureConfig, if it has one.
+        shadows: Variants that get copies of requests, with their share of them, from 0 to 1.
     """
 
     def __init__(
         self,
         makers: Mapping[str, Callable[[], Instance]],
         data_capture: Document | None = None,
+        shadows: Mapping[str, float] | None = None,
     ) -> None:
-        """Takes what makes another instance of each variant."""
+        """Takes what makes another instance of each variant, shadows included."""
         self.data_capture = data_capture
         self._makers = makers
+        self.shadows = shadows or {}
         self._children: dict[str, list[Instance]] = {variant: [] for variant in makers}
 
     async def scale(self, instances: Mapping[str, int]) -> None:

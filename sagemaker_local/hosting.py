@@ -59,8 +59,14 @@ def create_config(context: Context, request: Document) -> Document:
     name = request["EndpointConfigName"]
     arn = names.arn(context.config, names.ENDPOINT_CONFIG, name)
     _require_new(context, names.ENDPOINT_CONFIG, name)
+    shadows = request.get("ShadowProductionVariants", [])
+    if shadows and (len(shadows), len(request["ProductionVariants"])) != (1, 1):
+        raise validation(
+            "If you specify ShadowProductionVariants, you can specify only one variant for "
+            "ProductionVariants and only one for ShadowProductionVariants."
+        )
     seen: set[str] = set()
-    for variant in request["ProductionVariants"] + request.get("ShadowProductionVariants", []):
+    for variant in request["ProductionVariants"] + shadows:
         if variant["VariantName"] in seen:
             raise validation(
                 f"Production variant names must be unique: {variant['VariantName']} occurs twice."
@@ -193,6 +199,8 @@ def describe_endpoint(context: Context, request: Document) -> Document:
     answer = dict(document)
     if live is not None:
         answer["ProductionVariants"] = live["variants"]
+        if live.get("shadows"):
+            answer["ShadowProductionVariants"] = live["shadows"]
         answer["DataCaptureConfig"] = data_capture.summary(live["config"].get("DataCaptureConfig"))
     if pending is not None and document["EndpointStatus"] in ("Creating", "Updating"):
         answer["PendingDeploymentSummary"] = {
@@ -200,6 +208,8 @@ def describe_endpoint(context: Context, request: Document) -> Document:
             "ProductionVariants": pending["variants"],
             "StartTime": document["LastModifiedTime"],
         }
+        if pending.get("shadows"):
+            answer["PendingDeploymentSummary"]["ShadowProductionVariants"] = pending["shadows"]
     return answer
 
 
