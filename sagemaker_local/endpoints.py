@@ -68,7 +68,7 @@ class Endpoints:
         self._variants = Variants(config, storage, logs, self._closing)
         self._captures = CaptureWriter(storage)
         self._live: dict[str, _Serving] = {}
-        self._shadows = Shadows()
+        self._shadows = Shadows(self._captures)
         self._workers: dict[str, _EndpointTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 

@@ -1,4 +1,4 @@
-"""Shadow variants: they get copies of requests, and nobody gets their answers.
+"""Shadow variants: they get copies of requests; their answers are captured at most.
 
 A copy never holds an answer up, and never fails one.
 """
@@ -8,7 +8,8 @@ import logging
 import random
 
 from sagemaker_local.aws_errors import JobFailure
-from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation
+from sagemaker_local.capture_writer import CaptureWriter
+from sagemaker_local.fleet import ChildLostError, Fleet, Invocation
 
 # A shadow that is slower than what answers would otherwise pile requests of 6 MiB up.
 _MOST_WAITING = 8
@@ -18,26 +19,26 @@ _log = logging.getLogger(__name__)
 class Shadows:
     """The copies of requests that are under way. Everything runs in the event loop."""
 
-    def __init__(self) -> None:
-        self._under_way: set[asyncio.Task[Answer]] = set()
+    def __init__(self, captures: CaptureWriter) -> None:
+        self._captures = captures
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def copy(self, endpoint: str, fleet: Fleet, invocation: Invocation) -> None:
         """Sends a request to the shadows of a fleet too, by their shares; returns at once."""
         for variant, share in fleet.shadows.items():
-            child = fleet.child(variant)
-            if child.requests >= _MOST_WAITING or random.random() >= share:  # noqa: S311 - traffic
+            if fleet.child(variant).requests >= _MOST_WAITING or random.random() >= share:  # noqa: S311 - traffic
                 continue
-            name = f"a copy for {variant} of {endpoint}"
-            task = asyncio.get_running_loop().create_task(child.invoke(invocation), name=name)
+            sending = self._send(endpoint, variant, fleet, invocation)
+            task = asyncio.get_running_loop().create_task(sending)
             self._under_way.add(task)
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._under_way.discard)
 
-    def _ended(self, task: asyncio.Task[Answer]) -> None:
-        self._under_way.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if isinstance(error, ChildLostError | JobFailure):
-            _log.warning("%s: %s", task.get_name(), error)
-        elif error is not None:
-            _log.error("%s", task.get_name(), exc_info=error)
+    async def _send(
+        self, endpoint: str, variant: str, fleet: Fleet, invocation: Invocation
+    ) -> None:
+        try:
+            answer = await fleet.child(variant).invoke(invocation)
+        except (ChildLostError, JobFailure) as error:
+            _log.warning("a copy for %s of endpoint %s: %s", variant, endpoint, error)
+        else:
+            self._captures.add(fleet.data_capture, endpoint, variant, invocation, answer)
