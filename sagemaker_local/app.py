@@ -1,8 +1,7 @@
 """The server's front: one port for the control plane, the runtime, CloudWatch Logs, IAM and STS.
 
 Checks the signature, finds the operation, checks the request against the service model, filters the
-answer by it, and writes errors as AWS does. What the operations do is in training, transform,
-hosting, tags, logs and identity.
+answer by it, and writes errors as AWS does. What runs an operation is in operations and identity.
 """
 
 import asyncio
@@ -22,20 +21,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sagemaker_local import (
-    faults,
-    hosting,
-    identity,
-    job_kinds,
-    names,
-    service_model,
-    tags,
-    training,
-    transform,
-)
+from sagemaker_local import faults, identity, names, operations, service_model
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
-from sagemaker_local.context import Context, Operation
+from sagemaker_local.context import Context
 from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.faults import FaultPlan, FaultPlanError
 from sagemaker_local.fleet import Invocation
@@ -51,42 +40,6 @@ _BODY_BYTES = 6_291_456
 _CONTROL_BYTES = 1024 * 1024
 _JSON = "application/x-amz-json-1.1"
 _FORM = "application/x-www-form-urlencoded"
-
-_CONTROL: dict[str, Operation] = {
-    "CreateTrainingJob": training.create,
-    "DescribeTrainingJob": job_kinds.describing(training.KIND),
-    "ListTrainingJobs": training.listed,
-    "StopTrainingJob": job_kinds.stopping(training.KIND),
-    "CreateTransformJob": transform.create,
-    "DescribeTransformJob": job_kinds.describing(transform.KIND),
-    "ListTransformJobs": hosting.listing(names.TRANSFORM_JOB, "TransformJobSummaries"),
-    "StopTransformJob": job_kinds.stopping(transform.KIND),
-    "CreateModel": hosting.create_model,
-    "DescribeModel": hosting.describing(names.MODEL, "ModelName"),
-    "ListModels": hosting.listing(names.MODEL, "Models"),
-    "DeleteModel": hosting.deleting(names.MODEL, "ModelName"),
-    "CreateEndpointConfig": hosting.create_config,
-    "DescribeEndpointConfig": hosting.describing(names.ENDPOINT_CONFIG, "EndpointConfigName"),
-    "ListEndpointConfigs": hosting.listing(names.ENDPOINT_CONFIG, "EndpointConfigs"),
-    "DeleteEndpointConfig": hosting.deleting(names.ENDPOINT_CONFIG, "EndpointConfigName"),
-    "CreateEndpoint": hosting.create_endpoint,
-    "DescribeEndpoint": hosting.describe_endpoint,
-    "ListEndpoints": hosting.listing(names.ENDPOINT, "Endpoints"),
-    "UpdateEndpoint": hosting.update_endpoint,
-    "UpdateEndpointWeightsAndCapacities": hosting.update_weights,
-    "DeleteEndpoint": hosting.delete_endpoint,
-    "AddTags": tags.add,
-    "ListTags": tags.listed,
-    "DeleteTags": tags.delete,
-}
-_LOGS: dict[str, Operation] = {
-    "DescribeLogGroups": lambda context, request: context.logs.describe_log_groups(request),
-    "DescribeLogStreams": lambda context, request: context.logs.describe_log_streams(request),
-    "GetLogEvents": lambda context, request: context.logs.get_log_events(request),
-    "FilterLogEvents": lambda context, request: context.logs.filter_log_events(request),
-}
-_TARGETS = {service_model.CONTROL_PREFIX: _CONTROL, service_model.LOGS_PREFIX: _LOGS}
-_SIGNING_NAMES = {service_model.CONTROL_PREFIX: "sagemaker", service_model.LOGS_PREFIX: "logs"}
 
 
 class Server:
@@ -182,17 +135,18 @@ class Server:
         body = await _control_body(request)
         service = self._verify(request, body)
         prefix, _, name = request.headers.get("x-amz-target", "").partition(".")
-        run = _TARGETS.get(prefix, {}).get(name)
+        run = operations.TARGETS.get(prefix, {}).get(name)
         if run is None:
             raise AwsError(
                 "UnknownOperationException",
                 f"The operation {prefix}.{name} is not known here.",
                 404,
             )
-        if service != _SIGNING_NAMES[prefix]:
+        expected = operations.SIGNING_NAMES[prefix]
+        if service != expected:
             raise AwsError(
                 "InvalidSignatureException",
-                f"Credential should be scoped to correct service: '{_SIGNING_NAMES[prefix]}'.",
+                f"Credential should be scoped to correct service: '{expected}'.",
                 403,
             )
         request_faults = self._faults(request, name)
@@ -225,6 +179,7 @@ class Server:
             headers.get("content-type", "application/octet-stream"),
             headers.get("accept", ""),
             headers.get("x-amzn-sagemaker-custom-attributes", ""),
+            headers.get("x-amzn-sagemaker-inference-id", ""),
         )
         variant, answer = await self._endpoints.invoke(
             name, headers.get("x-amzn-sagemaker-target-variant"), invocation

@@ -16,15 +16,16 @@ def freeze(context: Context, config_name: str) -> Document:
     """Copies an endpoint configuration with the models of its variants.
 
     Returns:
-        `id`, `config` (the whole document) and `variants`: a DescribeEndpoint summary each, with
-        `_model` (what its containers need) beside it.
+        `id`, `config` (the whole document), and `variants` and `shadows`: a DescribeEndpoint
+        summary each, with `_model` (what its containers need) beside it.
 
     Raises:
         AwsError: The configuration or a model of it does not exist.
     """
     config = stored(context, names.ENDPOINT_CONFIG, config_name)
     variants = [_variant(context, variant) for variant in config["ProductionVariants"]]
-    return {"id": secrets.token_hex(8), "config": config, "variants": variants}
+    shadows = [_variant(context, variant) for variant in config.get("ShadowProductionVariants", [])]
+    return {"id": secrets.token_hex(8), "config": config, "variants": variants, "shadows": shadows}
 
 
 def _variant(context: Context, variant: Document) -> Document:
@@ -68,7 +69,8 @@ def containers_needs(model: Document) -> Document:
 
 
 def _container(model: Document) -> Document:
-    return model.get("PrimaryContainer") or model["Containers"][0]
+    # Models of before there were packages have no `_container`.
+    return model.get("_container") or model.get("PrimaryContainer") or model["Containers"][0]
 
 
 def model_data_url(container: Document) -> str:
@@ -96,8 +98,29 @@ def weights(snapshot: Document, which: str) -> dict[str, float]:
 
 def instances(snapshot: Document) -> dict[str, int]:
     """Variant to number of instances; a serverless variant has one process."""
-    variants: list[Document] = snapshot["variants"]
-    return {variant["VariantName"]: variant.get("DesiredInstanceCount", 1) for variant in variants}
+    return {
+        variant["VariantName"]: variant.get("DesiredInstanceCount", 1)
+        for variant in all_variants(snapshot)
+    }
+
+
+def all_variants(snapshot: Document) -> list[Document]:
+    """Those that answer, and those that get copies of their requests."""
+    return [*snapshot["variants"], *snapshot.get("shadows", [])]
+
+
+def shadow_shares(snapshot: Document) -> dict[str, float]:
+    """Shadow variant to the share of the requests that it gets, from 0 to 1.
+
+    Its weight stands beside that of the one variant that answers:
+    https://docs.aws.amazon.com/sagemaker/latest/dg/shadow-tests-create.html
+    """
+    (answering, *_) = snapshot["variants"]
+    weight = answering["CurrentWeight"] or 1.0
+    return {
+        shadow["VariantName"]: min(1.0, shadow["CurrentWeight"] / weight)
+        for shadow in snapshot.get("shadows", [])
+    }
 
 
 def stages(deployment: Document | None) -> Iterator[tuple[float, float]]:

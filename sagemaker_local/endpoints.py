@@ -16,11 +16,13 @@ from typing import TypeVar
 
 from sagemaker_local import faults, names
 from sagemaker_local.aws_errors import AwsError, JobFailure
+from sagemaker_local.capture_writer import CaptureWriter
 from sagemaker_local.config import Config
-from sagemaker_local.deployed_config import instances, stages, weights
+from sagemaker_local.deployed_config import all_variants, instances, shadow_shares, stages, weights
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Storage
+from sagemaker_local.shadows import Shadows
 from sagemaker_local.store import Document, Store
 from sagemaker_local.variants import Variants
 
@@ -64,13 +66,16 @@ class Endpoints:
         self._logs = logs
         self._closing = threading.Event()
         self._variants = Variants(config, storage, logs, self._closing)
+        self._captures = CaptureWriter(storage)
         self._live: dict[str, _Serving] = {}
+        self._shadows = Shadows(self._captures)
         self._workers: dict[str, _EndpointTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
         """After a start: brings every endpoint back that the store knows."""
         self._loop = asyncio.get_running_loop()
+        self._captures.start()
         known = {path.name for path in self._config.models_dir.glob("*")}
         wanted: set[str] = set()
         for name in self._store.names(_KIND):
@@ -89,7 +94,7 @@ class Endpoints:
             self._loop.call_soon_threadsafe(self._wake, name)
 
     async def close(self) -> None:
-        """Ends all fleets."""
+        """Ends all fleets and writes what was captured."""
         self._closing.set()
         tasks = [worker.task for worker in self._workers.values() if worker.task]
         for task in tasks:
@@ -99,6 +104,7 @@ class Endpoints:
         fleets += [live.green[0] for live in self._live.values() if live.green]
         self._live.clear()
         await asyncio.gather(*(fleet.close() for fleet in fleets))
+        await asyncio.to_thread(self._captures.close)
 
     async def invoke(
         self, name: str, variant: str | None, invocation: Invocation
@@ -118,10 +124,15 @@ class Endpoints:
                 await asyncio.to_thread(self._refuse, name)
                 continue
             chosen, fleet = _choose(live, variant, name)
+            if attempt == 1:
+                self._shadows.copy(name, fleet, invocation)
             try:
-                return chosen, await fleet.child(chosen).invoke(invocation)
+                answer = await fleet.child(chosen).invoke(invocation)
             except (ChildLostError, JobFailure) as error:
                 _log.warning("endpoint %s: %s (attempt %d)", name, error, attempt)
+            else:
+                self._captures.add(fleet.data_capture, name, chosen, invocation, answer)
+                return chosen, answer
         raise AwsError("ServiceUnavailable", "The service is currently unavailable.", 503)
 
     def _refuse(self, name: str) -> None:
@@ -313,7 +324,9 @@ class Endpoints:
         self._workers.pop(name, None)
 
     async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
-        fleet = Fleet(await asyncio.to_thread(self._variants.makers, name, snapshot))
+        makers = await asyncio.to_thread(self._variants.makers, name, snapshot)
+        capture = snapshot["config"].get("DataCaptureConfig")
+        fleet = Fleet(makers, capture, shadow_shares(snapshot))
         await fleet.scale(instances(snapshot))
         return fleet
 
@@ -322,7 +335,7 @@ class Endpoints:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _note(self, name: str, snapshot: Document) -> None:
-        for variant in snapshot["variants"]:
+        for variant in all_variants(snapshot):
             stream = f"{variant['VariantName']}/i-{snapshot['id']}"
             line = f"Serving model {variant['_model']['name']} from {variant['_model']['url']}"
             try:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from sagemaker_local import children
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
+from sagemaker_local.store import Document
 
 _START_SECONDS = 60.0
 _BUFFER = 8 * 1024 * 1024
@@ -49,6 +50,7 @@ class Invocation:
     """A request as a container gets it.
 
     Attributes:
+        inference_id: The caller's own name for the request, for data capture.
         answer_bytes: How long the answer of an image's own code may be.
     """
 
@@ -56,6 +58,7 @@ class Invocation:
     content_type: str
     accept: str
     custom_attributes: str = ""
+    inference_id: str = ""
     answer_bytes: int = _ANSWER_BYTES
 
 
@@ -227,11 +230,23 @@ class ServingChild:
 
 
 class Fleet:
-    """The instances of one snapshot, as many as are asked for and the machine has cores."""
+    """The instances of one snapshot, as many as are asked for and the machine has cores.
 
-    def __init__(self, makers: Mapping[str, Callable[[], Instance]]) -> None:
-        """Takes what makes another instance of each variant."""
+    Attributes:
+        data_capture: The snapshot's DataCaptureConfig, if it has one.
+        shadows: Variants that get copies of requests, with their share of them, from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        makers: Mapping[str, Callable[[], Instance]],
+        data_capture: Document | None = None,
+        shadows: Mapping[str, float] | None = None,
+    ) -> None:
+        """Takes what makes another instance of each variant, shadows included."""
+        self.data_capture = data_capture
         self._makers = makers
+        self.shadows = shadows or {}
         self._children: dict[str, list[Instance]] = {variant: [] for variant in makers}
 
     async def scale(self, instances: Mapping[str, int]) -> None:

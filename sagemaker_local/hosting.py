@@ -6,7 +6,7 @@ They check and store documents. endpoints.py then brings an endpoint to the stat
 import time
 from collections.abc import Callable
 
-from sagemaker_local import names, tags
+from sagemaker_local import data_capture, model_packages, names, tags
 from sagemaker_local.aws_errors import existing, not_found, validation
 from sagemaker_local.context import Context, Operation
 from sagemaker_local.deployed_config import freeze, model_data_url, stored
@@ -27,16 +27,17 @@ def create_model(context: Context, request: Document) -> Document:
         )
     if "ExecutionRoleArn" not in request:
         raise validation("ExecutionRoleArn is required to create the model.")
-    containers = request.get("Containers") or [request["PrimaryContainer"]]
-    if len(containers) > 1:
-        raise validation("Inference pipelines are not supported.")
-    for container in containers:
-        _check_container(context, container, request["ExecutionRoleArn"])
+    containers = request.get("Containers", [request.get("PrimaryContainer")])
+    if len(containers) != 1:
+        raise validation("Inference pipelines are not supported: give one container.")
+    container = model_packages.container(context, containers[0])
+    _check_container(context, container, request["ExecutionRoleArn"])
     document = {
         **_without_tags(request),
         "ModelArn": arn,
         "CreationTime": time.time(),
         "EnableNetworkIsolation": request.get("EnableNetworkIsolation", False),
+        "_container": container,
     }
     _insert(context, names.MODEL, request["ModelName"], document, request)
     return {"ModelArn": arn}
@@ -58,14 +59,21 @@ def create_config(context: Context, request: Document) -> Document:
     name = request["EndpointConfigName"]
     arn = names.arn(context.config, names.ENDPOINT_CONFIG, name)
     _require_new(context, names.ENDPOINT_CONFIG, name)
+    shadows = request.get("ShadowProductionVariants", [])
+    if shadows and (len(shadows), len(request["ProductionVariants"])) != (1, 1):
+        raise validation(
+            "If you specify ShadowProductionVariants, you can specify only one variant for "
+            "ProductionVariants and only one for ShadowProductionVariants."
+        )
     seen: set[str] = set()
-    for variant in request["ProductionVariants"] + request.get("ShadowProductionVariants", []):
+    for variant in request["ProductionVariants"] + shadows:
         if variant["VariantName"] in seen:
             raise validation(
                 f"Production variant names must be unique: {variant['VariantName']} occurs twice."
             )
         seen.add(variant["VariantName"])
         _check_variant(context, variant)
+    data_capture.check(request)
     variants = [
         {"InitialVariantWeight": 1.0, **variant} for variant in request["ProductionVariants"]
     ]
@@ -191,13 +199,17 @@ def describe_endpoint(context: Context, request: Document) -> Document:
     answer = dict(document)
     if live is not None:
         answer["ProductionVariants"] = live["variants"]
-        answer["DataCaptureConfig"] = _capture(live)
+        if live.get("shadows"):
+            answer["ShadowProductionVariants"] = live["shadows"]
+        answer["DataCaptureConfig"] = data_capture.summary(live["config"].get("DataCaptureConfig"))
     if pending is not None and document["EndpointStatus"] in ("Creating", "Updating"):
         answer["PendingDeploymentSummary"] = {
             "EndpointConfigName": pending["config"]["EndpointConfigName"],
             "ProductionVariants": pending["variants"],
             "StartTime": document["LastModifiedTime"],
         }
+        if pending.get("shadows"):
+            answer["PendingDeploymentSummary"]["ShadowProductionVariants"] = pending["shadows"]
     return answer
 
 
@@ -290,19 +302,6 @@ def _check_deployment(deployment: Document | None, pending: Document, document: 
             "Traffic can be shifted between endpoint configurations only if their variants have "
             f"the same names: {sorted(before)} and {sorted(after)}."
         )
-
-
-def _capture(live: Document) -> Document | None:
-    capture = live["config"].get("DataCaptureConfig")
-    if capture is None:
-        return None
-    return {
-        "EnableCapture": capture.get("EnableCapture", False),
-        "CaptureStatus": "Started" if capture.get("EnableCapture") else "Stopped",
-        "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
-        "DestinationS3Uri": capture["DestinationS3Uri"],
-        "KmsKeyId": capture.get("KmsKeyId", ""),
-    }
 
 
 def _without_tags(request: Document) -> Document:

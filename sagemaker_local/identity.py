@@ -88,6 +88,12 @@ def error_body(error: AwsError, request_id: str) -> bytes:
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
+def user_context(config: Config) -> dict[str, Any]:
+    """The `UserContext` of every request: that of the user who has the one key pair."""
+    caller = _get_caller_identity(config, {})
+    return {"IamIdentity": {"Arn": caller["Arn"], "PrincipalId": caller["UserId"]}}
+
+
 def _get_caller_identity(config: Config, _: Mapping[str, Any]) -> dict[str, Any]:
     arn = f"arn:aws:iam::{config.account}:user/{_USER}"
     return {"UserId": _unique_id("AIDA", arn), "Account": config.account, "Arn": arn}

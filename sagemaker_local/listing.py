@@ -12,8 +12,12 @@ from sagemaker_local.store import Document, Store
 
 _COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 _FILTERS = {
-    "NameContains": "instr(lower(name), lower(?)) > 0",
+    # The version of a model package, which stands behind a slash, is no part of its name.
+    "NameContains": "instr(lower(substr(name, 1, instr(name || '/', '/') - 1)), lower(?)) > 0",
     "StatusEquals": "status = ?",
+    "ModelApprovalStatus": "status = ?",
+    "ModelPackageGroupName": "name LIKE ? || '/%'",
+    "ModelPackageType": "(instr(name, '/') > 0) = (? = 'Versioned')",
     "CreationTimeAfter": "created > ?",
     "CreationTimeBefore": "created < ?",
     "LastModifiedTimeAfter": "modified > ?",

@@ -9,6 +9,8 @@ from sagemaker_local.config import Config
 TRAINING_JOB = "training-job"
 TRANSFORM_JOB = "transform-job"
 MODEL = "model"
+MODEL_PACKAGE = "model-package"
+MODEL_PACKAGE_GROUP = "model-package-group"
 ENDPOINT_CONFIG = "endpoint-config"
 ENDPOINT = "endpoint"
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
@@ -32,6 +34,17 @@ _IMAGE = re.compile(
 def arn(config: Config, kind: str, name: str) -> str:
     """A resource's ARN; SageMaker writes names in lower case there."""
     return f"arn:aws:sagemaker:{config.region}:{config.account}:{kind}/{name.lower()}"
+
+
+def address(config: Config, kind: str, name_or_arn: str) -> str:
+    """The ARN of what a request names by its name or its ARN."""
+    is_arn = name_or_arn.startswith("arn:")
+    return name_or_arn.lower() if is_arn else arn(config, kind, name_or_arn)
+
+
+def key(config: Config, kind: str, name_or_arn: str) -> str:
+    """The last part of a resource's ARN; another account's or kind's ARN stays whole."""
+    return address(config, kind, name_or_arn).removeprefix(arn(config, kind, ""))
 
 
 def log_stream_arn(config: Config, group: str, stream: str = "") -> str:

@@ -142,6 +142,12 @@ class Storage:
         with _translated(), path.open("rb") as file:
             self._client.put_object(Bucket=location.bucket, Key=location.key, Body=file)
 
+    def put_bytes(self, body: bytes, location: Location, kms_key_id: str | None) -> None:
+        """Uploads an object, which S3 encrypts with a key of KMS where one is named."""
+        key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
+        with _translated():
+            self._client.put_object(Bucket=location.bucket, Key=location.key, Body=body, **key)
+
 
 def _beyond(prefix: str, key: str) -> str:
     folder = f"{prefix}/" if key.startswith(f"{prefix}/") else prefix[: prefix.rfind("/") + 1]

@@ -8,11 +8,17 @@ from sagemaker_local.context import Context
 from sagemaker_local.listing import decode_token, encode_token
 from sagemaker_local.store import Document
 
+# AWS's words.
+NOT_OF_VERSIONS = (
+    "Tags are not supported in Model Package versions. Please add them to the Model Package Group"
+)
 _LIMIT = 50
 _KINDS = (
     names.TRAINING_JOB,
     names.TRANSFORM_JOB,
     names.MODEL,
+    names.MODEL_PACKAGE,
+    names.MODEL_PACKAGE_GROUP,
     names.ENDPOINT_CONFIG,
     names.ENDPOINT,
 )
@@ -89,6 +95,8 @@ def _known(context: Context, arn: str) -> str:
     expected = f"arn:aws:sagemaker:{context.config.region}"
     if prefix != expected or kind not in _KINDS:
         raise validation(f"Invalid ARN: {arn}.")
+    if kind == names.MODEL_PACKAGE and "/" in name:
+        raise validation(NOT_OF_VERSIONS)
     for stored_name in context.store.names(kind):
         if stored_name.lower() == name.lower():
             return names.arn(context.config, kind, stored_name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from sagemaker_local import contract_folder, images, names
 from sagemaker_local.aws_errors import JobFailure, StopRequestedError
 from sagemaker_local.config import Config
+from sagemaker_local.deployed_config import all_variants
 from sagemaker_local.fleet import Instance, ServingChild
 from sagemaker_local.images import Image
 from sagemaker_local.logs import Logs
@@ -42,7 +43,7 @@ class Variants:
         """
         folder = self._config.models_dir / snapshot["id"]
         group = names.endpoint_logs(endpoint)
-        models = {variant["VariantName"]: variant["_model"] for variant in snapshot["variants"]}
+        models = {one["VariantName"]: one["_model"] for one in all_variants(snapshot)}
         return {
             name: self.maker(name, model, folder / name, group) for name, model in models.items()
         }

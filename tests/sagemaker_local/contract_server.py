@@ -49,6 +49,14 @@ class Handler(BaseHTTPRequestHandler):
         asked: dict[str, Any] = json.loads(body or "{}")
         getattr(self, asked.pop("do", "describe"))(**asked)
 
+    def say(self, text: str) -> None:
+        """Writes into the log; the variable TROUBLE names what is done instead."""
+        if "TROUBLE" in os.environ:
+            getattr(self, os.environ["TROUBLE"])()
+            return
+        print(f"said {text}", flush=True)
+        self.send(200, os.environ.get("NAME", ""))
+
     def describe(self) -> None:
         """Answers with its arguments, environment, headers and model."""
         model = BASE / "model"

@@ -303,8 +303,12 @@ class Server:
         return [int(row["closest_cluster"]) for row in rows]
 
 
-# AWS leaves this member out while there are no artifacts, although its service model requires it.
-_AS_AWS_DOES = {'Missing required parameter in input: "ModelArtifacts"'}
+# AWS leaves these members out, although its service model requires them: the one while there are no
+# artifacts, the other of a version in the model registry.
+_AS_AWS_DOES = {
+    'Missing required parameter in input: "ModelArtifacts"',
+    'Missing required parameter in input: "ModelPackageName"',
+}
 
 
 def hold_against_the_model(

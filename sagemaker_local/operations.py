@@ -1,0 +1,62 @@
+"""Which function runs which operation of the control plane and of CloudWatch Logs.
+
+What the operations do is in the modules named here; IAM and STS have their own table in identity.
+"""
+
+from sagemaker_local import (
+    hosting,
+    job_kinds,
+    model_groups,
+    model_packages,
+    names,
+    service_model,
+    tags,
+    training,
+    transform,
+)
+from sagemaker_local.context import Operation
+
+_CONTROL: dict[str, Operation] = {
+    "CreateTrainingJob": training.create,
+    "DescribeTrainingJob": job_kinds.describing(training.KIND),
+    "ListTrainingJobs": training.listed,
+    "StopTrainingJob": job_kinds.stopping(training.KIND),
+    "CreateTransformJob": transform.create,
+    "DescribeTransformJob": job_kinds.describing(transform.KIND),
+    "ListTransformJobs": hosting.listing(names.TRANSFORM_JOB, "TransformJobSummaries"),
+    "StopTransformJob": job_kinds.stopping(transform.KIND),
+    "CreateModelPackageGroup": model_groups.create,
+    "DescribeModelPackageGroup": model_groups.describe,
+    "ListModelPackageGroups": model_groups.listed,
+    "DeleteModelPackageGroup": model_groups.delete,
+    "CreateModelPackage": model_packages.create,
+    "DescribeModelPackage": model_packages.describe,
+    "ListModelPackages": model_packages.listed,
+    "UpdateModelPackage": model_packages.update,
+    "DeleteModelPackage": model_packages.delete,
+    "CreateModel": hosting.create_model,
+    "DescribeModel": hosting.describing(names.MODEL, "ModelName"),
+    "ListModels": hosting.listing(names.MODEL, "Models"),
+    "DeleteModel": hosting.deleting(names.MODEL, "ModelName"),
+    "CreateEndpointConfig": hosting.create_config,
+    "DescribeEndpointConfig": hosting.describing(names.ENDPOINT_CONFIG, "EndpointConfigName"),
+    "ListEndpointConfigs": hosting.listing(names.ENDPOINT_CONFIG, "EndpointConfigs"),
+    "DeleteEndpointConfig": hosting.deleting(names.ENDPOINT_CONFIG, "EndpointConfigName"),
+    "CreateEndpoint": hosting.create_endpoint,
+    "DescribeEndpoint": hosting.describe_endpoint,
+    "ListEndpoints": hosting.listing(names.ENDPOINT, "Endpoints"),
+    "UpdateEndpoint": hosting.update_endpoint,
+    "UpdateEndpointWeightsAndCapacities": hosting.update_weights,
+    "DeleteEndpoint": hosting.delete_endpoint,
+    "AddTags": tags.add,
+    "ListTags": tags.listed,
+    "DeleteTags": tags.delete,
+}
+_LOGS: dict[str, Operation] = {
+    "DescribeLogGroups": lambda context, request: context.logs.describe_log_groups(request),
+    "DescribeLogStreams": lambda context, request: context.logs.describe_log_streams(request),
+    "GetLogEvents": lambda context, request: context.logs.get_log_events(request),
+    "FilterLogEvents": lambda context, request: context.logs.filter_log_events(request),
+}
+TARGETS = {service_model.CONTROL_PREFIX: _CONTROL, service_model.LOGS_PREFIX: _LOGS}
+SIGNING_NAMES = {service_model.CONTROL_PREFIX: "sagemaker", service_model.LOGS_PREFIX: "logs"}
