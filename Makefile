@@ -72,7 +72,7 @@ preflight: .venv/.installed  ## What of AWS is missing for the platform, and how
 	@$(RUN) deploy.preflight $(if $(wildcard deploy/platform.env),deploy/env.example) $(wildcard deploy/platform.env deploy/records.env)
 
 aws-smoke: .venv/.installed  ## Both chains once on AWS, what they cost, and all of it removed; wants empty buckets
-	@$(RUN) deploy.aws_smoke $(if $(wildcard deploy/platform.env),deploy/env.example) $(wildcard deploy/platform.env deploy/records.env)
+	@$(RUN) deploy.aws_smoke $(if $(filter 1,$(CLEAN)),--clean) $(if $(wildcard deploy/platform.env),deploy/env.example) $(wildcard deploy/platform.env deploy/records.env)
 
 deploy-api: .venv/.installed  ## The HTTP API to AWS as a Lambda; deploy/README.md says what it needs
 	@$(BIN)/python deploy/deploy_api.py

@@ -1,15 +1,16 @@
 """`make aws-smoke`: both chains once, from nothing to an answer, and all of it removed again.
 
-    python -m deploy.aws_smoke [FILE...]
+    python -m deploy.aws_smoke [--clean] [FILE...]
 
 For an account that the platform is to be used in. It costs what one training job and some minutes
 of an endpoint cost, and says how much. It works in the configured buckets and with the configured
-endpoint: nothing may be there under `mnist/`, `airbnb/` and the endpoint's name. One that was cut
-off is cleaned up by the next. The settings are read as `deploy.preflight` reads them.
+endpoint: nothing may be there under `mnist/`, `airbnb/` and the endpoint's name. `--clean` removes
+what one that was cut off has left. The settings are read as `deploy.preflight` reads them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from platform_assets.settings import Settings, resources
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 
-# What is there while a smoke test is under way: the next one may clean up after it.
+# What is there while a smoke test is under way, and says what is its own.
 MARKER = "mnist/smoke-test"
 MODEL = dg.AssetKey(["mnist", "model"])
 
@@ -67,14 +68,27 @@ class Account:
         """What the platform writes to."""
         return [(self.digits, "mnist/"), (self.listings, "airbnb/")]
 
+    @property
+    def place(self) -> dict[str, str]:
+        """What a smoke test makes and removes."""
+        return {
+            "endpoint": self.endpoint.name,
+            "digits": self.digits.bucket,
+            "listings": self.listings.bucket,
+        }
+
     def require_nothing(self) -> None:
-        """Look whether the places are free, and clean up what a smoke test has left.
+        """Look whether the places are free.
 
         Raises:
-            SmokeError: Something else is there.
+            SmokeError: Something is there.
         """
         if self.digits.exists(MARKER):
-            self.clean()
+            raise SmokeError(
+                f"A smoke test is under way, or was cut off: {self.digits.uri(MARKER)}. What is "
+                "under mnist/ and airbnb/, and the endpoint, are its own then, if nobody has used "
+                "them since: `make aws-smoke CLEAN=1` removes them."
+            )
         taken = [
             store.uri(item.key) for store, folder in self.folders for item in _first(store, folder)
         ]
@@ -87,6 +101,21 @@ class Account:
                 "PLATFORM_AIRBNB_BUCKET) and another PLATFORM_ENDPOINT_NAME."
             )
 
+    def clean_up_after(self) -> None:
+        """Remove what a smoke test that was cut off has left.
+
+        Raises:
+            SmokeError: There was none in these buckets and with this endpoint.
+        """
+        if not self.digits.exists(MARKER):
+            raise SmokeError(f"No smoke test was cut off: there is no {self.digits.uri(MARKER)}.")
+        place = json.loads(self.digits.get_bytes(MARKER, max_bytes=10_000))
+        if place != self.place:
+            raise SmokeError(
+                f"The smoke test that was cut off worked in other places: {place}. Use these."
+            )
+        self.clean()
+
     def clean(self) -> None:
         """Remove the endpoint with its versions, and all objects; the marker last."""
         self.sagemaker.teardown(self.endpoint.name, versions_too=True)
@@ -94,11 +123,11 @@ class Account:
             store.delete_prefix(folder, ours=lambda key: key != MARKER)
         self.digits.delete(MARKER)
 
-    def cost(self, instance_type: str, seconds: float) -> str:
-        """What an instance costs for this long."""
-        used = f"{seconds:.0f} s of {instance_type}"
+    def cost(self, instance_type: str, seconds: float, instances: int = 1) -> str:
+        """What instances cost for this long."""
+        used = f"{seconds:.0f} s of {instances} {instance_type}"
         price = self.prices.get(instance_type)
-        return used if price is None else f"{used}: {seconds * price / 3600:.4f}"
+        return used if price is None else f"{used}: {seconds * instances * price / 3600:.4f}"
 
 
 @contextmanager
@@ -106,12 +135,12 @@ def open_account(settings: Settings) -> Iterator[Account]:
     """The account that the settings name."""
     keys = ("digits_store", "listings_store", "sagemaker", "endpoint")
     configured = resources(settings)
-    with dg.build_resources({key: configured[key] for key in keys}) as made:
+    with dg.build_resources({key: configured[key] for key in keys}) as opened:
         yield Account(
-            made.digits_store,
-            made.listings_store,
-            made.sagemaker,
-            made.endpoint,
+            opened.digits_store,
+            opened.listings_store,
+            opened.sagemaker,
+            opened.endpoint,
             settings.price_per_hour,
         )
 
@@ -139,7 +168,7 @@ class Smoke:
             SmokeError: One failed. What it has made is removed all the same.
         """
         self.account.require_nothing()
-        self.account.digits.put_bytes(MARKER, b"A smoke test is under way, or was cut off.\n")
+        self.account.digits.put_bytes(MARKER, json.dumps(self.account.place).encode())
         served_since = time.monotonic()
         try:
             with (
@@ -170,11 +199,13 @@ class Smoke:
         self.make("digits", instance)
         trained = instance.get_latest_materialization_event(MODEL)
         metadata = trained.asset_materialization.metadata if trained else {}
-        seconds, instance_type = (
+        seconds, instance_type, instances = (
             metadata[name].value if name in metadata else None
-            for name in ("billable_seconds", "instance_type")
+            for name in ("billable_seconds", "instance_type", "instance_count")
         )
-        cost = self.account.cost(str(instance_type), float(seconds)) if seconds else "unknown"
+        cost = "unknown"
+        if isinstance(seconds, int) and isinstance(instances, int):
+            cost = self.account.cost(str(instance_type), seconds, instances)
         return f"{self.account.endpoint.name} is in service", f"training: {cost}"
 
     def ask(self) -> tuple[str, str]:
@@ -227,8 +258,9 @@ def show(smoke: Smoke) -> None:
     smoke.console.print(table)
 
 
-def main(files: list[str]) -> int:
-    """Preflight, then the stages."""
+def main(arguments: list[str]) -> int:
+    """Preflight, then the stages; or, with `--clean`, what one that was cut off has left."""
+    files = [argument for argument in arguments if argument != "--clean"]
     if preflight.main(files):
         return 1
     settings = Settings()
@@ -240,12 +272,16 @@ def main(files: list[str]) -> int:
     with open_account(settings) as account:
         smoke = Smoke(account, date, console)
         try:
-            smoke.run(with_listings=bool(os.environ.get("PLATFORM_POSTGRES_DSN")))
-        except SmokeError as error:
+            if "--clean" in arguments:
+                account.clean_up_after()
+            else:
+                smoke.run(with_listings=bool(os.environ.get("PLATFORM_POSTGRES_DSN")))
+        except (SmokeError, *EXPECTED) as error:
             console.print(f"[red]{escape(str(error))}")
             return 1
         finally:
-            show(smoke)
+            if smoke.rows:
+                show(smoke)
     return 0
 
 

@@ -235,6 +235,7 @@ class Fleet:
     Attributes:
         data_capture: The snapshot's DataCaptureConfig, if it has one.
         shadows: Variants that get copies of requests, with their share of them, from 0 to 1.
+        copies: Of requests, under way to these; they end with the fleet.
     """
 
     def __init__(
@@ -247,6 +248,7 @@ class Fleet:
         self.data_capture = data_capture
         self._makers = makers
         self.shadows = shadows or {}
+        self.copies: set[asyncio.Task[None]] = set()
         self._children: dict[str, list[Instance]] = {variant: [] for variant in makers}
 
     async def scale(self, instances: Mapping[str, int]) -> None:
@@ -283,6 +285,8 @@ class Fleet:
         return min(self._children[variant], key=lambda child: child.requests)
 
     async def close(self) -> None:
-        """Ends all children, each after the request it has."""
+        """Ends all children, each after the request it has; nobody waits for copies."""
+        for copy in self.copies:
+            copy.cancel()
         everyone = [child for of_variant in self._children.values() for child in of_variant]
         await asyncio.gather(*(child.close() for child in everyone))

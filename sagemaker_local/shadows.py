@@ -17,11 +17,10 @@ _log = logging.getLogger(__name__)
 
 
 class Shadows:
-    """The copies of requests that are under way. Everything runs in the event loop."""
+    """Sends copies of requests. Everything runs in the event loop."""
 
     def __init__(self, captures: CaptureWriter) -> None:
         self._captures = captures
-        self._under_way: set[asyncio.Task[None]] = set()
 
     def copy(self, endpoint: str, fleet: Fleet, invocation: Invocation) -> None:
         """Sends a request to the shadows of a fleet too, by their shares; returns at once."""
@@ -30,8 +29,8 @@ class Shadows:
                 continue
             sending = self._send(endpoint, variant, fleet, invocation)
             task = asyncio.get_running_loop().create_task(sending)
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            fleet.copies.add(task)
+            task.add_done_callback(fleet.copies.discard)
 
     async def _send(
         self, endpoint: str, variant: str, fleet: Fleet, invocation: Invocation

@@ -297,6 +297,7 @@ def describe_work(channels: Manifest, config: KMeans, instance_count: int) -> di
         "code_version": CODE_VERSION,
         dataset.MARKED: channels.file(dataset.channel_file(dataset.MARKED)).sha256,
         "instance_count": str(instance_count),
+        **({"distribution": "shares"} if instance_count > 1 else {}),
         **config.to_hyperparameters(),
     }
 

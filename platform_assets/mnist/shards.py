@@ -12,7 +12,7 @@ import numpy as np
 from formats import recordio
 from platform_assets.mnist import dataset
 from resources.s3 import Folder, ObjectStore, Published
-from resources.sagemaker import S3Channel, SageMakerError
+from resources.sagemaker import S3Channel, UnavailableError
 
 CONTENT_TYPE = "application/x-recordio-protobuf"
 
@@ -34,8 +34,9 @@ def training_channel(channels: Published, digest: str, instances: int) -> Iterat
         )
         return
     shares = folder(channels.folder.store, digest)
-    write(channels, shares, instances)
+    goes_on = False
     try:
+        write(channels, shares, instances)
         yield S3Channel(
             name="train",
             s3_uri=shares.file_uri(""),
@@ -44,11 +45,12 @@ def training_channel(channels: Published, digest: str, instances: int) -> Iterat
                 "DataSource": {"S3DataSource": {"S3DataDistributionType": "ShardedByS3Key"}}
             },
         )
-    except SageMakerError as error:
-        if not error.transient:  # else the job may go on, and the next run attaches to it
-            remove(shares)
+    except UnavailableError:
+        goes_on = True  # nobody can tell; the next run attaches to the job
         raise
-    remove(shares)
+    finally:
+        if not goes_on:
+            remove(shares)
 
 
 def folder(store: ObjectStore, digest: str) -> Folder:

@@ -1,4 +1,4 @@
-"""Amazon SageMaker for Dagster: training jobs, transform jobs and endpoints by reconciliation.
+"""Amazon SageMaker for Dagster: training, transform and processing jobs, and endpoints.
 
 What is exported here is the public interface; the modules beside it are not. Their imports are
 relative, since the folder is also a part of the distribution in `dagster_sagemaker/`.

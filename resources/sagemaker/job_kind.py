@@ -68,6 +68,11 @@ class JobSpec(Protocol[R_co]):
     @property
     def deadline_seconds(self) -> float | None: ...
     @property
+    def limit_seconds(self) -> int | None:
+        """After which SageMaker itself ends the job; None where it does not."""
+        ...
+
+    @property
     def stream_logs(self) -> bool: ...
 
     def check(self) -> None:
@@ -83,7 +88,7 @@ class JobSpec(Protocol[R_co]):
         ...
 
     def result(self, description: Description, watched: "Watched") -> R_co | None:
-        """What a completed job came to; None where it lacks its result."""
+        """What a completed job came to; None where it lacks an artifact."""
         ...
 
     def why_stopped(self, description: Description, /) -> str:

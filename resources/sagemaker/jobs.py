@@ -219,8 +219,10 @@ class JobRun(Generic[R]):
                     f"being started, look whether it is there now, and stop it.{self._see_console}"
                 )
         except SageMakerError as error:
+            limit = self._spec.limit_seconds
+            until = f" until its limit of {limit} s" if limit else ""
             self._log.warning(
-                f"{self._title} could not be stopped and may go on. Stop it yourself. "
+                f"{self._title} could not be stopped and may go on{until}. Stop it yourself. "
                 f"{error}{self._see_console}"
             )
 

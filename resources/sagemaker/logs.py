@@ -84,7 +84,10 @@ class JobLogs:
                 **more,
             )
             for stream in page["logStreams"]:
-                self._tokens.setdefault(stream.get("logStreamName", ""), None)
+                name = stream.get("logStreamName", "")
+                # A transform job's instances have each a second one, `…/data-log`, of their data.
+                if name.count("/") == 1:
+                    self._tokens.setdefault(name, None)
             token = page.get("nextToken")
             if not token:
                 return

@@ -186,15 +186,20 @@ class ProcessingJobSpec(Config):
             if not item.s3_uri.startswith("s3://"):
                 raise SpecError(f"{self.name}: {item.s3_uri!r} is not an S3 URI (s3://bucket/key).")
 
+    @property
+    def limit_seconds(self) -> int:
+        """After which SageMaker itself stops the job."""
+        return self.max_runtime_seconds
+
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
         """Where a described job does other work than a request asks for; empty for the same."""
         wanted, actual = _result_part(request), _result_part(description)
         places = differences(wanted, actual)
-        for key in RESULT_KEYS:
+        for key in ("AppSpecification", "Environment"):
             extra = set(actual.get(key) or {}) - set(wanted.get(key) or {})
-            if key in ("AppSpecification", "Environment"):
-                places += [f"{key}.{name}" for name in sorted(extra)]
-            elif extra and not wanted.get(key):
+            places += [f"{key}.{name}" for name in sorted(extra)]
+        for key in ("ProcessingInputs", "ProcessingOutputConfig"):
+            if actual.get(key) and not wanted.get(key):
                 places.append(key)
         return sorted(set(places))
 
@@ -209,7 +214,11 @@ class ProcessingJobSpec(Config):
         return ProcessedData(
             name=description["ProcessingJobName"],
             arn=description["ProcessingJobArn"],
-            outputs={item["OutputName"]: item["S3Output"]["S3Uri"] for item in outputs},
+            outputs={
+                item["OutputName"]: item["S3Output"]["S3Uri"]
+                for item in outputs
+                if "S3Output" in item  # others are in a feature store
+            },
             exit_message=description.get("ExitMessage", ""),
             origin=watched.origin,
             instance_type=instance_type,

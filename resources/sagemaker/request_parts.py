@@ -1,6 +1,6 @@
-"""What specs of training jobs and endpoints share: their base, further fields, comparison.
+"""What specs of jobs and endpoints share: their base, further fields, comparison.
 
-What a request is for stands in `training_job.py` and `endpoint_spec.py`.
+What a request is for stands in the modules of the specs, such as `training_job.py`.
 """
 
 from collections.abc import Mapping

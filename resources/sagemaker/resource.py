@@ -34,7 +34,7 @@ LOG = logging.getLogger(__name__)
 
 
 class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
-    """Amazon SageMaker: training jobs and endpoints that are reconciled, never just fired off.
+    """Amazon SageMaker: jobs and endpoints that are reconciled, never just fired off.
 
     Credentials, region and endpoint URLs come from the standard AWS environment, as boto3 reads
     it: any SageMaker, of AWS or of one's own.

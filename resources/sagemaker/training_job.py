@@ -229,6 +229,11 @@ class TrainingJobSpec(Config):
         """Number of instances, each of which writes a log."""
         return self.compute.instance_count
 
+    @property
+    def limit_seconds(self) -> int:
+        """After which SageMaker itself stops the job."""
+        return self.compute.max_runtime_seconds
+
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
         """Where a described job does other work than a request asks for; empty where it does not.
 

@@ -6,7 +6,7 @@ How jobs are started and waited for stands in `jobs.py`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from .errors import (
     SageMakerError,
     SpecError,
     TransformError,
+    UnavailableError,
 )
 from .job_kind import Description, JobKind, Origin, Watched
 from .jobs import LAST_MINUTE_SECONDS, JobRunner, Usable
@@ -33,7 +34,25 @@ RESULT_KEYS = (
     "BatchStrategy",
     "MaxPayloadInMB",
     "DataProcessing",
+    "Environment",
 )
+# What AWS says where a request says nothing. How it batches by itself is not known before.
+DEFAULTS = {
+    "Accept": "",
+    "AssembleWith": "None",
+    "CompressionType": "None",
+    "ContentType": "",
+    "InputFilter": "$",
+    "JoinSource": "None",
+    "KmsKeyId": "",
+    "OutputFilter": "$",
+    "SplitType": "None",
+}
+BY_AWS = ("BatchStrategy", "MaxPayloadInMB")
+
+
+class OtherModelError(TransformError):
+    """A model of the job's name is somebody else's: it is not used, and not deleted."""
 
 
 class TransformInput(Config):
@@ -171,9 +190,15 @@ class TransformJobSpec(Config):
             if not uri.startswith("s3://"):
                 raise SpecError(f"{self.name}: {uri!r} is not an S3 URI (s3://bucket/key).")
 
+    @property
+    def limit_seconds(self) -> None:
+        """SageMaker has no limit for transform jobs."""
+
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
         """Where a described job does other work than a request asks for; empty for the same."""
-        return sorted(differences(_result_part(request), _result_part(description)))
+        wanted, actual = _result_part(request), _result_part(description)
+        beyond = {key: value for key, value in actual.items() if key not in BY_AWS}
+        return sorted({*differences(wanted, actual), *differences(beyond, wanted)})
 
     def result(self, description: Description, watched: Watched) -> "TransformedData":
         """The completed job."""
@@ -239,15 +264,24 @@ def run_transform(
     runner: JobRunner, spec: TransformJobSpec, usable: Usable[TransformedData] | None = None
 ) -> TransformedData:
     """Run the job with its model beside it; see `SageMakerResource.transform`."""
-    _create_model(runner, spec)
-    goes_on = False
+    spec.check()
+    stays = False
     try:
-        return runner.run(spec, usable)
-    except SageMakerError as error:
-        goes_on = error.transient  # and the next attempt attaches to it
+        _create_model(runner, spec)
+        try:
+            return runner.run(spec, usable)
+        except NotFoundError:
+            # Another run of the same work has just ended, and deleted the model that both use.
+            _create_model(runner, spec)
+            return runner.run(spec, usable)
+    except UnavailableError:
+        stays = True  # for the job, which goes on; the next attempt attaches to it
+        raise
+    except OtherModelError:
+        stays = True
         raise
     finally:
-        if not goes_on:
+        if not stays:
             _delete_model(runner, spec.model_name(runner.role_arn), runner.log)
 
 
@@ -260,9 +294,13 @@ def _create_model(runner: JobRunner, spec: TransformJobSpec) -> None:
         runner.calls(control.create_model, ModelName=name, Tags=tags, **request)
     except AlreadyExistsError:
         # Left by a run that was killed, or of another that does the same work now.
-        actual = runner.calls(control.describe_model, ModelName=name)
+        try:
+            actual = runner.calls(control.describe_model, ModelName=name)
+        except NotFoundError:
+            runner.calls(control.create_model, ModelName=name, Tags=tags, **request)
+            return
         if places := differences(request, actual):
-            raise TransformError(
+            raise OtherModelError(
                 f"Model {name} exists with other contents ({', '.join(places)}). Delete it."
             ) from None
 
@@ -279,10 +317,22 @@ def _delete_model(runner: JobRunner, name: str, log: Log) -> None:
 
 
 def _result_part(job: Mapping[str, Any]) -> dict[str, Any]:
-    part = {key: job[key] for key in RESULT_KEYS if job.get(key) is not None}
+    part = {key: job[key] for key in RESULT_KEYS if key in job}
     output: dict[str, Any] = part["TransformOutput"]
     path = output.get("S3OutputPath", "").rstrip("/")
-    return part | {"TransformOutput": output | {"S3OutputPath": path}}
+    return _without_defaults(part | {"TransformOutput": output | {"S3OutputPath": path}})
+
+
+def _without_defaults(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A request or an answer without what says nothing; nested objects likewise."""
+    kept: dict[str, Any] = {}
+    for key, value in part.items():
+        inner = (
+            _without_defaults(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+        )
+        if inner not in (None, {}) and inner != DEFAULTS.get(key):
+            kept[key] = inner
+    return kept
 
 
 def _seconds(start: datetime | None, end: datetime) -> float | None:

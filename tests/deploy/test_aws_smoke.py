@@ -1,5 +1,6 @@
 """`make aws-smoke` on the embedded services: what it makes, and that it leaves nothing."""
 
+import json
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -82,13 +83,13 @@ def test_both_chains_are_made_priced_and_removed(
     # At 3,600 an hour a second costs 1.
     costs = {row[0]: row[3] for row in smoke.rows}
     for stage, what in {"digits": "training", "endpoint": "serving"}.items():
-        priced = re.fullmatch(rf"{what}: (\d+) s of ml\.m5\.large: (\d+)\.\d{{4}}", costs[stage])
+        priced = re.fullmatch(rf"{what}: (\d+) s of 1 ml\.m5\.large: (\d+)\.\d{{4}}", costs[stage])
         assert priced, costs
         assert abs(int(priced[1]) - int(priced[2])) <= 1
     # Snapshot, price changes and summary: each has a manifest and a file at least.
-    made = re.fullmatch(rf"(\d+) objects of {YESTERDAY}", smoke.rows[2][2])
-    assert made
-    assert int(made[1]) >= 6
+    counted = re.fullmatch(rf"(\d+) objects of {YESTERDAY}", smoke.rows[2][2])
+    assert counted
+    assert int(counted[1]) >= 6
     assert keys(account) == [PUBLIC]
     assert left_in_sagemaker(account) == []
 
@@ -111,8 +112,25 @@ def test_where_something_is_already_nothing_is_made_nor_removed(
     assert smoke.rows == []
 
 
-def test_what_one_that_was_cut_off_has_left_is_removed(account: Account) -> None:
-    for key in (MARKER, "mnist/raw/date=2026-01-01/mnist.pkl.gz", "airbnb/listings/a", PUBLIC):
-        account.digits.put_bytes(key, b"left")
-    account.require_nothing()
+def test_what_one_that_was_cut_off_has_left_is_removed_when_asked_for(
+    smoke: Smoke, account: Account
+) -> None:
+    left = [MARKER, "mnist/raw/date=2026-01-01/mnist.pkl.gz", "airbnb/listings/a", PUBLIC]
+    for key in left:
+        account.digits.put_bytes(key, json.dumps(account.place).encode())
+    with pytest.raises(SmokeError, match=r"is under way, or was cut off.*CLEAN=1"):
+        smoke.run(with_listings=True)
+    assert sorted(keys(account)) == sorted(left)
+    account.clean_up_after()
     assert keys(account) == [PUBLIC]
+    with pytest.raises(SmokeError, match="No smoke test was cut off"):
+        account.clean_up_after()
+
+
+def test_what_one_has_left_in_other_places_stays(account: Account) -> None:
+    other = account.place | {"endpoint": "another"}
+    account.digits.put_bytes(MARKER, json.dumps(other).encode())
+    account.listings.put_bytes("airbnb/listings/a", b"of production")
+    with pytest.raises(SmokeError, match=r"in other places.*another"):
+        account.clean_up_after()
+    assert sorted(keys(account)) == ["airbnb/listings/a", MARKER]

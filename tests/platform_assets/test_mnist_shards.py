@@ -1,5 +1,6 @@
 """Training on several instances: what each reads, what comes out, and that the shares go."""
 
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -8,6 +9,7 @@ import pytest
 
 from formats import recordio
 from platform_assets.mnist import dataset, model, shards
+from resources.sagemaker import TrainingError, UnavailableError
 from tests.platform_assets.conftest import Platform, reason_of
 from tests.platform_assets.mnist_rig import FEW, put_digits, real_digits
 
@@ -89,3 +91,23 @@ def test_the_shares_go_where_training_fails(platform: Platform) -> None:
     result = platform.run("digits", DATE, assets=["mnist/model"], config=config)
     assert "mini_batch_size" in reason_of(result)
     assert shares(platform) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "stay"),
+    [
+        (KeyboardInterrupt(), False),
+        (TrainingError("no capacity", transient=True), False),
+        # Nobody can tell whether the job goes on.
+        (UnavailableError("silent"), True),
+    ],
+)
+def test_the_shares_stay_only_for_a_job_that_may_go_on(
+    platform: Platform, error: BaseException, stay: bool
+) -> None:
+    put_digits(platform, DATE)
+    channels = dataset.folder(platform.store, DATE).require("mnist/dataset")
+    with suppress(type(error)), shards.training_channel(channels, "0", 2):
+        assert len(shares(platform)) == 2
+        raise error
+    assert len(shares(platform)) == (2 if stay else 0)

@@ -50,11 +50,11 @@ class Handler(BaseHTTPRequestHandler):
         getattr(self, asked.pop("do", "describe"))(**asked)
 
     def say(self, text: str) -> None:
-        """Writes into the log; the variable TROUBLE names what is done instead."""
+        """Writes into the log; the variable TROUBLE names what is done then."""
+        print(f"said {text}", flush=True)
         if "TROUBLE" in os.environ:
             getattr(self, os.environ["TROUBLE"])()
             return
-        print(f"said {text}", flush=True)
         self.send(200, os.environ.get("NAME", ""))
 
     def describe(self) -> None:

@@ -319,21 +319,25 @@ def test_an_s3_that_does_not_answer_holds_up_neither_requests_nor_the_end_of_the
 
     with in_front_of(services.env["AWS_ENDPOINT_URL_S3"]) as front:
         front.refuse = hang
-        own_contract_server.extra = {
-            **own_contract_server.extra,
-            "AWS_ENDPOINT_URL_S3": front.url,
-        }
-        own_contract_server.start()
-        one = variant(own_model(own_contract_server, store, ECHO="1"))
-        endpoint = new_endpoint(own_contract_server, capture(store), one)
-        for letter in b"abcde":
-            body = bytes([letter]) * 6_000_000
-            answer = own_contract_server.runtime.invoke_endpoint(EndpointName=endpoint, Body=body)
-            assert answer["Body"].read() == b"<" + body + b">"
-        assert log(own_contract_server).count("S3 is slow, and 32 MB wait for it") == 1
-        own_contract_server.stop()
-        assert "S3 does not answer; what waits for it is dropped" in log(own_contract_server)
-        released.set()
+        try:
+            own_contract_server.extra = {
+                **own_contract_server.extra,
+                "AWS_ENDPOINT_URL_S3": front.url,
+            }
+            own_contract_server.start()
+            one = variant(own_model(own_contract_server, store, ECHO="1"))
+            endpoint = new_endpoint(own_contract_server, capture(store), one)
+            for letter in b"abcde":
+                body = bytes([letter]) * 6_000_000
+                answer = own_contract_server.runtime.invoke_endpoint(
+                    EndpointName=endpoint, Body=body
+                )
+                assert answer["Body"].read() == b"<" + body + b">"
+            assert log(own_contract_server).count("S3 is slow, and 32 MB wait for it") == 1
+            own_contract_server.stop()
+            assert "S3 does not answer; what waits for it is dropped" in log(own_contract_server)
+        finally:
+            released.set()
 
 
 PLACE = "dataCaptureConfig"

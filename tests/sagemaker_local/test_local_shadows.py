@@ -55,6 +55,13 @@ def until_said(server: Server, endpoint: str, of: str, text: str) -> list[str]:
     return now
 
 
+def until_gone(server: Server, endpoint: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while server.sagemaker.list_endpoints(NameContains=endpoint)["Endpoints"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_shadow_gets_each_request_and_the_other_answers(
     contract_server: Server, store: str
 ) -> None:
@@ -69,9 +76,10 @@ def test_a_shadow_gets_each_request_and_the_other_answers(
     texts = [f"request {number}" for number in range(5)]
     for text in texts:
         assert say(contract_server, endpoint, text) == {"variant": "AllTraffic", "text": "one"}
-    copied = until_said(contract_server, endpoint, SHADOW, texts[-1])
-    assert copied == [f"said {text}" for text in texts]
-    assert lines(contract_server, endpoint, "AllTraffic") == copied
+    for of in (SHADOW, "AllTraffic"):
+        for text in texts:
+            until_said(contract_server, endpoint, of, text)
+        assert sorted(lines(contract_server, endpoint, of)) == [f"said {text}" for text in texts]
 
 
 def test_a_shadow_of_no_weight_gets_nothing_and_one_of_half_about_half(
@@ -101,7 +109,10 @@ def test_a_shadow_that_dies_or_hangs_disturbs_no_answer(
         for number in range(12):
             answer = say(contract_server, endpoint, f"{trouble} {number}")
             assert answer == {"variant": "AllTraffic", "text": "well"}
+        until_said(contract_server, endpoint, SHADOW, f"{trouble} 0")
+        # Which does not wait for those that hang.
         contract_server.sagemaker.delete_endpoint(EndpointName=endpoint)
+        until_gone(contract_server, endpoint)
 
 
 def test_a_shadow_is_not_addressed_and_there_is_one_at_most(

@@ -1,4 +1,4 @@
-"""Amazon SageMaker for Dagster: training, transform jobs and endpoints by reconciliation.
+"""Amazon SageMaker for Dagster: training, transform and processing jobs, and endpoints.
 
 What is exported here is the public interface.
 """

@@ -56,15 +56,15 @@ def test_the_readmes_asset_trains_in_a_bare_project_and_is_not_paid_twice(
     """By Dagster's own command line."""
     text = (FOLDER / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    for there, here in {
+    for theirs, ours in {
         "s3://my-bucket/train/": training_uri,
         "s3://my-bucket/": f"s3://{bucket}/",
         "points-by-kmeans": unique,
         "arn:aws:iam::123456789012:role/sagemaker": environment["PLATFORM_SAGEMAKER_ROLE_ARN"],
         "role_arn=role": "role_arn=role, poll_seconds=0.1",
     }.items():
-        assert there in code
-        code = code.replace(there, here)
+        assert theirs in code
+        code = code.replace(theirs, ours)
     (tmp_path / "definitions.py").write_text(code)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST_"))}
     command = [installed / "python", "-m", "dagster", "asset", "materialize"]

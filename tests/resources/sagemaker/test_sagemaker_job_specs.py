@@ -13,7 +13,7 @@ from resources.sagemaker import (
     TransformInput,
     TransformJobSpec,
 )
-from tests.resources.sagemaker.requests import KEY, ROLE, SECURITY, complaints, leaves
+from tests.resources.sagemaker.request_checks import KEY, ROLE, SECURITY, complaints, leaves
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,49 @@ SOURCE = ProcessingInput(
 TARGET = ProcessingOutput(name="sums", local_path="/opt/ml/processing/sums", s3_uri="s3://b/out")
 
 
+def transform_spec(**changes: Any) -> TransformJobSpec:
+    fields: dict[str, Any] = {
+        "name": "job",
+        "container": ModelContainer(image="image"),
+        "input": TransformInput(s3_uri="s3://b/in"),
+        "output_s3_uri": "s3://b/out",
+    }
+    return TransformJobSpec(**(fields | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "places"),
+    [
+        ({}, []),
+        ({"instance_count": 2, "tags": {"a": "b"}, "output_s3_uri": "s3://b/out/"}, []),
+        ({"accept": "text/csv"}, ["TransformOutput.Accept"]),
+        ({"assemble_with": "Line"}, ["TransformOutput.AssembleWith"]),
+        (
+            {"input": TransformInput(s3_uri="s3://b/in", content_type="text/csv")},
+            ["TransformInput.ContentType"],
+        ),
+        ({"extra_request": {"Environment": {"A": "1"}}}, ["Environment"]),
+        ({"extra_request": {"DataProcessing": {"JoinSource": "Input"}}}, ["DataProcessing"]),
+        ({"container": ModelContainer(image="other")}, ["ModelName"]),
+    ],
+)
+def test_a_transform_job_does_the_same_work_or_not(
+    changes: dict[str, Any], places: list[str]
+) -> None:
+    one, other = transform_spec(), transform_spec(**changes)
+    described = other.to_request("job", ROLE, {})
+    # What AWS adds.
+    described["TransformOutput"].setdefault("KmsKeyId", "")
+    described.setdefault("MaxPayloadInMB", 6)
+    described.setdefault(
+        "DataProcessing", {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"}
+    )
+    assert one.differences(one.to_request("job", ROLE, {}), described) == places
+    # What was taken out of the spec since is noticed as well.
+    back = other.differences(other.to_request("job", ROLE, {}), one.to_request("job", ROLE, {}))
+    assert {place.split(".")[0] for place in back} == {place.split(".")[0] for place in places}
+
+
 def processing_spec(**changes: Any) -> ProcessingJobSpec:
     fields: dict[str, Any] = {
         "name": "job",
@@ -148,7 +191,7 @@ def test_all_that_can_be_set_of_a_processing_job_arrives_in_a_valid_request() ->
         ({"environment": {"SEED": "1", "MORE": "2"}}, ["Environment.MORE"]),
         ({"environment": {}}, ["Environment.SEED"]),
         ({"inputs": []}, ["ProcessingInputs"]),
-        ({"outputs": []}, ["ProcessingOutputConfig"]),
+        ({"outputs": []}, ["ProcessingOutputConfig.Outputs"]),
         ({"instance_count": 1}, ["InstanceCount"]),
     ],
 )

@@ -22,7 +22,7 @@ from resources.sagemaker import (
     deterministic_name,
 )
 from resources.sagemaker.names import to_tags
-from tests.resources.sagemaker.requests import KEY, ROLE, SECURITY, VPC, complaints, leaves
+from tests.resources.sagemaker.request_checks import KEY, ROLE, SECURITY, VPC, complaints, leaves
 
 
 def full_training_spec() -> TrainingJobSpec:

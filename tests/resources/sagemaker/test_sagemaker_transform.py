@@ -104,8 +104,8 @@ def test_the_same_work_is_not_paid_twice(
     assert (again.name, again.origin) == (first.name, "reused")
     assert jobs_named(sagemaker, unique) == [unique]
 
-    by_one = sagemaker.transform(make_transform(strategy="SingleRecord"))
-    assert (by_one.name, by_one.origin) == (f"{unique}-2", "started")
+    by_line = sagemaker.transform(make_transform(assemble_with="Line"))
+    assert (by_line.name, by_line.origin) == (f"{unique}-2", "started")
     gone = sagemaker.transform(make_transform(), usable=lambda data: data.name != unique)
     assert (gone.name, gone.origin) == (f"{unique}-3", "started")
     assert models_named(sagemaker, unique) == []
@@ -186,6 +186,37 @@ def test_the_deadline_stops_the_job(
     ):
         sagemaker.transform(make_transform(deadline_seconds=0.5))
     assert status_of(sagemaker, unique) == "Stopped"
+    assert models_named(sagemaker, unique) == []
+
+
+def test_a_job_that_fails_for_want_of_capacity_leaves_no_model(
+    sagemaker: SageMakerResource, make_transform: MakeTransform, unique: str, faults: Faults
+) -> None:
+    with (
+        faults(sagemaker, "capacity-error", operation="CreateTransformJob"),
+        pytest.raises(TransformError, match="CapacityError") as caught,
+    ):
+        sagemaker.transform(make_transform())
+    assert caught.value.transient
+    assert models_named(sagemaker, unique) == []
+
+
+def test_a_model_that_another_run_deletes_meanwhile_is_created_again(
+    sagemaker: SageMakerResource, make_transform: MakeTransform, unique: str
+) -> None:
+    spec = make_transform()
+    others = boto3.client("sagemaker")
+    deleted: list[str] = []
+
+    def delete(**_: object) -> None:
+        if not deleted:
+            deleted.append(spec.model_name(sagemaker.role_arn))
+            others.delete_model(ModelName=deleted[0])
+
+    events = sagemaker.clients.control.meta.events
+    events.register("before-call.sagemaker.CreateTransformJob", delete)
+    assert sagemaker.transform(spec).origin == "started"
+    assert deleted
     assert models_named(sagemaker, unique) == []
 
 
