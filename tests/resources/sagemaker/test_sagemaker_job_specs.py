@@ -105,8 +105,11 @@ def transform_spec(**changes: Any) -> TransformJobSpec:
             {"input": TransformInput(s3_uri="s3://b/in", content_type="text/csv")},
             ["TransformInput.ContentType"],
         ),
-        ({"extra_request": {"Environment": {"A": "1"}}}, ["Environment"]),
-        ({"extra_request": {"DataProcessing": {"JoinSource": "Input"}}}, ["DataProcessing"]),
+        ({"extra_request": {"Environment": {"A": "1"}}}, ["Environment.A"]),
+        (
+            {"extra_request": {"DataProcessing": {"JoinSource": "Input"}}},
+            ["DataProcessing.JoinSource"],
+        ),
         ({"container": ModelContainer(image="other")}, ["ModelName"]),
     ],
 )
