@@ -94,7 +94,8 @@ class Front:
                 front.requests.append((self.command, self.path))
                 if refusal := front.refuse(self):
                     front.observe(self, self.body, refusal[0])
-                    self.reply(*refusal)
+                    headers = refusal[2] if len(refusal) == 3 else {}
+                    self.reply(refusal[0], refusal[1], headers)
                     return
                 # Clients ask a forward proxy for a whole URL.
                 target = urlsplit(self.path)
@@ -110,11 +111,8 @@ class Front:
                 self.reply(answer.status, content, dict(answer.getheaders()))
                 server.close()
 
-            def reply(
-                self, status: int, body: bytes, headers: Mapping[str, str] | None = None
-            ) -> None:
+            def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
                 # An answer of a server has its own date.
-                headers = headers or {}
                 (self.send_response_only if "Date" in headers else self.send_response)(status)
                 length = str(len(body))
                 for name, value in headers.items():

@@ -35,7 +35,7 @@ def outcome(call: Callable[[], object]) -> str:
     return ""
 
 
-def s3(**keys: str) -> Any:
+def s3(**keys: Any) -> Any:
     return boto3.session.Session(**keys).client("s3", config=ONCE)
 
 
