@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +32,7 @@ from embedded.aws import aws_session
 from embedded.home import Home
 from embedded.plan import make_plan
 from embedded.programs import services as service_parts
+from tests.strict_aws import Rule, Strict, StrictAws, strict_aws
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # How long an example takes, or is looked for, is a matter of the machine.
@@ -175,6 +176,22 @@ def point_to(env: Mapping[str, str], patch: pytest.MonkeyPatch) -> None:
             patch.delenv(name)
     for name, value in env.items():
         patch.setenv(name, value)
+
+
+@pytest.fixture
+def strict(
+    environment: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Strict]:
+    """Puts an AWS that insists on some rules in front of the services, and in the environment."""
+    with ExitStack() as stack:
+
+        def put_in_front(*rules: Rule) -> StrictAws:
+            aws = stack.enter_context(strict_aws(environment, tmp_path, *rules))
+            for name, value in aws.env.items():
+                monkeypatch.setenv(name, value)
+            return aws
+
+        yield put_in_front
 
 
 @pytest.fixture(scope="session")

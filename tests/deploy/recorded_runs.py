@@ -3,17 +3,20 @@
 What is asked of these requests is in `test_requests.py`.
 """
 
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
+import pytest
 import yaml
 
 from embedded import seed_listings
+from formats import s3_uri
 from formats.mnist_pickle import dump
 from jobs.mnist import teardown_endpoint
 from monitoring.serving import look_at_endpoint
@@ -23,12 +26,16 @@ from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 from tests.api.rig import serve
 from tests.aws_requests import Recorder
+from tests.conftest import Services, fresh_bucket, fresh_database, point_to
 from tests.digit_pictures import encoded
 from tests.platform_assets import airbnb_rig, mnist_rig
 from tests.platform_assets.conftest import Platform
-from tests.s3_front import in_front_of
+from tests.s3_front import in_front_of_all
 
+# Of the account that the embedded SageMaker writes into ARNs.
+ROLE = "arn:aws:iam::123456789012:role/data-platform-sagemaker"
 PUBLIC = "public/mnist.pkl.gz"
+OTHER_BUCKET, OTHER_KEY = s3_uri.parse(raw.SAMPLE_FILES)
 FIRST, SECOND, THIRD, LAST = "2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08"
 # More than a part of a multipart upload.
 LARGE = 9 * 2**20
@@ -37,20 +44,38 @@ LARGE = 9 * 2**20
 @contextmanager
 def fronts(recorder: Recorder, env: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """The addresses of fronts before the services of an environment, by the same names."""
-    addresses = {name: url for name, url in env.items() if name.startswith("AWS_ENDPOINT_URL_")}
-    with ExitStack() as stack:
-        urls: dict[str, str] = {}
-        for upstream in set(addresses.values()):
-            front = stack.enter_context(in_front_of(upstream))
+    with in_front_of_all(env) as created:
+        for front in created.values():
             front.observe = recorder.keep
-            urls[upstream] = front.url
-        yield {name: urls[upstream] for name, upstream in addresses.items()}
+        yield {name: front.url for name, front in created.items()}
 
 
 def log_settings(folder: Path) -> dict[str, Any]:
     """The part of deploy/dagster.yaml that has Dagster write what runs print to S3."""
     settings = yaml.safe_load(Path("deploy/dagster.yaml").read_text())["compute_logs"]
     return {"compute_logs": settings | {"config": settings["config"] | {"local_dir": str(folder)}}}
+
+
+@contextmanager
+def own_place(services: Services, s3_client: Any) -> Iterator[dict[str, str]]:
+    """Settings of a platform with buckets, a database and an endpoint of its own."""
+    with ExitStack() as stack:
+        buckets = {
+            name: stack.enter_context(fresh_bucket(s3_client))
+            for name in ("PLATFORM_BUCKET", "PLATFORM_AIRBNB_BUCKET", "PUBLIC_BUCKET")
+        }
+        stack.enter_context(fresh_bucket(s3_client, OTHER_BUCKET))
+        yield {
+            **buckets,
+            "PLATFORM_POSTGRES_DSN": stack.enter_context(fresh_database(services)),
+            "PLATFORM_SAGEMAKER_ROLE_ARN": ROLE,
+            # ARNs have it in lower case.
+            "PLATFORM_ENDPOINT_NAME": f"Test-{secrets.token_hex(4)}",
+            "PLATFORM_CRUNCHER": "process",
+            "PLATFORM_KMS_KEY_ID": "",
+            "PLATFORM_SAGEMAKER_POLL_SECONDS": "0.1",
+            "PLATFORM_MNIST_SOURCE": f"s3://{buckets['PUBLIC_BUCKET']}/{PUBLIC}",
+        }
 
 
 @dataclass
@@ -66,6 +91,37 @@ class Runs:
     platform: Platform
     recorder: Recorder
     s3: Any
+
+    @classmethod
+    @contextmanager
+    def on(
+        cls, env: Mapping[str, str], recorder: Recorder, s3: Any, folder: Path
+    ) -> Iterator[Self]:
+        """With the process's environment being `env`; the endpoint is gone afterwards.
+
+        Args:
+            env: All that the platform is told.
+            recorder: Of the fronts.
+            s3: A client past the fronts.
+            folder: For Dagster's records and logs.
+        """
+        with ExitStack() as stack:
+            point_to(env, stack.enter_context(pytest.MonkeyPatch.context()))
+            for name in ("records", "logs"):
+                (folder / name).mkdir()
+            instance = stack.enter_context(
+                dg.DagsterInstance.local_temp(
+                    str(folder / "records"), overrides=log_settings(folder / "logs")
+                )
+            )
+            store = ObjectStore(
+                bucket=env["PLATFORM_BUCKET"], kms_key_id=env["PLATFORM_KMS_KEY_ID"]
+            )
+            runs = cls(Platform(instance, env, store), recorder, s3)
+            try:
+                yield runs
+            finally:
+                runs.sagemaker.teardown(env["PLATFORM_ENDPOINT_NAME"], versions_too=True)
 
     def everything(self, folder: Path) -> None:
         """All that there is; the folder is for the API's log."""
@@ -157,8 +213,7 @@ class Runs:
         store = self.platform.store
         gone = f"s3://{self.platform.env['PUBLIC_BUCKET']}/{PUBLIC}"
         store.sibling(self.platform.env["PUBLIC_BUCKET"]).delete(PUBLIC)
-        bucket, key = raw.SAMPLE_FILES.removeprefix("s3://").split("/", 1)
-        store.sibling(bucket).put_bytes(key, b"digits")
+        store.sibling(OTHER_BUCKET).put_bytes(OTHER_KEY, b"digits")
         with self.recorder.sent_by("platform"):
             public = raw.PublicMnist(uri=gone, fallback=raw.SAMPLE_FILES)
             raw.copy_public(public, raw.folder(store, LAST), LAST)

@@ -122,6 +122,7 @@ def test_the_instance_loads_with_its_records_in_postgres(
             "POSTGRES_USER": str(dsn.username),
             "POSTGRES_PASSWORD": str(dsn.password),
             "POSTGRES_DB": dsn.path.strip("/"),
+            "PLATFORM_KMS_KEY_ID": "",
         }
     )
     dagster = Path(sys.executable).with_name("dagster")
@@ -130,7 +131,7 @@ def test_the_instance_loads_with_its_records_in_postgres(
         assert name in shown
     assert str(dsn.password) not in shown
     loaded = run([sys.executable, "-c", LOOK], environ)
-    for name in ('"data-platform"', "S3ComputeLogManager", "QueuedRunCoordinator"):
+    for name in ('"data-platform"', "RunLogs", "QueuedRunCoordinator"):
         assert name in loaded
 
 

@@ -7,25 +7,20 @@ For it, both chains are run with all that surrounds them. What was sent and what
 
 import ast
 import json
-import secrets
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 from botocore import xform_name
 
-from platform_assets.mnist import raw
-from resources.s3 import ObjectStore
 from resources.sagemaker.names import REGISTRY_ACCOUNTS
 from tests.aws_requests import AwsRequest, Recorder, service
-from tests.conftest import CHECKOUT, Services, fresh_bucket, fresh_database, point_to
+from tests.conftest import CHECKOUT, Services
 from tests.deploy.iam_needs import Account, needs_of, needs_of_role
 from tests.deploy.iam_policies import (
     API,
@@ -36,11 +31,8 @@ from tests.deploy.iam_policies import (
     permissions,
     statements,
 )
-from tests.deploy.recorded_runs import PUBLIC, Runs, fronts, log_settings
-from tests.platform_assets.conftest import Platform
+from tests.deploy.recorded_runs import ROLE, Runs, fronts, own_place
 
-# Of the account that the embedded SageMaker writes into ARNs.
-ROLE = "arn:aws:iam::123456789012:role/data-platform-sagemaker"
 # What SageMaker does in its role is told by the requests that hand the role to it.
 POLICIES = {"platform": PLATFORM, "api": API, "sagemaker": SAGEMAKER_ROLE}
 LAMBDA = "Lambda itself writes the log, as the function's role"
@@ -106,35 +98,10 @@ class Record:
 @pytest.fixture(scope="module")
 def record(services: Services, s3_client: Any, tmp_path_factory: pytest.TempPathFactory) -> Record:
     recorder = Recorder()
-    with ExitStack() as stack:
-        env = {
-            **services.env,
-            **stack.enter_context(fronts(recorder, services.env)),
-            **{
-                name: stack.enter_context(fresh_bucket(s3_client))
-                for name in ("PLATFORM_BUCKET", "PLATFORM_AIRBNB_BUCKET", "PUBLIC_BUCKET")
-            },
-            "PLATFORM_POSTGRES_DSN": stack.enter_context(fresh_database(services)),
-            "PLATFORM_SAGEMAKER_ROLE_ARN": ROLE,
-            # ARNs have it in lower case.
-            "PLATFORM_ENDPOINT_NAME": f"Test-{secrets.token_hex(4)}",
-            "PLATFORM_CRUNCHER": "process",
-            "PLATFORM_SAGEMAKER_POLL_SECONDS": "0.1",
-        }
-        source = f"{env['PUBLIC_BUCKET']}/{PUBLIC}"
-        env["PLATFORM_MNIST_SOURCE"] = f"s3://{source}"
-        other = raw.SAMPLE_FILES.removeprefix("s3://").split("/")[0]
-        stack.enter_context(fresh_bucket(s3_client, other))
-        point_to(env, stack.enter_context(pytest.MonkeyPatch.context()))
-        folder = str(tmp_path_factory.mktemp("dagster"))
-        logs = log_settings(tmp_path_factory.mktemp("logs"))
-        instance = stack.enter_context(dg.DagsterInstance.local_temp(folder, overrides=logs))
-        store = ObjectStore(bucket=env["PLATFORM_BUCKET"])
-        runs = Runs(Platform(instance, env, store), recorder, s3_client)
-        try:
+    with fronts(recorder, services.env) as urls, own_place(services, s3_client) as own:
+        env = {**services.env, **urls, **own}
+        with Runs.on(env, recorder, s3_client, tmp_path_factory.mktemp("dagster")) as runs:
             runs.everything(tmp_path_factory.mktemp("api"))
-        finally:
-            runs.sagemaker.teardown(env["PLATFORM_ENDPOINT_NAME"], versions_too=True)
     account, region = ROLE.split(":")[4], env["AWS_DEFAULT_REGION"]
     values = {
         "partition": "aws",
@@ -142,7 +109,7 @@ def record(services: Services, s3_client: Any, tmp_path_factory: pytest.TempPath
         "region": region,
         "bucket": env["PLATFORM_BUCKET"],
         "airbnb_bucket": env["PLATFORM_AIRBNB_BUCKET"],
-        "mnist_source": source,
+        "mnist_source": env["PLATFORM_MNIST_SOURCE"].removeprefix("s3://"),
         "endpoint": env["PLATFORM_ENDPOINT_NAME"].lower(),
         "endpoint_name": env["PLATFORM_ENDPOINT_NAME"],
         "sagemaker_role": ROLE.rpartition("/")[2],

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -12,7 +11,7 @@ import pytest
 from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailableError
 from numbercruncher.store import Store
 from tests.faulty_network import Proxy, proxied
-from tests.s3_front import in_front_of
+from tests.strict_aws import Strict, check_checksums, demand_checksum, demand_kms, redirect
 
 MIB = 1 << 20
 KEY = "airbnb/listings/date=2026-01-01/listings.csv"
@@ -190,21 +189,26 @@ def test_a_refusal_says_what_to_do_and_whether_it_may_pass(
 
 
 def test_the_kms_key_and_a_checksum_go_with_whatever_is_written(
-    environment: Mapping[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch
+    bucket: str, strict: Strict
 ) -> None:
-    seen: list[list[str | None]] = []
-    names = ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")
+    strict(demand_kms("alias/ours"), demand_checksum, check_checksums())
+    with pytest.raises(StoreError, match="denied"):
+        Store(bucket).put(KEY, b"x", "text/csv")
+    store = Store(bucket, "alias/ours")
+    assert store.create(KEY, b"x", "text/csv")
+    store.put(KEY, b"y", "text/csv")
+    assert store.get(KEY) == b"y"
 
-    def note(request: BaseHTTPRequestHandler) -> tuple[int, bytes]:
-        """The embedded store has no KMS: it is answered in its place."""
-        assert request.headers["x-amz-checksum-sha256"]
-        seen.append([request.headers[name] for name in names])
-        return 200, b""
 
-    with in_front_of(environment["AWS_ENDPOINT_URL_S3"]) as front:
-        front.refuse = note
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", front.url)
-        for write in (Store(bucket, "alias/ours").put, Store(bucket, "alias/ours").create):
-            with suppress(StoreError):  # the answer has no ETag
-                write(KEY, b"x", "text/csv")
-    assert seen == [["aws:kms", "alias/ours"]] * 2
+@pytest.mark.parametrize("region", ["eu-west-1", "ap-south-1"])
+def test_a_bucket_of_another_region_is_one_sentence(
+    bucket: str, strict: Strict, monkeypatch: pytest.MonkeyPatch, region: str
+) -> None:
+    """S3 has two answers: one to whoever asks where it lives itself, one to all others."""
+    strict(redirect("eu-west-1", {bucket: "us-east-1"}))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    with pytest.raises(StoreError, match="set AWS_DEFAULT_REGION to that of the bucket") as caught:
+        Store(bucket).put(KEY, b"x", "text/csv")
+    assert not caught.value.transient
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    Store(bucket).put(KEY, b"x", "text/csv")

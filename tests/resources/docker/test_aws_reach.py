@@ -1,13 +1,8 @@
 """A module reaches AWS as its run does, however that is configured, and as long as it runs."""
 
-import json
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,6 +10,7 @@ import pytest
 from resources.docker import DockerResource, TrustMissingError, modules
 from resources.docker.aws_reach import find_reach, off_this_host, read_bundle
 from tests.containers import engine, image_with_module, run_in_dagster
+from tests.role_credentials import Role, metadata_service
 
 HERE = Path(__file__).parent
 
@@ -34,52 +30,15 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(params=["ecs", "ec2"])
-def metadata(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A metadata service that hands out other credentials, of six minutes, each time."""
-    numbers = count(1)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path.endswith("security-credentials/"):
-                self.reply(b"a-role")
-                return
-            number = next(numbers)
-            expires = datetime.now(UTC) + timedelta(minutes=6)
-            self.reply(
-                json.dumps(
-                    {
-                        "Code": "Success",
-                        "AccessKeyId": f"AKIA{number}",
-                        "SecretAccessKey": f"secret-{number}",
-                        "Token": f"token-{number}",
-                        "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    }
-                ).encode()
-            )
-
-        def do_PUT(self) -> None:
-            self.reply(b"session")
-
-        def reply(self, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    if request.param == "ecs":
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/credentials")
-    else:
-        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
-        monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
-    yield url
-    server.shutdown()
-    server.server_close()
+def metadata(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Role]:
+    """A metadata service that hands out other credentials each time."""
+    with metadata_service() as role:
+        if request.param == "ecs":
+            monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{role.url}/credentials")
+        else:
+            monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", role.url)
+            monkeypatch.delenv("AWS_EC2_METADATA_DISABLED", raising=False)
+        yield role
 
 
 @pytest.fixture(scope="module")

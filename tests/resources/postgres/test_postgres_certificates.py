@@ -1,6 +1,5 @@
 """A Postgres with a certificate of an authority of its own, as RDS has one: who takes it for it."""
 
-import datetime as dt
 import select
 import shutil
 import socket
@@ -16,13 +15,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from resources.postgres import DatabaseCertificateError, Extract, PostgresResource
+from tests.certificates import make_authority, write_server_files
 from tests.conftest import CHECKOUT, clean_environ
 from tests.resources.postgres.postgres_rig import Memory, readable_columns, run
 
@@ -32,58 +28,6 @@ import dagster as dg
 with dg.DagsterInstance.get() as instance:
     print(instance.get_runs_count())
 """
-
-
-@dataclass(frozen=True)
-class Authority:
-    """Signs certificates."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-
-def make_authority(called: str) -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, called)])
-    constraints = x509.BasicConstraints(ca=True, path_length=0)
-    certificate = (
-        unsigned(name, name, key)
-        .add_extension(constraints, critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Authority(key, certificate)
-
-
-def unsigned(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-    )
-
-
-def write_server_files(folder: Path, authority: Authority) -> None:
-    """Certificate of `localhost`, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
-        unsigned(x509.Name([]), authority.certificate.subject, key)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=True)
-        .sign(authority.key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "server.crt").write_bytes(certificate.public_bytes(pem))
-    private = folder / "server.key"
-    private.touch(0o600)
-    private.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
 
 
 @dataclass(frozen=True)
@@ -115,8 +59,7 @@ def front(database: str, tmp_path: Path) -> Iterator[Front]:
     """TLS in front of the server of `database`, by the certificate of `localhost`."""
     for name, called in (("right", "Right"), ("wrong", "Wrong"), ("namesake", "Right")):
         authority = make_authority(called)
-        pem = authority.certificate.public_bytes(serialization.Encoding.PEM)
-        (tmp_path / f"{name}.pem").write_bytes(pem)
+        (tmp_path / f"{name}.pem").write_bytes(authority.pem)
         if name == "right":
             write_server_files(tmp_path, authority)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -215,6 +158,7 @@ def test_dagsters_records_are_kept_by_variables(
         POSTGRES_PASSWORD=str(dsn.password),
         POSTGRES_DB=dsn.path.strip("/"),
         PLATFORM_BUCKET="digits",
+        PLATFORM_KMS_KEY_ID="",
         AWS_DEFAULT_REGION="eu-west-1",
         PGSSLMODE="verify-full",
         PGSSLROOTCERT=str(front.folder / certificates),

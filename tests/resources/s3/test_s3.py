@@ -3,15 +3,12 @@
 import io
 import os
 import tracemalloc
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler
-from typing import Any
-from zlib import crc32
 
 import pytest
+from botocore.exceptions import ClientError
 
 from numbercruncher.store import Store
 from resources.s3 import (
@@ -20,13 +17,14 @@ from resources.s3 import (
     ObjectMissingError,
     ObjectStore,
     ObjectTooLargeError,
+    StoreAccessDeniedError,
     StoreCredentialsError,
     StoreError,
     StoreUnavailableError,
 )
 from resources.s3.streams import PART_BYTES
 from tests.resources.s3.s3_rig import commit, open_uploads
-from tests.s3_front import in_front_of
+from tests.strict_aws import Strict, check_checksums, demand_checksum, demand_kms
 
 MIB = 1024 * 1024
 MISSING_BUCKET = "no-such-bucket-anywhere"
@@ -254,82 +252,48 @@ def test_a_copy_from_nowhere_says_what_is_missing(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "request_name"),
+    "write",
     [
-        (lambda store: store.put_bytes("key", b"x"), "PutObject"),
-        (lambda store: store.upload("key", Zeros(2 * PART_BYTES)), "CreateMultipartUpload"),
-        (lambda store: store.copy_from(store, "source", "key"), "CopyObject"),
+        lambda store: store.put_bytes("key", b"x"),
+        lambda store: store.upload("key", Zeros(2 * PART_BYTES)),
+        lambda store: store.copy_from(store, "small", "key"),
+        lambda store: store.copy_from(store, "large", "key"),
     ],
-    ids=["put", "multipart", "copy"],
+    ids=["put", "multipart", "copy", "multipart copy"],
 )
-def test_the_kms_key_goes_with_whatever_is_written(
-    store: ObjectStore, write: Callable[[ObjectStore], object], request_name: str
+def test_a_bucket_that_wants_a_kms_key_takes_all_that_is_written_with_it(
+    store: ObjectStore, strict: Strict, write: Callable[[ObjectStore], object]
 ) -> None:
-    """The embedded store has no KMS: its two parameters are noted and taken out of the request."""
-    store.put_bytes("source", b"x")
-    encrypted = ObjectStore(bucket=store.bucket, kms_key_id="alias/mine")
-    seen: list[object] = []
-
-    def note(params: dict[str, object], **_: object) -> None:
-        seen.append((params.pop("ServerSideEncryption", None), params.pop("SSEKMSKeyId", None)))
-
-    encrypted.client.meta.events.register(f"provide-client-params.s3.{request_name}", note)
-    write(encrypted)
-    assert seen == [("aws:kms", "alias/mine")]
+    store.put_bytes("small", b"x")
+    store.upload("large", Zeros(2 * PART_BYTES))
+    strict(demand_kms("alias/mine"))
+    with pytest.raises(StoreAccessDeniedError):
+        write(ObjectStore(bucket=store.bucket))
+    assert not store.exists("key")
+    write(ObjectStore(bucket=store.bucket, kms_key_id="alias/mine"))
+    assert store.exists("key")
 
 
 def test_a_bucket_that_wants_checksums_takes_all_that_is_written(
-    environment: Mapping[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch
+    bucket: str, strict: Strict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one with Object Lock does, also where boto3 is told to send none by itself."""
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    with in_front_of(environment["AWS_ENDPOINT_URL_S3"]) as front:
-        front.refuse = refuse_without_checksum
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", front.url)
-        store = ObjectStore(bucket=bucket, max_attempts=1)
-        store.put_bytes("small", b"x")
-        store.upload("large", Zeros(2 * PART_BYTES + 1))
-        for name in ("small", "large"):
-            store.copy_from(store, name, f"copy of {name}")
-        commit(store, {"file": b"x"})
-        store.delete_prefix("copy")
-        crunched = Store(bucket)
-        crunched.put("output", b"x", "text/plain")
-        assert crunched.create("new output", b"x", "text/plain")
-    assert sum(method in ("PUT", "POST") for method, _ in front.requests) >= 12
-
-
-def refuse_without_checksum(request: BaseHTTPRequestHandler) -> tuple[int, bytes] | None:
-    """What a bucket with Object Lock answers to a request that writes without one."""
-    copied = "x-amz-copy-source" in request.headers
-    completed = request.command == "POST" and "uploadId" in request.path
-    if request.command not in ("PUT", "POST") or copied or completed:
-        return None
-    if any(name.lower().startswith("x-amz-checksum-") for name in request.headers):
-        return None
-    return (
-        400,
-        b"<Error><Code>InvalidRequest</Code><Message>Content-MD5 OR x-amz-checksum- HTTP \
-header is required for Put Object requests with Object Lock parameters</Message></Error>",
-    )
-
-
-def test_a_multipart_upload_is_completed_with_the_checksum_of_each_part(
-    store: ObjectStore,
-) -> None:
-    """S3 refuses one that names its algorithm, and then leaves a part's checksum out."""
-    requests: list[dict[str, Any]] = []
-    events = store.client.meta.events
-    for name in ("CreateMultipartUpload", "CompleteMultipartUpload"):
-        events.register(
-            f"provide-client-params.s3.{name}", lambda params, **_: requests.append(params)
-        )
+    aws = strict(demand_checksum, check_checksums())
+    store = ObjectStore(bucket=bucket, max_attempts=1)
+    with pytest.raises(ClientError, match="HTTP header is required"):
+        store.client.put_object(Bucket=bucket, Key="bare", Body=b"x")
+    aws.refused.clear()
+    store.put_bytes("small", b"x")
     store.upload("large", Zeros(2 * PART_BYTES + 1))
-    created, completed = requests
-    assert created["ChecksumAlgorithm"] == "CRC32"
-    parts = [bytes(PART_BYTES), bytes(PART_BYTES), bytes(1)]
-    expected = [b64encode(crc32(part).to_bytes(4, "big")).decode() for part in parts]
-    assert [part["ChecksumCRC32"] for part in completed["MultipartUpload"]["Parts"]] == expected
+    for name in ("small", "large"):
+        store.copy_from(store, name, f"copy of {name}")
+    commit(store, {"file": b"x"})
+    store.delete_prefix("copy")
+    crunched = Store(bucket)
+    crunched.put("output", b"x", "text/plain")
+    assert crunched.create("new output", b"x", "text/plain")
+    assert not aws.refused
 
 
 def test_a_prefix_is_listed_and_deleted_beyond_a_page(store: ObjectStore) -> None:

@@ -1,0 +1,24 @@
+"""What runs print, kept in S3 by Dagster's own class. `deploy/dagster.yaml` names it."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import dagster as dg
+from dagster_aws.s3 import S3ComputeLogManager
+
+
+class RunLogs(S3ComputeLogManager):
+    """With a KMS key from the environment, where `upload_extra_args` can only be written out."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Dagster's own fields, and `kms_key_id`: empty for the bucket's default."""
+        return {**super().config_type(), "kms_key_id": dg.StringSource}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
+        """Dagster's hook: with the key where Dagster looks for it."""
+        config = dict(config_value)
+        if key := config.pop("kms_key_id"):
+            config["upload_extra_args"] = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
+        return super().from_config_value(inst_data, config)
