@@ -9,7 +9,6 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -26,6 +25,7 @@ from tests.s3_front import in_front_of
 
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
+USES_DOCKER = {"code-server", "webserver", "daemon"}
 # Variables of the environment file that runs do not need: the sensor and web server do.
 NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS"}
 
@@ -108,28 +108,13 @@ def test_a_variable_that_is_left_out_has_the_examples_value(tmp_path: Path) -> N
     assert environment["PLATFORM_LISTINGS_TABLE"] == "listings"
 
 
-def test_the_instance_loads_with_its_records_in_postgres(
-    services: Services, database: str, tmp_path: Path
-) -> None:
-    shutil.copy(DEPLOY / "dagster.yaml", tmp_path)
-    dsn = urlsplit(database)
-    environ = clean_environ(
-        **dict(services.env)
-        | {
-            "DAGSTER_HOME": str(tmp_path),
-            "DAGSTER_POSTGRES_HOST": str(dsn.hostname),
-            "DAGSTER_POSTGRES_PORT": str(dsn.port),
-            "POSTGRES_USER": str(dsn.username),
-            "POSTGRES_PASSWORD": str(dsn.password),
-            "POSTGRES_DB": dsn.path.strip("/"),
-        }
-    )
+def test_the_instance_loads_with_its_records_in_postgres(production: dict[str, str]) -> None:
     dagster = Path(sys.executable).with_name("dagster")
-    shown = run([str(dagster), "instance", "info"], environ)
+    shown = run([str(dagster), "instance", "info"], production)
     for name in ("DockerRunLauncher", "PostgresRunStorage"):
         assert name in shown
-    assert str(dsn.password) not in shown
-    loaded = run([sys.executable, "-c", LOOK], environ)
+    assert production["POSTGRES_PASSWORD"] not in shown
+    loaded = run([sys.executable, "-c", LOOK], production)
     for name in ('"data-platform"', "S3ComputeLogManager", "QueuedRunCoordinator"):
         assert name in loaded
 
@@ -211,14 +196,16 @@ def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_servic
         "webserver",
         "daemon",
         "metrics",
+        "records",
     }
     for name, service in compose["services"].items():
-        assert service["healthcheck"]["test"], name
+        # What has a profile is a command, and no service that stays.
+        assert "profiles" in service or service["healthcheck"]["test"], name
         for variable, value in service.get("environment", {}).items():
             assert "${" in value, variable
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
-        assert (SOCKET in service.get("volumes", [])) == (name not in {"postgres", "metrics"})
+        assert (SOCKET in service.get("volumes", [])) == (name in USES_DOCKER)
         assert not service.get("privileged")
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     assert launcher["network"] == compose["networks"]["default"]["name"]
