@@ -1,4 +1,4 @@
-"""Dagster's records: `python -m deploy.records backup|restore|upgrade`.
+"""Dagster's records: `python -m deploy.records backup|restore|upgrade|rotate`.
 
 What is reached, and how, stands in the environment, as in platform.env and records.env.
 """
@@ -10,11 +10,13 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import psycopg2
 
 from deploy.records.backups import PREFIX, back_up, find_backup, restore
 from deploy.records.database import Database, RecordsError
+from deploy.records.rotation import rotate
 from formats.errors import FormatError
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
@@ -64,6 +66,16 @@ def run_upgrade(arguments: argparse.Namespace) -> None:
     print("The records are those of this version: `docker compose up -d --wait` starts it.")
 
 
+def run_rotate(arguments: argparse.Namespace) -> None:
+    """Give the database's role a new password."""
+    rotate(arguments.file, os.environ)
+    print(
+        "The database has a new password, and records.env says it. `docker compose up -d --wait` "
+        "starts again what has the old one: code-server, webserver, daemon and metrics, and "
+        "postgres, whose file of settings it is, too."
+    )
+
+
 def main() -> None:
     """Run one command. Exit code 0 only if all of it is done."""
     parser = argparse.ArgumentParser(prog="records", description="Commands on Dagster's records.")
@@ -75,6 +87,9 @@ def main() -> None:
     commands.add_parser(
         "upgrade", help="make a backup, then migrate to this image's Dagster"
     ).set_defaults(run=run_upgrade)
+    command = commands.add_parser("rotate", help="give the database's role a new password")
+    command.add_argument("file", nargs="?", type=Path, default="/deploy/records.env")
+    command.set_defaults(run=run_rotate)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)

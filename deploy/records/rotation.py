@@ -1,0 +1,125 @@
+"""A new password for the role whose database has the records, and the file that says it.
+
+At every moment the password that works stands in records.env or, once a rotation was broken off, in
+the file beside it, which the next rotation finds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import dagster as dg
+from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
+
+from deploy.env_file import read_env_file
+from deploy.records.database import Database, RecordsError
+
+_UNDER_WAY = [
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def rotate(file: Path, environ: Mapping[str, str]) -> None:
+    """Give the role a new random password, or finish a rotation that was broken off.
+
+    Args:
+        file: records.env. It is replaced by one that its owner alone can read.
+        environ: Where the database is; user, password and name are taken from the file.
+
+    Raises:
+        RecordsError: Runs are under way, another rotation is, or the database lets nobody in. The
+            password is the old one.
+        psycopg2.Error: The database refused the change, or broke off. Run it again.
+        OSError: The file cannot be written.
+    """
+    beside = file.with_name(f"next.{file.name}")
+    with _alone_in(file.parent) as folder:
+        if not _is_in_force(beside, environ):
+            _change(file, beside, environ)
+        beside.replace(file)
+        os.fsync(folder)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """Keep others away from a folder; its file descriptor."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    except BlockingIOError as error:
+        raise RecordsError("Another rotation is under way: wait for its end.") from error
+    finally:
+        os.close(descriptor)
+
+
+def _is_in_force(file: Path, environ: Mapping[str, str]) -> bool:
+    """Whether there is such a file, and the database lets in who has its password."""
+    if not file.exists():
+        return False
+    try:
+        _database_of(file, environ).connect().close()
+    except RecordsError:
+        return False
+    return True
+
+
+def _database_of(file: Path, environ: Mapping[str, str]) -> Database:
+    """As a file says it, which may be half of one; the environment has its address alone."""
+    place = {name: environ[name] for name in environ if name.startswith("DAGSTER_POSTGRES_")}
+    return Database.of(place | read_env_file(file))
+
+
+def _change(file: Path, beside: Path, environ: Mapping[str, str]) -> None:
+    """Write the new file, then give its password to the role."""
+    database = _database_of(file, environ)
+    # Whoever gets in has the password that is in force: the file beside it is of no use any more.
+    with closing(database.connect()) as connection:
+        _refuse_while_runs_are_under_way()
+        password = secrets.token_urlsafe(32)
+        line = f"POSTGRES_PASSWORD={password}"
+        _write_like(
+            file, beside, re.sub(r"^POSTGRES_PASSWORD=.*$", line, file.read_text(), flags=re.M)
+        )
+        # What Postgres gets, and may write to its log, is what it would make of the password.
+        verifier = encrypt_password(password, database.user, connection, "scram-sha-256")
+        with connection, connection.cursor() as cursor:
+            statement = sql.SQL("alter role {} password {}")
+            cursor.execute(statement.format(sql.Identifier(database.user), sql.Literal(verifier)))
+    if not _is_in_force(beside, environ):
+        raise RecordsError(
+            f"The database does not take the new password, which stands in {beside}: look at its "
+            "log, and run this again."
+        )
+
+
+def _refuse_while_runs_are_under_way() -> None:
+    with dg.DagsterInstance.get() as instance:
+        count = instance.get_runs_count(dg.RunsFilter(statuses=_UNDER_WAY))
+    if count:
+        raise RecordsError(
+            f"{count} runs are under way, and would lose Dagster's records with the old password. "
+            "Keep new ones from starting by `docker compose stop daemon`, wait for the end of "
+            "these or terminate them, and run this again."
+        )
+
+
+def _write_like(file: Path, other: Path, text: str) -> None:
+    """Write another file with the owner of the first, durably, for its owner alone to read."""
+    owner = file.stat()
+    descriptor = os.open(other, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as sink:  # noqa: PTH123 - a file descriptor
+        os.fchmod(descriptor, 0o600)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        sink.write(text)
+        sink.flush()
+        os.fsync(descriptor)
