@@ -16,6 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 from psycopg2 import sql
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class named in lower case
 from psycopg2.extensions import encrypt_password
 
 from deploy.env_file import read_env_file
@@ -44,7 +45,19 @@ def rotate(file: Path, environ: Mapping[str, str]) -> None:
     beside = file.with_name(f"next.{file.name}")
     with _alone_in(file.parent) as folder:
         if not _is_in_force(beside, environ):
-            _change(file, beside, environ)
+            # Whoever gets in has the password in force: what lies beside, if anything, is not it.
+            database = _database_of(file, environ)
+            with closing(database.connect()) as connection:
+                _refuse_while_runs_are_under_way()
+                password = secrets.token_urlsafe(32)
+                _write_beside(file, beside, password)
+                os.fsync(folder)
+                _set_password(connection, database.user, password)
+        if not _is_in_force(beside, environ):
+            raise RecordsError(
+                f"The database does not take the new password, which stands in {beside.name}: "
+                "look at its log, and run this again."
+            )
         beside.replace(file)
         os.fsync(folder)
 
@@ -79,27 +92,12 @@ def _database_of(file: Path, environ: Mapping[str, str]) -> Database:
     return Database.of(place | read_env_file(file))
 
 
-def _change(file: Path, beside: Path, environ: Mapping[str, str]) -> None:
-    """Write the new file, then give its password to the role."""
-    database = _database_of(file, environ)
-    # Whoever gets in has the password that is in force: the file beside it is of no use any more.
-    with closing(database.connect()) as connection:
-        _refuse_while_runs_are_under_way()
-        password = secrets.token_urlsafe(32)
-        line = f"POSTGRES_PASSWORD={password}"
-        _write_like(
-            file, beside, re.sub(r"^POSTGRES_PASSWORD=.*$", line, file.read_text(), flags=re.M)
-        )
-        # What Postgres gets, and may write to its log, is what it would make of the password.
-        verifier = encrypt_password(password, database.user, connection, "scram-sha-256")
-        with connection, connection.cursor() as cursor:
-            statement = sql.SQL("alter role {} password {}")
-            cursor.execute(statement.format(sql.Identifier(database.user), sql.Literal(verifier)))
-    if not _is_in_force(beside, environ):
-        raise RecordsError(
-            f"The database does not take the new password, which stands in {beside}: look at its "
-            "log, and run this again."
-        )
+def _set_password(connection: Connection, user: str, password: str) -> None:
+    """Give a role a password, of which the server and its log get the verifier alone."""
+    verifier = encrypt_password(password, user, connection, "scram-sha-256")
+    statement = sql.SQL("alter role {} password {}")
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement.format(sql.Identifier(user), sql.Literal(verifier)))
 
 
 def _refuse_while_runs_are_under_way() -> None:
@@ -113,13 +111,14 @@ def _refuse_while_runs_are_under_way() -> None:
         )
 
 
-def _write_like(file: Path, other: Path, text: str) -> None:
-    """Write another file with the owner of the first, durably, for its owner alone to read."""
+def _write_beside(file: Path, beside: Path, password: str) -> None:
+    """Write the file with another password, durably, for its owner alone to read."""
+    line = f"POSTGRES_PASSWORD={password}"
     owner = file.stat()
-    descriptor = os.open(other, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w") as sink:  # noqa: PTH123 - a file descriptor
         os.fchmod(descriptor, 0o600)
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        sink.write(text)
+        sink.write(re.sub(r"^POSTGRES_PASSWORD=.*$", line, file.read_text(), flags=re.M))
         sink.flush()
         os.fsync(descriptor)

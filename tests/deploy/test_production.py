@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,12 @@ def environment_file() -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def composed(folder: Path, platform: str, records: str = "POSTGRES_PASSWORD=x\n") -> Any:
+def composed(
+    folder: Path,
+    platform: str,
+    records: str = "POSTGRES_PASSWORD=x\n",
+    profiles: Sequence[str] = (),
+) -> Any:
     """The services as Compose reads them, with these contents of its two environment files."""
     for name in ("docker-compose.yaml", "env.example"):
         shutil.copy(DEPLOY / name, folder)
@@ -70,7 +76,9 @@ def composed(folder: Path, platform: str, records: str = "POSTGRES_PASSWORD=x\n"
     (folder / "records.env").write_text(records)
     compose = Path(sys.executable).with_name("docker-compose")
     files = ["--project-directory", str(folder), "-f", str(folder / "docker-compose.yaml")]
-    configuration = run([str(compose), *files, "config", "--format", "json"], clean_environ())
+    profile = [word for name in profiles for word in ("--profile", name)]
+    command = [str(compose), *files, *profile, "config", "--format", "json"]
+    configuration = run(command, clean_environ())
     return json.loads(configuration)["services"]
 
 
@@ -211,6 +219,31 @@ def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_servic
     assert launcher["network"] == compose["networks"]["default"]["name"]
     ignored = (DEPLOY / ".gitignore").read_text().split()
     assert {".env", "*.env"} <= set(ignored)
+
+
+def test_every_container_has_limits(tmp_path: Path) -> None:
+    services = composed(tmp_path, "", profiles=["*"])
+    assert services.keys() == read("docker-compose.yaml")["services"].keys()
+    for name, service in services.items():
+        assert 0 < int(service["mem_limit"]) <= 2 * 2**30, name
+        assert 0 < service["pids_limit"] <= 1000, name
+        # Docker starts no container that may use more processors than the host has.
+        assert 0 < service["cpus"] <= 1, name
+    runs = read("dagster.yaml")["run_launcher"]["config"]["container_kwargs"]
+    assert {"mem_limit", "pids_limit"} <= runs.keys()
+
+
+def test_commands_on_the_records_start_with_nothing_but_their_name(tmp_path: Path) -> None:
+    assert "records" not in composed(tmp_path, "")
+    service = composed(tmp_path, "PLATFORM_BUCKET=mine\n", profiles=["commands"])["records"]
+    assert service["entrypoint"] == ["python", "-m", "deploy.records"]
+    assert service["environment"]["PLATFORM_BUCKET"] == "mine"
+    assert service["environment"]["POSTGRES_PASSWORD"] == "x"
+    (folder,) = service["volumes"]
+    assert (folder["source"], folder["target"]) == (str(tmp_path), "/deploy")
+    copied = (DEPLOY / "Dockerfile").read_text()
+    for needed in ("deploy/env_file.py", "deploy/records", "${POSTGRES_CLIENT}"):
+        assert needed in copied
 
 
 def test_the_workspace_points_to_the_code_server() -> None:
