@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO
 
 import psycopg2
 from psycopg2 import sql
@@ -72,14 +72,17 @@ class Database:
             ) from error
 
     @contextmanager
-    def running(self, *command: str, **pipes: Any) -> Iterator[subprocess.Popen[bytes]]:
+    def running(
+        self, *command: str, stdin: IO[bytes] | None = None, stdout: int | None = None
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """One of Postgres's programs, which has to succeed by the end of the block.
 
         The password is in its environment alone. What ends the block by an error kills it.
 
         Args:
             *command: The program and its options.
-            **pipes: `stdin` and `stdout`, as Popen takes them.
+            stdin: A file that it reads, from where that stands.
+            stdout: `subprocess.PIPE`, to read what it writes.
 
         Raises:
             RecordsError: It is not installed, or failed: with its own words.
@@ -93,7 +96,9 @@ class Database:
         }
         with TemporaryFile() as words:
             try:
-                process = subprocess.Popen(command, env=environ, stderr=words, **pipes)
+                process = subprocess.Popen(
+                    command, env=environ, stdin=stdin, stdout=stdout, stderr=words
+                )
             except FileNotFoundError as error:
                 raise RecordsError(
                     f"There is no program {command[0]}: build the image with the argument "

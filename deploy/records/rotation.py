@@ -105,9 +105,9 @@ def _refuse_while_runs_are_under_way() -> None:
         count = instance.get_runs_count(dg.RunsFilter(statuses=_UNDER_WAY))
     if count:
         raise RecordsError(
-            f"{count} runs are under way, and would lose Dagster's records with the old password. "
-            "Keep new ones from starting by `docker compose stop daemon`, wait for the end of "
-            "these or terminate them, and run this again."
+            f"Runs are under way ({count}); with the old password they would lose Dagster's "
+            "records. Keep new ones from starting by `docker compose stop daemon`, wait for the "
+            "end of these or terminate them, and run this again."
         )
 
 

@@ -202,6 +202,8 @@ def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_servic
         "postgres",
         "code-server",
         "webserver",
+        "webserver-read-only",
+        "login",
         "daemon",
         "metrics",
         "records",
@@ -218,7 +220,31 @@ def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_servic
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     assert launcher["network"] == compose["networks"]["default"]["name"]
     ignored = (DEPLOY / ".gitignore").read_text().split()
-    assert {".env", "*.env"} <= set(ignored)
+    secrets = [Path(secret["file"]).name for secret in compose["secrets"].values()]
+    assert {".env", "*.env", *secrets} <= set(ignored)
+
+
+def test_the_login_is_the_only_way_to_the_ui() -> None:
+    """Metrics have no login: they are numbers, for Prometheus on the same host."""
+    services = read("docker-compose.yaml")["services"]
+    assert {name for name, service in services.items() if service.get("ports")} == {
+        "login",
+        "metrics",
+    }
+    configuration = (DEPLOY / "login.conf").read_text()
+    (port,) = services["login"]["ports"]
+    assert f"listen {port.rpartition(':')[2]};" in configuration
+    commands = {
+        name: service["command"]
+        for name, service in services.items()
+        if "-m webserver " in str(service.get("command"))
+    }
+    for role, name in re.findall(r"^    (editor|default) +([\w-]+):3000;$", configuration, re.M):
+        assert ("--read-only" in commands[name].split()) == (role == "default")
+        del commands[name]
+    assert not commands
+    for name in services["login"]["secrets"]:
+        assert f"/run/secrets/{name};" in configuration
 
 
 def test_every_container_has_limits(tmp_path: Path) -> None:

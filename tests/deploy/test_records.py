@@ -53,7 +53,7 @@ NEW_COLUMN = (
 
 
 @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["x", "y"]))
-def counted(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+def counted(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     if context.partition_key == "y":
         raise dg.Failure("no such day")
     return dg.MaterializeResult(metadata={"rows": 7}, data_version=dg.DataVersion("one"))
@@ -64,7 +64,9 @@ def records(production: dict[str, str]) -> Database:
     """The database of Dagster's records, with a history."""
     with dg.DagsterInstance.get() as instance:
         for partition in "xy":
-            dg.materialize([counted], instance, partition_key=partition, raise_on_error=False)
+            dg.materialize(
+                [counted], instance=instance, partition_key=partition, raise_on_error=False
+            )
     return Database.of(production)
 
 
@@ -153,7 +155,7 @@ def test_the_whole_history_comes_back(
     assert history() == before
     # And Dagster goes on where it was: nothing new gets the number of something old.
     with dg.DagsterInstance.get() as instance:
-        assert dg.materialize([counted], instance, partition_key="x").success
+        assert dg.materialize([counted], instance=instance, partition_key="x").success
         newest, *older = instance.fetch_materializations(counted.key, limit=100).records
     assert newest.storage_id > max(record.storage_id for record in older)
     assert_allowed(recorder, store.bucket)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import psycopg2
@@ -175,14 +174,14 @@ def waiting(admin: Cursor, role: str) -> bool:
 
 def test_nothing_is_changed_while_a_run_is_under_way(file: Path) -> None:
     @dg.asset
-    def rotates() -> dg.MaterializeResult[Any]:
+    def rotates() -> dg.MaterializeResult:
         return dg.MaterializeResult(metadata={"said": rotate(file).stderr})
 
     before = file.read_text()
     with dg.DagsterInstance.get() as instance:
-        done = dg.materialize([rotates], instance)
+        done = dg.materialize([rotates], instance=instance)
     (materialisation,) = done.asset_materializations_for_node("rotates")
-    assert "1 runs are under way" in str(materialisation.metadata["said"].value)
+    assert "Runs are under way (1)" in str(materialisation.metadata["said"].value)
     assert file.read_text() == before
     assert lets_in(OLD)
 
