@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from deploy.env_file import read_env_file
 from deploy.preflight_aws import Look, State, look_at_aws
 from formats.errors import FormatError
 from platform_assets.airbnb.listings import ListingsTable
@@ -42,12 +43,6 @@ _SIGNS: dict[State, str] = {
     "missing": "[red]missing",
     "unknown": "[yellow]unknown",
 }
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """A file of NAME=value lines, values as they stand."""
-    lines = [line for line in path.read_text().splitlines() if "=" in line and line[0] != "#"]
-    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def usable_here(environ: Mapping[str, str]) -> dict[str, str]:

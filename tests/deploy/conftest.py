@@ -1,12 +1,19 @@
-"""AWS services that the embedded stack does not have: those of moto, over HTTP."""
+"""AWS services that the embedded stack does not have: those of moto, over HTTP. And production's
+instance of Dagster, on the services that it has.
+"""
 
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 from moto.server import ThreadedMotoServer
 
-from tests.conftest import clean_environ
+from embedded import postgres
+from tests.conftest import CHECKOUT, Services, clean_environ, point_to
 from tests.s3_front import Front, in_front_of
 
 REGION = "eu-west-1"
@@ -23,6 +30,44 @@ def aws() -> Iterator[Front]:
     with in_front_of(f"http://{host}:{port}") as front:
         yield front
     server.stop()
+
+
+@pytest.fixture
+def production(
+    services: Services,
+    database: str,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, str]:
+    """The environment of a container of deploy/, which is this process's as well.
+
+    Its database is empty, and Postgres's programs are those of the embedded one.
+    """
+    shutil.copy(CHECKOUT / "deploy" / "dagster.yaml", tmp_path)
+    programs = postgres.program("pg_dump").parent
+    environment = {
+        **services.env,
+        **variables_of(database),
+        "DAGSTER_HOME": str(tmp_path),
+        "PLATFORM_BUCKET": bucket,
+        "PLATFORM_KMS_KEY_ID": "",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+    }
+    point_to(environment, monkeypatch)
+    return clean_environ(**environment)
+
+
+def variables_of(dsn: str) -> dict[str, str]:
+    """A database, as the variables of deploy/ name it."""
+    parts = urlsplit(dsn)
+    return {
+        "DAGSTER_POSTGRES_HOST": str(parts.hostname),
+        "DAGSTER_POSTGRES_PORT": str(parts.port),
+        "POSTGRES_USER": str(parts.username),
+        "POSTGRES_PASSWORD": str(parts.password),
+        "POSTGRES_DB": parts.path.strip("/"),
+    }
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -26,6 +26,7 @@ from tests.s3_front import in_front_of
 
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
+USES_DOCKER = {"code-server", "webserver", "daemon"}
 # Variables of the environment file that runs do not need: the sensor and web server do.
 NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS"}
 
@@ -62,7 +63,12 @@ def environment_file() -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def composed(folder: Path, platform: str, records: str = "POSTGRES_PASSWORD=x\n") -> Any:
+def composed(
+    folder: Path,
+    platform: str,
+    records: str = "POSTGRES_PASSWORD=x\n",
+    profiles: Sequence[str] = (),
+) -> Any:
     """The services as Compose reads them, with these contents of its two environment files."""
     for name in ("docker-compose.yaml", "env.example"):
         shutil.copy(DEPLOY / name, folder)
@@ -70,7 +76,9 @@ def composed(folder: Path, platform: str, records: str = "POSTGRES_PASSWORD=x\n"
     (folder / "records.env").write_text(records)
     compose = Path(sys.executable).with_name("docker-compose")
     files = ["--project-directory", str(folder), "-f", str(folder / "docker-compose.yaml")]
-    configuration = run([str(compose), *files, "config", "--format", "json"], clean_environ())
+    profile = [word for name in profiles for word in ("--profile", name)]
+    command = [str(compose), *files, *profile, "config", "--format", "json"]
+    configuration = run(command, clean_environ())
     return json.loads(configuration)["services"]
 
 
@@ -108,29 +116,13 @@ def test_a_variable_that_is_left_out_has_the_examples_value(tmp_path: Path) -> N
     assert environment["PLATFORM_LISTINGS_TABLE"] == "listings"
 
 
-def test_the_instance_loads_with_its_records_in_postgres(
-    services: Services, database: str, tmp_path: Path
-) -> None:
-    shutil.copy(DEPLOY / "dagster.yaml", tmp_path)
-    dsn = urlsplit(database)
-    environ = clean_environ(
-        **dict(services.env)
-        | {
-            "DAGSTER_HOME": str(tmp_path),
-            "DAGSTER_POSTGRES_HOST": str(dsn.hostname),
-            "DAGSTER_POSTGRES_PORT": str(dsn.port),
-            "POSTGRES_USER": str(dsn.username),
-            "POSTGRES_PASSWORD": str(dsn.password),
-            "POSTGRES_DB": dsn.path.strip("/"),
-            "PLATFORM_KMS_KEY_ID": "",
-        }
-    )
+def test_the_instance_loads_with_its_records_in_postgres(production: dict[str, str]) -> None:
     dagster = Path(sys.executable).with_name("dagster")
-    shown = run([str(dagster), "instance", "info"], environ)
+    shown = run([str(dagster), "instance", "info"], production)
     for name in ("DockerRunLauncher", "PostgresRunStorage"):
         assert name in shown
-    assert str(dsn.password) not in shown
-    loaded = run([sys.executable, "-c", LOOK], environ)
+    assert production["POSTGRES_PASSWORD"] not in shown
+    loaded = run([sys.executable, "-c", LOOK], production)
     for name in ('"data-platform"', "RunLogs", "QueuedRunCoordinator"):
         assert name in loaded
 
@@ -211,21 +203,74 @@ def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_servic
         "postgres",
         "code-server",
         "webserver",
+        "webserver-read-only",
+        "login",
         "daemon",
         "metrics",
+        "records",
     }
     for name, service in compose["services"].items():
-        assert service["healthcheck"]["test"], name
+        # What has a profile is a command, and no service that stays.
+        assert "profiles" in service or service["healthcheck"]["test"], name
         for variable, value in service.get("environment", {}).items():
             assert "${" in value, variable
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
-        assert (SOCKET in service.get("volumes", [])) == (name not in {"postgres", "metrics"})
+        assert (SOCKET in service.get("volumes", [])) == (name in USES_DOCKER)
         assert not service.get("privileged")
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     assert launcher["network"] == compose["networks"]["default"]["name"]
     ignored = (DEPLOY / ".gitignore").read_text().split()
-    assert {".env", "*.env"} <= set(ignored)
+    secrets = [Path(secret["file"]).name for secret in compose["secrets"].values()]
+    assert {".env", "*.env", *secrets} <= set(ignored)
+
+
+def test_the_login_is_the_only_way_to_the_ui() -> None:
+    """Metrics have no login: they are numbers, for Prometheus on the same host."""
+    services = read("docker-compose.yaml")["services"]
+    assert {name for name, service in services.items() if service.get("ports")} == {
+        "login",
+        "metrics",
+    }
+    configuration = (DEPLOY / "login.conf").read_text()
+    (port,) = services["login"]["ports"]
+    assert f"listen {port.rpartition(':')[2]};" in configuration
+    commands = {
+        name: service["command"]
+        for name, service in services.items()
+        if "-m webserver " in str(service.get("command"))
+    }
+    for role, name in re.findall(r"^    (editor|default) +([\w-]+):3000;$", configuration, re.M):
+        assert ("--read-only" in commands[name].split()) == (role == "default")
+        del commands[name]
+    assert not commands
+    for name in services["login"]["secrets"]:
+        assert f"/run/secrets/{name};" in configuration
+
+
+def test_every_container_has_limits(tmp_path: Path) -> None:
+    services = composed(tmp_path, "", profiles=["*"])
+    assert services.keys() == read("docker-compose.yaml")["services"].keys()
+    for name, service in services.items():
+        assert 0 < int(service["mem_limit"]) <= 2 * 2**30, name
+        assert 0 < service["pids_limit"] <= 1000, name
+        # Docker starts no container that may use more processors than the host has.
+        assert 0 < service["cpus"] <= 1, name
+    runs = read("dagster.yaml")["run_launcher"]["config"]["container_kwargs"]
+    assert {"mem_limit", "pids_limit"} <= runs.keys()
+
+
+def test_commands_on_the_records_start_with_nothing_but_their_name(tmp_path: Path) -> None:
+    assert "records" not in composed(tmp_path, "")
+    service = composed(tmp_path, "PLATFORM_BUCKET=mine\n", profiles=["commands"])["records"]
+    assert service["entrypoint"] == ["python", "-m", "deploy.records"]
+    assert service["environment"]["PLATFORM_BUCKET"] == "mine"
+    assert service["environment"]["POSTGRES_PASSWORD"] == "x"
+    (folder,) = service["volumes"]
+    assert (folder["source"], folder["target"]) == (str(tmp_path), "/deploy")
+    copied = (DEPLOY / "Dockerfile").read_text()
+    for needed in ("deploy/env_file.py", "deploy/records", "${POSTGRES_CLIENT}"):
+        assert needed in copied
 
 
 def test_the_workspace_points_to_the_code_server() -> None:

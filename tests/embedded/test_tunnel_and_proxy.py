@@ -1,14 +1,13 @@
 """Dagster's UI in a real browser through an SSH tunnel, and through nginx with TLS and a login.
 
-Both are what README.md and deploy/README.md say; nginx gets deploy/nginx.conf. One stack for all.
+Both are what README.md and deploy/README.md say; nginx gets deploy/nginx.conf for TLS and behind it
+deploy/login.conf. One stack for all.
 """
 
 import os
 import pwd
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -24,13 +23,14 @@ from embedded.dagster_parts import ui_url
 from embedded.graphql import days
 from embedded.plan import make_plan
 from tests.browser import CHROMIUM, chromium, screenshots_folder
-from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
+from tests.conftest import clean_environ, free_port_base, temporary_home
 from tests.embedded.dagster_rig import Ui, launch_backfill
 from tests.embedded.test_stack import Stack
 from tests.foreign_page import assert_nothing_comes_of_it, elsewhere
+from tests.nginx import NGINX, adapted, login, nginx, running, write_users
 from tests.sagemaker_local.rig import free_port
 
-SSHD, NGINX = shutil.which("sshd"), shutil.which("nginx")
+SSHD = shutil.which("sshd")
 NAME = "dagster.example.com"
 # Yesterday is left out: midnight may come.
 TODAY = datetime.now(UTC).date()
@@ -82,23 +82,25 @@ def visitor(
     request: pytest.FixtureRequest, ui: Ui, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Visitor]:
     folder, port = tmp_path_factory.mktemp(request.param), free_port()
-    behind = urlsplit(ui.url).port
+    behind = urlsplit(ui.url).port or 0
     if request.param == "tunnel":
         url, way = f"http://localhost:{port}", tunnel(folder, port, behind)
     else:
         url, way = f"https://{NAME}", proxy(folder, port, behind)
-    login = HttpCredentials(username=USER, password=PASSWORD)
+    credentials = HttpCredentials(username=USER, password=PASSWORD)
     rules = f"MAP {NAME}:443 127.0.0.1:{port}, MAP *.example.com 127.0.0.1"
     with (
         way,
         chromium(f"--host-resolver-rules={rules}") as browser,
-        closing(browser.new_context(ignore_https_errors=True, http_credentials=login)) as context,
+        closing(
+            browser.new_context(ignore_https_errors=True, http_credentials=credentials)
+        ) as context,
     ):
         yield Visitor(url, context)
 
 
 @contextmanager
-def tunnel(folder: Path, port: int, behind: int | None) -> Iterator[None]:
+def tunnel(folder: Path, port: int, behind: int) -> Iterator[None]:
     """`ssh -N -L`, to an SSH server of the test's own that lets its own user in."""
     own, user, server_port = folder / "key", pwd.getpwuid(os.getuid()).pw_name, free_port()
     for key in (own, folder / "host"):
@@ -128,8 +130,8 @@ def tunnel(folder: Path, port: int, behind: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def proxy(folder: Path, port: int, behind: int | None) -> Iterator[None]:
-    """nginx with the example's configuration, a certificate of its own and one user."""
+def proxy(folder: Path, port: int, behind: int) -> Iterator[None]:
+    """nginx with both configurations, a certificate of its own and one user."""
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={NAME}"),
@@ -138,49 +140,18 @@ def proxy(folder: Path, port: int, behind: int | None) -> Iterator[None]:
         check=True,
         capture_output=True,
     )
-    hashed = subprocess.run(
-        ["openssl", "passwd", "-apr1", PASSWORD],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    (folder / "dagster.users").write_text(f"{USER}:{hashed}")
-    example = (CHECKOUT / "deploy" / "nginx.conf").read_text()
-    for theirs, here in {
-        "listen 443": f"listen 127.0.0.1:{port}",
-        "127.0.0.1:3000": f"127.0.0.1:{behind}",
-        "/etc/nginx/": f"{folder}/",
-    }.items():
-        assert theirs in example
-        example = example.replace(theirs, here)
-    (folder / "dagster.conf").write_text(example)
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
-    (folder / "nginx.conf").write_text(
-        # In one process, it stays the user who has started it.
-        f"daemon off; master_process off; pid {folder / 'pid'}; error_log stderr;\n"
-        f"events {{}}\nhttp {{ access_log off;\n{temporary}include {folder / 'dagster.conf'}; }}\n"
+    write_users(folder, {USER: PASSWORD}, editors=[USER])
+    asking = free_port()
+    encrypting = adapted(
+        "nginx.conf",
+        {
+            "listen 443": f"listen 127.0.0.1:{port}",
+            "127.0.0.1:3000": f"127.0.0.1:{asking}",
+            "/etc/nginx/": f"{folder}/",
+        },
     )
-    with running(port, str(NGINX), "-e", "stderr", "-p", str(folder), "-c", "nginx.conf"):
+    with nginx(folder, port, encrypting, login(folder, asking, editors=behind, readers=behind)):
         yield
-
-
-@contextmanager
-def running(port: int, *command: str) -> Iterator[None]:
-    """A program that listens there, until the end."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=60).close()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None, command
-                time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def test_repair_is_launched_from_its_form_and_followed_live(visitor: Visitor, ui: Ui) -> None:
