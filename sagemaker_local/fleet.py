@@ -235,6 +235,7 @@ class Fleet:
     Attributes:
         data_capture: The snapshot's DataCaptureConfig, if it has one.
         shadows: Variants that get copies of requests, with their share of them, from 0 to 1.
+        config_name: The endpoint configuration that it serves.
     """
 
     def __init__(
@@ -242,9 +243,11 @@ class Fleet:
         makers: Mapping[str, Callable[[], Instance]],
         data_capture: Document | None = None,
         shadows: Mapping[str, float] | None = None,
+        config_name: str = "",
     ) -> None:
         """Takes what makes another instance of each variant, shadows included."""
         self.data_capture = data_capture
+        self.config_name = config_name
         self._makers = makers
         self.shadows = shadows or {}
         self._children: dict[str, list[Instance]] = {variant: [] for variant in makers}

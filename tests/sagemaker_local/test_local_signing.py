@@ -24,11 +24,12 @@ def signed(
     service: str = "sagemaker",
     region: str = "eu-west-1",
     body: bytes = BODY,
+    target: str = "SageMaker.ListModels",
 ) -> AWSRequest:
-    """A ListModels request, correctly signed by botocore."""
+    """A request, correctly signed by botocore."""
     headers = {
         "Content-Type": "application/x-amz-json-1.1",
-        "X-Amz-Target": "SageMaker.ListModels",
+        "X-Amz-Target": target,
         "Host": f"127.0.0.1:{server.port}",
     }
     request = AWSRequest("POST", server.url + "/", headers, body)
