@@ -101,11 +101,14 @@ class Server:
         """`POST /`: the control plane or CloudWatch in JSON, or a query of IAM or STS."""
         if request.headers.get("content-type", "").startswith(_FORM):
             return await self._query(request)
+        target = request.headers.get("x-amz-target", "")
+        is_cloudwatch = target.startswith(service_model.CLOUDWATCH_PREFIX)
         return await _answered(
             self._control,
             request,
             _JSON,
             lambda error: _as_json({"__type": error.code, "message": str(error)}, error),
+            cbor.query_error if is_cloudwatch else lambda _: {},
         )
 
     async def cloudwatch(self, request: Request) -> Response:

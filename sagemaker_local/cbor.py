@@ -1,10 +1,10 @@
-"""The protocol in which today's clients speak to CloudWatch: a map of CBOR in, one out.
+"""The protocol of CloudWatch that boto3 does not prefer: a map of CBOR in, one out.
 
 Source: https://smithy.io/2.0/additional-specs/protocols/smithy-rpc-v2.html
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import cbor2
 from botocore.model import ListShape, Shape, StructureShape
@@ -43,11 +43,18 @@ def error_body(error: AwsError) -> bytes:
 
 
 def error_headers(error: AwsError) -> dict[str, str]:
-    """What says which error it is to clients that know the codes of the query protocol."""
-    shapes = service_model.service(service_model.CLOUDWATCH_PREFIX).error_shapes
-    codes = _OLDER | {shape.name: shape.error_code or shape.name for shape in shapes}
+    """The headers of an error in this protocol."""
+    return PROTOCOL | query_error(error)
+
+
+def query_error(error: AwsError) -> dict[str, str]:
+    """Which error it is to clients that know CloudWatch's codes from its oldest protocol."""
+    model = service_model.service(service_model.CLOUDWATCH_PREFIX)
+    code = _OLDER.get(error.code, error.code)
+    if error.code in model.shape_names:
+        code = cast("StructureShape", model.shape_for(error.code)).error_code or code
     side = "Sender" if error.status < 500 else "Receiver"
-    return PROTOCOL | {"x-amzn-query-error": f"{codes.get(error.code, error.code)};{side}"}
+    return {"x-amzn-query-error": f"{code};{side}"}
 
 
 def _plain(value: Any) -> Any:

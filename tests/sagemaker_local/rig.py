@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import httpx
 import numpy as np
 import psutil
@@ -236,7 +237,11 @@ class Server:
         """A boto3 client of any service that is offered, or of `s3`."""
         env = self.env | changes
         url = env["AWS_ENDPOINT_URL_S3"] if service == "s3" else self.url
+        core = botocore.session.Session()
+        # Further models of services, as the variable of this name has them.
+        core.set_config_variable("data_path", env.get("AWS_DATA_PATH"))
         session: Any = boto3.session.Session(
+            botocore_session=core,
             aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
             region_name=env["AWS_DEFAULT_REGION"],

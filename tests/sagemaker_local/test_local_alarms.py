@@ -4,10 +4,10 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import pytest
+from botocore.loaders import Loader
 
 from sagemaker_local import alarm_states
 from sagemaker_local.metrics import Metric, Metrics, Statistics
@@ -17,6 +17,29 @@ from tests.sagemaker_local.test_local_signing import send, signed
 
 # The hour before and after, whatever the second.
 HOUR = timedelta(hours=1)
+GRANITE = "GraniteServiceVersion20100801"
+CBOR = "smithy-rpc-v2-cbor"
+
+
+@pytest.fixture(scope="module")
+def in_cbor(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A client that speaks CBOR as other SDKs do: boto3 prefers JSON, unless the model has none."""
+    folder = tmp_path_factory.mktemp("models")
+    model = dict(Loader().load_service_model("cloudwatch", "service-2"))
+    protocols = {"protocol": CBOR, "protocols": [CBOR]}
+    model["metadata"] = model["metadata"] | protocols
+    path = folder / "cloudwatch" / model["metadata"]["apiVersion"] / "service-2.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(model))
+    client = server.client("cloudwatch", AWS_DATA_PATH=str(folder))
+    assert client.meta.service_model.resolved_protocol == CBOR
+    return client
+
+
+@pytest.fixture(params=["json", "cbor"])
+def client(request: pytest.FixtureRequest, server: Server) -> Any:
+    """A client of CloudWatch for each of its protocols."""
+    return server.cloudwatch if request.param == "json" else request.getfixturevalue("in_cbor")
 
 
 def interval() -> dict[str, Any]:
@@ -28,8 +51,8 @@ def pairs(**dimensions: str) -> list[dict[str, str]]:
     return [{"Name": name, "Value": value} for name, value in dimensions.items()]
 
 
-def test_an_alarm_is_put_described_set_changed_and_deleted(server: Server) -> None:
-    client, name = server.cloudwatch, unique("alarm")
+def test_an_alarm_is_put_described_set_changed_and_deleted(client: Any) -> None:
+    name = unique("alarm")
     request = alarm(name, unique("m"), AlarmDescription="errors", DatapointsToAlarm=1)
     client.put_metric_alarm(**request, Tags=[{"Key": "a", "Value": "b"}])
     client.get_waiter("alarm_exists").wait(AlarmNames=[name])
@@ -148,9 +171,9 @@ def test_an_alarm_on_ones_own_metric_follows_its_data(server: Server) -> None:
     client.delete_alarms(AlarmNames=[name])
 
 
-def test_metrics_are_put_in_every_form_and_got_back(server: Server) -> None:
+def test_metrics_are_put_in_every_form_and_got_back(client: Any) -> None:
     """A hundred data at once, which boto3 packs by gzip."""
-    client, namespace = server.cloudwatch, unique("Forms")
+    namespace = unique("Forms")
     now = datetime.now(UTC)
     client.put_metric_data(
         Namespace=namespace,
@@ -197,28 +220,23 @@ def test_metrics_are_put_in_every_form_and_got_back(server: Server) -> None:
     assert one["Dimensions"] == pairs(N="x" * 99)
 
 
-def test_cloudwatch_answers_in_json_too(server: Server) -> None:
-    """As older clients and other SDKs ask it."""
-    name = unique("alarm")
-    json_ = partial(in_json, server)
-    assert json_("PutMetricAlarm", alarm(name, "m")) == {}
-    (described,) = json_("DescribeAlarms", {"AlarmNames": [name]})["MetricAlarms"]
-    assert described["AlarmName"] == name
-    assert isinstance(described["StateUpdatedTimestamp"], float)
-    datum = {"MetricName": name, "Value": 1, "Timestamp": time.time()}
-    assert json_("PutMetricData", {"Namespace": "Tests", "MetricData": [datum]}) == {}
-    assert json_("DeleteAlarms", {"AlarmNames": ["none"]})["__type"] == "ResourceNotFound"
-    assert json_("DeleteAlarms", {"AlarmNames": [name]}) == {}
-
-
-def in_json(server: Server, operation: str, document: dict[str, Any]) -> Any:
+def test_a_body_that_is_no_cbor_is_refused(server: Server) -> None:
     request = signed(
         server,
         service="monitoring",
-        body=json.dumps(document).encode(),
-        target=f"GraniteServiceVersion20100801.{operation}",
+        body=b"\xff{",
+        path=f"/service/{GRANITE}/operation/ListMetrics",
     )
-    return send(request).json()
+    answer = send(request)
+    assert answer.status_code == 400
+    assert answer.headers["x-amzn-query-error"] == "SerializationException;Sender"
+
+
+def test_a_value_that_is_no_number_is_refused(in_cbor: Any) -> None:
+    datum = {"MetricName": "m", "Value": float("nan")}
+    error = refusal(lambda: in_cbor.put_metric_data(Namespace="N", MetricData=[datum]))["Error"]
+    assert error["Code"] == "InvalidParameterValue"
+    assert "finite" in error["Message"]
 
 
 REFUSED: dict[str, tuple[Callable[[Any], object], str, str]] = {
@@ -271,13 +289,6 @@ REFUSED: dict[str, tuple[Callable[[Any], object], str, str]] = {
         "InvalidParameterValue",
         "Namespace",
     ),
-    "no number": (
-        lambda client: client.put_metric_data(
-            Namespace="N", MetricData=[{"MetricName": "m", "Value": float("nan")}]
-        ),
-        "InvalidParameterValue",
-        "finite",
-    ),
     "no value": (
         lambda client: client.put_metric_data(Namespace="N", MetricData=[{"MetricName": "m"}]),
         "InvalidParameterCombination",
@@ -292,9 +303,9 @@ REFUSED: dict[str, tuple[Callable[[Any], object], str, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_not_offered_is_refused_in_a_sentence(server: Server, what: str) -> None:
+def test_what_is_not_offered_is_refused_in_a_sentence(client: Any, what: str) -> None:
     call, code, words = REFUSED[what]
-    error = refusal(lambda: call(server.cloudwatch))["Error"]
+    error = refusal(lambda: call(client))["Error"]
     assert error["Code"] == code
     assert words in error["Message"]
 
@@ -304,7 +315,7 @@ def test_a_wrong_secret_and_a_wrong_service_are_refused(server: Server) -> None:
     answer = refusal(client.describe_alarms)
     assert answer["Error"]["Code"] == "InvalidSignatureException"
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 403
-    request = signed(server, body=b"{}", target="GraniteServiceVersion20100801.ListMetrics")
+    request = signed(server, body=b"{}", target=f"{GRANITE}.ListMetrics")
     assert "correct service: 'monitoring'" in send(request).json()["message"]
 
 

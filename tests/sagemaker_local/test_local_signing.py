@@ -25,6 +25,7 @@ def signed(
     region: str = "eu-west-1",
     body: bytes = BODY,
     target: str = "SageMaker.ListModels",
+    path: str = "/",
 ) -> AWSRequest:
     """A request, correctly signed by botocore."""
     headers = {
@@ -32,7 +33,7 @@ def signed(
         "X-Amz-Target": target,
         "Host": f"127.0.0.1:{server.port}",
     }
-    request = AWSRequest("POST", server.url + "/", headers, body)
+    request = AWSRequest("POST", server.url + path, headers, body)
     keys = Credentials(server.env["AWS_ACCESS_KEY_ID"], server.env["AWS_SECRET_ACCESS_KEY"])
     SigV4Auth(keys, service, region).add_auth(request)
     return request
