@@ -15,7 +15,7 @@ from sagemaker_local.faults import FaultPlanError
 from sagemaker_local.formats.http_limits import LimitedHttp
 
 _HOST = "127.0.0.1"
-_SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS", "IAM", "STS")
+_SERVICES = ("SAGEMAKER", "SAGEMAKER_RUNTIME", "CLOUDWATCH_LOGS", "CLOUDWATCH", "IAM", "STS")
 
 
 def main() -> int:

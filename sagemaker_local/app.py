@@ -1,4 +1,4 @@
-"""The server's front: one port for the control plane, the runtime, CloudWatch Logs, IAM and STS.
+"""The server's front: one port for the control plane, the runtime, CloudWatch, IAM and STS.
 
 Checks the signature, finds the operation, checks the request against the service model, filters the
 answer by it, and writes errors as AWS does. What runs an operation is in operations and identity.
@@ -14,14 +14,15 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import unquote
 
-from botocore.model import StructureShape
+from botocore.model import Shape, StructureShape
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from sagemaker_local import faults, identity, names, operations, service_model
+from sagemaker_local import bodies, cbor, faults, identity, names, operations, service_model
+from sagemaker_local.alarms import Alarms
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
 from sagemaker_local.context import Context
@@ -31,15 +32,15 @@ from sagemaker_local.fleet import Invocation
 from sagemaker_local.formats.browser_guard import BrowserGuard
 from sagemaker_local.jobs import JobRunner
 from sagemaker_local.logs import Logs
+from sagemaker_local.metrics import Metrics
 from sagemaker_local.s3 import Storage
 from sagemaker_local.signing import SignedRequest, Verifier
 from sagemaker_local.store import Store
 
 _log = logging.getLogger(__name__)
-_BODY_BYTES = 6_291_456
-_CONTROL_BYTES = 1024 * 1024
 _JSON = "application/x-amz-json-1.1"
 _FORM = "application/x-www-form-urlencoded"
+_CLOUDWATCH = f"/service/{service_model.CLOUDWATCH_PREFIX}/operation/{{operation}}"
 
 
 class Server:
@@ -55,15 +56,19 @@ class Server:
         config.data_dir.mkdir(parents=True, exist_ok=True)
         store = Store(config.data_dir / "state.sqlite")
         storage, logs = Storage(config), Logs(store, config)
+        metrics = Metrics(config.wait_scale)
+        self._alarms = alarms = Alarms(config, store, metrics)
         self._config = config
         self._store = store
         self._jobs = JobRunner(config, store, storage, logs)
-        self._endpoints = Endpoints(config, store, storage, logs)
+        self._endpoints = Endpoints(config, store, storage, logs, metrics, alarms)
         self._context = Context(
             config=config,
             store=store,
             storage=storage,
             logs=logs,
+            metrics=metrics,
+            alarms=alarms,
             faults=plan,
             start_job=self._jobs.start,
             stop_job=self._jobs.stop,
@@ -73,7 +78,7 @@ class Server:
             config.access_key,
             config.secret_key,
             config.region,
-            ("sagemaker", "logs", *identity.SERVICES),
+            (*operations.SIGNING_NAMES.values(), *identity.SERVICES),
         )
 
     @asynccontextmanager
@@ -83,22 +88,33 @@ class Server:
         self._endpoints.open()
         # Loaded before the first request rather than in it.
         service_model.service(service_model.CONTROL_PREFIX)
+        judging = asyncio.create_task(self._alarms.run())
         try:
             yield
         finally:
+            judging.cancel()
             await self._endpoints.close()
             await asyncio.to_thread(self._jobs.close)
             self._store.close()
 
     async def control(self, request: Request) -> Response:
-        """`POST /`: the control plane, CloudWatch Logs, or a query of IAM or STS."""
+        """`POST /`: the control plane or CloudWatch in JSON, or a query of IAM or STS."""
         if request.headers.get("content-type", "").startswith(_FORM):
             return await self._query(request)
+        target = request.headers.get("x-amz-target", "")
+        is_cloudwatch = target.startswith(service_model.CLOUDWATCH_PREFIX)
         return await _answered(
             self._control,
             request,
             _JSON,
             lambda error: _as_json({"__type": error.code, "message": str(error)}, error),
+            cbor.query_error if is_cloudwatch else lambda _: {},
+        )
+
+    async def cloudwatch(self, request: Request) -> Response:
+        """`POST /service/…/operation/{operation}`: CloudWatch in CBOR."""
+        return await _answered(
+            self._cloudwatch, request, cbor.MEDIA_TYPE, cbor.error_body, cbor.error_headers
         )
 
     async def invoke(self, request: Request) -> Response:
@@ -119,11 +135,14 @@ class Server:
         )
 
     async def _identity(self, request: Request) -> Response:
-        body = await _control_body(request)
+        body = await bodies.control(request)
         service = self._verify(request, body)
         if service not in identity.SERVICES:
             raise AwsError(
-                "SignatureDoesNotMatch", "Credential should be scoped to 'iam' or 'sts'.", 403
+                "SignatureDoesNotMatch",
+                "Credential should be scoped to 'iam' or 'sts': other services take no forms here, "
+                "but JSON, and CloudWatch CBOR.",
+                403,
             )
         request_id = _request_id()
         answer = await asyncio.to_thread(
@@ -132,9 +151,22 @@ class Server:
         return Response(answer, media_type="text/xml", headers=request_id)
 
     async def _control(self, request: Request) -> Response:
-        body = await _control_body(request)
-        service = self._verify(request, body)
         prefix, _, name = request.headers.get("x-amz-target", "").partition(".")
+        _, answer = await self._run(request, prefix, name, bodies.read_json)
+        return Response(json.dumps(answer), media_type=_JSON, headers=_request_id())
+
+    async def _cloudwatch(self, request: Request) -> Response:
+        name = request.path_params["operation"]
+        shape, answer = await self._run(request, service_model.CLOUDWATCH_PREFIX, name, cbor.read)
+        headers = cbor.PROTOCOL | _request_id()
+        return Response(cbor.written(shape, answer), media_type=cbor.MEDIA_TYPE, headers=headers)
+
+    async def _run(
+        self, request: Request, prefix: str, name: str, read: Callable[[bytes], Any]
+    ) -> tuple[Shape | None, Any]:
+        """Runs an operation; returns the shape of its answer, and the answer."""
+        body = await bodies.control(request)
+        service = self._verify(request, body)
         run = operations.TARGETS.get(prefix, {}).get(name)
         if run is None:
             raise AwsError(
@@ -150,26 +182,23 @@ class Server:
                 403,
             )
         request_faults = self._faults(request, name)
-        try:
-            document = json.loads(body or b"{}")
-        except ValueError:
-            raise AwsError("SerializationException", "The body is not JSON.") from None
+        document = read(bodies.unpacked(request, body))
         operation = service_model.operation(prefix, name)
         shape = cast("StructureShape | None", operation.input_shape)
         checked = service_model.check(shape, document)
         context = dataclasses.replace(self._context, request_faults=request_faults)
         answer = await asyncio.to_thread(run, context, checked)
         result = service_model.filter_output(operation.output_shape, answer) or {}
-        return Response(json.dumps(result), media_type=_JSON, headers=_request_id())
+        return operation.output_shape, result
 
     async def _invoke(self, request: Request) -> Response:
         name = unquote(request.path_params["name"])
-        body = await _body(request, _BODY_BYTES)
+        body = await bodies.whole(request, bodies.INVOCATION_BYTES)
         if body is None:
             raise AwsError(
                 "ValidationError",
                 "1 validation error detected: Value at 'body' failed to satisfy constraint: "
-                f"Member must have length less than or equal to {_BODY_BYTES}",
+                f"Member must have length less than or equal to {bodies.INVOCATION_BYTES}",
             )
         self._verify(request, body)
         self._faults(request, "InvokeEndpoint")
@@ -243,6 +272,7 @@ def build(config: Config) -> Starlette:
         middleware=[Middleware(BrowserGuard)],
         routes=[
             Route("/", server.control, methods=["POST"]),
+            Route(_CLOUDWATCH, server.cloudwatch, methods=["POST"]),
             Route("/endpoints/{name}/invocations", server.invoke, methods=["POST"]),
             Route("/healthz", _health, methods=["GET"]),
         ],
@@ -254,29 +284,6 @@ async def _health(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-async def _control_body(request: Request) -> bytes:
-    body = await _body(request, _CONTROL_BYTES)
-    if body is None:
-        raise AwsError("RequestEntityTooLargeException", "The request is too large.", 413)
-    return body
-
-
-async def _body(request: Request, limit: int) -> bytes | None:
-    """The whole body, or None if it is longer than the limit."""
-    if int(request.headers.get("content-length", "0")) > limit:
-        # Read and dropped: a client that still sends would see a broken connection, not the answer.
-        async for _ in request.stream():
-            pass
-        return None
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= limit:
-            chunks.append(chunk)
-    return b"".join(chunks) if size <= limit else None
-
-
 def _request_id() -> dict[str, str]:
     return {"x-amzn-RequestId": str(uuid.uuid4())}
 
@@ -286,6 +293,7 @@ async def _answered(
     request: Request,
     media_type: str,
     body: Callable[[AwsError], bytes],
+    more_headers: Callable[[AwsError], dict[str, str]] = lambda _: {},
 ) -> Response:
     """The answer to a request, or the error that refuses it, with the body that clients expect."""
     try:
@@ -297,7 +305,7 @@ async def _answered(
     except Exception:
         _log.exception("request %s %s", request.url.path, request.headers.get("x-amz-target", ""))
         error = AwsError("InternalFailure", "We encountered an internal error.", 500)
-    headers = {"x-amzn-errortype": error.code, **_request_id()}
+    headers = {"x-amzn-errortype": error.code, **_request_id(), **more_headers(error)}
     return Response(body(error), error.status, headers, media_type)
 
 

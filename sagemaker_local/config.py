@@ -31,7 +31,8 @@ class Config:
         starting_seconds: How long a job takes to start at least.
         stopping_seconds: How long a job stays in `Stopping` at least.
         endpoint_seconds: How long an endpoint stays in `Creating` or `Updating` at least.
-        wait_scale: What the waits of blue/green deployments are multiplied by.
+        wait_scale: What the waits of blue/green deployments, and the periods of alarms, are
+            multiplied by.
         parallel_jobs: How many jobs run at once; the others wait before they start.
         job_limit: How many jobs of a kind may be in progress before `ResourceLimitExceeded`.
         training_memory_mb, serving_memory_mb: Memory limit of one child process.

@@ -1,4 +1,4 @@
-"""What an operation works with: the configuration, the state, S3, the logs, jobs and endpoints.
+"""What an operation works with: configuration, state, S3, logs, metrics, jobs and endpoints.
 
 Created once in app.py; each request gets a copy with its own faults.
 """
@@ -6,9 +6,11 @@ Created once in app.py; each request gets a copy with its own faults.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sagemaker_local.alarms import Alarms
 from sagemaker_local.config import Config
 from sagemaker_local.faults import FaultPlan
 from sagemaker_local.logs import Logs
+from sagemaker_local.metrics import Metrics
 from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Document, Store
 
@@ -27,6 +29,8 @@ class Context:
     store: Store
     storage: Storage
     logs: Logs
+    metrics: Metrics
+    alarms: Alarms
     faults: FaultPlan
     start_job: Callable[[str, str], None]
     stop_job: Callable[[str, str], None]

@@ -125,8 +125,21 @@ def shadow_shares(snapshot: Document) -> dict[str, float]:
 
 def stages(deployment: Document | None) -> Iterator[tuple[float, float]]:
     """Percent of the traffic for the new fleet, and for how many seconds, step by step."""
-    policy = (deployment or {}).get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration")
-    if policy is None or policy["Type"] == "ALL_AT_ONCE":
+    blue_green = (deployment or {}).get("BlueGreenUpdatePolicy", {})
+    yield from _steps(blue_green.get("TrafficRoutingConfiguration", {"Type": "ALL_AT_ONCE"}))
+    # All traffic, while there is an old fleet to go back to.
+    if final := blue_green.get("TerminationWaitInSeconds"):
+        yield 100.0, float(final)
+
+
+def rollback_alarms(deployment: Document | None) -> list[str]:
+    """The names of the alarms that end a deployment."""
+    alarms = (deployment or {}).get("AutoRollbackConfiguration", {}).get("Alarms", [])
+    return [alarm["AlarmName"] for alarm in alarms if "AlarmName" in alarm]
+
+
+def _steps(policy: Document) -> Iterator[tuple[float, float]]:
+    if policy["Type"] == "ALL_AT_ONCE":
         return
     step = policy["CanarySize" if policy["Type"] == "CANARY" else "LinearStepSize"]
     size = float(step["Value"])

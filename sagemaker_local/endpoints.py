@@ -5,6 +5,7 @@ does not come up the old one stays. What clients may ask for is in hosting.py.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import shutil
@@ -14,13 +15,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sagemaker_local import faults, names
+from sagemaker_local import endpoint_states, faults, names
+from sagemaker_local.alarms import Alarms
 from sagemaker_local.aws_errors import AwsError, JobFailure
 from sagemaker_local.capture_writer import CaptureWriter
 from sagemaker_local.config import Config
-from sagemaker_local.deployed_config import all_variants, instances, shadow_shares, stages, weights
+from sagemaker_local.deployed_config import (
+    all_variants,
+    instances,
+    rollback_alarms,
+    shadow_shares,
+    stages,
+    weights,
+)
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
 from sagemaker_local.logs import Logs
+from sagemaker_local.metrics import Metrics, count_invocation
 from sagemaker_local.s3 import Storage
 from sagemaker_local.shadows import Shadows
 from sagemaker_local.store import Document, Store
@@ -60,10 +70,20 @@ class _EndpointTask:
 class Endpoints:
     """All endpoints of the server. Everything but `wake` runs in the event loop."""
 
-    def __init__(self, config: Config, store: Store, storage: Storage, logs: Logs) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        storage: Storage,
+        logs: Logs,
+        metrics: Metrics,
+        alarms: Alarms,
+    ) -> None:
         self._config = config
         self._store = store
         self._logs = logs
+        self._metrics = metrics
+        self._alarms = alarms
         self._closing = threading.Event()
         self._variants = Variants(config, storage, logs, self._closing)
         self._captures = CaptureWriter(storage)
@@ -126,11 +146,18 @@ class Endpoints:
             chosen, fleet = _choose(live, variant, name)
             if attempt == 1:
                 self._shadows.copy(name, fleet, invocation)
+            began = time.perf_counter()
             try:
                 answer = await fleet.child(chosen).invoke(invocation)
             except (ChildLostError, JobFailure) as error:
                 _log.warning("endpoint %s: %s (attempt %d)", name, error, attempt)
-            else:
+                if attempt == 1:
+                    continue
+                answer = None
+            seconds = time.perf_counter() - began
+            status = answer.status if answer else 0
+            count_invocation(self._metrics, name, fleet.config_name, chosen, status, seconds)
+            if answer is not None:
                 self._captures.add(fleet.data_capture, name, chosen, invocation, answer)
                 return chosen, answer
         raise AwsError("ServiceUnavailable", "The service is currently unavailable.", 503)
@@ -226,17 +253,40 @@ class Endpoints:
     async def _shift(
         self, name: str, fleet: Fleet, pending: Document, deployment: Document | None
     ) -> None:
-        """Sends a growing share of the requests to the new fleet, as the policy says."""
+        """Sends a growing share of the requests to the new fleet, as the policy says.
+
+        Raises:
+            JobFailure: An alarm of the deployment is in ALARM; all traffic is back.
+        """
         live = self._live.get(name)
         if live is None:
             return
+        alarms, alarm = rollback_alarms(deployment), None
         try:
-            for percent, seconds in stages(deployment):
+            # First with no traffic: an alarm may be in ALARM already.
+            for percent, seconds in [(0.0, 0.0), *stages(deployment)]:
                 live.green = (fleet, weights(pending, "Desired"))
                 live.green_percent = percent
-                await asyncio.sleep(seconds * self._config.wait_scale)
+                alarm = await self._alarms.tripped(alarms, seconds * self._config.wait_scale)
+                if alarm is not None:
+                    break
         finally:
             live.green, live.green_percent = None, 0.0
+        if alarm is not None:
+            await self._roll_back(name, alarm)
+
+    async def _roll_back(self, name: str, alarm: Document) -> None:
+        """Writes that the new fleet goes: after a kill, too, it does not come back."""
+        reason = (
+            "The deployment was rolled back, because the CloudWatch alarm "
+            f"{alarm['AlarmName']} is in ALARM state: {alarm['StateReason']}"
+        )
+
+        # Where the disk is full, the new fleet has to go first.
+        change = endpoint_states.rolling_back(reason)
+        with contextlib.suppress(AwsError):
+            await asyncio.to_thread(self._store.update, _KIND, name, change)
+        raise JobFailure(reason)
 
     async def _promote(self, name: str, fleet: Fleet, pending: Document) -> None:
         """Makes the new fleet the one that serves.
@@ -246,18 +296,9 @@ class Endpoints:
         """
         blue = self._live.get(name)
 
-        def change(document: Document) -> str:
-            document["_live"] = pending
-            document["EndpointConfigName"] = pending["config"]["EndpointConfigName"]
-            document["EndpointStatus"] = "InService"
-            if document.get("_deployment"):
-                document["LastDeploymentConfig"] = document["_deployment"]
-            for member in ("_pending", "_deployment", "FailureReason"):
-                document.pop(member, None)
-            return "InService"
-
         # Traffic first: once describe says InService, the new model answers.
         self._live[name] = _Serving(fleet, weights(pending, "Desired"))
+        change = endpoint_states.promoted(pending)
         try:
             await asyncio.to_thread(self._store.update, _KIND, name, change)
         except AwsError:
@@ -269,15 +310,7 @@ class Endpoints:
 
     async def _settle(self, name: str, reason: str) -> None:
         """A change failed: what served before serves on, and describe says why."""
-
-        def change(document: Document) -> str:
-            status = "InService" if document.get("_live") else "Failed"
-            document["EndpointStatus"] = status
-            document["FailureReason"] = reason[:1024]
-            document.pop("_pending", None)
-            document.pop("_deployment", None)
-            return status
-
+        change = endpoint_states.failed(reason)
         await self._once_there_is_room(name, self._store.update, _KIND, name, change)
 
     async def _once_there_is_room(
@@ -326,7 +359,8 @@ class Endpoints:
     async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
         makers = await asyncio.to_thread(self._variants.makers, name, snapshot)
         capture = snapshot["config"].get("DataCaptureConfig")
-        fleet = Fleet(makers, capture, shadow_shares(snapshot))
+        config_name = snapshot["config"]["EndpointConfigName"]
+        fleet = Fleet(makers, capture, shadow_shares(snapshot), config_name)
         await fleet.scale(instances(snapshot))
         return fleet
 

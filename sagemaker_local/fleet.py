@@ -236,6 +236,7 @@ class Fleet:
         data_capture: The snapshot's DataCaptureConfig, if it has one.
         shadows: Variants that get copies of requests, with their share of them, from 0 to 1.
         copies: Of requests, under way to these; they end with the fleet.
+        config_name: The endpoint configuration that it serves.
     """
 
     def __init__(
@@ -243,9 +244,11 @@ class Fleet:
         makers: Mapping[str, Callable[[], Instance]],
         data_capture: Document | None = None,
         shadows: Mapping[str, float] | None = None,
+        config_name: str = "",
     ) -> None:
         """Takes what makes another instance of each variant, shadows included."""
         self.data_capture = data_capture
+        self.config_name = config_name
         self._makers = makers
         self.shadows = shadows or {}
         self.copies: set[asyncio.Task[None]] = set()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sagemaker_local import data_capture, model_packages, names, tags
 from sagemaker_local.aws_errors import existing, not_found, validation
 from sagemaker_local.context import Context, Operation
-from sagemaker_local.deployed_config import freeze, model_data_url, stored
+from sagemaker_local.deployed_config import freeze, model_data_url, rollback_alarms, stored
 from sagemaker_local.listing import list_resources
 from sagemaker_local.store import Document
 
@@ -108,6 +108,7 @@ def create_endpoint(context: Context, request: Document) -> Document:
     name = request["EndpointName"]
     arn = names.arn(context.config, names.ENDPOINT, name)
     _require_new(context, names.ENDPOINT, name)
+    context.alarms.require(rollback_alarms(request.get("DeploymentConfig")))
     pending = freeze(context, request["EndpointConfigName"])
     pending["faults"] = context.lasting_faults("CreateEndpoint")
     now = time.time()
@@ -139,6 +140,7 @@ def update_endpoint(context: Context, request: Document) -> Document:
     if deployment is None and request.get("RetainDeploymentConfig"):
         deployment = document.get("LastDeploymentConfig")
     _check_deployment(deployment, pending, document)
+    context.alarms.require(rollback_alarms(deployment))
 
     def change(document: Document) -> str:
         _check_idle(document)

@@ -13,6 +13,7 @@ MODEL_PACKAGE = "model-package"
 MODEL_PACKAGE_GROUP = "model-package-group"
 ENDPOINT_CONFIG = "endpoint-config"
 ENDPOINT = "endpoint"
+ALARM = "alarm"
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
 
@@ -45,6 +46,11 @@ def address(config: Config, kind: str, name_or_arn: str) -> str:
 def key(config: Config, kind: str, name_or_arn: str) -> str:
     """The last part of a resource's ARN; another account's or kind's ARN stays whole."""
     return address(config, kind, name_or_arn).removeprefix(arn(config, kind, ""))
+
+
+def alarm_arn(config: Config, name: str) -> str:
+    """ARN of an alarm."""
+    return f"arn:aws:cloudwatch:{config.region}:{config.account}:alarm:{name}"
 
 
 def log_stream_arn(config: Config, group: str, stream: str = "") -> str:

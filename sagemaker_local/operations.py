@@ -1,4 +1,4 @@
-"""Which function runs which operation of the control plane and of CloudWatch Logs.
+"""Which function runs which operation of the control plane, CloudWatch Logs and CloudWatch.
 
 What the operations do is in the modules named here; IAM and STS have their own table in identity.
 """
@@ -6,6 +6,7 @@ What the operations do is in the modules named here; IAM and STS have their own 
 from sagemaker_local import (
     hosting,
     job_kinds,
+    metric_requests,
     model_groups,
     model_packages,
     names,
@@ -58,5 +59,23 @@ _LOGS: dict[str, Operation] = {
     "GetLogEvents": lambda context, request: context.logs.get_log_events(request),
     "FilterLogEvents": lambda context, request: context.logs.filter_log_events(request),
 }
-TARGETS = {service_model.CONTROL_PREFIX: _CONTROL, service_model.LOGS_PREFIX: _LOGS}
-SIGNING_NAMES = {service_model.CONTROL_PREFIX: "sagemaker", service_model.LOGS_PREFIX: "logs"}
+_CLOUDWATCH: dict[str, Operation] = {
+    "PutMetricAlarm": lambda context, request: context.alarms.put(request),
+    "DescribeAlarms": lambda context, request: context.alarms.describe(request),
+    "DeleteAlarms": lambda context, request: context.alarms.delete(request),
+    "SetAlarmState": lambda context, request: context.alarms.set_state(request),
+    "PutMetricData": metric_requests.put,
+    "GetMetricStatistics": metric_requests.by_statistics,
+    "GetMetricData": metric_requests.by_queries,
+    "ListMetrics": metric_requests.listed,
+}
+TARGETS = {
+    service_model.CONTROL_PREFIX: _CONTROL,
+    service_model.LOGS_PREFIX: _LOGS,
+    service_model.CLOUDWATCH_PREFIX: _CLOUDWATCH,
+}
+SIGNING_NAMES = {
+    service_model.CONTROL_PREFIX: "sagemaker",
+    service_model.LOGS_PREFIX: "logs",
+    service_model.CLOUDWATCH_PREFIX: "monitoring",
+}

@@ -24,7 +24,14 @@ from sagemaker_local.aws_errors import AwsError, validation
 
 CONTROL_PREFIX = "SageMaker"
 LOGS_PREFIX = "Logs_20140328"
-_SERVICES = {CONTROL_PREFIX: "sagemaker", LOGS_PREFIX: "logs", "iam": "iam", "sts": "sts"}
+CLOUDWATCH_PREFIX = "GraniteServiceVersion20100801"
+_SERVICES = {
+    CONTROL_PREFIX: "sagemaker",
+    LOGS_PREFIX: "logs",
+    CLOUDWATCH_PREFIX: "cloudwatch",
+    "iam": "iam",
+    "sts": "sts",
+}
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
 
 

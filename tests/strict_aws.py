@@ -133,8 +133,8 @@ def check_checksums() -> Rule:
         algorithm = algorithms.get(place, "")
         if asked.operation == "CompleteMultipartUpload":
             for part in given["MultipartUpload"]["Parts"] if algorithm else ():
-                told = part.get(f"Checksum{algorithm}")
-                if told != parts.get((*place, part["PartNumber"]), told):
+                checksum = part.get(f"Checksum{algorithm}")
+                if checksum != parts.get((*place, part["PartNumber"]), checksum):
                     raise _invalid(
                         f"The upload was created using a {algorithm.lower()} checksum. The "
                         "complete request must include the checksum for each part. It was missing "

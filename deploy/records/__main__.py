@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psycopg2
+from sqlalchemy.exc import SQLAlchemyError
 
 from deploy.records.backups import PREFIX, back_up, find_backup, restore
 from deploy.records.database import Database, RecordsError
@@ -20,6 +21,15 @@ from deploy.records.rotation import rotate
 from formats.errors import FormatError
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
+
+_EXPECTED = (
+    RecordsError,
+    ResourceError,
+    FormatError,
+    psycopg2.Error,
+    SQLAlchemyError,
+    OSError,
+)
 
 
 def store_of_backups() -> ObjectStore:
@@ -71,8 +81,7 @@ def run_rotate(arguments: argparse.Namespace) -> None:
     rotate(arguments.file, os.environ)
     print(
         "The database has a new password, and records.env says it. `docker compose up -d --wait` "
-        "starts again what has the old one: code-server, webserver, daemon and metrics, and "
-        "postgres, whose file of settings it is, too."
+        "starts all services again that have the old one."
     )
 
 
@@ -93,7 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)
-    except (RecordsError, ResourceError, FormatError, psycopg2.Error, OSError) as error:
+    except _EXPECTED as error:
         sys.exit(str(error).strip())
 
 

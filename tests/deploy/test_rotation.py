@@ -105,8 +105,7 @@ def test_the_role_gets_a_new_password_and_the_file_says_it(file: Path) -> None:
     assert file.read_text() == before.replace(OLD, password_of(file))
     assert len(password_of(file)) > 40
     assert password_of(file) not in done.stdout + done.stderr
-    for service in ("code-server", "webserver", "daemon", "metrics", "docker compose up -d --wait"):
-        assert service in done.stdout
+    assert "docker compose up -d --wait" in done.stdout
 
 
 def test_no_log_of_the_server_has_the_password(file: Path, services: Services) -> None:
@@ -114,7 +113,9 @@ def test_no_log_of_the_server_has_the_password(file: Path, services: Services) -
     role = read_env_file(file)["POSTGRES_USER"]
     log = services.home.logs / "postgres.log"
     # Which gets what the server says by way of another process.
+    deadline = time.monotonic() + 120
     while f'alter role "{role}" password \'SCRAM-SHA-256$' not in log.read_text():
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     assert password_of(file) not in log.read_text()
 
@@ -181,7 +182,7 @@ def test_nothing_is_changed_while_a_run_is_under_way(file: Path) -> None:
     with dg.DagsterInstance.get() as instance:
         done = dg.materialize([rotates], instance=instance)
     (materialisation,) = done.asset_materializations_for_node("rotates")
-    assert "Runs are under way (1)" in str(materialisation.metadata["said"].value)
+    assert "Runs wait or are under way (1)" in str(materialisation.metadata["said"].value)
     assert file.read_text() == before
     assert lets_in(OLD)
 

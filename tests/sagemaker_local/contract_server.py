@@ -81,6 +81,11 @@ class Handler(BaseHTTPRequestHandler):
         """Gives no answer for longer than any test."""
         time.sleep(600)
 
+    def say_and_hang(self, text: str) -> None:
+        """Says so before it hangs."""
+        print(text, flush=True)
+        self.hang()
+
     def die(self) -> None:
         """Ends the process without an answer."""
         os._exit(7)

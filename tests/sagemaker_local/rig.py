@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import httpx
 import numpy as np
 import psutil
@@ -37,6 +38,7 @@ URLS = (
     "AWS_ENDPOINT_URL_SAGEMAKER",
     "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME",
     "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS",
+    "AWS_ENDPOINT_URL_CLOUDWATCH",
     "AWS_ENDPOINT_URL_IAM",
     "AWS_ENDPOINT_URL_STS",
 )
@@ -150,6 +152,23 @@ def variant(model: str, name: str = "AllTraffic", weight: float = 1.0) -> dict[s
     }
 
 
+def alarm(name: str, metric: str, **changes: Any) -> dict[str, Any]:
+    """A PutMetricAlarm request: more than 0 of a metric of `Tests` in an hour."""
+    request: dict[str, Any] = {
+        "AlarmName": name,
+        "Namespace": "Tests",
+        "MetricName": metric,
+        "Statistic": "Sum",
+        "Period": 3600,
+        "EvaluationPeriods": 1,
+        "Threshold": 0.0,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+    merged = request | changes
+    return {key: value for key, value in merged.items() if value is not None}
+
+
 def unique(prefix: str = "t") -> str:
     """A name that no other test uses."""
     return f"{prefix}-{secrets.token_hex(5)}"
@@ -215,10 +234,14 @@ class Server:
             self.process.wait(PATIENCE_SECONDS)
 
     def client(self, service: str, **changes: Any) -> Any:
-        """A boto3 client of `sagemaker`, `sagemaker-runtime`, `logs`, `iam`, `sts` or `s3`."""
+        """A boto3 client of any service that is offered, or of `s3`."""
         env = self.env | changes
         url = env["AWS_ENDPOINT_URL_S3"] if service == "s3" else self.url
+        core = botocore.session.Session()
+        # Further models of services, as the variable of this name has them.
+        core.set_config_variable("data_path", env.get("AWS_DATA_PATH"))
         session: Any = boto3.session.Session(
+            botocore_session=core,
             aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
             region_name=env["AWS_DEFAULT_REGION"],
@@ -246,6 +269,10 @@ class Server:
         return self.client("logs")
 
     @cached_property
+    def cloudwatch(self) -> Any:
+        return self.client("cloudwatch")
+
+    @cached_property
     def s3(self) -> Any:
         return self.client("s3")
 
@@ -255,6 +282,16 @@ class Server:
             TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
         )
         return self.sagemaker.describe_training_job(TrainingJobName=name)
+
+    def until_alarm(self, name: str, state: str) -> dict[str, Any]:
+        """Waits until an alarm has a state, and describes it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            (alarm,) = self.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
+            if alarm["StateValue"] == state:
+                return alarm
+            assert time.monotonic() < deadline, alarm
+            time.sleep(0.05)
 
     def until(self, name: str, *statuses: str) -> dict[str, Any]:
         """Waits until a training job has a status or secondary status."""

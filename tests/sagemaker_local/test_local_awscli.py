@@ -13,6 +13,7 @@ from tests.sagemaker_local.rig import (
     IMAGE,
     ROLE,
     Server,
+    alarm,
     as_csv,
     blobs,
     job,
@@ -97,3 +98,22 @@ def test_train_deploy_invoke_transform_and_delete(
     aws("sagemaker", "delete-model", *model)
     models = aws("sagemaker", "list-models", "--name-contains", name)
     assert models["Models"] == []
+
+
+def test_alarms_and_metrics(aws: Any, server: Server) -> None:
+    name = unique("cli")
+    aws("cloudwatch", "put-metric-alarm", "--cli-input-json", json.dumps(alarm(name, name)))
+    aws(
+        *("cloudwatch", "put-metric-data", "--namespace", "Tests"),
+        *("--metric-name", name, "--value", "3"),
+    )
+    server.until_alarm(name, "ALARM")
+    # It holds for one period, which is 36 seconds on this server.
+    aws(
+        *("cloudwatch", "set-alarm-state", "--alarm-name", name),
+        *("--state-value", "OK", "--state-reason", "a drill"),
+    )
+    (described,) = aws("cloudwatch", "describe-alarms", "--alarm-names", name)["MetricAlarms"]
+    assert (described["StateValue"], described["StateReason"]) == ("OK", "a drill")
+    aws("cloudwatch", "delete-alarms", "--alarm-names", name)
+    assert aws("cloudwatch", "describe-alarms", "--alarm-names", name)["MetricAlarms"] == []

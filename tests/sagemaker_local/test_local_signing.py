@@ -24,14 +24,16 @@ def signed(
     service: str = "sagemaker",
     region: str = "eu-west-1",
     body: bytes = BODY,
+    target: str = "SageMaker.ListModels",
+    path: str = "/",
 ) -> AWSRequest:
-    """A ListModels request, correctly signed by botocore."""
+    """A request, correctly signed by botocore."""
     headers = {
         "Content-Type": "application/x-amz-json-1.1",
-        "X-Amz-Target": "SageMaker.ListModels",
+        "X-Amz-Target": target,
         "Host": f"127.0.0.1:{server.port}",
     }
-    request = AWSRequest("POST", server.url + "/", headers, body)
+    request = AWSRequest("POST", server.url + path, headers, body)
     keys = Credentials(server.env["AWS_ACCESS_KEY_ID"], server.env["AWS_SECRET_ACCESS_KEY"])
     SigV4Auth(keys, service, region).add_auth(request)
     return request

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import boto3
 import pytest
 
 from resources.errors import ResourceError
@@ -295,6 +296,18 @@ def test_a_canary_update_shifts_traffic_and_ends_on_the_new_version(
     sagemaker, make_version, endpoint
 ) -> None:
     two = [Variant(instances=Instances(instance_count=2))]
+    dimensions = {"EndpointName": endpoint, "VariantName": "AllTraffic"}
+    boto3.client("cloudwatch").put_metric_alarm(
+        AlarmName="too-slow",
+        Namespace="AWS/SageMaker",
+        MetricName="ModelLatency",
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        Statistic="Average",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=60e6,
+        ComparisonOperator="GreaterThanThreshold",
+    )
     update = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": {
