@@ -8,8 +8,10 @@ import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 
 class ArchiveError(ValueError):
@@ -23,10 +25,36 @@ def unpack(archive: Path, folder: Path) -> None:
         ArchiveError: It is no tar.gz, or a member is a link or a device or lies elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
+    with _refusals(), tarfile.open(archive, "r:gz") as tar:
+        for member in tar:
+            _extract(tar, member, folder)
+
+
+def receive(stream: IO[bytes], folder: Path) -> None:
+    """Unpacks a tar of a folder that a container leaves, with its links, which pack() judges.
+
+    Raises:
+        ArchiveError: It is damaged, or holds what is neither file, folder nor link.
+    """
+    links: list[tarfile.TarInfo] = []
+    with _refusals(), tarfile.open(fileobj=stream, mode="r|") as tar:
+        for member in tar:
+            if member.issym():
+                links.append(member)
+            elif member.islnk():
+                # A second name of a file that has come before.
+                shutil.copyfile(_place(member.linkname, folder), _place(member.name, folder))
+            else:
                 _extract(tar, member, folder)
+        # After all files: none is written by way of a link.
+        for link in links:
+            _place(link.name, folder).symlink_to(link.linkname)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
     except ArchiveError:
         raise
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
@@ -36,10 +64,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts:
-        raise ArchiveError(f"its member {member.name} would lie outside of the folder")
-    target = folder / path
+    target = _place(member.name, folder)
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
         return
@@ -50,6 +75,13 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> Non
     with source, target.open("wb") as file:
         shutil.copyfileobj(source, file)
     target.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def _place(name: str, folder: Path) -> Path:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ArchiveError(f"its member {name} would lie outside of the folder")
+    return folder / path
 
 
 def pack(folders: Sequence[Path], archive: Path) -> None:

@@ -37,6 +37,7 @@ class Config:
         training_memory_mb, serving_memory_mb: Memory limit of one child process.
         grace_seconds: How long the code of a training job that is stopped gets to end.
         images: Images that run as processes, see images.py.
+        containers: Whether other images may run as containers, where a Docker Engine answers.
         invoke_seconds: After this long an invocation is given up and its child replaced.
         faults: Faults on demand, see faults.py.
     """
@@ -58,6 +59,7 @@ class Config:
     invoke_seconds: float = 60.0
     grace_seconds: float = 120.0
     images: tuple[Image, ...] = ()
+    containers: bool = True
     faults: str = ""
 
     @property
@@ -74,6 +76,11 @@ class Config:
     def models_dir(self) -> Path:
         """Model artifacts as downloaded for the endpoints that serve them."""
         return self.data_dir / "endpoints"
+
+    @property
+    def containers_mark(self) -> Path:
+        """A file that is there once a container may be in a Docker Engine."""
+        return self.data_dir / "containers"
 
 
 def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -> Config:
@@ -107,6 +114,9 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
     account = env.get(_PREFIX + "ACCOUNT_ID", Config.account)
     if len(account) != 12 or not account.isdigit():
         raise ConfigError(f"{_PREFIX}ACCOUNT_ID must be twelve digits, not {account!r}.")
+    containers = env.get(_PREFIX + "CONTAINERS", "") or "auto"
+    if containers not in ("auto", "off"):
+        raise ConfigError(f"{_PREFIX}CONTAINERS must be auto or off, not {containers!r}.")
     cores = os.cpu_count() or 1
     return Config(
         data_dir=data_dir.resolve(),
@@ -127,6 +137,7 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
         invoke_seconds=number("INVOKE_SECONDS", Config.invoke_seconds, 0.1),
         grace_seconds=number("GRACE_SECONDS", Config.grace_seconds),
         images=_images(env.get(_PREFIX + "IMAGES", "")),
+        containers=containers == "auto",
         faults=env.get(_PREFIX + "FAULTS", ""),
     )
 

@@ -15,7 +15,9 @@ _GROUP = "homogeneousCluster"
 _REASON = 960
 
 
-def lay_out(base: Path, job: Document, host: str, hosts: Sequence[str]) -> None:
+def lay_out(
+    base: Path, job: Document, host: str, hosts: Sequence[str], network_interface: str
+) -> None:
     """Makes the folders and configuration files of one instance of a training job."""
     for folder in ("model", "output/data", "input/data", "checkpoints", "code"):
         (base / folder).mkdir(parents=True, exist_ok=True)
@@ -35,7 +37,7 @@ def lay_out(base: Path, job: Document, host: str, hosts: Sequence[str]) -> None:
             "instance_groups": [
                 {"instance_group_name": _GROUP, "instance_type": kind, "hosts": list(hosts)}
             ],
-            "network_interface_name": "lo",
+            "network_interface_name": network_interface,
         },
     }
     for name, content in files.items():
@@ -50,7 +52,8 @@ def channel_folder(base: Path, name: str) -> Path:
 def failure(base: Path) -> str:
     """The reason that the code left in output/failure, as far as it is shown; empty if none."""
     path = base / "output" / "failure"
-    if not path.is_file():
+    # In a container a link may name what on this machine is somebody else's.
+    if path.is_symlink() or not path.is_file():
         return ""
     with path.open("rb") as file:
         return file.read(4 * _REASON).decode(errors="replace").strip()[:_REASON]

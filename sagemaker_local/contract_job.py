@@ -3,17 +3,18 @@
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html
 """
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import regex
 
-from sagemaker_local import archives, contract_folder
+from sagemaker_local import archives, containers, contract_folder
 from sagemaker_local.algorithm import MODEL, exit_reason
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
-from sagemaker_local.containers import Container, ProcessContainer, credentials
+from sagemaker_local.containers import Container
 from sagemaker_local.downloads import Downloads, share
-from sagemaker_local.images import Image
+from sagemaker_local.images import Image, Launch
 from sagemaker_local.s3 import Location
 from sagemaker_local.store import Document
 
@@ -26,11 +27,12 @@ class ContractJob:
     """An `Algorithm`."""
 
     def __init__(self, config: Config, image: Image, document: Document, folder: Path) -> None:
-        """Takes the image's entry in the table, the job's document and its working folder."""
+        """Takes what runs the image, the job's document and its working folder."""
         self.containers: list[Container] = []
         self.grace_seconds = config.grace_seconds
         self._config = config
-        self._image = image
+        self._image = _as_asked(image, document["AlgorithmSpecification"])
+        self._isolated: bool = document["EnableNetworkIsolation"]
         self._document = document
         self._folder = folder
         count = int(document["ResourceConfig"]["InstanceCount"])
@@ -41,8 +43,9 @@ class ContractJob:
 
     def prepare(self) -> None:
         """Makes the folders."""
+        interface = "eth0" if self._image.container and not self._isolated else "lo"
         for base, host in zip(self._bases, self._hosts, strict=True):
-            contract_folder.lay_out(base, self._document, host, self._hosts)
+            contract_folder.lay_out(base, self._document, host, self._hosts, interface)
 
     def download(self, downloads: Downloads) -> None:
         """Brings every channel, and the sources of script mode."""
@@ -59,7 +62,10 @@ class ContractJob:
     def train(self) -> None:
         """Starts the command for each instance."""
         for base in self._bases:
-            self.containers.append(ProcessContainer(self._image.train, base, self._environment()))
+            launch = Launch(
+                self._image, self._image.train, base, self._environment(), self._isolated
+            )
+            self.containers.append(containers.start(self._config, launch))
 
     def metrics(self, line: str) -> dict[str, float]:
         """What the request's MetricDefinitions find."""
@@ -95,10 +101,8 @@ class ContractJob:
         return packed
 
     def _environment(self) -> dict[str, str]:
-        isolated = self._document["EnableNetworkIsolation"]
         region = self._config.region
         return {
-            **({} if isolated else credentials(self._config)),
             **self._document.get("Environment", {}),
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
@@ -119,6 +123,17 @@ class ContractJob:
                 archives.unpack(archive, base / "code")
             except archives.ArchiveError as error:
                 raise JobFailure(f"ClientError: Unable to unpack {uri}: {error}") from error
+
+
+def _as_asked(image: Image, algorithm: Document) -> Image:
+    """The image with the entry point and arguments that a request may have, instead of `train`."""
+    if not algorithm.keys() & {"ContainerEntrypoint", "ContainerArguments"}:
+        return image
+    return replace(
+        image,
+        entrypoint=tuple(algorithm.get("ContainerEntrypoint", ())),
+        train=tuple(algorithm.get("ContainerArguments", ())),
+    )
 
 
 def _inside(location: Location, name: str) -> PurePosixPath:

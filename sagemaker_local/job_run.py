@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sagemaker_local import containers, faults, images, names, trainer
+from sagemaker_local import containers, faults, names
 from sagemaker_local.algorithm import MODEL, Algorithm
 from sagemaker_local.aws_errors import JobFailure, StopRequestedError
 from sagemaker_local.config import Config
@@ -46,7 +46,7 @@ class JobRun:
         self._artifact = ""
         self._deadline = math.inf
         self._readers: list[threading.Thread] = []
-        image = images.find(config.images, document["AlgorithmSpecification"]["TrainingImage"])
+        image = names.own_code(config, document["AlgorithmSpecification"]["TrainingImage"])
         self._algorithm: Algorithm = (
             ContractJob(config, image, document, self.folder)
             if image
@@ -115,7 +115,7 @@ class JobRun:
         running = self._algorithm.containers
         while any(container.poll() is None for container in running):
             self._check_stop()
-            self._check_memory()
+            self._check_containers()
             if any(container.poll() for container in running):
                 break
             time.sleep(_POLL_SECONDS)
@@ -125,16 +125,18 @@ class JobRun:
             containers.end_all(running, 0.0)
         # The last lines have the metrics, however long a busy machine takes to bring them.
         self._read_to_the_end(60.0)
+        self._check_containers()
         if failed:
             raise JobFailure(self._algorithm.reason(failed[0]))
 
     def _end_containers(self, hurry: threading.Event) -> None:
         containers.end_all(self._algorithm.containers, self._algorithm.grace_seconds, hurry)
+        self._check_containers()
 
-    def _check_memory(self) -> None:
+    def _check_containers(self) -> None:
         for container in self._algorithm.containers:
-            if container.memory() > self._config.training_memory_mb * 1024 * 1024:
-                raise JobFailure(trainer.OUT_OF_MEMORY)
+            if problem := container.problem(self._config.training_memory_mb):
+                raise JobFailure(problem)
 
     def _upload(self, whole: bool) -> None:
         base = self._document["OutputDataConfig"]["S3OutputPath"].rstrip("/")

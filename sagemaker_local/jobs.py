@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from sagemaker_local import training, transform
+from sagemaker_local import docker_engine, training, transform
 from sagemaker_local.aws_errors import AwsError, JobFailure, StopRequestedError
 from sagemaker_local.config import Config
 from sagemaker_local.job_kinds import IN_PROGRESS, STOPPING, JobKind
@@ -87,6 +87,7 @@ class JobRunner:
 
     def recover(self) -> None:
         """After a start: what was under way when the server ended has failed, or was stopped."""
+        docker_engine.remove_orphans(self._config)
         for resource, worker in _WORKERS.items():
             for name in self._store.names(resource, (IN_PROGRESS, STOPPING)):
                 self._store.update(

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sagemaker_local import faults, images, names, splitting
+from sagemaker_local import faults, names, splitting
 from sagemaker_local.aws_errors import AwsError, JobFailure, StopRequestedError
 from sagemaker_local.config import Config
 from sagemaker_local.downloads import Downloads
@@ -235,7 +235,7 @@ class TransformRun:
                 plan.payload_mb * _MB,
                 single=plan.single,
                 # The built-in k-means knows no others.
-                framed=images.find(self._config.images, self._document["_model"]["image"]) is None,
+                framed=names.own_code(self._config, self._document["_model"]["image"]) is None,
             )
 
     async def _next(self, item: _Object, bodies: Iterator[bytes]) -> bytes | None:
