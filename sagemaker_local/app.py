@@ -1,8 +1,8 @@
 """The server's front: one port for the control plane, the runtime, CloudWatch Logs, IAM and STS.
 
 Checks the signature, finds the operation, checks the request against the service model, filters the
-answer by it, and writes errors as AWS does. What the operations do is in training, transform,
-hosting, tags, logs and identity.
+answer by it, and writes errors as AWS does. What the operations do is in training, processing,
+transform, hosting, tags, logs and identity.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from sagemaker_local import (
     identity,
     job_kinds,
     names,
+    processing,
     service_model,
     tags,
     training,
@@ -53,14 +54,13 @@ _JSON = "application/x-amz-json-1.1"
 _FORM = "application/x-www-form-urlencoded"
 
 _CONTROL: dict[str, Operation] = {
-    "CreateTrainingJob": training.create,
-    "DescribeTrainingJob": job_kinds.describing(training.KIND),
-    "ListTrainingJobs": training.listed,
-    "StopTrainingJob": job_kinds.stopping(training.KIND),
-    "CreateTransformJob": transform.create,
-    "DescribeTransformJob": job_kinds.describing(transform.KIND),
-    "ListTransformJobs": hosting.listing(names.TRANSFORM_JOB, "TransformJobSummaries"),
-    "StopTransformJob": job_kinds.stopping(transform.KIND),
+    **job_kinds.operations(training.KIND, training.create, training.listed),
+    **job_kinds.operations(processing.KIND, processing.create, processing.listed),
+    **job_kinds.operations(
+        transform.KIND,
+        transform.create,
+        hosting.listing(names.TRANSFORM_JOB, "TransformJobSummaries"),
+    ),
     "CreateModel": hosting.create_model,
     "DescribeModel": hosting.describing(names.MODEL, "ModelName"),
     "ListModels": hosting.listing(names.MODEL, "Models"),

@@ -79,9 +79,12 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> Non
 
 def _place(name: str, folder: Path) -> Path:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
+    place = folder / path
+    # By way of a link that is there already, it would lie elsewhere, too.
+    inside = place.resolve().is_relative_to(folder.resolve())
+    if path.is_absolute() or ".." in path.parts or not inside:
         raise ArchiveError(f"its member {name} would lie outside of the folder")
-    return folder / path
+    return place
 
 
 def pack(folders: Sequence[Path], archive: Path) -> None:
@@ -94,7 +97,7 @@ def pack(folders: Sequence[Path], archive: Path) -> None:
     # Links are followed: archives that hold links are refused.
     with tarfile.open(archive, "w:gz", compresslevel=1, dereference=True) as tar:
         for folder in folders:
-            for path in _files(folder):
+            for path in files(folder):
                 name = path.relative_to(folder).as_posix()
                 if name not in names:
                     names.add(name)
@@ -112,15 +115,18 @@ def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _files(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
     """Files and folders under a folder, in order; a link counts as the file that it names.
 
-    A link to another folder in it is left out: what is in that is packed by its own name.
+    A link to another folder in it is left out: what is in that is there by its own name.
+
+    Raises:
+        ArchiveError: Something is neither a file nor a folder, or a link to what is elsewhere.
     """
     paths: list[Path] = []
     root = folder.resolve()
-    for parent, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
+    for parent, folders, others in os.walk(folder):
+        for name in [*folders, *others]:
             path = Path(parent, name)
             real = path.resolve()
             inside = real.is_relative_to(root)
@@ -130,7 +136,7 @@ def _files(folder: Path) -> list[Path]:
             if not plain or not inside:
                 raise ArchiveError(
                     f"{path.relative_to(folder)} is neither a file nor a folder, or a link to "
-                    "what is not packed"
+                    "what lies elsewhere"
                 )
             paths.append(path)
     return sorted(paths)

@@ -35,7 +35,7 @@ class Config:
         parallel_jobs: How many jobs run at once; the others wait before they start.
         job_limit: How many jobs of a kind may be in progress before `ResourceLimitExceeded`.
         training_memory_mb, serving_memory_mb: Memory limit of one child process.
-        grace_seconds: How long the code of a training job that is stopped gets to end.
+        grace_seconds: How long a training or processing job that is stopped gets to end.
         images: Images that run as processes, see images.py.
         containers: Whether other images may run as containers, where a Docker Engine answers.
         invoke_seconds: After this long an invocation is given up and its child replaced.
@@ -79,7 +79,7 @@ class Config:
 
     @property
     def containers_mark(self) -> Path:
-        """A file that is there once a container may be in a Docker Engine."""
+        """A file that is there once containers and networks may be in a Docker Engine."""
         return self.data_dir / "containers"
 
 

@@ -1,17 +1,19 @@
 """An image as a container of the Docker Engine, by the protocol `Container` of containers.py.
 
-/opt/ml is a copy: the base folder goes into the container, and what training leaves comes back
-once it has ended. So nothing of this machine is mounted, the container's root never writes here,
+/opt/ml is a copy: the base folder goes into the container, and what it leaves comes back once it
+has ended. So nothing of this machine is mounted, the container's root never writes here,
 and the engine may have other user ids than the server.
 """
 
 import contextlib
 import io
 import logging
+import shutil
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PORT = 8080
 _CREDENTIALS = "/etc/embedded-sagemaker/credentials"
-# Of what training leaves; a name that is not there is left out.
-_LEFT = ("model", "output")
 _PROCESSES = 4096
+# What of a line is held back until its end; longer ones may be torn.
+_LINE = 256 * 1024
 # Docker's own list without raw packets, devices and changes of root: what images that begin as
 # root and go on as another user need.
 _CAPABILITIES = [
@@ -40,6 +42,7 @@ _CAPABILITIES = [
 # What a shell says of a process that was killed: the engine does not say more.
 _KILLED = 137
 _END_SECONDS = 600.0
+_OOM_REPORT_SECONDS = 1.0
 
 
 class DockerContainer:
@@ -56,9 +59,10 @@ class DockerContainer:
             JobFailure: There is no engine or no such image, or the engine refuses.
         """
         self._base = launch.base
-        self._trains = launch.port is None
+        self._left = launch.left
         self._code: int | None = None
         self._problem = ""
+        self._asked_to_end = False
         self._ended = threading.Event()
         self._removed = False
         # Before the first is there: a server that is killed in between has to look for it.
@@ -70,7 +74,9 @@ class DockerContainer:
                 with docker_engine.refusals():
                     _put_files(self._container, launch.base, None if launch.isolated else config)
                     # Before the start, so that it has the first line.
-                    chunks = self._container.attach(stdout=True, stderr=True, stream=True)
+                    chunks = self._container.attach(
+                        stdout=True, stderr=True, stream=True, demux=True
+                    )
                     self._container.start()
             except BaseException:
                 self._remove()
@@ -79,7 +85,7 @@ class DockerContainer:
             raise JobFailure(
                 f"ClientError: The image {launch.image.pattern} cannot run as a container: {error}"
             ) from error
-        self.output: IO[bytes] = io.BufferedReader(_Stream(chunks))
+        self.output: IO[bytes] = io.BufferedReader(_Stream(by_lines(chunks)))
         threading.Thread(target=self._watch, daemon=True).start()
 
     def poll(self) -> int | None:
@@ -93,6 +99,7 @@ class DockerContainer:
 
     def terminate(self) -> None:
         """Sends SIGTERM; one that has ended already does not mind."""
+        self._asked_to_end = True
         with contextlib.suppress(EngineError), docker_engine.refusals():
             self._container.kill("SIGTERM")
 
@@ -100,6 +107,7 @@ class DockerContainer:
         """Ends and removes it, and returns once what it left is here."""
         if self._removed:
             return
+        self._asked_to_end = True
         with contextlib.suppress(EngineError), docker_engine.refusals():
             self._container.kill()
         self._ended.wait(_END_SECONDS)
@@ -119,11 +127,9 @@ class DockerContainer:
         try:
             with docker_engine.refusals():
                 code = int(self._container.wait()["StatusCode"])
-                self._container.reload()
-                if self._container.attrs["State"]["OOMKilled"]:
+                if self._ran_out_of_memory(code):
                     self._problem = trainer.OUT_OF_MEMORY
-                if self._trains:
-                    self._bring_back()
+                self._bring_back()
         except archives.ArchiveError as error:
             self._problem = self._problem or f"ClientError: Unable to pack /opt/ml: {error}"
         except EngineError as error:
@@ -138,13 +144,28 @@ class DockerContainer:
             self._code = code
             self._ended.set()
 
+    def _ran_out_of_memory(self, code: int) -> bool:
+        """Whether the kernel killed in it; the engine may learn of that a moment after the end."""
+        patience = time.monotonic() + _OOM_REPORT_SECONDS
+        while True:
+            self._container.reload()
+            if self._container.attrs["State"]["OOMKilled"]:
+                return True
+            if code == 0 or self._asked_to_end or time.monotonic() > patience:
+                return False
+            time.sleep(0.1)
+
     def _bring_back(self) -> None:
         import docker.errors
 
-        for folder in _LEFT:
+        for name in self._left:
+            # What went in, and may be gone there. The container's own link finds no place then.
+            folder = self._base / name
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(docker.errors.NotFound):
-                chunks, _ = self._container.get_archive(f"/opt/ml/{folder}")
-                archives.receive(io.BufferedReader(_Stream(chunks)), self._base)
+                chunks, _ = self._container.get_archive(f"/opt/ml/{name}")
+                archives.receive(io.BufferedReader(_Stream(chunks)), folder.parent)
 
 
 def _create(client: "DockerClient", config: Config, launch: Launch) -> "Container":
@@ -153,7 +174,7 @@ def _create(client: "DockerClient", config: Config, launch: Launch) -> "Containe
     image = docker_engine.image_id(client, launch.image.pattern)
     # An isolated one that serves has to be reached.
     alone = launch.isolated and launch.port is None
-    network = None if alone else docker_engine.network(client, isolated=launch.isolated)
+    network = None if alone else docker_engine.network(client, config, isolated=launch.isolated)
     role = {} if launch.isolated or network is None else _role(config, network)
     serves = {"SAGEMAKER_BIND_TO_PORT": str(_PORT)} if launch.port else {}
     memory = config.training_memory_mb * 1024 * 1024
@@ -162,7 +183,7 @@ def _create(client: "DockerClient", config: Config, launch: Launch) -> "Containe
         return client.containers.create(
             image,
             list(launch.command),
-            entrypoint=list(launch.image.entrypoint) or None,
+            entrypoint=list(launch.entrypoint) or None,
             hostname=launch.base.name,
             labels={docker_engine.LABEL: str(config.data_dir)},
             environment={"PYTHONUNBUFFERED": "1", **role, **launch.environment, **serves},
@@ -218,6 +239,23 @@ def _for_anybody(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uname = member.gname = ""
     member.mode |= 0o777 if member.isdir() else 0o666
     return member
+
+
+def by_lines(chunks: Iterator[Sequence[bytes | None]]) -> Iterator[bytes]:
+    """Standard output and error as one stream, in which no line is torn by one of the other's.
+
+    Args:
+        chunks: Of each pair of output and error one comes from the container.
+    """
+    rests = [b"", b""]
+    for pair in chunks:
+        for number, chunk in enumerate(pair):
+            text = rests[number] + (chunk or b"")
+            end = len(text) if len(text) > _LINE else text.rfind(b"\n") + 1
+            rests[number] = text[end:]
+            if end:
+                yield text[:end]
+    yield from filter(None, rests)
 
 
 class _Stream(io.RawIOBase):

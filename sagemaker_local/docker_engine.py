@@ -3,6 +3,7 @@
 How one container runs is in docker_container.py. The package `docker` is loaded on first use.
 """
 
+import hashlib
 import logging
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from docker.models.networks import Network
 
 LABEL = "embedded-sagemaker"
-"""On every container and network; a container's value is the server's folder of state."""
+"""On every container and network; its value is the server's folder of state."""
 
 _log = logging.getLogger(__name__)
 _PROBE_SECONDS = 5
@@ -97,20 +98,23 @@ def image_id(client: "DockerClient", image: str) -> str:
             ) from None
 
 
-def network(client: "DockerClient", *, isolated: bool) -> "Network":
-    """The network of containers, made on first use; from an isolated one nothing leads outside.
+def network(client: "DockerClient", config: Config, *, isolated: bool) -> "Network":
+    """The server's network, made on first use; from an isolated one nothing leads outside.
 
     Raises:
         EngineError: It cannot be made.
     """
-    name = f"{LABEL}-isolated" if isolated else LABEL
+    import docker.errors
+
+    folder = str(config.data_dir)
+    server = hashlib.sha256(folder.encode()).hexdigest()[:12]
+    name = f"{LABEL}-{server}{'-isolated' if isolated else ''}"
     with refusals(), _NETWORKS:
-        # The engine lists all whose names hold this one.
-        for known in client.networks.list(names=[name]):
-            if known.name == name:
-                return client.networks.get(str(known.id))
-        options = _NO_WAY_BACK if isolated else {}
-        return client.networks.create(name, driver="bridge", options=options, labels={LABEL: ""})
+        try:
+            return client.networks.get(name)
+        except docker.errors.NotFound:
+            options = _NO_WAY_BACK if isolated else {}
+            return client.networks.create(name, options=options, labels={LABEL: folder})
 
 
 def gateway(network: "Network") -> str:
@@ -119,10 +123,9 @@ def gateway(network: "Network") -> str:
     Raises:
         EngineError: It has none.
     """
-    ranges = network.attrs["IPAM"]["Config"] or []
-    for one in ranges:
-        if "." in one.get("Gateway", ""):
-            return str(one["Gateway"])
+    for addresses in network.attrs["IPAM"]["Config"] or []:
+        if "." in addresses.get("Gateway", ""):
+            return str(addresses["Gateway"])
     raise EngineError(
         f"its network {network.name} has no IPv4 gateway; docker network rm {network.name}, and it "
         "is made anew"
@@ -144,18 +147,18 @@ def remove(container: "Container") -> None:
             return
 
 
-def remove_orphans(config: Config) -> None:
-    """Removes the containers that this server left when it was killed; none of them is in use."""
+def remove_all(config: Config) -> None:
+    """Removes this server's containers and networks; none of them is in use any more."""
     if not config.containers_mark.exists():
         return
+    own = f"{LABEL}={config.data_dir}"
     try:
-        with closing(connect(config)) as client:
-            own = f"{LABEL}={config.data_dir}"
-            with refusals():
-                left = client.containers.list(all=True, ignore_removed=True, filters={"label": own})
-            for container in left:
+        with closing(connect(config)) as client, refusals():
+            for container in client.containers.list(
+                all=True, ignore_removed=True, filters={"label": own}
+            ):
                 remove(container)
+            for network in client.networks.list(filters={"label": own}):
+                network.remove()
     except EngineError as error:
-        _log.warning("containers of before may be left, and go at the next start: %s", error)
-    else:
-        config.containers_mark.unlink(missing_ok=True)
+        _log.warning("containers or networks may be left, and go at the next start: %s", error)

@@ -9,11 +9,13 @@ from sagemaker_local.images import Image
 
 TRAINING_JOB = "training-job"
 TRANSFORM_JOB = "transform-job"
+PROCESSING_JOB = "processing-job"
 MODEL = "model"
 ENDPOINT_CONFIG = "endpoint-config"
 ENDPOINT = "endpoint"
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
+PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"
 
 # Who owns the built-in algorithms' images; in a region not listed any account is taken.
 _ALGORITHM_ACCOUNTS = {
@@ -75,10 +77,11 @@ def check_image(config: Config, image: str, role: str) -> None:
 
 def own_code(config: Config, image: str) -> Image | None:
     """What runs an image's own code: its entry in the table, or a container; None for k-means."""
+    entry = images.find(config.images, image)
     # Endpoints of before there was a table have no image here.
-    if not image or _is_kmeans(config, image):
-        return images.find(config.images, image)
-    return images.find(config.images, image) or images.as_container(image)
+    if entry or not image or _is_kmeans(config, image):
+        return entry
+    return images.as_container(image)
 
 
 def _is_kmeans(config: Config, image: str) -> bool:

@@ -12,7 +12,7 @@ def check_source(context: Context, source: Mapping[str, str], role: str) -> None
 
     Args:
         context: What operations work with.
-        source: An `S3DataSource`.
+        source: An `S3DataSource`, or an `S3Input` of a processing job.
         role: The role that AWS would read it with.
 
     Raises:
@@ -38,9 +38,9 @@ def check_source(context: Context, source: Mapping[str, str], role: str) -> None
     )
 
 
-def check_output(uri: str) -> None:
-    """Refuses an S3OutputPath that is no S3 URI."""
+def check_output(uri: str, member: str = "S3OutputPath") -> None:
+    """Refuses an output's place that is no S3 URI; `member` is what the request calls it."""
     try:
         Location.parse(uri)
     except StorageError:
-        raise validation(f"Invalid S3OutputPath: {uri}. It must be an S3 URI.") from None
+        raise validation(f"Invalid {member}: {uri}. It must be an S3 URI.") from None

@@ -220,7 +220,7 @@ class ServingContainer:
             "AWS_DEFAULT_REGION": region,
         }
         image, isolated = self._program.image, self._program.isolated
-        launch = Launch(image, image.serve, base, environment, isolated, self._port)
+        launch = Launch(image, image.serve, base, environment, isolated, port=self._port)
         container = containers.start(self._config, launch)
         self._container = container
         self._reader = threading.Thread(

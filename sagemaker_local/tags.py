@@ -12,6 +12,7 @@ _LIMIT = 50
 _KINDS = (
     names.TRAINING_JOB,
     names.TRANSFORM_JOB,
+    names.PROCESSING_JOB,
     names.MODEL,
     names.ENDPOINT_CONFIG,
     names.ENDPOINT,

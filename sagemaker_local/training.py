@@ -84,7 +84,7 @@ def _count_time(document: Document) -> None:
         document["BillableTimeInSeconds"] = max(1, math.ceil(seconds * share))
 
 
-KIND = JobKind(names.TRAINING_JOB, "Training", _note)
+KIND = JobKind(names.TRAINING_JOB, "Training", names.TRAINING_LOGS, _note)
 
 
 def _check(context: Context, request: Document) -> None:

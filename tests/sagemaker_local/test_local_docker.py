@@ -10,6 +10,7 @@ from typing import Any
 
 import docker
 import pytest
+from botocore.exceptions import WaiterError
 
 from numbercruncher.image import BASE_IMAGE
 from tests.conftest import Services
@@ -20,6 +21,8 @@ from tests.sagemaker_local.rig import (
     ROLE,
     Server,
     channel,
+    processing_input,
+    processing_job,
     refusal,
     unique,
     variant,
@@ -27,7 +30,8 @@ from tests.sagemaker_local.rig import (
 from tests.sagemaker_local.test_local_contract import artifact, log, own_job, registry, until_logged
 from tests.sagemaker_local.test_local_contract_serving import ask
 from tests.sagemaker_local.test_local_script_mode import archive
-from tests.sagemaker_local.test_local_transform import completed, started
+from tests.sagemaker_local.test_local_sdk import run_processing
+from tests.sagemaker_local.test_local_transform import completed, outputs, started
 
 pytestmark = pytest.mark.docker
 
@@ -36,7 +40,7 @@ HERE = Path(__file__).parent
 DOCKERFILE = """
 FROM {base}
 ENV SAGEMAKER_BASE_DIR=/opt/ml BIND_TO=0.0.0.0
-COPY train.py serve.py /opt/ml/code/
+COPY train.py serve.py describe.py /opt/ml/code/
 {user}
 ENTRYPOINT ["sh", "-c", "exec python3 /opt/ml/code/$1.py $1", "sh"]
 """
@@ -50,12 +54,13 @@ def client() -> Iterator[docker.DockerClient]:
 
 
 def built(client: docker.DockerClient, user: str = "") -> str:
-    """A new image of contract_image.py and contract_server.py."""
+    """A new image of contract_image.py, contract_server.py and processing_image.py."""
     base = os.environ.get("BASE_IMAGE") or BASE_IMAGE
     files = {
         "Dockerfile": DOCKERFILE.format(base=base, user=user).encode(),
         "train.py": (HERE / "contract_image.py").read_bytes(),
         "serve.py": (HERE / "contract_server.py").read_bytes(),
+        "describe.py": (HERE / "processing_image.py").read_bytes(),
     }
     return build_image(client, registry(f"embedded-test:{uuid.uuid4().hex[:12]}"), files)
 
@@ -107,10 +112,14 @@ def container_model(
     return name
 
 
+def label(server: Server) -> str:
+    """What the engine knows a server's containers and networks by."""
+    return f"embedded-sagemaker={server.data_dir.resolve()}"
+
+
 def containers_of(client: docker.DockerClient, server: Server) -> list[Any]:
     """A server's containers, running or not."""
-    label = f"embedded-sagemaker={server.data_dir.resolve()}"
-    return client.containers.list(all=True, ignore_removed=True, filters={"label": label})
+    return client.containers.list(all=True, ignore_removed=True, filters={"label": label(server)})
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -362,10 +371,89 @@ def test_a_container_answers_a_transform_job(docker_server: Server, store: str, 
     assert completed(docker_server, store, name) == {"it.out": b"<a\n>\n<b\n>\n"}
 
 
+def processed(server: Server, bucket: str, image: str, do: str, **changes: Any) -> str:
+    """The name of a job of processing_image.py in a container, which has begun."""
+    name = unique("docker")
+    request = processing_job(name, bucket, image=image, **changes)
+    request["AppSpecification"] |= {
+        "ContainerEntrypoint": ["python3", "/opt/ml/code/describe.py"],
+        "ContainerArguments": [do, "/opt/ml/processing/in"],
+    }
+    server.sagemaker.create_processing_job(**request)
+    return name
+
+
+@pytest.mark.parametrize("which", ["image", "image_of_a_user"])
+def test_a_container_processes_as_on_aws(
+    client: docker.DockerClient,
+    docker_server: Server,
+    store: str,
+    which: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    docker_server.s3.put_object(Bucket=store, Key="docker/in/one.txt", Body=b"one")
+    name = processed(
+        docker_server,
+        store,
+        request.getfixturevalue(which),
+        "describe",
+        ProcessingInputs=[processing_input(f"s3://{store}/docker/in/")],
+    )
+    described = docker_server.processed(name)
+    assert described["ProcessingJobStatus"] == "Completed", described.get("FailureReason")
+    assert described["ExitMessage"] == "described algo-1"
+    seen = json.loads(outputs(docker_server, store, name)["deep/algo-1.json"])
+    assert seen["arguments"] == ["/opt/ml/processing/in"]
+    assert seen["data"] == {"one.txt": "one"}
+    assert seen["config"]["processingjobconfig"]["ProcessingJobName"] == name
+    assert docker_server.env["AWS_SECRET_ACCESS_KEY"] not in json.dumps(seen["environment"])
+    assert not containers_of(client, docker_server)
+
+
+@pytest.mark.parametrize(
+    ("do", "reason"),
+    [
+        ("fail", "AlgorithmError: See job logs for more information, exit code: 3"),
+        ("link", "ClientError: Unable to upload /opt/ml/processing/out: passwd is neither"),
+    ],
+)
+def test_a_failed_processing_container_says_why_and_keeps_nothing(
+    client: docker.DockerClient,
+    docker_server: Server,
+    store: str,
+    image: str,
+    do: str,
+    reason: str,
+) -> None:
+    name = processed(docker_server, store, image, do)
+    with pytest.raises(WaiterError):
+        docker_server.processed(name)
+    described = docker_server.sagemaker.describe_processing_job(ProcessingJobName=name)
+    assert described["FailureReason"].startswith(reason)
+    assert outputs(docker_server, store, name) == {}
+    assert not containers_of(client, docker_server)
+
+
+def test_without_another_entry_point_the_arguments_of_a_processing_job_are_for_the_images_own(
+    docker_server: Server, store: str, image: str
+) -> None:
+    name = unique("docker")
+    docker_server.sagemaker.create_processing_job(
+        **processing_job(name, store, "describe", image=image)
+    )
+    assert docker_server.processed(name)["ExitMessage"] == "described algo-1"
+
+
+def test_the_sdks_script_processor_runs_in_a_container(
+    docker_server: Server, store: str, image: str, tmp_path: Path
+) -> None:
+    run_processing(docker_server, store, tmp_path, image)
+
+
 def test_a_server_that_was_killed_removes_its_containers_at_the_next_start(
     client: docker.DockerClient, services: Services, store: str, image: str, tmp_path: Path
 ) -> None:
-    """The endpoint gets a new container, and a server that ends leaves none."""
+    """The endpoint gets a new container; a server that ends leaves neither one nor a network."""
     server = Server(tmp_path / "own", services.env, FAST)
     server.start()
     try:
@@ -392,6 +480,7 @@ def test_a_server_that_was_killed_removes_its_containers_at_the_next_start(
     finally:
         server.stop()
     assert not containers_of(client, server)
+    assert not client.networks.list(filters={"label": label(server)})
 
 
 def test_an_image_that_the_engine_does_not_have_is_refused_and_none_is_pulled(

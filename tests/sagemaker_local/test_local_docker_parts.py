@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sagemaker_local import archives, contract_folder, relay
+from sagemaker_local import archives, contract_folder, docker_container, relay
 from sagemaker_local.config import ConfigError, from_environment
 from tests.sagemaker_local.rig import Server, refusal
 from tests.sagemaker_local.test_local_contract import own_job
@@ -146,8 +146,28 @@ def test_no_file_is_written_by_way_of_a_link(tmp_path: Path) -> None:
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_no_file_is_written_below_a_link_that_an_archive_before_left(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    base = tmp_path / "base"
+    (base / "model").mkdir(parents=True)
+    archives.receive(streamed(("model/a", tarfile.SYMTYPE, str(tmp_path / "elsewhere"))), base)
+    with pytest.raises(archives.ArchiveError, match="would lie outside of the folder"):
+        archives.receive(streamed(("model/a/b", tarfile.REGTYPE, "b")), base)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_failure_that_is_a_link_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "failure").symlink_to(tmp_path / "secret")
     assert contract_folder.failure(tmp_path) == ""
+
+
+def test_lines_of_standard_output_and_error_do_not_tear_each_other() -> None:
+    """The engine sends pieces of both in any order."""
+    pieces = [(b"loss=", None), (None, b"a warn"), (b"0.5;\nnext", None), (None, b"ing\n")]
+    assert list(docker_container.by_lines(iter(pieces))) == [
+        b"loss=0.5;\n",
+        b"a warning\n",
+        b"next",
+    ]
