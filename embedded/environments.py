@@ -25,7 +25,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "s3": _KEYS,
     "postgres": (),
     "sagemaker": (
-        *(*_ANY_CLIENT, *_EMBEDDED_SAGEMAKER, *_KEYS),
+        *(*_ANY_CLIENT, *_DOCKER, *_EMBEDDED_SAGEMAKER, *_KEYS),
         *("AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3"),
     ),
     # And the runs that it starts: all settings of the platform, and those of one's own assets.

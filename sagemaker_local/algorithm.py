@@ -1,17 +1,18 @@
-"""What differs between the algorithms that a training job may run; job_run.py does the rest."""
+"""What differs between what training and processing jobs run; job_run.py does the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from sagemaker_local.containers import Container
 from sagemaker_local.downloads import Downloads
+from sagemaker_local.store import Document
 
 MODEL = "model.tar.gz"
 
 
 class Algorithm(Protocol):
-    """One training job's algorithm, in the order in which its methods are called."""
+    """What one job runs, in the order in which its methods are called."""
 
     @property
     def containers(self) -> Sequence[Container]:
@@ -31,7 +32,7 @@ class Algorithm(Protocol):
         """Brings the data; raises JobFailure."""
         ...
 
-    def train(self) -> None:
+    def begin(self) -> None:
         """Lets the containers begin."""
         ...
 
@@ -43,13 +44,33 @@ class Algorithm(Protocol):
         """Why the container with this number, from 0, failed."""
         ...
 
-    def artifacts(self, whole: bool) -> dict[str, Path]:
-        """Names and files to be uploaded; raises JobFailure.
+    def uploads(self, whole: bool) -> dict[str, Path]:
+        """S3 address and file of all that is to be uploaded; raises JobFailure.
 
         Args:
             whole: Whether the algorithm came to its end, or was stopped.
         """
         ...
+
+    def results(self, uploaded: Collection[str]) -> Document:
+        """Members of the job's document at its end, however it ended.
+
+        Args:
+            uploaded: The S3 addresses where something is now.
+        """
+        ...
+
+
+def artifact_uri(document: Document, name: str) -> str:
+    """Where a file that a training job leaves goes."""
+    base = document["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+    return f"{base}/{document['TrainingJobName']}/output/{name}"
+
+
+def model_artifacts(document: Document, uploaded: Collection[str]) -> Document:
+    """The `ModelArtifacts` of a training job, once there is a model."""
+    uri = artifact_uri(document, MODEL)
+    return {"ModelArtifacts": {"S3ModelArtifacts": uri}} if uri in uploaded else {}
 
 
 def exit_reason(text: str, code: int | None) -> str:

@@ -36,8 +36,9 @@ class Config:
         parallel_jobs: How many jobs run at once; the others wait before they start.
         job_limit: How many jobs of a kind may be in progress before `ResourceLimitExceeded`.
         training_memory_mb, serving_memory_mb: Memory limit of one child process.
-        grace_seconds: How long the code of a training job that is stopped gets to end.
+        grace_seconds: How long a training or processing job that is stopped gets to end.
         images: Images that run as processes, see images.py.
+        containers: Whether other images may run as containers, where a Docker Engine answers.
         invoke_seconds: After this long an invocation is given up and its child replaced.
         faults: Faults on demand, see faults.py.
     """
@@ -59,6 +60,7 @@ class Config:
     invoke_seconds: float = 60.0
     grace_seconds: float = 120.0
     images: tuple[Image, ...] = ()
+    containers: bool = True
     faults: str = ""
 
     @property
@@ -75,6 +77,11 @@ class Config:
     def models_dir(self) -> Path:
         """Model artifacts as downloaded for the endpoints that serve them."""
         return self.data_dir / "endpoints"
+
+    @property
+    def containers_mark(self) -> Path:
+        """A file that is there once containers and networks may be in a Docker Engine."""
+        return self.data_dir / "containers"
 
 
 def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -> Config:
@@ -108,6 +115,9 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
     account = env.get(_PREFIX + "ACCOUNT_ID", Config.account)
     if len(account) != 12 or not account.isdigit():
         raise ConfigError(f"{_PREFIX}ACCOUNT_ID must be twelve digits, not {account!r}.")
+    containers = env.get(_PREFIX + "CONTAINERS", "") or "auto"
+    if containers not in ("auto", "off"):
+        raise ConfigError(f"{_PREFIX}CONTAINERS must be auto or off, not {containers!r}.")
     cores = os.cpu_count() or 1
     return Config(
         data_dir=data_dir.resolve(),
@@ -128,6 +138,7 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
         invoke_seconds=number("INVOKE_SECONDS", Config.invoke_seconds, 0.1),
         grace_seconds=number("GRACE_SECONDS", Config.grace_seconds),
         images=_images(env.get(_PREFIX + "IMAGES", "")),
+        containers=containers == "auto",
         faults=env.get(_PREFIX + "FAULTS", ""),
     )
 

@@ -1,6 +1,6 @@
-"""Runs an image's command as AWS runs its container: as a process, with a base folder of its own.
+"""Runs an image as AWS runs its container: as a process, or in docker_container.py as a container.
 
-What the folder holds is in contract_folder.py. Whatever else runs images has to be a `Container`.
+What its base folder, which stands for /opt/ml, holds is in contract_folder.py.
 """
 
 import contextlib
@@ -15,8 +15,10 @@ from typing import IO, Protocol
 
 import psutil
 
-from sagemaker_local import children
+from sagemaker_local import children, trainer
 from sagemaker_local.config import Config
+from sagemaker_local.docker_container import DockerContainer
+from sagemaker_local.images import Launch
 
 _POLL_SECONDS = 0.02
 _LOOK_SECONDS = 0.5
@@ -38,8 +40,12 @@ class Container(Protocol):
         """The exit code, or None while it runs."""
         ...
 
-    def memory(self) -> int:
-        """Bytes of memory that it uses with everything that it started."""
+    def problem(self, memory_mb: int) -> str:
+        """Why it has to fail, whatever its exit code; empty if nothing is wrong.
+
+        Args:
+            memory_mb: As much memory as it may use with everything that it started.
+        """
         ...
 
     def terminate(self) -> None:
@@ -75,10 +81,15 @@ class ChildContainer:
         """The exit code, or None while it runs."""
         return self.process.poll()
 
-    def memory(self) -> int:
-        """Bytes of memory that it uses."""
+    def problem(self, memory_mb: int) -> str:
+        """That it uses more memory than it may."""
+        runs = self.poll() is None
+        return trainer.OUT_OF_MEMORY if runs and self._memory() > memory_mb * 1024 * 1024 else ""
+
+    def _memory(self) -> int:
+        """In bytes."""
         try:
-            return psutil.Process(self.process.pid).memory_info().rss
+            return _resident(psutil.Process(self.process.pid))
         except psutil.NoSuchProcess:
             return 0
 
@@ -119,8 +130,8 @@ class ProcessContainer(ChildContainer):
         self.tell(json.dumps(order))
         self._used, self._looked = 0, time.monotonic()
 
-    def memory(self) -> int:
-        """Bytes of memory that the command uses with everything that it started."""
+    def _memory(self) -> int:
+        """Of the command and everything that it started."""
         # To find them takes a look at all processes of the machine.
         if time.monotonic() > self._looked + _LOOK_SECONDS:
             self._looked = time.monotonic()
@@ -140,7 +151,20 @@ class ProcessContainer(ChildContainer):
         super().kill()
 
 
-def credentials(config: Config) -> dict[str, str]:
+def start(config: Config, launch: Launch) -> Container:
+    """Starts an image, as a process or as a container.
+
+    Raises:
+        JobFailure: It cannot run as a container.
+    """
+    if launch.image.container:
+        return DockerContainer(config, launch)
+    role = {} if launch.isolated else _role(config)
+    place = {"SAGEMAKER_BIND_TO_PORT": str(launch.port)} if launch.port else {}
+    return ProcessContainer(launch.command, launch.base, {**role, **launch.environment, **place})
+
+
+def _role(config: Config) -> dict[str, str]:
     """What a container has from its role: access to S3. There is one key pair for everything."""
     return {
         "AWS_ACCESS_KEY_ID": config.access_key,

@@ -1,21 +1,40 @@
-"""The folder that stands for /opt/ml: what AWS puts there before training, and takes from there.
+"""The folder that stands for /opt/ml: what AWS puts there before a job, and takes from there.
 
-Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html
+Sources: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html,
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sagemaker_local.store import Document
 
+OPT_ML = "/opt/ml"
 _GROUP = "homogeneousCluster"
 # As much of the file `failure` as DescribeTrainingJob shows, less what stands around it.
 _REASON = 960
+# As much of the file `message` as DescribeProcessingJob shows.
+_MESSAGE = 1024
+# Members of a processing job's document that its containers find in a file.
+_SHOWN = (
+    "ProcessingJobArn",
+    "ProcessingJobName",
+    "AppSpecification",
+    "Environment",
+    "ProcessingInputs",
+    "ProcessingOutputConfig",
+    "ProcessingResources",
+    "NetworkConfig",
+    "RoleArn",
+    "StoppingCondition",
+)
 
 
-def lay_out(base: Path, job: Document, host: str, hosts: Sequence[str]) -> None:
+def lay_out(
+    base: Path, job: Document, host: str, hosts: Sequence[str], network_interface: str
+) -> None:
     """Makes the folders and configuration files of one instance of a training job."""
     for folder in ("model", "output/data", "input/data", "checkpoints", "code"):
         (base / folder).mkdir(parents=True, exist_ok=True)
@@ -35,11 +54,26 @@ def lay_out(base: Path, job: Document, host: str, hosts: Sequence[str]) -> None:
             "instance_groups": [
                 {"instance_group_name": _GROUP, "instance_type": kind, "hosts": list(hosts)}
             ],
-            "network_interface_name": "lo",
+            "network_interface_name": network_interface,
         },
     }
-    for name, content in files.items():
-        (config / f"{name}.json").write_text(json.dumps(content))
+    _write(config, files)
+
+
+def lay_out_processing(base: Path, job: Document, host: str, hosts: Sequence[str]) -> None:
+    """Makes the folders and configuration files of one instance of a processing job."""
+    for folder in ("config", "output", "processing"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    files: dict[str, Any] = {
+        "processingjobconfig": {name: job[name] for name in _SHOWN if name in job},
+        "resourceconfig": {"current_host": host, "hosts": list(hosts)},
+    }
+    _write(base / "config", files)
+
+
+def below_base(path: str) -> PurePosixPath:
+    """A path in a container, as it is below the base folder."""
+    return PurePosixPath(path).relative_to(OPT_ML)
 
 
 def channel_folder(base: Path, name: str) -> Path:
@@ -49,11 +83,12 @@ def channel_folder(base: Path, name: str) -> Path:
 
 def failure(base: Path) -> str:
     """The reason that the code left in output/failure, as far as it is shown; empty if none."""
-    path = base / "output" / "failure"
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return file.read(4 * _REASON).decode(errors="replace").strip()[:_REASON]
+    return _beginning(base / "output" / "failure", _REASON)
+
+
+def exit_message(base: Path) -> str:
+    """What the code left in output/message, as far as it is shown; empty if nothing."""
+    return _beginning(base / "output" / "message", _MESSAGE)
 
 
 def submitted(parameters: Mapping[str, str], environment: Mapping[str, str]) -> str:
@@ -68,6 +103,19 @@ def submitted(parameters: Mapping[str, str], environment: Mapping[str, str]) -> 
         return str(json.loads(given))
     except ValueError:
         return given
+
+
+def _write(folder: Path, files: Mapping[str, Any]) -> None:
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def _beginning(path: Path, characters: int) -> str:
+    # In a container a link may name what on this machine is somebody else's.
+    if path.is_symlink() or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return file.read(4 * characters).decode(errors="replace").strip()[:characters]
 
 
 def _channel(channel: Document) -> dict[str, str]:

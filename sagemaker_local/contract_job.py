@@ -3,17 +3,18 @@
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html
 """
 
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection
+from pathlib import Path
 
 import regex
 
-from sagemaker_local import archives, contract_folder
-from sagemaker_local.algorithm import MODEL, exit_reason
+from sagemaker_local import archives, containers, contract_folder
+from sagemaker_local.algorithm import MODEL, artifact_uri, exit_reason, model_artifacts
 from sagemaker_local.aws_errors import JobFailure
-from sagemaker_local.config import Config
-from sagemaker_local.containers import Container, ProcessContainer, credentials
-from sagemaker_local.downloads import Downloads, share
-from sagemaker_local.images import Image
+from sagemaker_local.containers import Container
+from sagemaker_local.downloads import Downloads
+from sagemaker_local.images import Image, Launch
+from sagemaker_local.job_kinds import Job
 from sagemaker_local.s3 import Location
 from sagemaker_local.store import Document
 
@@ -25,41 +26,52 @@ _METRIC_SECONDS = 0.05
 class ContractJob:
     """An `Algorithm`."""
 
-    def __init__(self, config: Config, image: Image, document: Document, folder: Path) -> None:
-        """Takes the image's entry in the table, the job's document and its working folder."""
+    def __init__(self, job: Job, image: Image) -> None:
+        """Takes what runs the job's image."""
+        document = job.document
         self.containers: list[Container] = []
-        self.grace_seconds = config.grace_seconds
-        self._config = config
+        self.grace_seconds = job.config.grace_seconds
+        self._config = job.config
         self._image = image
+        self._isolated: bool = document["EnableNetworkIsolation"]
         self._document = document
-        self._folder = folder
+        self._folder = job.folder
         count = int(document["ResourceConfig"]["InstanceCount"])
         self._hosts = [f"algo-{number}" for number in range(1, count + 1)]
-        self._bases = [folder / host for host in self._hosts]
+        self._bases = [job.folder / host for host in self._hosts]
         definitions = document["AlgorithmSpecification"].get("MetricDefinitions", [])
         self._metrics = [(one["Name"], one["Regex"]) for one in definitions]
 
     def prepare(self) -> None:
         """Makes the folders."""
+        interface = "eth0" if self._image.container and not self._isolated else "lo"
         for base, host in zip(self._bases, self._hosts, strict=True):
-            contract_folder.lay_out(base, self._document, host, self._hosts)
+            contract_folder.lay_out(base, self._document, host, self._hosts, interface)
 
     def download(self, downloads: Downloads) -> None:
         """Brings every channel, and the sources of script mode."""
         for channel in self._document.get("InputDataConfig", []):
-            listed = downloads.objects(channel)
-            for number, base in enumerate(self._bases):
-                folder = contract_folder.channel_folder(base, channel["ChannelName"])
-                folder.mkdir(exist_ok=True)
-                for location, name in share(channel, listed, number, len(self._bases)):
-                    downloads.fetch(location, folder / _inside(location, name))
+            name = channel["ChannelName"]
+            folders = [contract_folder.channel_folder(base, name) for base in self._bases]
+            downloads.bring(channel["DataSource"]["S3DataSource"], folders)
         if self._image.script_mode:
             self._bring_sources(downloads)
 
-    def train(self) -> None:
+    def begin(self) -> None:
         """Starts the command for each instance."""
+        algorithm = self._document["AlgorithmSpecification"]
+        asked = algorithm.keys() & {"ContainerEntrypoint", "ContainerArguments"}
         for base in self._bases:
-            self.containers.append(ProcessContainer(self._image.train, base, self._environment()))
+            launch = Launch(
+                self._image,
+                tuple(algorithm.get("ContainerArguments", ())) if asked else self._image.train,
+                base,
+                self._environment(),
+                self._isolated,
+                tuple(algorithm.get("ContainerEntrypoint", ())),
+                ("model", "output"),
+            )
+            self.containers.append(containers.start(self._config, launch))
 
     def metrics(self, line: str) -> dict[str, float]:
         """What the request's MetricDefinitions find."""
@@ -78,27 +90,30 @@ class ContractJob:
         text = contract_folder.failure(self._bases[number])
         return exit_reason(text, self.containers[number].poll())
 
-    def artifacts(self, whole: bool) -> dict[str, Path]:
+    def uploads(self, whole: bool) -> dict[str, Path]:
         """What lies in model and output/data of all instances; a whole job always has a model."""
         packed: dict[str, Path] = {}
         for name, folder in ((MODEL, "model"), (_OUTPUT, "output/data")):
             folders = [base / folder for base in self._bases]
             if archives.is_empty(folders) and not (whole and name == MODEL):
                 continue
-            packed[name] = self._folder / name
+            archive = self._folder / name
+            packed[artifact_uri(self._document, name)] = archive
             try:
-                archives.pack(folders, packed[name])
+                archives.pack(folders, archive)
             except archives.ArchiveError as error:
                 raise JobFailure(
                     f"ClientError: Unable to pack /opt/ml/{folder}: {error}"
                 ) from error
         return packed
 
+    def results(self, uploaded: Collection[str]) -> Document:
+        """Where the model is."""
+        return model_artifacts(self._document, uploaded)
+
     def _environment(self) -> dict[str, str]:
-        isolated = self._document["EnableNetworkIsolation"]
         region = self._config.region
         return {
-            **({} if isolated else credentials(self._config)),
             **self._document.get("Environment", {}),
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
@@ -119,18 +134,3 @@ class ContractJob:
                 archives.unpack(archive, base / "code")
             except archives.ArchiveError as error:
                 raise JobFailure(f"ClientError: Unable to unpack {uri}: {error}") from error
-
-
-def _inside(location: Location, name: str) -> PurePosixPath:
-    """A file's name below its channel's folder.
-
-    Raises:
-        JobFailure: It would lie elsewhere.
-    """
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise JobFailure(
-            f"ClientError: Data download failed:{location} cannot be a file of its channel: its "
-            "name would lie outside of the channel's folder"
-        )
-    return path

@@ -1,12 +1,11 @@
 """Brings the data of jobs from S3, and says which object failed and why."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.s3 import Listed, Location, Storage, StorageError
-from sagemaker_local.store import Document
 
 _Item = TypeVar("_Item")
 
@@ -19,13 +18,24 @@ class Downloads:
         self._storage = storage
         self._check_stop = check_stop
 
-    def objects(self, channel: Document) -> list[Listed]:
-        """The objects of a training channel, or of the input of a transform job.
+    def bring(self, source: Mapping[str, Any], folders: Sequence[Path]) -> None:
+        """Writes the objects of a source, by their names, below a folder for each instance.
+
+        Raises:
+            JobFailure: One cannot be had, or has a name that leads out of the folder.
+        """
+        listed = self.objects(source)
+        for number, folder in enumerate(folders):
+            folder.mkdir(parents=True, exist_ok=True)
+            for location, name in share(source, listed, number, len(folders)):
+                self.fetch(location, folder / _inside(location, name))
+
+    def objects(self, source: Mapping[str, Any]) -> list[Listed]:
+        """The objects of a source: of an `S3DataSource`, or an `S3Input` of a processing job.
 
         Raises:
             JobFailure: They cannot be listed.
         """
-        source: dict[str, Any] = channel["DataSource"]["S3DataSource"]
         manifest = source["S3DataType"] == "ManifestFile"
         list_objects = self._storage.list_manifest if manifest else self._storage.list_prefix
         try:
@@ -46,11 +56,27 @@ class Downloads:
             raise _failed(f"Unable to download object {location} ({error})") from error
 
 
-def share(channel: Document, items: list[_Item], number: int, instances: int) -> list[_Item]:
-    """What of a channel's objects the instance with this number, from 0, gets."""
-    source = channel["DataSource"]["S3DataSource"]
+def share(
+    source: Mapping[str, Any], items: list[_Item], number: int, instances: int
+) -> list[_Item]:
+    """What of a source's objects the instance with this number, from 0, gets."""
     sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
     return items[number::instances] if sharded else items
+
+
+def _inside(location: Location, name: str) -> PurePosixPath:
+    """A file's name below the folder of its source.
+
+    Raises:
+        JobFailure: It would lie elsewhere.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise _failed(
+            f"{location} cannot be a file of its channel: its name would lie outside of the "
+            "channel's folder"
+        )
+    return path
 
 
 def _failed(what: str) -> JobFailure:

@@ -1,11 +1,12 @@
 """The table of images that run here as processes: which command stands for which image.
 
-A TOML file; its form is in the README. How a command is run is in containers.py.
+A TOML file; its form is in the README. How a command is run is in containers.py; an image that is
+not in the table runs as a container.
 """
 
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,13 +27,49 @@ class Image:
     Attributes:
         pattern: What their addresses look like, with `*` and `?` as the shell has them.
         train, serve: The commands that take the place of `docker run image train` and `… serve`.
+        process: The same for `docker run image`, which processing jobs are; the Python of script
+            mode.
         script_mode: Whether the code comes from `sagemaker_submit_directory`.
+        container: Whether it is no entry of the table, but one image that runs as a container: the
+            pattern is its address, and the commands are arguments for its entry point.
     """
 
     pattern: str
     train: tuple[str, ...]
     serve: tuple[str, ...]
+    process: tuple[str, ...] = ()
     script_mode: bool = False
+    container: bool = False
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What one instance of an image is started with.
+
+    Attributes:
+        image: What runs.
+        command: A process's program and arguments, a container's arguments.
+        base: The folder that stands for /opt/ml.
+        environment: Variables besides those of the role.
+        isolated: Whether it has no role, and as a container no way to other machines.
+        entrypoint: A container's, in the place of the image's own; empty for that one.
+        left: Folders below the base folder that are of use after the end.
+        port: Where it answers on 127.0.0.1; None if it serves nothing.
+    """
+
+    image: Image
+    command: tuple[str, ...]
+    base: Path
+    environment: Mapping[str, str]
+    isolated: bool
+    entrypoint: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    port: int | None = None
+
+
+def as_container(address: str) -> Image:
+    """An image that runs as a container, by AWS's contract."""
+    return Image(address, ("train",), ("serve",), container=True)
 
 
 def find(images: Iterable[Image], address: str) -> Image | None:
@@ -65,12 +102,13 @@ def _image(path: Path, pattern: str, entry: Any) -> Image:
         )
     if "command" in entry:
         command = tuple(entry["command"])
-        return Image(pattern, (*command, "train"), (*command, "serve"))
+        return Image(pattern, (*command, "train"), (*command, "serve"), command)
     python = entry.get("python", sys.executable)
     return Image(
         pattern,
         (python, str(_HERE / "script_training.py")),
         (python, str(_HERE / "script_serving.py")),
+        (python,),
         script_mode=True,
     )
 

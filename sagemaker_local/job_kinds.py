@@ -1,4 +1,4 @@
-"""What the operations on jobs of every kind have in common: create, describe and stop.
+"""What jobs of every kind have in common: create, describe and stop, and what a run works with.
 
 A job's document names its members after its kind: `TrainingJobStatus`, `TransformJobStatus`. What
 is special to a kind is in its own module; jobs.py runs the jobs.
@@ -7,10 +7,14 @@ is special to a kind is in its own module; jobs.py runs the jobs.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from sagemaker_local import names, tags
 from sagemaker_local.aws_errors import AwsError, validation
+from sagemaker_local.config import Config
 from sagemaker_local.context import Context, Operation
+from sagemaker_local.logs import Logs
+from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Document
 
 IN_PROGRESS = "InProgress"
@@ -23,12 +27,14 @@ class JobKind:
 
     Attributes:
         resource: What its jobs are called in the store and in ARNs, `training-job`.
-        word: What the members of its documents begin with, `Training`.
+        word: What its operations and the members of its documents are called by, `Training`.
+        log_group: Where its containers write.
         note: Called with a document for each status that the job enters, and a message for it.
     """
 
     resource: str
     word: str
+    log_group: str
     note: Callable[[Document, str, str], None] = lambda *_: None
 
     @property
@@ -40,6 +46,45 @@ class JobKind:
     def status(self) -> str:
         """The member that holds a job's status."""
         return f"{self.word}JobStatus"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one run of a job works with.
+
+    Attributes:
+        kind: Its kind.
+        document: As it was when the run began.
+        config, storage, logs: The server's own.
+        enter: Called with each status that the run comes to; the first begins the job's time.
+    """
+
+    kind: JobKind
+    document: Document
+    config: Config
+    storage: Storage
+    logs: Logs
+    enter: Callable[[str], None]
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.document[self.kind.name]
+
+    @property
+    def folder(self) -> Path:
+        """Where the run works; it is removed at the end."""
+        return self.config.work_dir / f"{self.kind.resource}-{self.name}"
+
+
+def operations(kind: JobKind, create: Operation, listed: Operation) -> dict[str, Operation]:
+    """The operations on jobs of a kind, by their names."""
+    return {
+        f"Create{kind.word}Job": create,
+        f"Describe{kind.word}Job": _describing(kind),
+        f"List{kind.word}Jobs": listed,
+        f"Stop{kind.word}Job": _stopping(kind),
+    }
 
 
 def require_new(context: Context, kind: JobKind, name: str) -> None:
@@ -94,7 +139,7 @@ def begin(
     return answer
 
 
-def describing(kind: JobKind) -> Operation:
+def _describing(kind: JobKind) -> Operation:
     """Describe…Job."""
 
     def describe(context: Context, request: Document) -> Document:
@@ -106,7 +151,7 @@ def describing(kind: JobKind) -> Operation:
     return describe
 
 
-def stopping(kind: JobKind) -> Operation:
+def _stopping(kind: JobKind) -> Operation:
     """Stop…Job: acknowledged once the job is marked; the runner ends it."""
 
     def mark(document: Document) -> str | None:

@@ -1,6 +1,6 @@
-"""One run of one training job: data in, containers, log lines and metrics out, artifacts up.
+"""One run of a training or processing job: data in, containers, log and metrics out, files up.
 
-A `Run` of jobs.py, which keeps the job's document.
+A `Run` of jobs.py, which keeps the job's document. What the job runs is an `Algorithm`.
 """
 
 import math
@@ -8,17 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 
-from sagemaker_local import containers, faults, images, names, trainer
-from sagemaker_local.algorithm import MODEL, Algorithm
+from sagemaker_local import containers, faults, names
+from sagemaker_local.algorithm import Algorithm
 from sagemaker_local.aws_errors import JobFailure, StopRequestedError
-from sagemaker_local.config import Config
 from sagemaker_local.containers import Container
 from sagemaker_local.contract_job import ContractJob
 from sagemaker_local.downloads import Downloads
+from sagemaker_local.job_kinds import Job
 from sagemaker_local.kmeans_job import KMeansJob
 from sagemaker_local.log_lines import follow
-from sagemaker_local.logs import Logs
-from sagemaker_local.s3 import Location, Storage, StorageError
+from sagemaker_local.processing_job import ProcessingJob
+from sagemaker_local.s3 import Location, StorageError
 from sagemaker_local.store import Document
 
 _POLL_SECONDS = 0.02
@@ -27,44 +27,20 @@ _POLL_SECONDS = 0.02
 class JobRun:
     """One run of one job."""
 
-    def __init__(
-        self,
-        config: Config,
-        storage: Storage,
-        logs: Logs,
-        document: Document,
-        enter: Callable[[str], None],
-    ) -> None:
-        self._config = config
-        self._storage = storage
-        self._logs = logs
-        self._document = document
-        self._enter = enter
-        self._faults: dict[str, float] = document.get("_faults", {})
-        self.folder = config.work_dir / f"{names.TRAINING_JOB}-{document['TrainingJobName']}"
+    def __init__(self, job: Job, algorithm: Algorithm) -> None:
+        self.results: Document = {}
+        self._job = job
+        self._config = job.config
+        self._enter = job.enter
+        self._faults: dict[str, float] = job.document.get("_faults", {})
+        self._algorithm = algorithm
         self._metrics: list[Document] = []
-        self._artifact = ""
+        self._uploaded: list[str] = []
         self._deadline = math.inf
         self._readers: list[threading.Thread] = []
-        image = images.find(config.images, document["AlgorithmSpecification"]["TrainingImage"])
-        self._algorithm: Algorithm = (
-            ContractJob(config, image, document, self.folder)
-            if image
-            else KMeansJob(document, self.folder)
-        )
-
-    @property
-    def results(self) -> Document:
-        """Metrics and artifact, where there are any."""
-        results: Document = {}
-        if self._metrics:
-            results["FinalMetricDataList"] = self._metrics
-        if self._artifact:
-            results["ModelArtifacts"] = {"S3ModelArtifacts": self._artifact}
-        return results
 
     def run(self, stop: threading.Event, hurry: threading.Event) -> None:
-        """Takes the job from Starting to the uploaded artifacts."""
+        """Takes the job from its start to the uploaded files."""
         self._stop = stop
         try:
             started = time.monotonic()
@@ -75,14 +51,14 @@ class JobRun:
             self._wait(lambda: time.monotonic() - started >= wait)
             if "capacity-error" in self._faults:
                 raise JobFailure(faults.CAPACITY)
-            limit = self._document["StoppingCondition"]["MaxRuntimeInSeconds"]
+            limit = self._job.document["StoppingCondition"]["MaxRuntimeInSeconds"]
             self._deadline = time.monotonic() + limit
             self._enter("Downloading")
-            self._algorithm.download(Downloads(self._storage, self._check_stop))
+            self._algorithm.download(Downloads(self._job.storage, self._check_stop))
             self._check_stop()
             self._enter("Training")
             try:
-                self._train()
+                self._run_containers()
             except StopRequestedError:
                 self._end_containers(hurry)
                 if not hurry.is_set():
@@ -94,6 +70,9 @@ class JobRun:
             for container in self._algorithm.containers:
                 container.kill()
             self._read_to_the_end(2.0)
+            # Before the job's folder is removed.
+            metrics = {"FinalMetricDataList": self._metrics} if self._metrics else {}
+            self.results = metrics | self._algorithm.results(self._uploaded)
 
     def _wait(self, done: Callable[[], bool]) -> None:
         while not done():
@@ -107,15 +86,15 @@ class JobRun:
         if time.monotonic() > self._deadline:
             raise StopRequestedError("MaxRuntimeExceeded")
 
-    def _train(self) -> None:
-        self._algorithm.train()
+    def _run_containers(self) -> None:
+        self._algorithm.begin()
         self._follow_new()
         if "job-failure" in self._faults:
             raise JobFailure("AlgorithmError: failure on demand, exit code: 1")
         running = self._algorithm.containers
         while any(container.poll() is None for container in running):
             self._check_stop()
-            self._check_memory()
+            self._check_containers()
             if any(container.poll() for container in running):
                 break
             time.sleep(_POLL_SECONDS)
@@ -125,27 +104,26 @@ class JobRun:
             containers.end_all(running, 0.0)
         # The last lines have the metrics, however long a busy machine takes to bring them.
         self._read_to_the_end(60.0)
+        self._check_containers()
         if failed:
             raise JobFailure(self._algorithm.reason(failed[0]))
 
     def _end_containers(self, hurry: threading.Event) -> None:
         containers.end_all(self._algorithm.containers, self._algorithm.grace_seconds, hurry)
+        self._check_containers()
 
-    def _check_memory(self) -> None:
+    def _check_containers(self) -> None:
         for container in self._algorithm.containers:
-            if container.memory() > self._config.training_memory_mb * 1024 * 1024:
-                raise JobFailure(trainer.OUT_OF_MEMORY)
+            if problem := container.problem(self._config.training_memory_mb):
+                raise JobFailure(problem)
 
     def _upload(self, whole: bool) -> None:
-        base = self._document["OutputDataConfig"]["S3OutputPath"].rstrip("/")
-        for name, path in self._algorithm.artifacts(whole).items():
-            uri = f"{base}/{self._document['TrainingJobName']}/output/{name}"
+        for uri, path in self._algorithm.uploads(whole).items():
             try:
-                self._storage.put(path, Location.parse(uri))
+                self._job.storage.put(path, Location.parse(uri))
             except StorageError as error:
                 raise JobFailure(f"ClientError: Artifact upload failed:{uri}: {error}") from error
-            if name == MODEL:
-                self._artifact = uri
+            self._uploaded.append(uri)
 
     def _follow_new(self) -> None:
         """Copies the output of containers that were started into the log, and finds the metrics."""
@@ -156,12 +134,9 @@ class JobRun:
             self._readers.append(reader)
 
     def _follow(self, container: Container, number: int) -> None:
-        stream = (
-            f"{self._document['TrainingJobName']}/algo-{number}-"
-            f"{int(self._document['CreationTime'])}"
-        )
+        stream = f"{self._job.name}/algo-{number}-{int(self._job.document['CreationTime'])}"
         record = self._record_metrics if number == 1 else None
-        follow(container.output, self._logs, names.TRAINING_LOGS, stream, record)
+        follow(container.output, self._job.logs, self._job.kind.log_group, stream, record)
 
     def _read_to_the_end(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -174,3 +149,14 @@ class JobRun:
                 others = [metric for metric in self._metrics if metric["MetricName"] != name]
                 last = {"MetricName": name, "Value": value, "Timestamp": time.time()}
                 self._metrics = [*others, last]
+
+
+def training(job: Job) -> JobRun:
+    """The run of a training job."""
+    image = names.own_code(job.config, job.document["AlgorithmSpecification"]["TrainingImage"])
+    return JobRun(job, ContractJob(job, image) if image else KMeansJob(job))
+
+
+def processing(job: Job) -> JobRun:
+    """The run of a processing job."""
+    return JobRun(job, ProcessingJob(job))

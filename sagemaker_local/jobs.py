@@ -1,8 +1,8 @@
 """Runs jobs, each in a thread, which does what AWS's agent beside the container does.
 
 It waits until fewer than `parallel_jobs` run, and keeps the job's document up to date. The work
-itself is in job_run.py and transform_run.py, the operations on jobs in training.py and
-transform.py.
+itself is in job_run.py and transform_run.py, the operations on jobs in training.py, processing.py
+and transform.py.
 """
 
 import logging
@@ -11,14 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from sagemaker_local import training, transform
+from sagemaker_local import docker_engine, job_run, processing, training, transform
 from sagemaker_local.aws_errors import AwsError, JobFailure, StopRequestedError
 from sagemaker_local.config import Config
-from sagemaker_local.job_kinds import IN_PROGRESS, STOPPING, JobKind
-from sagemaker_local.job_run import JobRun
+from sagemaker_local.job_kinds import IN_PROGRESS, STOPPING, Job, JobKind
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Document, Store
@@ -37,15 +35,10 @@ class Run(Protocol):
     """One run of a job.
 
     Attributes:
-        folder: Where it works; it is removed at the end.
+        results: Members that the job's document gets at its end.
     """
 
-    folder: Path
-
-    @property
-    def results(self) -> Document:
-        """Members that the job's document gets at its end."""
-        ...
+    results: Document
 
     def run(self, stop: threading.Event, hurry: threading.Event) -> None:
         """Does the work.
@@ -61,14 +54,11 @@ class Run(Protocol):
         ...
 
 
-class _Worker(NamedTuple):
-    kind: JobKind
-    run: Callable[[Config, Storage, Logs, Document, Callable[[str], None]], Run]
-
-
-_WORKERS = {
-    worker.kind.resource: worker
-    for worker in (_Worker(training.KIND, JobRun), _Worker(transform.KIND, TransformRun))
+_KINDS = {kind.resource: kind for kind in (training.KIND, processing.KIND, transform.KIND)}
+_RUNS: dict[str, Callable[[Job], Run]] = {
+    training.KIND.resource: job_run.training,
+    processing.KIND.resource: job_run.processing,
+    transform.KIND.resource: TransformRun,
 }
 
 
@@ -87,12 +77,13 @@ class JobRunner:
 
     def recover(self) -> None:
         """After a start: what was under way when the server ended has failed, or was stopped."""
-        for resource, worker in _WORKERS.items():
+        docker_engine.remove_all(self._config)
+        for resource, kind in _KINDS.items():
             for name in self._store.names(resource, (IN_PROGRESS, STOPPING)):
                 self._store.update(
                     resource,
                     name,
-                    lambda document, kind=worker.kind: _ended(
+                    lambda document, kind=kind: _ended(
                         kind, document, "Failed", "Failed", _INTERRUPTED
                     ),
                 )
@@ -114,50 +105,50 @@ class JobRunner:
             event.set()
 
     def close(self, seconds: float = 5.0) -> None:
-        """Ends every job's processes; their documents are mended at the next start."""
+        """Ends every job; their documents are mended at the next start."""
         self._closing.set()
         with self._lock:
             events = list(self._stops.values())
         for event in events:
             event.set()
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            with self._lock:
-                if not self._stops:
-                    return
+        while self._stops and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
+        docker_engine.remove_all(self._config)
 
     def _run(self, resource: str, name: str) -> None:
         document = self._store.get(resource, name)
         if document is None:
             return
-        kind, make = _WORKERS[resource]
-        job = make(
+        kind = _KINDS[resource]
+        job = Job(
+            kind,
+            document,
             self._config,
             self._storage,
             self._logs,
-            document,
             lambda status: self._enter(kind, name, status),
         )
+        run = _RUNS[resource](job)
         stop = self._stops[resource, name]
         if document[kind.status] == STOPPING:
             # Stopped between its creation and the start of this thread.
             stop.set()
         try:
-            outcome = self._outcome(name, job, stop)
+            outcome = self._outcome(name, run, stop)
             # Before the end is written: where the disk is full, that is what makes room.
             shutil.rmtree(job.folder, ignore_errors=True)
             if outcome is not None:
-                self._end(kind, name, job, *outcome)
+                self._end(kind, name, run.results, *outcome)
         finally:
             with self._lock:
                 self._stops.pop((resource, name), None)
 
-    def _outcome(self, name: str, job: Run, stop: threading.Event) -> tuple[str, str, str] | None:
+    def _outcome(self, name: str, run: Run, stop: threading.Event) -> tuple[str, str, str] | None:
         """Runs a job to its end: status, secondary status, reason; None where the server ends."""
         try:
             with self._slot(stop):
-                job.run(stop, self._closing)
+                run.run(stop, self._closing)
         except StopRequestedError as stopped:
             if self._closing.is_set():
                 return None
@@ -192,10 +183,10 @@ class JobRunner:
         self._store.update(kind.resource, name, change)
 
     def _end(
-        self, kind: JobKind, name: str, job: Run, status: str, secondary: str, reason: str
+        self, kind: JobKind, name: str, results: Document, status: str, secondary: str, reason: str
     ) -> None:
         def change(document: Document) -> str:
-            document.update(job.results)
+            document.update(results)
             return _ended(kind, document, status, secondary, reason)
 
         while True:

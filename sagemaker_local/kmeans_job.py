@@ -4,12 +4,14 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 from sagemaker_local import children, trainer
-from sagemaker_local.algorithm import MODEL, exit_reason
+from sagemaker_local.algorithm import MODEL, artifact_uri, exit_reason, model_artifacts
 from sagemaker_local.containers import ChildContainer
 from sagemaker_local.downloads import Downloads, share
+from sagemaker_local.job_kinds import Job
 from sagemaker_local.store import Document
 
 _QUALITY = re.compile(r"#quality_metric: host=algo-1, (train|test) (\S+) <loss>=(\S+)")
@@ -22,13 +24,12 @@ class KMeansJob:
 
     grace_seconds = 2.0
 
-    def __init__(self, document: Document, folder: Path) -> None:
-        """Takes the job's document and its working folder."""
+    def __init__(self, job: Job) -> None:
         self.containers: list[ChildContainer] = []
-        self._document = document
-        self._folder = folder
-        self._shared = folder / "shared"
-        self._instances = int(document["ResourceConfig"]["InstanceCount"])
+        self._document = job.document
+        self._folder = job.folder
+        self._shared = job.folder / "shared"
+        self._instances = int(job.document["ResourceConfig"]["InstanceCount"])
 
     def prepare(self) -> None:
         """Starts the processes; they wait for data."""
@@ -57,7 +58,7 @@ class KMeansJob:
             ]
         )
 
-    def train(self) -> None:
+    def begin(self) -> None:
         """Tells the processes that the data are there."""
         for container in self.containers:
             container.tell("go")
@@ -79,9 +80,13 @@ class KMeansJob:
             return written.read_text()
         return exit_reason("", self.containers[number].poll())
 
-    def artifacts(self, whole: bool) -> dict[str, Path]:
+    def uploads(self, whole: bool) -> dict[str, Path]:
         """The model; a stopped job keeps none."""
-        return {MODEL: self._shared / MODEL} if whole else {}
+        return {artifact_uri(self._document, MODEL): self._shared / MODEL} if whole else {}
+
+    def results(self, uploaded: Collection[str]) -> Document:
+        """Where the model is."""
+        return model_artifacts(self._document, uploaded)
 
     def _describe(self, channels: list[Document]) -> None:
         """Writes the file that the trainer reads."""
@@ -101,7 +106,8 @@ class KMeansJob:
 
     def _channel(self, downloads: Downloads, channel: Document) -> Document:
         files: list[tuple[str, str]] = []
-        for number, listed in enumerate(downloads.objects(channel)):
+        source = channel["DataSource"]["S3DataSource"]
+        for number, listed in enumerate(downloads.objects(source)):
             path = self._folder / "input" / channel["ChannelName"] / f"{number:06d}"
             downloads.fetch(listed.location, path)
             files.append((str(path), str(listed.location)))
@@ -110,6 +116,6 @@ class KMeansJob:
             "content_type": channel.get("ContentType", ""),
             "compressed": channel.get("CompressionType") == "Gzip",
             "files": [
-                share(channel, files, number, self._instances) for number in range(self._instances)
+                share(source, files, number, self._instances) for number in range(self._instances)
             ],
         }

@@ -53,7 +53,8 @@ def follow(
 
 
 def _write(logs: Logs, group: str, stream: str, lines: list[bytes], *, last: bool = False) -> None:
-    texts = [_text(line) for line in lines] + ([_NO_MORE] if last else [])
+    # An event of CloudWatch's is never empty.
+    texts = [text for line in lines if (text := _text(line))] + ([_NO_MORE] if last else [])
     if texts:
         with contextlib.suppress(AwsError):
             logs.write(group, stream, texts)

@@ -2,12 +2,14 @@
 
 import re
 
-from sagemaker_local import images
+from sagemaker_local import docker_engine, images
 from sagemaker_local.aws_errors import validation
 from sagemaker_local.config import Config
+from sagemaker_local.images import Image
 
 TRAINING_JOB = "training-job"
 TRANSFORM_JOB = "transform-job"
+PROCESSING_JOB = "processing-job"
 MODEL = "model"
 MODEL_PACKAGE = "model-package"
 MODEL_PACKAGE_GROUP = "model-package-group"
@@ -16,6 +18,7 @@ ENDPOINT = "endpoint"
 ALARM = "alarm"
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 TRANSFORM_LOGS = "/aws/sagemaker/TransformJobs"
+PROCESSING_LOGS = "/aws/sagemaker/ProcessingJobs"
 
 # Who owns the built-in algorithms' images; in a region not listed any account is taken.
 _ALGORITHM_ACCOUNTS = {
@@ -65,7 +68,7 @@ def endpoint_logs(name: str) -> str:
 
 
 def check_image(config: Config, image: str, role: str) -> None:
-    """Refuses an image that is neither the region's k-means nor in the table of images.
+    """Refuses an image that is neither the region's k-means nor in the table nor in an engine.
 
     Raises:
         AwsError: In the words that AWS has for an image it cannot find.
@@ -76,19 +79,38 @@ def check_image(config: Config, image: str, role: str) -> None:
             f"Invalid image URI {image}. Please provide a valid Amazon Elastic Container Registry "
             "path of the Docker image to run."
         )
-    if images.find(config.images, image):
+    own = own_code(config, image)
+    if own is None or not own.container:
         return
-    owner = _ALGORITHM_ACCOUNTS.get(match["region"], match["account"])
-    if (
-        match["region"] == config.region
-        and match["repository"] == "kmeans"
-        and match["account"] == owner
-        and match["tag"] in (None, "1", "latest")
-    ):
+    problem = docker_engine.problem(config, image)
+    if not problem:
         return
     raise validation(
         f"Cannot find repository: {match['repository']} in registry ID: {match['account']} Please "
         f"check if your ECR repository exists and role {role} has proper pull permissions for "
         "SageMaker: ecr:BatchCheckLayerAvailability, ecr:BatchGetImage, "
-        "ecr:GetDownloadUrlForLayer"
+        "ecr:GetDownloadUrlForLayer. (It is not in the table of images here, and cannot run as a "
+        f"container: {problem}.)"
+    )
+
+
+def own_code(config: Config, image: str) -> Image | None:
+    """What runs an image's own code: its entry in the table, or a container; None for k-means."""
+    entry = images.find(config.images, image)
+    # Endpoints of before there was a table have no image here.
+    if entry or not image or _is_kmeans(config, image):
+        return entry
+    return images.as_container(image)
+
+
+def _is_kmeans(config: Config, image: str) -> bool:
+    match = _IMAGE.fullmatch(image)
+    if match is None:
+        return False
+    owner = _ALGORITHM_ACCOUNTS.get(match["region"], match["account"])
+    return (
+        match["region"] == config.region
+        and match["repository"] == "kmeans"
+        and match["account"] == owner
+        and match["tag"] in (None, "1", "latest")
     )

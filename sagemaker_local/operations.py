@@ -10,6 +10,7 @@ from sagemaker_local import (
     model_groups,
     model_packages,
     names,
+    processing,
     service_model,
     tags,
     training,
@@ -18,14 +19,13 @@ from sagemaker_local import (
 from sagemaker_local.context import Operation
 
 _CONTROL: dict[str, Operation] = {
-    "CreateTrainingJob": training.create,
-    "DescribeTrainingJob": job_kinds.describing(training.KIND),
-    "ListTrainingJobs": training.listed,
-    "StopTrainingJob": job_kinds.stopping(training.KIND),
-    "CreateTransformJob": transform.create,
-    "DescribeTransformJob": job_kinds.describing(transform.KIND),
-    "ListTransformJobs": hosting.listing(names.TRANSFORM_JOB, "TransformJobSummaries"),
-    "StopTransformJob": job_kinds.stopping(transform.KIND),
+    **job_kinds.operations(training.KIND, training.create, training.listed),
+    **job_kinds.operations(processing.KIND, processing.create, processing.listed),
+    **job_kinds.operations(
+        transform.KIND,
+        transform.create,
+        hosting.listing(names.TRANSFORM_JOB, "TransformJobSummaries"),
+    ),
     "CreateModelPackageGroup": model_groups.create,
     "DescribeModelPackageGroup": model_groups.describe,
     "ListModelPackageGroups": model_groups.listed,

@@ -12,7 +12,7 @@ def check_source(context: Context, source: Mapping[str, str], role: str) -> None
 
     Args:
         context: What operations work with.
-        source: An `S3DataSource`.
+        source: An `S3DataSource`, or an `S3Input` of a processing job.
         role: The role that AWS would read it with.
 
     Raises:

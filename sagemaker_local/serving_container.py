@@ -20,9 +20,9 @@ import httpx
 from sagemaker_local import archives, containers, local_http, log_lines
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.config import Config
-from sagemaker_local.containers import Container, ProcessContainer
+from sagemaker_local.containers import Container
 from sagemaker_local.fleet import Answer, ChildLostError, Invocation, UnhealthyError
-from sagemaker_local.images import Image
+from sagemaker_local.images import Image, Launch
 from sagemaker_local.logs import Logs
 
 _PING_SECONDS = 2.0
@@ -45,7 +45,7 @@ class Program:
 
     Attributes:
         variant: The name of the variant, or of the transform job.
-        image: The entry of the table of images.
+        image: What runs it.
         environment: The model's variables.
         isolated: Whether the model has no keys.
         archives: Folder below the base folder to the archive that is unpacked there.
@@ -213,16 +213,15 @@ class ServingContainer:
                     f'"container_1": {error}'
                 ) from error
         self._port = _free_port()
-        keys = {} if self._program.isolated else containers.credentials(self._config)
         region = self._config.region
         environment = {
-            **keys,
             **self._program.environment,
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
-            "SAGEMAKER_BIND_TO_PORT": str(self._port),
         }
-        container = ProcessContainer(self._program.image.serve, base, environment)
+        image, isolated = self._program.image, self._program.isolated
+        launch = Launch(image, image.serve, base, environment, isolated, port=self._port)
+        container = containers.start(self._config, launch)
         self._container = container
         self._reader = threading.Thread(
             target=log_lines.follow,

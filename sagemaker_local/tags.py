@@ -16,6 +16,7 @@ _LIMIT = 50
 _KINDS = (
     names.TRAINING_JOB,
     names.TRANSFORM_JOB,
+    names.PROCESSING_JOB,
     names.MODEL,
     names.MODEL_PACKAGE,
     names.MODEL_PACKAGE_GROUP,

@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_local import images, job_kinds, names, s3_places
+from sagemaker_local import job_kinds, names, s3_places
 from sagemaker_local.aws_errors import validation
 from sagemaker_local.context import Context
+from sagemaker_local.images import Image
 from sagemaker_local.job_kinds import JobKind
 from sagemaker_local.listing import list_resources
 from sagemaker_local.store import Document
@@ -83,7 +84,7 @@ def _count_time(document: Document) -> None:
         document["BillableTimeInSeconds"] = max(1, math.ceil(seconds * share))
 
 
-KIND = JobKind(names.TRAINING_JOB, "Training", _note)
+KIND = JobKind(names.TRAINING_JOB, "Training", names.TRAINING_LOGS, _note)
 
 
 def _check(context: Context, request: Document) -> None:
@@ -98,12 +99,12 @@ def _check(context: Context, request: Document) -> None:
     if "AlgorithmName" in algorithm:
         raise validation(f'Could not find algorithm "{algorithm["AlgorithmName"]}".')
     names.check_image(context.config, algorithm["TrainingImage"], request["RoleArn"])
-    own_code = images.find(context.config.images, algorithm["TrainingImage"]) is not None
+    image = names.own_code(context.config, algorithm["TrainingImage"])
     _check_resources(request)
     _check_time(request)
-    _check_channels(context, request, needs_train=not own_code)
-    if own_code:
-        _check_own_code(request)
+    _check_channels(context, request, needs_train=image is None)
+    if image is not None:
+        _check_own_code(request, image)
 
 
 def _check_resources(request: Document) -> None:
@@ -138,11 +139,11 @@ def _check_time(request: Document) -> None:
         )
 
 
-def _check_own_code(request: Document) -> None:
+def _check_own_code(request: Document, image: Image) -> None:
     """What an image's own code may ask for on AWS, and does not get here."""
     algorithm = request["AlgorithmSpecification"]
     for member in ("ContainerEntrypoint", "ContainerArguments"):
-        if member in algorithm:
+        if member in algorithm and not image.container:
             raise validation(
                 f"{member} is not supported for images that run as processes; the table of images "
                 "says what they run."

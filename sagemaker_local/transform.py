@@ -9,7 +9,7 @@ from sagemaker_local.context import Context
 from sagemaker_local.job_kinds import JobKind
 from sagemaker_local.store import Document
 
-KIND = JobKind(names.TRANSFORM_JOB, "Transform")
+KIND = JobKind(names.TRANSFORM_JOB, "Transform", names.TRANSFORM_LOGS)
 USUAL_PAYLOAD_MB = 6
 # AWS's limit for one payload, and for all that are under way to an instance.
 MOST_PAYLOAD_MB = 100

@@ -11,19 +11,18 @@ import os
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sagemaker_local import faults, images, names, splitting
+from sagemaker_local import faults, names, splitting
 from sagemaker_local.aws_errors import AwsError, JobFailure, StopRequestedError
-from sagemaker_local.config import Config
 from sagemaker_local.downloads import Downloads
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
-from sagemaker_local.logs import Logs
-from sagemaker_local.s3 import Location, Storage, StorageError
+from sagemaker_local.job_kinds import Job
+from sagemaker_local.s3 import Location, StorageError
 from sagemaker_local.store import Document
 from sagemaker_local.transform import MOST_PAYLOAD_MB, USUAL_PAYLOAD_MB
 from sagemaker_local.variants import Variants
@@ -71,32 +70,25 @@ class _Plan(NamedTuple):
 class TransformRun:
     """One run of one job."""
 
-    def __init__(
-        self,
-        config: Config,
-        storage: Storage,
-        logs: Logs,
-        document: Document,
-        enter: Callable[[str], None],
-    ) -> None:
-        self._client: Document = document.get("ModelClientConfig", {})
+    def __init__(self, job: Job) -> None:
+        self._client: Document = job.document.get("ModelClientConfig", {})
         self._config = replace(
-            config,
+            job.config,
             invoke_seconds=self._client.get("InvocationsTimeoutInSeconds", _TIMEOUT_SECONDS),
             # Requests are larger than those of an endpoint.
-            serving_memory_mb=max(config.serving_memory_mb, config.training_memory_mb),
+            serving_memory_mb=max(job.config.serving_memory_mb, job.config.training_memory_mb),
         )
-        self._storage = storage
-        self._logs = logs
-        self._document = document
-        self._enter = enter
-        self._name: str = document["TransformJobName"]
-        self._input: Document = document["TransformInput"]
-        self._output: Document = document["TransformOutput"]
-        self._faults: dict[str, float] = document["_faults"]
+        self._storage = job.storage
+        self._logs = job.logs
+        self._document = job.document
+        self._enter = job.enter
+        self._name = job.name
+        self._folder = job.folder
+        self._input: Document = job.document["TransformInput"]
+        self._output: Document = job.document["TransformOutput"]
+        self._faults: dict[str, float] = job.document["_faults"]
         self._failures: list[str] = []
         self._fleet: Fleet | None = None
-        self.folder = config.work_dir / f"{names.TRANSFORM_JOB}-{self._name}"
         self.results: Document = {}
 
     def run(self, stop: threading.Event, hurry: threading.Event) -> None:
@@ -139,7 +131,7 @@ class TransformRun:
         await asyncio.to_thread(self._enter, "InProgress")
         variants = Variants(self._config, self._storage, self._logs, self._stop)
         make = await asyncio.to_thread(
-            variants.maker, self._name, self._model(), self.folder, names.TRANSFORM_LOGS
+            variants.maker, self._name, self._model(), self._folder, names.TRANSFORM_LOGS
         )
         instances = min(
             int(self._document["TransformResources"]["InstanceCount"]), os.cpu_count() or 1
@@ -195,15 +187,17 @@ class TransformRun:
     async def _transform(self, fleet: Fleet, plan: _Plan) -> None:
         """Asks for all objects; one that fails does not keep the others from their output."""
         downloads = Downloads(self._storage, self._check_stop)
-        listed = await asyncio.to_thread(downloads.objects, self._input)
+        listed = await asyncio.to_thread(
+            downloads.objects, self._input["DataSource"]["S3DataSource"]
+        )
         under_way: deque[tuple[_Object, asyncio.Task[Answer]]] = deque()
         try:
             for number, (location, name) in enumerate(listed):
                 item = _Object(
                     location,
                     f"{self._output['S3OutputPath'].rstrip('/')}/{name}.out",
-                    self.folder / f"{number}.in",
-                    self.folder / f"{number}.out",
+                    self._folder / f"{number}.in",
+                    self._folder / f"{number}.out",
                 )
                 bodies = self._bodies(downloads, item, plan)
                 while (body := await self._next(item, bodies)) is not None:
@@ -235,7 +229,7 @@ class TransformRun:
                 plan.payload_mb * _MB,
                 single=plan.single,
                 # The built-in k-means knows no others.
-                framed=images.find(self._config.images, self._document["_model"]["image"]) is None,
+                framed=names.own_code(self._config, self._document["_model"]["image"]) is None,
             )
 
     async def _next(self, item: _Object, bodies: Iterator[bytes]) -> bytes | None:

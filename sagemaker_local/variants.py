@@ -1,6 +1,6 @@
 """What instances of models are made of: artifacts on disk, what serves them.
 
-An image of the table serves as a container of its own, every other is k-means.
+The built-in k-means serves as a process of its own kind, every other image by its own code.
 """
 
 import threading
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from sagemaker_local import contract_folder, images, names
+from sagemaker_local import contract_folder, names
 from sagemaker_local.aws_errors import JobFailure, StopRequestedError
 from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import all_variants
@@ -62,8 +62,7 @@ class Variants:
         Raises:
             JobFailure: An artifact cannot be had.
         """
-        # Endpoints of before there was a table have no image here.
-        image = images.find(self._config.images, model.get("image", ""))
+        image = names.own_code(self._config, model.get("image", ""))
         if image is None:
             archive = self._fetch(model["url"], folder / "model.tar.gz")
             return partial(ServingChild, self._config, name, archive)

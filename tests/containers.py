@@ -45,14 +45,16 @@ def number_cruncher_image() -> str:
 
 def image_with_module(client: docker.DockerClient, module: Path, tag: str) -> str:
     """The number cruncher's image with one more module in it."""
+    # The label gives the image an id of its own.
+    lines = f"FROM {number_cruncher_image()}\nLABEL test={tag}\nCOPY {module.name} /app/\n"
+    return build_image(
+        client, tag, {"Dockerfile": lines.encode(), module.name: module.read_bytes()}
+    )
+
+
+def build_image(client: docker.DockerClient, tag: str, files: Mapping[str, bytes]) -> str:
+    """An image of these files, one of which is the Dockerfile; returns its name."""
     context = io.BytesIO()
-    files = {
-        "Dockerfile": (
-            # The label gives the image an id of its own.
-            f"FROM {number_cruncher_image()}\nLABEL test={tag}\nCOPY {module.name} /app/\n"
-        ).encode(),
-        module.name: module.read_bytes(),
-    }
     with tarfile.open(fileobj=context, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)

@@ -48,6 +48,9 @@ def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ["*/server:*"]
         command = ["{sys.executable}", "{folder}/contract_server.py"]
 
+        ["*/process:*"]
+        command = ["{sys.executable}", "{folder}/processing_image.py"]
+
         ["*/any-image:*"]
         command = ["sh", "{folder}/any_image.sh"]
 

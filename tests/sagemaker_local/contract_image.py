@@ -10,6 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 BASE = Path(os.environ["SAGEMAKER_BASE_DIR"])
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
@@ -109,6 +112,36 @@ def eat() -> None:
     subprocess.run([sys.executable, "-c", child], check=True)
 
 
+def reach() -> None:
+    """Writes into the model what answers: S3, and a port of the machine at two addresses."""
+    port = PARAMETERS["port"]
+    s3 = os.environ["AWS_ENDPOINT_URL_S3"]
+    outcome = {
+        "s3": status(s3),
+        "loopback": status(f"http://127.0.0.1:{port}/healthz"),
+        "gateway": status(f"http://{urlsplit(s3).hostname}:{port}/healthz"),
+        "credentials": Path(os.environ["AWS_SHARED_CREDENTIALS_FILE"]).read_text(),
+    }
+    (BASE / "model" / "reach.json").write_text(json.dumps(outcome))
+
+
+def status(url: str) -> int | None:
+    """The status of the answer; None if there is none."""
+    try:
+        with urlopen(url, timeout=30) as answer:
+            return answer.status
+    except HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def alone() -> None:
+    """Writes its network interfaces into the model."""
+    interfaces = [path.name for path in Path("/sys/class/net").iterdir()]
+    (BASE / "model" / "interfaces.json").write_text(json.dumps(interfaces))
+
+
 def wait() -> None:
     """Waits longer than any test."""
     print("ready", flush=True)
@@ -116,5 +149,5 @@ def wait() -> None:
 
 
 if __name__ == "__main__":
-    parameters = json.loads((BASE / "input" / "config" / "hyperparameters.json").read_text())
-    globals()[parameters["do"]]()
+    PARAMETERS = json.loads((BASE / "input" / "config" / "hyperparameters.json").read_text())
+    globals()[PARAMETERS["do"]]()

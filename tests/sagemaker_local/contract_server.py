@@ -130,4 +130,4 @@ if __name__ == "__main__":
     if "LEAVE" in os.environ:
         sys.exit(5)
     port = int(os.environ["SAGEMAKER_BIND_TO_PORT"])
-    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+    ThreadingHTTPServer((os.environ.get("BIND_TO", "127.0.0.1"), port), Handler).serve_forever()

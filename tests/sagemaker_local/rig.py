@@ -135,6 +135,39 @@ def transform_job(name: str, bucket: str, model: str, **changes: Any) -> dict[st
     return request | changes
 
 
+def processing_job(
+    name: str, bucket: str, *arguments: str, image: str, **changes: Any
+) -> dict[str, Any]:
+    """A CreateProcessingJob request whose output goes to `name/out`; None removes a member."""
+    place = {"S3Uri": f"s3://{bucket}/{name}/out", "LocalPath": "/opt/ml/processing/out"}
+    application = {"ImageUri": image, "ContainerArguments": list(arguments)}
+    cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 5}
+    request: dict[str, Any] = {
+        "ProcessingJobName": name,
+        "RoleArn": ROLE,
+        "AppSpecification": application | changes.pop("application", {}),
+        "ProcessingOutputConfig": {
+            "Outputs": [{"OutputName": "out", "S3Output": {**place, "S3UploadMode": "EndOfJob"}}]
+        },
+        "ProcessingResources": {"ClusterConfig": cluster | changes.pop("cluster", {})},
+    }
+    merged = request | changes
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def processing_input(
+    uri: str, name: str = "in", place: str = "in", **source: Any
+) -> dict[str, Any]:
+    """An input of a processing job, which lies below /opt/ml/processing."""
+    s3_input = {
+        "S3Uri": uri,
+        "LocalPath": f"/opt/ml/processing/{place}",
+        "S3DataType": "S3Prefix",
+        "S3InputMode": "File",
+    }
+    return {"InputName": name, "S3Input": s3_input | source}
+
+
 def channel(name: str, uri: str, kind: str = "S3Prefix", **more: Any) -> dict[str, Any]:
     """An input channel."""
     source = {"S3DataType": kind, "S3Uri": uri, **more.pop("source", {})}
@@ -312,6 +345,14 @@ class Server:
             TransformJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
         )
         return self.sagemaker.describe_transform_job(TransformJobName=name)
+
+    def processed(self, name: str) -> dict[str, Any]:
+        """Waits for a processing job, as boto3's own waiter does, and describes it."""
+        self.sagemaker.get_waiter("processing_job_completed_or_stopped").wait(
+            ProcessingJobName=name,
+            WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS},
+        )
+        return self.sagemaker.describe_processing_job(ProcessingJobName=name)
 
     def in_service(self, name: str) -> dict[str, Any]:
         """Waits for an endpoint, as boto3's own waiter does, and describes it."""

@@ -1,4 +1,4 @@
-"""AWS's command line, unchanged: train, deploy, invoke, transform, read the log, delete."""
+"""AWS's command line, unchanged: train, deploy, invoke, transform, process, read logs, delete."""
 
 import json
 import os
@@ -17,17 +17,18 @@ from tests.sagemaker_local.rig import (
     as_csv,
     blobs,
     job,
+    processing_job,
     transform_job,
     unique,
     variant,
 )
+from tests.sagemaker_local.test_local_contract import registry
 
 AWS = Path(sys.executable).with_name("aws")
 
 
-@pytest.fixture
-def aws(server: Server) -> Any:
-    """Runs `aws …` and returns what it printed, read as JSON."""
+def command_line(server: Server) -> Any:
+    """A function that runs `aws …` and returns what it printed, read as JSON."""
     if not AWS.exists():
         pytest.skip("awscli is not installed beside this Python")
     kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
@@ -47,8 +48,9 @@ def aws(server: Server) -> Any:
 
 
 def test_train_deploy_invoke_transform_and_delete(
-    aws: Any, server: Server, store: str, tmp_path: Path
+    server: Server, store: str, tmp_path: Path
 ) -> None:
+    aws = command_line(server)
     name = unique("cli")
     aws("sagemaker", "create-training-job", "--cli-input-json", json.dumps(job(name, store)))
     server.finished(name)
@@ -117,3 +119,16 @@ def test_alarms_and_metrics(aws: Any, server: Server) -> None:
     assert (described["StateValue"], described["StateReason"]) == ("OK", "a drill")
     aws("cloudwatch", "delete-alarms", "--alarm-names", name)
     assert aws("cloudwatch", "describe-alarms", "--alarm-names", name)["MetricAlarms"] == []
+
+
+def test_process(contract_server: Server, store: str) -> None:
+    aws = command_line(contract_server)
+    name = unique("cli")
+    request = processing_job(name, store, "describe", image=registry("process:1"))
+    aws("sagemaker", "create-processing-job", "--cli-input-json", json.dumps(request))
+    # The command line itself looks once a minute.
+    contract_server.processed(name)
+    process = ("--processing-job-name", name)
+    aws("sagemaker", "wait", "processing-job-completed-or-stopped", *process)
+    done = aws("sagemaker", "describe-processing-job", *process)
+    assert (done["ProcessingJobStatus"], done["ExitMessage"]) == ("Completed", "described algo-1")

@@ -145,6 +145,32 @@ def test_the_sdks_scikit_learn_trains_deploys_updates_and_predicts(
     assert not [endpoint for endpoint in listed if endpoint["EndpointStatus"] != "Deleting"]
 
 
+def run_processing(server: Server, bucket: str, home: Path, *image: str) -> None:
+    """A processing job by the SDK v2: what its script leaves is in S3, what it says is printed."""
+    script = str(Path(__file__).with_name("processing_script.py"))
+    config = home / "config.yaml"
+    config.write_text(NO_TELEMETRY)
+    stdout, answer = run_flow(
+        VARIABLE,
+        "sdk_v2_processing_flow.py",
+        [bucket, ROLE, script, *image],
+        server,
+        home,
+        SAGEMAKER_USER_CONFIG_OVERRIDE=str(config),
+    )
+    assert answer["status"] == "Completed"
+    assert "rows=2;" in stdout
+    key = answer["output"].removeprefix(f"s3://{bucket}/")
+    body = server.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    assert body == b"0,0.1\n1,0.9\n"
+
+
+def test_the_sdks_scikit_learn_processor_runs_its_script(
+    contract_server: Server, store: str, tmp_path: Path
+) -> None:
+    run_processing(contract_server, store, tmp_path)
+
+
 def test_the_sdk_v3_trains_and_deploys_with_its_model_trainer_and_model_builder(
     server: Server, store: str, tmp_path: Path
 ) -> None:

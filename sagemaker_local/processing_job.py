@@ -1,0 +1,128 @@
+"""An image's own code as a processing job runs it, under AWS's contract with containers.
+
+Source: https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from sagemaker_local import archives, containers, contract_folder, images
+from sagemaker_local.algorithm import exit_reason
+from sagemaker_local.aws_errors import JobFailure
+from sagemaker_local.containers import Container
+from sagemaker_local.downloads import Downloads
+from sagemaker_local.images import Launch
+from sagemaker_local.job_kinds import Job
+from sagemaker_local.store import Document
+
+
+class ProcessingJob:
+    """An `Algorithm`."""
+
+    def __init__(self, job: Job) -> None:
+        document = job.document
+        application: Document = document["AppSpecification"]
+        self.containers: list[Container] = []
+        self.grace_seconds = job.config.grace_seconds
+        self._config = job.config
+        self._document = document
+        self._image = images.find(job.config.images, application["ImageUri"]) or (
+            images.as_container(application["ImageUri"])
+        )
+        self._entrypoint: list[str] = application.get("ContainerEntrypoint", [])
+        self._arguments: list[str] = application.get("ContainerArguments", [])
+        count = int(document["ProcessingResources"]["ClusterConfig"]["InstanceCount"])
+        self._hosts = [f"algo-{number}" for number in range(1, count + 1)]
+        self._bases = [job.folder / host for host in self._hosts]
+        outputs = document.get("ProcessingOutputConfig", {}).get("Outputs", [])
+        self._inputs = list(_managed(document.get("ProcessingInputs", []), "S3Input"))
+        self._outputs = list(_managed(outputs, "S3Output"))
+
+    def prepare(self) -> None:
+        """Makes the folders."""
+        for base, host in zip(self._bases, self._hosts, strict=True):
+            contract_folder.lay_out_processing(base, self._document, host, self._hosts)
+            for output in self._outputs:
+                (base / contract_folder.below_base(output["LocalPath"])).mkdir(
+                    parents=True, exist_ok=True
+                )
+
+    def download(self, downloads: Downloads) -> None:
+        """Brings the inputs."""
+        for source in self._inputs:
+            place = contract_folder.below_base(source["LocalPath"])
+            downloads.bring(source, [base / place for base in self._bases])
+
+    def begin(self) -> None:
+        """Starts a container for each instance."""
+        region = self._config.region
+        isolated: bool = self._document.get("NetworkConfig", {}).get(
+            "EnableNetworkIsolation", False
+        )
+        left = [contract_folder.below_base(output["LocalPath"]) for output in self._outputs]
+        for base in self._bases:
+            launch = Launch(
+                self._image,
+                self._command(base),
+                base,
+                {
+                    **self._document.get("Environment", {}),
+                    "AWS_REGION": region,
+                    "AWS_DEFAULT_REGION": region,
+                },
+                isolated,
+                tuple(self._entrypoint),
+                ("output", *map(str, left)),
+            )
+            self.containers.append(containers.start(self._config, launch))
+
+    def metrics(self, line: str) -> dict[str, float]:
+        """None: a processing job has no metrics."""
+        del line
+        return {}
+
+    def reason(self, number: int) -> str:
+        """AWS's words, with the exit code; the code's own are the job's `ExitMessage`."""
+        return exit_reason("See job logs for more information", self.containers[number].poll())
+
+    def uploads(self, whole: bool) -> dict[str, Path]:
+        """What lies in the folders of the outputs; a stopped job keeps nothing.
+
+        Of files of one name the last instance's counts.
+        """
+        uploads: dict[str, Path] = {}
+        for output in self._outputs if whole else []:
+            for base in self._bases:
+                folder = base / contract_folder.below_base(output["LocalPath"])
+                try:
+                    paths = archives.files(folder)
+                except archives.ArchiveError as error:
+                    raise JobFailure(
+                        f"ClientError: Unable to upload {output['LocalPath']}: {error}"
+                    ) from error
+                for path in paths:
+                    if path.is_file():
+                        name = path.relative_to(folder).as_posix()
+                        uploads[f"{output['S3Uri'].rstrip('/')}/{name}"] = path
+        return uploads
+
+    def results(self, uploaded: Collection[str]) -> Document:
+        """The `ExitMessage`, of the first instance that left one."""
+        del uploaded
+        messages = map(contract_folder.exit_message, self._bases)
+        message = next(filter(None, messages), "")
+        return {"ExitMessage": message} if message else {}
+
+    def _command(self, base: Path) -> tuple[str, ...]:
+        """A container's arguments; a process has its base folder in the place of /opt/ml."""
+        if self._image.container:
+            return tuple(self._arguments)
+        # The entry point begins with a Python, for which the table has another.
+        asked = [*self._entrypoint[1:], *self._arguments]
+        place = f"{contract_folder.OPT_ML}/"
+        return (*self._image.process, *(word.replace(place, f"{base}/") for word in asked))
+
+
+def _managed(items: Iterable[Document], member: str) -> Iterator[Document]:
+    """The inputs or outputs that the server moves, not the application."""
+    return (item[member] for item in items if not item.get("AppManaged"))
