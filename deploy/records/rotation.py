@@ -107,8 +107,8 @@ def _refuse_while_runs_are_under_way() -> None:
     if count:
         raise RecordsError(
             f"Runs wait or are under way ({count}); with the old password they would lose "
-            "Dagster's records. Keep new ones from starting by `docker compose stop daemon`, wait for the "
-            "end of these or terminate them, and run this again."
+            "Dagster's records. Keep new ones from starting by `docker compose stop daemon`, wait "
+            "for the end of these or terminate them, and run this again."
         )
 
 

@@ -5,7 +5,7 @@ How jobs are started and waited for stands in `jobs.py`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from .calls import Clients
 from .errors import JobError
@@ -59,8 +59,8 @@ class JobKind:
 class JobSpec(Protocol[R_co]):
     """What a job is to be, and how to tell what it came to."""
 
-    @property
-    def kind(self) -> JobKind: ...
+    kind: ClassVar[JobKind]
+
     @property
     def name(self) -> str: ...
     @property

@@ -32,7 +32,7 @@ def described_jobs(platform: Platform) -> list[dict[str, Any]]:
         for page in client.get_paginator("list_training_jobs").paginate()
         for item in page["TrainingJobSummaries"]
     ]
-    jobs = [client.describe_training_job(TrainingJobName=name) for name in names]
+    jobs: list[Any] = [client.describe_training_job(TrainingJobName=name) for name in names]
     bucket = platform.store.bucket
     return [job for job in jobs if bucket in job["OutputDataConfig"]["S3OutputPath"]]
 
