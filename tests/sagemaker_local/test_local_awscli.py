@@ -102,7 +102,8 @@ def test_train_deploy_invoke_transform_and_delete(
     assert models["Models"] == []
 
 
-def test_alarms_and_metrics(aws: Any, server: Server) -> None:
+def test_alarms_and_metrics(server: Server) -> None:
+    aws = command_line(server)
     name = unique("cli")
     aws("cloudwatch", "put-metric-alarm", "--cli-input-json", json.dumps(alarm(name, name)))
     aws(
