@@ -7,8 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
+from pydantic import Field
+
 from .calls import Clients
 from .errors import JobError
+from .names import MAX_JOB_BASE, NAME
+from .request_parts import Config
 from .security import Security
 
 Origin = Literal["started", "attached", "reused"]
@@ -54,6 +58,36 @@ class JobKind:
     def operation(self, clients: Clients, verb: Literal["create", "describe", "stop"]) -> Any:
         """A client's method, such as `create_training_job`."""
         return getattr(clients.control, f"{verb}_{self.word.lower()}_job")
+
+
+class JobFields(Config):
+    """What the specs of all kinds of jobs have in common.
+
+    The name is the identity of the work. Make it from all that decides over the result, by
+    `deterministic_name(..., digest_of=...)`: then the same work finds its own job again.
+    """
+
+    name: str = Field(
+        description="Base of the job's name; further attempts at it get -2, -3, ... appended.",
+        min_length=1,
+        max_length=MAX_JOB_BASE,
+        pattern=f"^{NAME.pattern}$",
+    )
+    deadline_seconds: float | None = Field(
+        default=None,
+        description=(
+            "The job is stopped, and the run fails, if it is not done this long after it was "
+            "created, time in the queue included. None leaves it to SageMaker's own limit, which "
+            "transform jobs do not have."
+        ),
+        gt=0,
+    )
+    stream_logs: bool = Field(
+        default=True, description="Copy the job's CloudWatch log lines into the run's log."
+    )
+    tags: dict[str, str] = Field(
+        default_factory=dict, description="Tags of the job, and of what is made for it."
+    )
 
 
 class JobSpec(Protocol[R_co]):

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from .errors import ProcessingError, SpecError
-from .job_kind import Description, JobKind, Origin, Watched
-from .names import MAX_JOB_BASE, NAME, to_tags
+from .job_kind import Description, JobFields, JobKind, Origin, Watched
+from .names import to_tags
 from .request_parts import Config, differences, with_extra
 from .security import Security
 
@@ -68,23 +68,13 @@ class ProcessingOutput(Config):
         return {"OutputName": self.name, "S3Output": target}
 
 
-class ProcessingJobSpec(Config):
-    """A processing job of any image.
-
-    The name is the identity of the work, as that of a training job is: make it by
-    `deterministic_name(..., digest_of=...)`.
-    """
+class ProcessingJobSpec(JobFields):
+    """A processing job of any image."""
 
     kind: ClassVar[JobKind] = JobKind(
         "Processing", "processing-jobs", ProcessingError, Security.processing_job
     )
 
-    name: str = Field(
-        description="Base of the job's name; further attempts at it get -2, -3, ... appended.",
-        min_length=1,
-        max_length=MAX_JOB_BASE,
-        pattern=f"^{NAME.pattern}$",
-    )
     image: str = Field(description="Image of the container in ECR.")
     entrypoint: list[str] = Field(
         default_factory=list[str], description="Program and arguments; none for the image's own."
@@ -111,18 +101,6 @@ class ProcessingJobSpec(Config):
         description="SageMaker itself stops the job after this time, even if the run is gone.",
         ge=1,
     )
-    deadline_seconds: float | None = Field(
-        default=None,
-        description=(
-            "The job is stopped, and the run fails, if it is not done this long after it was "
-            "created, time in the queue included. None leaves it to max_runtime_seconds."
-        ),
-        gt=0,
-    )
-    stream_logs: bool = Field(
-        default=True, description="Copy the job's CloudWatch log lines into the run's log."
-    )
-    tags: dict[str, str] = Field(default_factory=dict, description="Tags of the job.")
     extra_request: dict[str, Any] = Field(
         default_factory=dict,
         description=(

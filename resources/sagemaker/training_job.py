@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from .errors import SpecError, TrainingError
-from .job_kind import Description, JobKind, Origin, Watched
-from .names import MAX_JOB_BASE, NAME, is_builtin, to_tags
+from .job_kind import Description, JobFields, JobKind, Origin, Watched
+from .names import is_builtin, to_tags
 from .request_parts import Config, differences, with_extra
 from .security import Security
 
@@ -119,21 +119,11 @@ class TrainingCompute(Config):
         }
 
 
-class TrainingJobSpec(Config):
-    """A training job of any algorithm image.
-
-    The name is the identity of the work. Make it from all that decides over the result, by
-    `deterministic_name(..., digest_of=...)`: then the same work finds its own job again.
-    """
+class TrainingJobSpec(JobFields):
+    """A training job of any algorithm image."""
 
     kind: ClassVar[JobKind] = JobKind("Training", "jobs", TrainingError, Security.training_job)
 
-    name: str = Field(
-        description="Base of the job's name; further attempts at it get -2, -3, ... appended.",
-        min_length=1,
-        max_length=MAX_JOB_BASE,
-        pattern=f"^{NAME.pattern}$",
-    )
     image: str = Field(
         description="Image of the algorithm in ECR; builtin_image_uri() knows the built-in ones."
     )
@@ -153,18 +143,6 @@ class TrainingJobSpec(Config):
     compute: TrainingCompute = Field(
         default_factory=TrainingCompute, description="What the job runs on, and for how long."
     )
-    deadline_seconds: float | None = Field(
-        default=None,
-        description=(
-            "The job is stopped, and the run fails, if it is not done this long after it was "
-            "created, time in the queue included. None leaves it to compute.max_runtime_seconds."
-        ),
-        gt=0,
-    )
-    stream_logs: bool = Field(
-        default=True, description="Copy the job's CloudWatch log lines into the run's log."
-    )
-    tags: dict[str, str] = Field(default_factory=dict, description="Tags of the job.")
     extra_request: dict[str, Any] = Field(
         default_factory=dict,
         description=(

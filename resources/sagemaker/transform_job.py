@@ -20,9 +20,9 @@ from .errors import (
     TransformError,
     UnavailableError,
 )
-from .job_kind import Description, JobKind, Origin, Watched
+from .job_kind import Description, JobFields, JobKind, Origin, Watched
 from .jobs import LAST_MINUTE_SECONDS, JobRunner, Usable
-from .names import MAX_JOB_BASE, MAX_NAME, NAME, deterministic_name, to_tags
+from .names import MAX_NAME, deterministic_name, to_tags
 from .request_parts import Config, differences, with_extra
 from .security import Security
 
@@ -83,23 +83,13 @@ class TransformInput(Config):
         }
 
 
-class TransformJobSpec(Config):
-    """A batch transform job with a model of its own.
-
-    The name is the identity of the work, as that of a training job is: make it by
-    `deterministic_name(..., digest_of=...)`.
-    """
+class TransformJobSpec(JobFields):
+    """A batch transform job with a model of its own."""
 
     kind: ClassVar[JobKind] = JobKind(
         "Transform", "transform-jobs", TransformError, Security.transform_job
     )
 
-    name: str = Field(
-        description="Base of the job's name; further attempts at it get -2, -3, ... appended.",
-        min_length=1,
-        max_length=MAX_JOB_BASE,
-        pattern=f"^{NAME.pattern}$",
-    )
     container: ModelContainer = Field(
         description="The model. It exists in SageMaker for as long as the job does."
     )
@@ -119,20 +109,6 @@ class TransformJobSpec(Config):
     )
     instance_type: str = Field(default="ml.m5.large", description="ML instance type.")
     instance_count: int = Field(default=1, description="Number of instances.", ge=1)
-    deadline_seconds: float | None = Field(
-        default=None,
-        description=(
-            "The job is stopped, and the run fails, if it is not done this long after it was "
-            "created. SageMaker itself has no limit for transform jobs."
-        ),
-        gt=0,
-    )
-    stream_logs: bool = Field(
-        default=True, description="Copy the job's CloudWatch log lines into the run's log."
-    )
-    tags: dict[str, str] = Field(
-        default_factory=dict, description="Tags of the job and of its model."
-    )
     extra_request: dict[str, Any] = Field(
         default_factory=dict,
         description=(
