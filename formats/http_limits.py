@@ -4,30 +4,34 @@ uvicorn bounds neither. Its `limit_concurrency` would refuse the others in place
 those that ask for its health with them. Give `LimitedHttp` to it: `uvicorn.run(app, http=…)`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
+from enum import Enum, auto
 from http import HTTPStatus
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # As API Gateway has it: https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 HEAD_BYTES = 10_240
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
 
-_END_OF_HEAD = re.compile(rb"\n\r?\n")
+# Empty lines may stand before a request.
+_WHOLE_HEAD = re.compile(rb"[^\r\n].*?\n\r?\n", re.DOTALL)
 
 
-class LimitedHttp(H11Protocol):
-    """uvicorn's connection, ended where a request is too slow (408) or its head too large (431).
+class _Part(Enum):
+    """What of a request is arriving."""
 
-    Its attribute `conn` is an `h11.Connection`, which knows what part of a request is arriving.
-    """
+    NOTHING_YET = auto()
+    HEAD = auto()
+    BODY = auto()
 
-    _arriving: object = None
+
+class LimitedHttp(HttpToolsProtocol):
+    """uvicorn's connection, ended where a request is too slow (408) or its head too large (431)."""
+
+    _part: _Part | None = None
     _timer: asyncio.TimerHandle | None = None
     _refused = False
 
@@ -35,65 +39,84 @@ class LimitedHttp(H11Protocol):
         """Asyncio's: the time for the first head begins."""
         super().connection_made(transport)
         self._head = bytearray()
-        self._time(h11.IDLE)
+        self._await(_Part.NOTHING_YET)
 
     def data_received(self, data: bytes) -> None:
-        """Asyncio's: bytes of a request."""
+        """Asyncio's: bytes of requests."""
         if self._refused:
             return
-        if self.conn.their_state is h11.IDLE:
+        if self._part is not _Part.BODY:
             self._head += data[: HEAD_BYTES + 1]
-            if len(self._head) > HEAD_BYTES and not _END_OF_HEAD.search(self._head, 0, HEAD_BYTES):
+            if len(self._head) > HEAD_BYTES and not _WHOLE_HEAD.search(self._head, 0, HEAD_BYTES):
                 self._refuse_head()
                 return
         super().data_received(data)
 
-    def handle_events(self) -> None:
-        """uvicorn's: goes through what has been received."""
-        super().handle_events()
-        state = self.conn.their_state
-        if state is not h11.IDLE:
-            self._head.clear()
-        if self.transport.get_protocol() is not self:
-            # A WebSocket has taken the connection over, for as long as it likes.
-            state = None
-        elif state is h11.IDLE and not self.conn.trailing_data[0]:
-            # Between two requests; uvicorn has a time for that.
-            state = None
-        self._time(state)
+    def on_message_begin(self) -> None:
+        """httptools': a request begins to arrive."""
+        super().on_message_begin()
+        self._await(_Part.HEAD)
+
+    def on_headers_complete(self) -> None:
+        """httptools': its head is whole."""
+        self._head.clear()
+        self._await(_Part.BODY)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """httptools': all of it is there. uvicorn has a time for the pause until the next one."""
+        super().on_message_complete()
+        self._await(None)
+
+    def handle_websocket_upgrade(self) -> None:
+        """uvicorn's: a WebSocket takes the connection over, for as long as it likes."""
+        self._await(None)
+        super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Asyncio's: all is over."""
-        self._time(None)
+        self._await(None)
         super().connection_lost(exc)
 
-    def _time(self, arriving: object) -> None:
-        """Starts the clock anew where another part of a request is arriving."""
-        if arriving is self._arriving:
-            return
-        self._arriving = arriving
+    def _await(self, part: _Part | None) -> None:
+        """Starts the clock anew for another part of a request."""
+        self._part = part
         if self._timer is not None:
             self._timer.cancel()
-        limits: dict[object, float] = {h11.IDLE: HEAD_SECONDS, h11.SEND_BODY: BODY_SECONDS}
-        seconds = limits.get(arriving)
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self._end)
+            self._timer = None
+        if part is not None:
+            seconds = BODY_SECONDS if part is _Part.BODY else HEAD_SECONDS
+            self._timer = self.loop.call_later(seconds, self._end)
 
     def _end(self) -> None:
+        if self._answers_earlier_request():
+            # Until that ends, uvicorn may have ceased to read.
+            self._await(self._part)
+            return
         # Where nothing of a request has come, nothing is said: a browser that connects beforehand
         # may take it for the answer to what it asks next.
-        begun = self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]
-        if begun or self.conn.our_state is h11.SEND_RESPONSE:
+        if self._part is _Part.HEAD or (
+            self._part is _Part.BODY and not self.cycle.response_started
+        ):
             self._answer(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive in time.")
         self.transport.close()
 
+    def _answers_earlier_request(self) -> bool:
+        if self._part is _Part.BODY:
+            return bool(self.pipeline)
+        return bool(self.cycle) and not self.cycle.response_complete
+
     def _refuse_head(self) -> None:
+        if self._answers_earlier_request():
+            self.transport.close()
+            return
         self._answer(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             f"The request's first line and headers may have {HEAD_BYTES:,} bytes.",
         )
         # What is still sent is read and dropped: else the client would see a broken connection.
         self._refused = True
-        self._time(None)
+        self._await(None)
         self.loop.call_later(1, self.transport.close)
 
     def _answer(self, status: HTTPStatus, sentence: str) -> None:

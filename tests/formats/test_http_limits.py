@@ -34,6 +34,7 @@ async def app(scope, receive, send):
         go.set()
     elif path == "/wait":
         await go.wait()
+        go.clear()
     text = repr(gone if path == "/gone" else size).encode()
     headers = [(b"content-length", str(len(text)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -176,6 +177,22 @@ def test_neither_a_slow_answer_nor_a_pause_between_requests_is_cut_off(port: int
     paused.send(get("/go"))
     assert paused.answer()[0] == 200
     assert waiting.answer() == (200, b"2")
+
+
+def test_what_comes_too_slowly_behind_a_request_leaves_its_answer_whole(port: int) -> None:
+    peer = Peer(port, get("/wait") + SLOW_HEAD)
+    assert Peer(port, SLOW_HEAD).answer()[0] == 408
+    assert Peer(port, get("/go")).answer()[0] == 200
+    assert peer.answer() == (200, b"0")
+    assert peer.answer()[0] == 408
+
+
+def test_what_is_too_large_behind_a_request_says_nothing_into_its_answer(patient_port: int) -> None:
+    peer = Peer(patient_port, get("/wait"))
+    assert Peer(patient_port, get()).answer()[0] == 200  # The first one is read by now.
+    peer.send(padded(20_000))
+    assert peer.has_ended()
+    assert Peer(patient_port, get("/go")).answer()[0] == 200
 
 
 def padded(size: int) -> bytes:
