@@ -1,0 +1,190 @@
+"""Pipelines that are YAML: how the files `pipelines/NAME/defs.yaml` become definitions.
+
+What may stand in them is in `components`. What is wrong with one is said with its file and line.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from platform_assets import components
+from platform_assets.components.pipeline_asset import (
+    OWN_FOLDERS,
+    PipelineAsset,
+    PipelineError,
+)
+
+FOLDER = Path(__file__).parents[1] / "pipelines"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_PLACE = re.compile(r"(?P<field>.*?) at (?P<place>.+:\d+)")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What is there without pipelines.
+
+    Attributes:
+        keys: Of assets.
+        names: Of jobs, and of groups of assets.
+    """
+
+    keys: frozenset[dg.AssetKey] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    @classmethod
+    def by(cls, assets: Iterable[Any], jobs: Iterable[Any]) -> "Taken":
+        """What these assets and jobs take."""
+        of_steps = [a.specs if isinstance(a, dg.AssetsDefinition) else [a] for a in assets]
+        specs = [spec for some in of_steps for spec in some]
+        groups = {spec.group_name for spec in specs if spec.group_name}
+        return cls(
+            frozenset(spec.key for spec in specs), frozenset(groups | {job.name for job in jobs})
+        )
+
+
+def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
+    """The definitions of all pipelines.
+
+    Args:
+        folder: With a folder for each pipeline.
+        taken: What else there is.
+
+    Raises:
+        PipelineError: A file is wrong; the message says where, and what to do.
+    """
+    files = sorted(folder.glob("*/defs.y*ml"))
+    if not files:  # the machinery of components would cost every process a second
+        return dg.Definitions()
+    for file in files:
+        if file.parent.name in taken.names:
+            raise PipelineError(
+                f"{file}:1: {file.parent.name} is a job or a group of the platform's own: give the "
+                "folder another name."
+            )
+        if not _NAME.fullmatch(file.parent.name):
+            raise PipelineError(
+                f"{file}:1: the folder of a pipeline is its name: rename {file.parent.name!r}, to "
+                "small letters, digits and _ alone."
+            )
+        check_types(file)
+    module = ModuleType(folder.name)
+    module.__path__ = [str(folder.absolute())]
+    module.__file__ = None
+    tree = dg.ComponentTree.from_module(defs_module=module, project_root=folder.absolute().parent)
+    try:
+        forms = tree.get_all_components(of_type=PipelineAsset)
+        check_keys(forms, taken.keys)
+        return tree.build_defs()
+    except Exception as error:
+        for cause in _causes(error):
+            if isinstance(cause, PipelineError):
+                raise cause from None
+            if isinstance(cause, ValidationError) and (sentences := list(_sentences(cause))):
+                raise PipelineError("\n".join(sentences)) from None
+        *_, last = _causes(error)
+        raise PipelineError(f"A pipeline cannot be loaded: {last}\n{error}") from error
+
+
+def check_types(file: Path) -> None:
+    """It is YAML, and the components that it names are there.
+
+    Raises:
+        PipelineError: Otherwise.
+    """
+    try:
+        documents = list(yaml.compose_all(file.read_text(encoding="utf-8"), yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PipelineError(
+            f"{file}:{line}: this is no YAML, {error.problem}: look here, and at the line before."
+        ) from None
+    for document in documents:
+        fields = document.value if isinstance(document, yaml.MappingNode) else []
+        for name, value in fields:
+            package, _, component = str(value.value).rpartition(".")
+            if (
+                name.value == "type"
+                and package == components.__name__
+                and component not in components.__all__
+            ):
+                raise PipelineError(
+                    f"{file}:{value.start_mark.line + 1}: there is no component {component}: "
+                    f"{_like(component, components.__all__)}"
+                )
+
+
+def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> None:
+    """Each key once, and nothing is made of what is not there.
+
+    Raises:
+        PipelineError: Otherwise.
+    """
+    places = dict.fromkeys(known, "the platform's own code")
+    for form in forms:
+        if form.asset_key in places:
+            raise PipelineError(
+                f"{form.where('asset')}: there is an asset {form.asset} already, in "
+                f"{places[form.asset_key]}: give one of them another key."
+            )
+        places[form.asset_key] = form.where("asset")
+    names = {form.asset for form in forms} | OWN_FOLDERS.keys()
+    for form in forms:
+        for key in form.upstream():
+            if (name := key.to_user_string()) not in names:
+                raise PipelineError(
+                    f"{form.where('inputs')}: there is no asset {name} to make {form.asset} of: "
+                    f"{_like(name, sorted(names - {form.asset}))}"
+                )
+
+
+def _like(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}."
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause:
+        yield cause
+        cause = cause.__cause__
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    """What is wrong: file, line, field, and what to do."""
+    for wrong in error.errors():
+        match = _PLACE.fullmatch(str(wrong["loc"][-1])) if wrong["loc"] else None
+        if match is None:  # not of a file
+            continue
+        path, place = match.group("field", "place")
+        *above, name = [part for part in path.split(".") if not part.isdecimal()]
+        fields = _fields(error.title, above[1:])
+        description = fields[name].description if name in fields else None
+        what = f": {description.rstrip('.')}" if description else ""
+        if wrong["type"] == "missing":
+            text = f"{name} has to be filled in{what}"
+        elif wrong["type"] == "extra_forbidden":
+            where = above[-1] if above[1:] else error.title
+            text = f"{where} has no field {name}: {_like(name, sorted(fields))}"
+        elif wrong["type"] == "value_error":  # which says by itself what to do
+            text = f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
+        else:
+            text = f"{name}: {wrong['msg']}{what}"
+        yield f"{place}: {text}{'' if text.endswith(('?', '.')) else '.'}"
+
+
+def _fields(component: str, path: Sequence[str]) -> Mapping[str, FieldInfo]:
+    """The fields of a component, or of the form in one of its fields."""
+    form: Any = getattr(components, component, None)
+    for name in path:
+        field = form.model_fields.get(name) if hasattr(form, "model_fields") else None
+        form = field.annotation if field else None
+    return getattr(form, "model_fields", {})
