@@ -27,7 +27,7 @@ from platform_assets.airbnb.market_pictures import (
     show_neighbourhoods,
     show_price_changes,
 )
-from platform_assets.airbnb.published_snapshots import require_snapshot
+from platform_assets.airbnb.published_snapshots import count_bytes, require_snapshot
 from platform_assets.airbnb.snapshots import SNAPSHOT
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.checks import Verdict
@@ -36,11 +36,14 @@ from platform_assets.lineage import place
 from platform_assets.partitions import DUE_DAILY
 from platform_assets.pictures import attempt_to_show, newest
 from platform_assets.reports import Materialization, Outcome, table_schema
-from resources.docker import ModuleRunError
+from resources.docker import ModuleRun, ModuleRunError
 from resources.errors import ResourceError
 from resources.s3 import Folder, ObjectStore
+from resources.spark import SparkResource
 
 MODULE = "numbercruncher"
+SPARK_MODULE = "numbercruncher.spark"
+SCRATCH = "airbnb/spark"
 CODE_VERSION = "1"
 _MAX_RESULT_BYTES = 512 * 2**20
 _FIELDS = ("id", "first_date", "first_price", "last_date", "last_price", "price_change_per_day")
@@ -94,7 +97,7 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
     messages: Sequence[Mapping[str, Any]]
     unreported: Exception = NotCrunchedError("The number cruncher did not report this date.")
     try:
-        crunched = run.resources.docker.run(run.context, MODULE, extras=request)
+        crunched = _run_cruncher(run, dates, request)
     except ResourceError as error:
         run.context.log.warning(str(error))
         messages = error.messages if isinstance(error, ModuleRunError) else ()
@@ -120,6 +123,22 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
         }
         for date in dates
     }
+
+
+def _run_cruncher(run: ChainRun, dates: Sequence[str], request: Mapping[str, Any]) -> ModuleRun:
+    """In a container, a process, or on Spark, by the settings and by the snapshots' size."""
+    store: ObjectStore = run.resources.listings_store
+    spark: SparkResource = run.resources.spark
+    if not spark.takes(lambda: count_bytes(store, dates)):
+        return run.resources.docker.run(run.context, MODULE, extras=request)
+    return spark.run(
+        run.context,
+        SPARK_MODULE,
+        packages=("numbercruncher", "formats"),
+        store=store,
+        scratch=SCRATCH,
+        extras=request,
+    )
 
 
 def _outcome(
@@ -251,7 +270,7 @@ def _asset(name: str, description: str, check: ChainCheck) -> ChainAsset:
             metadata={"dagster/column_lineage": _LINEAGES[name]},
         ),
         make=crunch,
-        resources=frozenset({"docker", "listings_store"}),
+        resources=frozenset({"docker", "listings_store", "spark"}),
         checks=[check],
     )
 

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import date as Date  # noqa: N812 - dates are text everywhere else
@@ -19,13 +19,21 @@ from platform_assets.reports import table_schema
 from resources.postgres import Profile
 from resources.s3 import Folder, Manifest, ManifestInvalidError, ObjectStore, Published
 
+_FOLDER = "airbnb/listings"
 _READERS = 8
 _BLOCK_BYTES = 1 << 20
 
 
 def snapshot_folder(store: ObjectStore, date: str) -> Folder:
     """Where a date's snapshot stands."""
-    return Folder(store, f"airbnb/listings/date={date}")
+    return Folder(store, f"{_FOLDER}/date={date}")
+
+
+def count_bytes(store: ObjectStore, dates: Iterable[str]) -> int:
+    """How large the snapshots of dates are together, as a listing of the bucket says."""
+    folders = {snapshot_folder(store, date).prefix for date in dates}
+    objects = store.list(f"{_FOLDER}/")
+    return sum(info.size for info in objects if info.key.rpartition("/")[0] in folders)
 
 
 def require_snapshot(store: ObjectStore, date: str) -> Published:
