@@ -12,17 +12,14 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks.harness import Benchmark, Stopwatch, run_side, side
 
 if TYPE_CHECKING:
-    import psutil
-
     from resources.s3 import ObjectStore
 
 _DATES = 60
@@ -58,9 +55,9 @@ def by_pandas(dates: str, rows: str) -> None:
     def run(context: Any) -> Any:
         return docker.run(context, "numbercruncher", extras=_extras(days))
 
-    with Stopwatch() as watch:
-        metadata = _in_dagster(run)
-    watch.report(_digest(days), peak_mb=metadata["peak_memory_mb"])
+    with Stopwatch() as watch, _Usage() as usage:
+        _in_dagster(run)
+    watch.report(_digest(days), **usage.figures())
 
 
 def by_spark(dates: str, rows: str) -> None:
@@ -83,42 +80,63 @@ def by_spark(dates: str, rows: str) -> None:
                 extras=_extras(days),
             )
 
-        with Stopwatch() as watch, _peaks(cluster) as peaks:
-            metadata = _in_dagster(run)
-    driver = metadata["driver_peak_mb"]
-    watch.report(_digest(days), peak_mb=peaks["all"] + driver, driver_mb=driver, **peaks)
+        with Stopwatch() as watch, _Usage() as usage:
+            _in_dagster(run)
+    watch.report(_digest(days), **usage.figures())
 
 
-@contextmanager
-def _peaks(cluster: Any) -> Iterator[Counter[str]]:
-    """The most of resident memory in MiB: of the executors' two halves, and of all workers."""
-    peaks: Counter[str] = Counter()
-    ended = threading.Event()
+class _Usage:
+    """What the processes below this one use: the most of memory, by their parts, and processor."""
 
-    def look() -> None:
-        while not ended.wait(0.2):
-            now: Counter[str] = Counter()
-            for process in cluster.processes():
-                with suppress(Exception):
-                    now[_role(process)] += process.memory_info().rss // 2**20
-            now["all"] = now.total()
-            for role, used in now.items():
-                peaks[role] = max(peaks[role], used)
+    def __enter__(self) -> Self:
+        self._peaks: Counter[str] = Counter()
+        self._before = self._look()
+        self._used = dict(self._before)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield peaks
-    finally:
-        ended.set()
-        thread.join()
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def figures(self) -> dict[str, float]:
+        """`peak_mb` of all together and of each part, and `processor_s`."""
+        seconds = sum(used - self._before.get(pid, 0) for pid, used in self._used.items())
+        return {**self._peaks, "processor_s": round(seconds, 1)}
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.2):
+            self._used |= self._look()
+
+    def _look(self) -> dict[int, float]:
+        import psutil
+
+        used: dict[int, float] = {}
+        memory: Counter[str] = Counter()
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                used[process.pid] = times.user + times.system
+                memory[_part(process.cmdline())] += process.memory_info().rss // 2**20
+        memory["peak_mb"] = memory.total()
+        for part, size in memory.items():
+            self._peaks[part] = max(self._peaks[part], size)
+        return used
 
 
-def _role(process: psutil.Process) -> str:
-    command = " ".join(process.cmdline())
-    if "CoarseGrainedExecutorBackend" in command:
-        return "executor_java_mb"
-    return "executor_python_mb" if "pyspark" in command and "java" not in command else "daemons_mb"
+def _part(command: list[str]) -> str:
+    line = " ".join(command)
+    if "CoarseGrainedExecutorBackend" in line:
+        return "executors_java_mb"
+    if "pyspark.daemon" in line:
+        return "executors_python_mb"
+    return (
+        "daemons_mb"
+        if "spark.deploy.worker" in line or "spark.deploy.master" in line
+        else "driver_mb"
+    )
 
 
 def _in_dagster(run: Any) -> Any:

@@ -3,6 +3,9 @@
 Which module that is, and what its messages mean, is the caller's business.
 """
 
+import importlib.util
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -30,7 +33,7 @@ Context = dg.OpExecutionContext | dg.AssetExecutionContext
 
 
 class SparkNotSetUpError(ResourceError):
-    """It is not said where Spark is, or in two ways."""
+    """It is not said where Spark is, or what it needs is missing."""
 
 
 class SparkRunError(ResourceError):
@@ -104,12 +107,12 @@ class SparkResource(dg.ConfigurableResource[Any]):
             The module's messages, and metadata that say how it was run.
 
         Raises:
-            SparkNotSetUpError: neither a master nor an application is named, or both are.
+            SparkNotSetUpError: it is not said where Spark is, or pyspark or Java are missing.
             ModuleRunError: the driver failed, ran out of memory or time.
             SparkRunError: the application on EMR Serverless failed.
         """
         started = time.monotonic()
-        self._check_set_up()
+        self.check_set_up()
         name = f"{module} {context.run.run_id[:8]}"
         with scratch_folder(context, store, scratch) as folder:
             extras = {**extras, "spark": {"name": name, "scratch": folder}}
@@ -121,7 +124,12 @@ class SparkResource(dg.ConfigurableResource[Any]):
         metadata["seconds"] = round(time.monotonic() - started, 3)
         return ModuleRun(tuple(messages), metadata)
 
-    def _check_set_up(self) -> None:
+    def check_set_up(self) -> None:
+        """Makes sure that Spark can be asked for something.
+
+        Raises:
+            SparkNotSetUpError: what is missing, and what to do.
+        """
         if bool(self.master) == bool(self.application_id):
             raise SparkNotSetUpError(
                 "Spark is to be used: set PLATFORM_SPARK_MASTER, or PLATFORM_SPARK_APPLICATION_ID"
@@ -131,6 +139,15 @@ class SparkResource(dg.ConfigurableResource[Any]):
             raise SparkNotSetUpError(
                 f"The application {self.application_id} needs a role for its jobs: set"
                 " PLATFORM_SPARK_ROLE_ARN."
+            )
+        if self.master and importlib.util.find_spec("pyspark") is None:
+            raise SparkNotSetUpError(
+                "pyspark is not installed: pip install 'pyspark==…', of the version that"
+                f" {self.master} has."
+            )
+        if self.master and not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+            raise SparkNotSetUpError(
+                "There is no Java: install one, 17 or later, or set JAVA_HOME."
             )
 
     def _run_here(

@@ -83,7 +83,7 @@ class Application:
             with suppress(BaseException):
                 job.execute_in_process(instance=self.instance)
 
-        self._thread = threading.Thread(target=execute)
+        self._thread = threading.Thread(target=execute, daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:

@@ -204,6 +204,7 @@ def test_a_cancelled_run_cancels_its_job_and_leaves_nothing(
         ({}, "set PLATFORM_SPARK_MASTER, or PLATFORM_SPARK_APPLICATION_ID"),
         ({"master": "spark://a:1", "application_id": "b"}, "and not both"),
         ({"application_id": "b"}, "needs a role"),
+        ({"master": "spark://a:1"}, "pyspark is not installed"),
     ],
 )
 def test_what_is_not_set_up_says_what_to_set(settings: dict[str, Any], sentence: str) -> None:
