@@ -43,6 +43,15 @@ class Cluster:
         state = requests.get(f"{self.web}/json/", timeout=10).json()
         return [application["name"] for application in state["activeapps"]]
 
+    def executors(self) -> list[int]:
+        """Process ids of what runs tasks."""
+        running: list[int] = []
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if "CoarseGrainedExecutorBackend" in " ".join(process.cmdline()):
+                    running.append(process.pid)
+        return running
+
     def processes(self) -> list[psutil.Process]:
         """All processes of the workers, and of what they have started."""
         running: list[psutil.Process] = []

@@ -19,13 +19,13 @@ from dagster_pipes import PipesParams
 
 from resources.cancellation import Cancellation
 from resources.s3 import ObjectStore
+from resources.spark.scratch import PACKED_PYTHON
 
 if TYPE_CHECKING:
     from mypy_boto3_emr_serverless import EMRServerlessClient
     from mypy_boto3_emr_serverless.type_defs import StartJobRunRequestTypeDef
 
 DRIVER = 'import runpy\n\nrunpy.run_module({module!r}, run_name="__main__", alter_sys=True)\n'
-PYTHON = "./environment/bin/python"
 STOP_SECONDS = 120
 LEAST_MINUTES = 5
 """Shortest time limit that EMR Serverless takes."""
@@ -78,7 +78,7 @@ def job_request(job: EmrJob) -> "StartJobRunRequestTypeDef":
             "spark.emr-serverless.driverEnv.PYSPARK_PYTHON",
             "spark.executorEnv.PYSPARK_PYTHON",
         ):
-            settings[name] = PYTHON
+            settings[name] = PACKED_PYTHON
     conf = " ".join(f"--conf {name}={value}" for name, value in settings.items())
     return {
         "applicationId": job.application_id,

@@ -25,8 +25,7 @@ from resources.docker.modules import ModuleSpec, StreamMessageReader
 from resources.docker.process import run_in_process
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.spark.emr import DRIVER, PYTHON, EmrJob, run_on_emr
-from resources.spark.scratch import code_archive, scratch_folder
+from resources.spark.scratch import PACKED_PYTHON, code_archive, scratch_folder
 
 HERE = "127.0.0.1"
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
@@ -179,7 +178,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
                     arguments=(),
                     environment={
                         "TZ": "UTC",
-                        "PYSPARK_PYTHON": PYTHON if self.environment else sys.executable,
+                        "PYSPARK_PYTHON": PACKED_PYTHON if self.environment else sys.executable,
                         **reach.environment,
                         **variables,
                     },
@@ -217,6 +216,9 @@ class SparkResource(dg.ConfigurableResource[Any]):
         store: ObjectStore,
         extras: dict[str, Any],
     ) -> tuple[Sequence[Mapping[str, Any]], dict[str, str | int | float]]:
+        # dagster-aws takes half as long to load as Dagster, and most runs are not on EMR.
+        from resources.spark.emr import DRIVER, EmrJob, run_on_emr
+
         folder = extras["spark"]["scratch"]
         store.put_bytes(f"{folder}/code.zip", code)
         store.put_bytes(f"{folder}/driver.py", DRIVER.format(module=module).encode())

@@ -1,4 +1,4 @@
-"""A folder in a bucket for what an application has not published yet, which is gone at its end."""
+"""What applications of Spark get: their code, and a folder for what is not published yet."""
 
 import importlib.util
 import io
@@ -11,6 +11,9 @@ from pathlib import Path
 import dagster as dg
 
 from resources.s3 import ObjectStore
+
+PACKED_PYTHON = "./environment/bin/python"
+"""The Python of a packed environment, from where a task of Spark is."""
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_the_bytes_are_those_of_a_process_although_a_worker_is_killed(
     remove(client, bucket, expected)
 
     application = Application(spark, bucket, DATES)
-    application.wait_until(lambda: bool(objects(f"{SCRATCH}/")), "a task had written anything")
+    application.wait_until(lambda: has_written(client, bucket), "a task had written anything")
     shown = what_shows(cluster, spark)
     cluster.workers[0].kill()
     assert application.outcome is None
@@ -138,6 +138,12 @@ def test_the_bytes_are_those_of_a_process_although_a_worker_is_killed(
     assert any("events" in name for name in shown)
     secret = services.env["AWS_SECRET_ACCESS_KEY"].encode()
     assert [name for name, text in shown.items() if secret in text] == []
+
+
+def has_written(client: "S3Client", bucket: str) -> bool:
+    """Whether a task has put something into its scratch folder."""
+    answer = client.list_objects_v2(Bucket=bucket, Prefix=f"{SCRATCH}/", MaxKeys=1)
+    return bool(answer.get("Contents"))
 
 
 def what_shows(cluster: Cluster, spark: SparkResource) -> dict[str, bytes]:
@@ -163,13 +169,13 @@ def test_a_cancelled_run_takes_its_application_with_it_and_leaves_nothing(
     for day, rows in market(DATES, 300).items():
         put_snapshot(client, bucket, day, rows)
     application = Application(spark, bucket, DATES)
-    application.wait_until(lambda: bool(objects(f"{SCRATCH}/")), "a task had written anything")
+    application.wait_until(lambda: has_written(client, bucket), "a task had written anything")
+    assert cluster.executors()
     application.cancel()
     assert isinstance(application.end(), dg.DagsterExecutionInterruptedError)
 
     def left() -> list[Any]:
-        executors = [p for p in cluster.processes() if "Executor" in " ".join(p.cmdline())]
-        return [*cluster.active(), *executors, *objects(f"{SCRATCH}/")]
+        return [*cluster.active(), *cluster.executors(), *objects(f"{SCRATCH}/")]
 
     deadline = time.monotonic() + 60
     while left():
