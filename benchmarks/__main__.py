@@ -14,10 +14,11 @@ from benchmarks import (
     kmeans_train,
     recordio_encode,
     services,
+    sizing,
 )
 from benchmarks.harness import Benchmark, BenchmarkError, measure
 
-_MODULES = (api, cancel_training, crunch, export, invoke, kmeans_train, recordio_encode)
+_MODULES = (api, cancel_training, crunch, export, invoke, kmeans_train, recordio_encode, sizing)
 
 
 def known() -> dict[str, Benchmark]:

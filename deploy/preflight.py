@@ -31,6 +31,7 @@ from platform_assets.partitions import DAILY
 from platform_assets.settings import Settings, resources
 from resources.errors import ResourceError
 from resources.postgres import PostgresResource
+from resources.spark import SparkNotSetUpError, SparkResource
 
 REQUIRED = (
     "PLATFORM_BUCKET",
@@ -75,6 +76,8 @@ def look_at_all(environ: Mapping[str, str]) -> Iterator[Look]:
     else:
         yield Look("settings", "ok", "All that are needed are set.")
     yield look_at_image(settings)
+    if settings.cruncher == "spark" or settings.spark_above:
+        yield look_at_spark(settings)
     if environ.get("PLATFORM_POSTGRES_DSN"):
         yield look_at_database(settings)
     yield from look_at_aws(settings, environ)
@@ -83,8 +86,9 @@ def look_at_all(environ: Mapping[str, str]) -> Iterator[Look]:
 def look_at_image(settings: Settings) -> Look:
     """The number cruncher's image, if it is to run in a container."""
     what = f"image {settings.cruncher_image}"
-    if settings.cruncher == "process":
-        return Look(what, "ok", "Not needed: the number cruncher is a child process.")
+    if settings.cruncher in ("process", "spark"):
+        where = {"process": "is a child process", "spark": "runs on Spark"}[settings.cruncher]
+        return Look(what, "ok", f"Not needed: the number cruncher {where}.")
     try:
         image = docker.from_env(timeout=5).images.get(settings.cruncher_image)
     except ImageNotFound:
@@ -93,6 +97,16 @@ def look_at_image(settings: Settings) -> Look:
         message = "No Docker Engine answers: start one; or PLATFORM_CRUNCHER=process."
         return Look(what, "missing", message)
     return Look(what, "ok", str(image.short_id))
+
+
+def look_at_spark(settings: Settings) -> Look:
+    """Whether Spark can be asked; the cluster itself is not."""
+    spark: SparkResource = resources(settings)["spark"]
+    try:
+        spark.check_set_up()
+    except SparkNotSetUpError as error:
+        return Look("Spark", "missing", str(error))
+    return Look("Spark", "ok", spark.master or spark.application_id)
 
 
 def look_at_database(settings: Settings) -> Look:

@@ -11,23 +11,25 @@ from typing import Any
 import pyarrow as pa
 from dagster_pipes import PipesContext, open_dagster_pipes
 
-from numbercruncher.crunch import crunch
+from numbercruncher.crunch import EngineMaker, crunch
 from numbercruncher.errors import CruncherError
 from numbercruncher.request import parse_request
 from numbercruncher.store import Store
 
 
-def main() -> int:
+def main(opened: PipesContext, make_engine: EngineMaker | None = None) -> int:
     """Crunches what the Pipes context asks for.
+
+    Args:
+        opened: what `open_dagster_pipes` gives; closed here.
+        make_engine: what computes; pandas, in this process, where None.
 
     Returns:
         The exit code.
     """
-    # The system's allocator returns memory sooner than Arrow's own, and a day's tables are small.
-    pa.set_memory_pool(pa.system_memory_pool())
-    with open_dagster_pipes() as pipes:
+    with opened as pipes:
         try:
-            _run(pipes)
+            _run(pipes, make_engine)
         except CruncherError as error:
             failure = str(error)
         else:
@@ -36,7 +38,7 @@ def main() -> int:
     return 1
 
 
-def _run(pipes: PipesContext) -> None:
+def _run(pipes: PipesContext, make_engine: EngineMaker | None) -> None:
     request = parse_request(pipes.extras)
     counts = dict.fromkeys(("made", "unchanged", "failed"), 0)
     started = time.monotonic()
@@ -46,7 +48,8 @@ def _run(pipes: PipesContext) -> None:
         pipes.report_custom_message(message)
         _log(f"{message['date']} {message['status']} {message['error'] or ''}".rstrip())
 
-    outdated = crunch(Store(request.bucket, request.kms_key_id), request, report, pipes.log.warning)
+    store = Store(request.bucket, request.kms_key_id)
+    outdated = crunch(store, request, report, pipes.log.warning, make_engine)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     _log(f"{summary} in {time.monotonic() - started:.2f} s")
     if outdated:
@@ -63,4 +66,6 @@ def _log(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # The system's allocator returns memory sooner than Arrow's own, and a day's tables are small.
+    pa.set_memory_pool(pa.system_memory_pool())
+    sys.exit(main(open_dagster_pipes()))

@@ -4,24 +4,22 @@ A few snapshots are read ahead and a few outputs are written in the background, 
 bounded and a range of dates takes one pass. A date that fails does not stop the others.
 """
 
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import Protocol
 
-from numbercruncher.errors import CruncherError, StoreUnavailableError
+from numbercruncher.errors import StoreUnavailableError
 from numbercruncher.outputs import (
     PRICE_CHANGES,
     Output,
-    describe,
     make_neighbourhood_summary,
     make_price_changes,
-    publish,
 )
 from numbercruncher.plan import Day, Report, find_outdated, make_plan
 from numbercruncher.price_history import PriceHistory
+from numbercruncher.reports import Pending, failed, write
 from numbercruncher.request import Request
 from numbercruncher.snapshot_index import SnapshotIndex
 from numbercruncher.snapshot_rows import Snapshot
@@ -34,11 +32,42 @@ FAILURES_IN_A_ROW = 3
 """Dates that fail in a row because of the store, before the rest is given up."""
 
 
+class Engine(Protocol):
+    """What computes the outputs of dates, one after the other.
+
+    Attributes:
+        has_price_changes: whether there are price changes of a date that was made.
+    """
+
+    has_price_changes: bool
+
+    def make(self, date: str) -> Pending:
+        """Makes the missing outputs of a date; they are written in the background."""
+        ...
+
+
+class EngineMaker(Protocol):
+    """Makes an engine of the pieces that are at hand once there is a plan."""
+
+    def __call__(
+        self,
+        store: Store,
+        request: Request,
+        index: SnapshotIndex,
+        plan: Mapping[str, Day],
+        readers: ThreadPoolExecutor,
+        writers: ThreadPoolExecutor,
+    ) -> Engine:
+        """The engine; it may compute already."""
+        ...
+
+
 def crunch(
     store: Store,
     request: Request,
     report: Callable[[Report], None],
     warn: Callable[[str], None],
+    make_engine: EngineMaker | None = None,
 ) -> list[str]:
     """Makes the missing outputs of a request and reports every date, in order.
 
@@ -48,6 +77,7 @@ def crunch(
         report: called with the message about each date: `date`, `status`, `rows`, `error`,
             `transient`, `outputs`.
         warn: called with warnings that belong to no single date.
+        make_engine: what computes; pandas, in this process, where None.
 
     Returns:
         Dates whose price changes should be made again, since an earlier snapshot has come or
@@ -65,43 +95,20 @@ def crunch(
         if PRICE_CHANGES in request.outputs:
             index.list_ahead(readers)
         plan = make_plan(store, request, index)
-        cruncher = _Cruncher(store, request, index, plan, readers, writers)
-        _report_in_order(request.dates, cruncher.make, report)
+        engine = (make_engine or _Pandas)(store, request, index, plan, readers, writers)
+        _report_in_order(request.dates, engine.make, report)
     outdated: list[str] = []
-    if PRICE_CHANGES in request.outputs and cruncher.has_price_changes:
+    if PRICE_CHANGES in request.outputs and engine.has_price_changes:
         outdated = find_outdated(store, request, index)
     if index.foreign.count:
         warn(index.foreign.sentence(store.bucket))
     return outdated
 
 
-class _Pending:
-    """A date whose outputs may still be being written."""
-
-    def __init__(self, date: str, rows: int | None) -> None:
-        self.date = date
-        self.rows = rows
-        self.outputs: dict[str, Callable[[], Report]] = {}
-
-    def message(self) -> Report:
-        """The message about the date, once all of it is written."""
-        outputs = {name: result() for name, result in self.outputs.items()}
-        errors = [output["error"] for output in outputs.values() if output["error"]]
-        statuses = {output["status"] for output in outputs.values()}
-        return {
-            "date": self.date,
-            "status": next(s for s in ("failed", "made", "unchanged") if s in statuses),
-            "rows": self.rows,
-            "error": " ".join(dict.fromkeys(errors)) or None,
-            "transient": any(output.get("transient", False) for output in outputs.values()),
-            "outputs": outputs,
-        }
-
-
 def _report_in_order(
-    dates: tuple[str, ...], make: Callable[[str], _Pending], report: Callable[[Report], None]
+    dates: tuple[str, ...], make: Callable[[str], Pending], report: Callable[[Report], None]
 ) -> None:
-    waiting: deque[_Pending] = deque()
+    waiting: deque[Pending] = deque()
     failures = 0
     for number, date in enumerate(dates, start=1):
         waiting.append(make(date))
@@ -116,8 +123,8 @@ def _report_in_order(
                 )
 
 
-class _Cruncher:
-    """Makes one date after the other."""
+class _Pandas:
+    """Makes one date after the other, in this process."""
 
     def __init__(
         self,
@@ -141,25 +148,22 @@ class _Cruncher:
         )
         self.has_price_changes = False
 
-    def make(self, date: str) -> _Pending:
+    def make(self, date: str) -> Pending:
         """Makes the missing outputs of a date; they are written in the background."""
         day = self._plan[date]
-        rows = [output["metadata"]["snapshot_rows"] for output in day.unchanged.values()]
-        pending = _Pending(date, rows[0] if rows else None)
-        for name, output in day.unchanged.items():
-            pending.outputs[name] = lambda output=output: output
-            # Whoever made them may not have come to look for what is outdated by them.
-            self.has_price_changes |= name == PRICE_CHANGES
+        pending = Pending.begin(date, day)
+        # Whoever made them may not have come to look for what is outdated by them.
+        self.has_price_changes |= PRICE_CHANGES in pending.outputs
         if not day.todo:
             return pending
         snapshot = self._read(date, day.todo, pending)
         if snapshot is not None:
-            pending.rows = len(snapshot.rows)
+            pending.rows = snapshot.row_count
             for name in day.todo:
                 pending.outputs[name] = self._make_output(name, snapshot, name in day.replaces)
         return pending
 
-    def _read(self, date: str, todo: list[str], pending: _Pending) -> Snapshot | None:
+    def _read(self, date: str, todo: list[str], pending: Pending) -> Snapshot | None:
         """The day's snapshot, or a failure of all outputs that need it."""
         while self._coming and len(self._reading) <= READ_AHEAD:
             coming = self._coming.popleft()
@@ -172,8 +176,8 @@ class _Cruncher:
             raise
         except Exception as error:
             if PRICE_CHANGES in self._request.outputs:
-                self._prices.go_without(date, error)
-            failure = _failed(error)
+                self._prices.exclusions.add(date, error)
+            failure = failed(error)
             for name in todo:
                 pending.outputs[name] = lambda: failure
             return None
@@ -185,9 +189,9 @@ class _Cruncher:
         except MemoryError:
             raise
         except Exception as error:
-            failure = _failed(error)
+            failure = failed(error)
             return lambda: failure
-        return self._writers.submit(_write, self._store, prefix, output, replaces).result
+        return self._writers.submit(write, self._store, prefix, lambda: output, replaces).result
 
     def _compute(self, name: str, snapshot: Snapshot) -> Output:
         if name != PRICE_CHANGES:
@@ -196,25 +200,8 @@ class _Cruncher:
             snapshot,
             self._prices.as_of(snapshot),
             self._index,
-            self._prices.left_out,
+            self._prices.exclusions.left_out,
             self._request.code_version,
         )
         self.has_price_changes = True
         return output
-
-
-def _write(store: Store, prefix: str, output: Output, replaces: bool) -> Report:
-    try:
-        digest = publish(store, prefix, output, replaces=replaces)
-    except Exception as error:
-        return _failed(error)
-    return describe(output.manifest, prefix, "made", digest)
-
-
-def _failed(error: Exception) -> dict[str, Any]:
-    """The report of an output that could not be made; unforeseen errors are logged in full."""
-    if isinstance(error, CruncherError):
-        return {"status": "failed", "error": str(error), "transient": error.transient}
-    traceback.print_exception(error)
-    sentence = f"An unforeseen error, see the log of the run: {type(error).__name__}: {error}."
-    return {"status": "failed", "error": sentence, "transient": False}

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -13,7 +13,7 @@ from numbercruncher import neighbourhood_summary, price_changes
 from numbercruncher.errors import ConcurrentRunError
 from numbercruncher.price_history import STATE_FILE
 from numbercruncher.snapshot_index import LEFT_OUT, SnapshotIndex
-from numbercruncher.snapshot_rows import Snapshot
+from numbercruncher.snapshot_rows import Snapshot, Source
 from numbercruncher.store import Store
 from numbercruncher.tables import columns_of, json_bytes, parquet_bytes
 
@@ -43,6 +43,12 @@ def make_price_changes(
     code_version: str,
 ) -> Output:
     """The price changes as of a day, and the state that the next day starts from."""
+    tables = make_price_tables(snapshot.date, state, code_version)
+    return replace(tables, manifest=name_sources(tables.manifest, snapshot, index, left_out))
+
+
+def make_price_tables(date: str, state: pd.DataFrame, code_version: str) -> Output:
+    """All that of price changes is made of the state alone; the manifest lacks its sources."""
     table = price_changes.changes(state)
     whole = price_changes.to_arrow(table, price_changes.SCHEMA)
     files = {
@@ -51,30 +57,45 @@ def make_price_changes(
         "price_changes.parquet": parquet_bytes(whole),
         STATE_FILE: parquet_bytes(price_changes.to_arrow(state, price_changes.STATE_SCHEMA)),
     }
-    included = index.included(snapshot.date, left_out)
     change = table["price_change_per_day"]
-    extra = {
-        "snapshot_rows": len(snapshot.rows),
-        "snapshots": len(included),
-        "first_snapshot": included[0],
-        "listings_ever_priced": len(state),
-        "rises": int((change > 0).sum()),
-        "falls": int((change < 0).sum()),
-        LEFT_OUT: dict(left_out),
-        "note": _note(snapshot, None if len(table) else "No listing has prices on two dates yet."),
-    }
     return Output(
         files,
         Manifest(
-            partition=snapshot.date,
+            partition=date,
             rows=len(table),
             columns=columns_of(whole.schema),
             files=tuple(describe_file(name, data) for name, data in files.items()),
             code_version=code_version,
-            inputs=index.inputs(snapshot, left_out),
-            extra=extra,
+            extra={
+                "listings_ever_priced": len(state),
+                "rises": int((change > 0).sum()),
+                "falls": int((change < 0).sum()),
+            },
         ),
     )
+
+
+def name_sources(
+    manifest: Manifest, source: Source, index: SnapshotIndex, left_out: Mapping[str, str]
+) -> Manifest:
+    """The manifest of price changes, with the snapshots that they are made of.
+
+    Args:
+        manifest: as `make_price_tables` makes it.
+        source: the day's snapshot.
+        index: of all snapshots.
+        left_out: those that could not be used, with their fingerprints.
+    """
+    included = index.included(source.date, left_out)
+    extra = {
+        "snapshot_rows": source.row_count,
+        "snapshots": len(included),
+        "first_snapshot": included[0],
+        **manifest.extra,
+        LEFT_OUT: dict(left_out),
+        "note": _note(source, None if manifest.rows else "No listing has prices on two dates yet."),
+    }
+    return replace(manifest, inputs=index.inputs(source, left_out), extra=extra)
 
 
 def make_neighbourhood_summary(snapshot: Snapshot, code_version: str) -> Output:
@@ -85,7 +106,7 @@ def make_neighbourhood_summary(snapshot: Snapshot, code_version: str) -> Output:
         "neighbourhood_summary.parquet": parquet_bytes(table),
     }
     extra = {
-        "snapshot_rows": len(snapshot.rows),
+        "snapshot_rows": snapshot.row_count,
         "neighbourhoods": len(table["neighbourhood"].unique()),
         "priced": int(table["priced"].to_numpy().sum()),
         "note": _note(snapshot, None),
@@ -176,5 +197,5 @@ def _json(frame: pd.DataFrame) -> bytes:
     return json_bytes(price_changes.to_arrow(frame, price_changes.SCHEMA))
 
 
-def _note(snapshot: Snapshot, otherwise: str | None) -> str | None:
-    return otherwise if len(snapshot.rows) else "The snapshot of this day has no rows."
+def _note(source: Source, otherwise: str | None) -> str | None:
+    return otherwise if source.row_count else "The snapshot of this day has no rows."

@@ -22,7 +22,7 @@ from numbercruncher.errors import (
     SnapshotInvalidError,
     SnapshotMissingError,
 )
-from numbercruncher.snapshot_rows import Snapshot, md5, read_snapshot
+from numbercruncher.snapshot_rows import Snapshot, Source, md5, read_snapshot
 from numbercruncher.store import Store
 
 LEFT_OUT = "left_out"
@@ -103,25 +103,22 @@ class SnapshotIndex:
             return read_snapshot(self._store, date, key, manifest)
         except SnapshotInvalidError:
             if self._ahead:  # without price changes, nothing is listed
-                self._confirm(date, md5(manifest))
+                self.confirm(date, md5(manifest))
             raise
 
-    def confirm(self, snapshot: Snapshot) -> None:
+    def confirm(self, date: str, manifest_md5: str) -> None:
         """Makes sure that a snapshot is the one that was listed.
 
         Raises:
             SnapshotChangedError: it was replaced meanwhile.
         """
-        self._confirm(snapshot.date, snapshot.manifest_md5)
-
-    def _confirm(self, date: str, manifest_md5: str) -> None:
         reference = self.references.get(date)
         if reference is None or manifest_md5 != reference.manifest_md5:
             raise SnapshotChangedError(
                 f"The snapshot of {date} was replaced while it was being read; run this again."
             )
 
-    def inputs(self, snapshot: Snapshot, left_out: Mapping[str, str]) -> dict[str, str]:
+    def inputs(self, snapshot: Source, left_out: Mapping[str, str]) -> dict[str, str]:
         """The inputs of a day's price changes, as their manifest names them."""
         digest = self._digest(snapshot.date, frozenset(left_out))
         return {

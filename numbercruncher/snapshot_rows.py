@@ -35,14 +35,21 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The rows of one day: `id` unique, int64 or text, `price` float64 (NaN where there is none),
-    `neighbourhood` and `room_type` as categories (missing where null)."""
+class Source:
+    """A snapshot that was read and is right, without its rows."""
 
     date: str
     manifest_key: str
     manifest_md5: str
     manifest_sha256: str
+    row_count: int
+
+
+@dataclass(frozen=True)
+class Snapshot(Source):
+    """The rows of one day: `id` unique, int64 or text, `price` float64 (NaN where there is none),
+    `neighbourhood` and `room_type` as categories (missing where null)."""
+
     rows: pd.DataFrame
 
 
@@ -96,6 +103,7 @@ def read_snapshot(store: Store, date: str, manifest_key: str, data: bytes) -> Sn
         manifest_key=manifest_key,
         manifest_md5=md5(data),
         manifest_sha256=hashlib.sha256(data).hexdigest(),
+        row_count=table.num_rows,
         rows=_checked_frame(table, manifest),
     )
 

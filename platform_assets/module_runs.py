@@ -1,15 +1,15 @@
-"""Runs of a module over dates, in a container or a child process, and what it reports of each.
+"""Runs of a module over dates, and what it reports of each.
 
 The module reports a date by a Pipes message `{"date": …}`. What else is in it is its own affair.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from platform_assets.chain import ChainRun
 from platform_assets.errors import PlatformError
-from resources.docker import DockerResource, ModuleRunError
+from resources.docker import ModuleRun, ModuleRunError
 from resources.errors import ResourceError
 
 # What of a run's figures is true of each of its dates.
@@ -43,25 +43,16 @@ class ModuleReport:
     unreported: Exception
 
 
-def run_module(
-    run: ChainRun,
-    docker: DockerResource,
-    module: str,
-    request: Mapping[str, Any],
-    *,
-    name: str,
-) -> ModuleReport:
+def run_module(run: ChainRun, start: Callable[[], ModuleRun], *, name: str) -> ModuleReport:
     """Run a module once. Where it breaks off, the dates that it had reported count.
 
     Args:
         run: Of the chain.
-        docker: With the image and the limits.
-        module: Importable name.
-        request: What it finds in its Pipes context, in JSON's types.
+        start: Starts the module and waits for it.
         name: What messages call it, like "The number cruncher".
     """
     try:
-        ended = docker.run(run.context, module, extras=request)
+        ended = start()
     except ResourceError as error:
         run.context.log.warning(str(error))
         messages = error.messages if isinstance(error, ModuleRunError) else ()

@@ -25,6 +25,7 @@ from resources.docker import DockerResource
 from resources.postgres import PostgresResource
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource, Security, TrainingCompute
+from resources.spark import SparkResource
 
 
 class Settings(PartitionSettings):
@@ -106,13 +107,32 @@ class Settings(PartitionSettings):
     pseudonym_key: str | None = Field(
         default=None, repr=False, description="Key of the hash that replaces pseudonymised columns."
     )
-    cruncher: Literal["auto", "docker", "process"] = Field(
-        default="auto", description="Whether the number cruncher runs in a container."
+    cruncher: Literal["auto", "docker", "process", "spark"] = Field(
+        default="auto", description="Whether the number cruncher runs in a container, or on Spark."
     )
     cruncher_image: str = Field(default="numbercruncher", description="Its image.")
     cruncher_network: str = Field(default="bridge", description="Its container's network.")
     cruncher_memory_mb: int = Field(default=1024, ge=64, description="Its memory limit in MiB.")
     cruncher_deadline_seconds: float = Field(default=3600, gt=0, description="Its time limit.")
+    spark_above: int = Field(
+        default=0,
+        ge=0,
+        description="Bytes of a run's snapshots above which it is made on Spark; 0 for never.",
+    )
+    spark_master: str = Field(default="", description="URL of Spark's master: spark://host:port.")
+    spark_application_id: str = Field(
+        default="", description="Application of EMR Serverless, in the place of a master."
+    )
+    spark_role_arn: str = Field(default="", description="Role of its jobs.")
+    spark_environment: str = Field(
+        default="", description="Packed Python environment of the tasks: a path, or an S3 address."
+    )
+    spark_settings: dict[str, str] = Field(
+        default={}, description="Spark's settings by their names, as JSON; no secrets."
+    )
+    spark_forward_credentials: bool = Field(
+        default=True, description="Whether tasks have this process's AWS credentials."
+    )
     alerts: str = Field(
         default="",
         repr=False,
@@ -207,12 +227,23 @@ def resources(settings: Settings) -> dict[str, Any]:
             limits=Limits.model_validate(settings.snapshot_limits),
         ),
         "docker": DockerResource(
-            mode=settings.cruncher,
+            mode="auto" if settings.cruncher == "spark" else settings.cruncher,
             image=settings.cruncher_image,
             network=settings.cruncher_network,
             memory_mb=settings.cruncher_memory_mb,
             deadline_seconds=settings.cruncher_deadline_seconds,
             endpoint_url_s3=settings.aws_endpoint_url_s3,
             region=settings.aws_region,
+        ),
+        "spark": SparkResource(
+            always=settings.cruncher == "spark",
+            above_bytes=settings.spark_above,
+            master=settings.spark_master,
+            application_id=settings.spark_application_id,
+            role_arn=settings.spark_role_arn,
+            environment=settings.spark_environment,
+            settings=settings.spark_settings,
+            forward_credentials=settings.spark_forward_credentials,
+            deadline_seconds=settings.cruncher_deadline_seconds,
         ),
     }

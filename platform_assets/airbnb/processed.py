@@ -27,7 +27,7 @@ from platform_assets.airbnb.market_pictures import (
     show_neighbourhoods,
     show_price_changes,
 )
-from platform_assets.airbnb.published_snapshots import require_snapshot
+from platform_assets.airbnb.published_snapshots import count_bytes, require_snapshot
 from platform_assets.airbnb.snapshots import SNAPSHOT
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.checks import Verdict
@@ -36,9 +36,13 @@ from platform_assets.module_runs import refusal_of, run_module
 from platform_assets.partitions import DUE_DAILY
 from platform_assets.pictures import attempt_to_show, newest
 from platform_assets.reports import Materialization, Outcome, table_schema
+from resources.docker import ModuleRun
 from resources.s3 import Folder, ObjectStore
+from resources.spark import SparkResource
 
 MODULE = "numbercruncher"
+SPARK_MODULE = "numbercruncher.spark"
+SCRATCH = "airbnb/spark"
 CODE_VERSION = "1"
 _MAX_RESULT_BYTES = 512 * 2**20
 _FIELDS = ("id", "first_date", "first_price", "last_date", "last_price", "price_change_per_day")
@@ -77,7 +81,7 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
         "code_version": CODE_VERSION,
         "kms_key_id": store.kms_key_id or "",
     }
-    report = run_module(run, run.resources.docker, MODULE, request, name="The number cruncher")
+    report = run_module(run, lambda: _run_cruncher(run, dates, request), name="The number cruncher")
     check = PRICE_CHANGES.check_key(PRICE_CHANGES.checks[0].name)
     for message in report.messages:
         for date in message.get("outdated", []):
@@ -92,6 +96,22 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
         }
         for date in dates
     }
+
+
+def _run_cruncher(run: ChainRun, dates: Sequence[str], request: Mapping[str, Any]) -> ModuleRun:
+    """In a container, a process, or on Spark, by the settings and by the snapshots' size."""
+    store: ObjectStore = run.resources.listings_store
+    spark: SparkResource = run.resources.spark
+    if not spark.takes(lambda: count_bytes(store, dates)):
+        return run.resources.docker.run(run.context, MODULE, extras=request)
+    return spark.run(
+        run.context,
+        SPARK_MODULE,
+        packages=("numbercruncher", "formats"),
+        store=store,
+        scratch=SCRATCH,
+        extras=request,
+    )
 
 
 def _outcome(
@@ -222,7 +242,7 @@ def _asset(name: str, description: str, check: ChainCheck) -> ChainAsset:
             metadata={"dagster/column_lineage": _LINEAGES[name]},
         ),
         make=crunch,
-        resources=frozenset({"docker", "listings_store"}),
+        resources=frozenset({"docker", "listings_store", "spark"}),
         checks=[check],
     )
 

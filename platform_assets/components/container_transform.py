@@ -134,7 +134,11 @@ class ContainerTransform(PipelineAsset):
         store.delete_prefix(staged)
         try:
             docker = self._within_limits(run.resources.docker)
-            report = run_module(run, docker, self.module, request, name=self.module)
+            report = run_module(
+                run,
+                lambda: docker.run(run.context, self.module, extras=request),
+                name=self.module,
+            )
             return {
                 date: attempt(self._publish, store, date, inputs, report.by_date[date], report.kind)
                 if date in report.by_date

@@ -209,11 +209,13 @@ class Output:
 class StreamMessageReader(dg.PipesMessageReader):
     """Takes the Pipes messages out of a module's output; all other lines are its log.
 
-    Messages travel as lines of standard error. The log goes to this process's own streams, where
-    Dagster captures it, and its last lines are kept for the error message.
+    Messages travel as lines of standard error, or of output where something else writes to the
+    error at the same time. The log goes to this process's own streams, where Dagster captures it,
+    and its last lines are kept for the error message.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stream: str = PipesDefaultMessageWriter.STDERR) -> None:
+        self._stream = stream
         self._handler: dg.PipesMessageHandler | None = None
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
 
@@ -232,7 +234,7 @@ class StreamMessageReader(dg.PipesMessageReader):
         """Dagster's hook: messages read while the context is open go to its handler."""
         self._handler = handler
         try:
-            yield {PipesDefaultMessageWriter.STDIO_KEY: PipesDefaultMessageWriter.STDERR}
+            yield {PipesDefaultMessageWriter.STDIO_KEY: self._stream}
         finally:
             self._handler = None
 
@@ -251,7 +253,7 @@ class StreamMessageReader(dg.PipesMessageReader):
 
     def no_messages_debug_text(self) -> str:
         """Dagster's hook: what its log says where no message came."""
-        return "The messages were expected as lines of the module's standard error."
+        return f"The messages were expected as lines of the module's {self._stream}."
 
 
 def _as_message(text: str) -> Any:

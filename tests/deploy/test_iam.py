@@ -41,6 +41,8 @@ FILLED_IN = {
     "endpoint_name": "Digits",
     "sagemaker_role": "data-platform-sagemaker",
     "algorithm_registry": REGISTRY_ACCOUNTS[REGION],
+    "spark_application": "00f1abcdefgh2345",
+    "spark_role": "data-platform-spark",
     "function": "data-platform-digits-eu-west-1-prod",
 }
 

@@ -1,0 +1,157 @@
+"""An application of Spark on EMR Serverless, by the Pipes client of dagster-aws."""
+
+import math
+import time
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import dagster as dg
+from dagster_aws.pipes import (
+    PipesEMRServerlessClient,
+    PipesS3ContextInjector,
+    PipesS3MessageReader,
+)
+from dagster_pipes import PipesParams
+
+from resources.cancellation import Cancellation
+from resources.s3 import ObjectStore
+from resources.spark.scratch import PACKED_PYTHON
+
+if TYPE_CHECKING:
+    from mypy_boto3_emr_serverless import EMRServerlessClient
+    from mypy_boto3_emr_serverless.type_defs import StartJobRunRequestTypeDef
+
+DRIVER = 'import runpy\n\nrunpy.run_module({module!r}, run_name="__main__", alter_sys=True)\n'
+STOP_SECONDS = 120
+LEAST_MINUTES = 5
+"""Shortest time limit that EMR Serverless takes."""
+
+
+@dataclass(frozen=True)
+class EmrJob:
+    """What is started.
+
+    Attributes:
+        application_id, role_arn: of EMR Serverless, and of the job's role.
+        name: of the job run.
+        folder: S3 address of the folder that has `driver.py` and `code.zip`.
+        environment: S3 address of the packed environment; empty for EMR's own Python.
+        settings: of Spark, which show in its UI.
+        deadline_seconds: after which EMR stops it.
+    """
+
+    application_id: str
+    role_arn: str
+    name: str
+    folder: str
+    environment: str
+    settings: Mapping[str, str]
+    deadline_seconds: float
+
+
+class _MessagesInFolder(PipesS3MessageReader):
+    """Dagster's reader, which would keep its objects for ever in the bucket's root."""
+
+    def __init__(self, store: ObjectStore, folder: str, interval: float) -> None:
+        # The client's type is a function's name there.
+        super().__init__(interval=interval, bucket=store.bucket, client=store.client)  # pyright: ignore[reportUnknownMemberType]
+        self._folder = folder
+
+    @contextmanager
+    def get_params(self) -> Generator[PipesParams]:
+        """Dagster's hook: where the messages are written."""
+        with super().get_params() as params:
+            yield {**params, "key_prefix": f"{self._folder}/messages"}
+
+
+def job_request(job: EmrJob) -> "StartJobRunRequestTypeDef":
+    """The request that starts a job, without what Pipes adds to it."""
+    settings = dict(job.settings)
+    if job.environment:
+        settings["spark.archives"] = f"{job.environment}#environment"
+        for name in (
+            "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON",
+            "spark.emr-serverless.driverEnv.PYSPARK_PYTHON",
+            "spark.executorEnv.PYSPARK_PYTHON",
+        ):
+            settings[name] = PACKED_PYTHON
+    conf = " ".join(f"--conf {name}={value}" for name, value in settings.items())
+    return {
+        "applicationId": job.application_id,
+        "clientToken": str(uuid.uuid4()),
+        "executionRoleArn": job.role_arn,
+        "name": job.name,
+        "executionTimeoutMinutes": max(LEAST_MINUTES, math.ceil(job.deadline_seconds / 60)),
+        "jobDriver": {
+            "sparkSubmit": {
+                "entryPoint": f"{job.folder}/driver.py",
+                "entryPointArguments": ["--pipes-in-s3"],
+                "sparkSubmitParameters": f"--py-files {job.folder}/code.zip {conf}".rstrip(),
+            }
+        },
+    }
+
+
+def run_on_emr(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    job: EmrJob,
+    store: ObjectStore,
+    folder: str,
+    extras: Mapping[str, Any],
+    poll_seconds: float,
+) -> list[Mapping[str, Any]]:
+    """Runs a job to its end; one whose Dagster run is cancelled is cancelled, too.
+
+    Returns:
+        Its custom messages.
+
+    Raises:
+        RuntimeError: Dagster's, where the job failed.
+    """
+    client: EMRServerlessClient = boto3.client("emr-serverless")  # pyright: ignore[reportUnknownMemberType]
+    cancellation = Cancellation(context.instance, context.run)
+    job_runs: list[str] = []
+
+    def check(**_: object) -> None:
+        cancellation.check()
+
+    def keep_id(parsed: Mapping[str, Any], **_: object) -> None:
+        job_runs.append(parsed["jobRunId"])
+
+    # Dagster's client waits by asking, and cancels where it is interrupted.
+    client.meta.events.register("before-call.emr-serverless.GetJobRun", check)
+    client.meta.events.register("after-call.emr-serverless.StartJobRun", keep_id)
+    pipes = PipesEMRServerlessClient(
+        client=client,
+        context_injector=PipesS3ContextInjector(
+            bucket=store.bucket, client=store.client, key_prefix=f"{folder}/"
+        ),
+        message_reader=_MessagesInFolder(store, folder, poll_seconds),
+        poll_interval=poll_seconds,
+    )
+    try:
+        done = pipes.run(
+            context=context, start_job_run_params=job_request(job), extras=dict(extras)
+        )
+    except dg.DagsterExecutionInterruptedError:
+        client.meta.events.unregister("before-call.emr-serverless.GetJobRun", check)
+        _await_end(client, job.application_id, job_runs, poll_seconds)
+        raise
+    return list(done.get_custom_messages())
+
+
+def _await_end(
+    client: "EMRServerlessClient", application_id: str, job_runs: list[str], poll_seconds: float
+) -> None:
+    """Waits until cancelled jobs write no more, for a while."""
+    deadline = time.monotonic() + STOP_SECONDS
+    for job_run in job_runs:
+        while time.monotonic() < deadline:
+            answer = client.get_job_run(applicationId=application_id, jobRunId=job_run)
+            if answer["jobRun"]["state"] in ("SUCCESS", "FAILED", "CANCELLED"):
+                break
+            time.sleep(poll_seconds)
