@@ -254,7 +254,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
                 {"Bucket": source.bucket, "Key": source_key},
                 self.bucket,
                 key,
-                # The source's tags stay behind: they would need rights of their own on both objects.
+                # The source's tags stay behind: they would need rights of their own.
                 ExtraArgs={
                     **self.write_options(),
                     "CopySourceIfMatch": pinned.etag,
