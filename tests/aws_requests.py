@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from botocore.loaders import JSONFileLoader, Loader
-from botocore.model import OperationModel, ServiceModel, StructureShape
+from botocore.model import OperationModel, ServiceModel, Shape, StructureShape
 from botocore.parsers import create_parser
 
 from sagemaker_local import service_model
@@ -24,6 +24,7 @@ from sagemaker_local.aws_errors import AwsError
 # Services by the names that requests are signed for, and by what X-Amz-Target begins with.
 SERVICES = {
     "apigateway": "apigateway",
+    "ec2": "ec2",
     "iam": "iam",
     "lambda": "lambda",
     "s3": "s3",
@@ -31,6 +32,7 @@ SERVICES = {
     "sts": "sts",
 }
 TARGETS = {
+    "AmazonEC2ContainerServiceV20141113": "ecs",
     "Logs_20140328": "logs",
     "SageMaker": "sagemaker",
     "ServiceQuotasV20190624": "service-quotas",
@@ -47,7 +49,7 @@ PROTOCOL_HEADERS = {
 }
 # What is longer is the content of an object, if it is no JSON, and no parameter.
 LONGEST = 2**20
-_SIGNED_FOR = re.compile(r"Credential=[^/]+/\d+/[\w-]+/([\w-]+)/aws4_request")
+_SIGNED_FOR = re.compile(r"Credential=([^/]+)/\d+/[\w-]+/([\w-]+)/aws4_request")
 
 
 Sent = tuple[str, str, Message, bytes, int]
@@ -89,18 +91,22 @@ class Recorder:
 
     Attributes:
         sender: Whose requests they are; empty for a test's own, which are not kept.
+        by_key: Whether it is the access key that names the sender.
     """
 
     sender: str = ""
+    by_key: bool = False
     _sent: list[tuple[str, Sent]] = field(default_factory=list)
 
     def keep(self, request: BaseHTTPRequestHandler, body: bytes, status: int) -> None:
         """What a front observes."""
-        if self.sender:
+        signed = _SIGNED_FOR.search(request.headers.get("Authorization", ""))
+        sender = signed[1] if self.by_key and signed else self.sender
+        if sender:
             kept = len(body) <= LONGEST or "json" in request.headers.get("Content-Type", "")
             what = body if kept else b""
             sent = request.command, request.path, request.headers, what, status
-            self._sent.append((self.sender, sent))
+            self._sent.append((sender, sent))
 
     @contextmanager
     def sent_by(self, sender: str) -> Iterator[None]:
@@ -141,11 +147,12 @@ def read_request(
     signed = _SIGNED_FOR.search(headers.get("Authorization", ""))
     if signed is None:
         raise ValueError(f"{method} {target} is not signed")
-    name = SERVICES[signed[1]]
-    if service(name).resolved_protocol == "query":
+    name = SERVICES[signed[2]]
+    if service(name).resolved_protocol in {"query", "ec2"}:
         parameters = dict(parse_qsl(body.decode()))
         del parameters["Version"]
-        return AwsRequest(name, parameters.pop("Action"), parameters, status)
+        operation = service(name).operation_model(parameters.pop("Action"))
+        return AwsRequest(name, operation.name, _with_lists(operation, parameters), status)
     operation, parameters = _read_rest(service(name), method, target, headers, body)
     return AwsRequest(name, operation.name, parameters, status)
 
@@ -186,6 +193,22 @@ def _read_rest(
         if (value := place.get(_wire_name(shape, name))) is not None
     }
     return operation, parameters | _parsed(model, shape, headers, body)
+
+
+def _with_lists(operation: OperationModel, given: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters of a form, in which EC2 has lists as `Name.1`, `Name.2`."""
+    members = operation.input_shape.members if operation.input_shape else {}
+    lists = {
+        name: [value for key, value in given.items() if key.startswith(f"{_query_name(one)}.")]
+        for name, one in members.items()
+        if one.type_name == "list"
+    }
+    scalars = {name: value for name, value in given.items() if "." not in name}
+    return scalars | {name: values for name, values in lists.items() if values}
+
+
+def _query_name(member: Shape) -> str:
+    return str(member.serialization.get("name", member.name))
 
 
 @cache

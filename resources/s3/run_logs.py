@@ -1,9 +1,9 @@
 """What runs print, kept in S3 by Dagster's own class. `deploy/dagster.yaml` names it."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Self
 
-import dagster as dg
 from dagster_aws.s3 import S3ComputeLogManager
 
 
@@ -12,13 +12,17 @@ class RunLogs(S3ComputeLogManager):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Dagster's own fields, and `kms_key_id`: empty for the bucket's default."""
-        return {**super().config_type(), "kms_key_id": dg.StringSource}
+        """Dagster's own fields, and `kms_key_variable`: which variable has the key.
+
+        A field that is itself taken from the environment would have to be set, and Fargate sets no
+        variable that is empty.
+        """
+        return {**super().config_type(), "kms_key_variable": str}
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
         """Dagster's hook: with the key where Dagster looks for it."""
         config = dict(config_value)
-        if key := config.pop("kms_key_id"):
+        if key := os.environ.get(config.pop("kms_key_variable")):
             config["upload_extra_args"] = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key}
         return super().from_config_value(inst_data, config)

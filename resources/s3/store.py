@@ -229,6 +229,8 @@ class ObjectStore(dg.ConfigurableResource[Any]):
     ) -> ObjectInfo:
         """Copies an object of any size within the store, without its bytes passing through here.
 
+        The copy has no tags.
+
         Args:
             source: the bucket to copy from.
             source_key: the object to copy.
@@ -252,7 +254,12 @@ class ObjectStore(dg.ConfigurableResource[Any]):
                 {"Bucket": source.bucket, "Key": source_key},
                 self.bucket,
                 key,
-                ExtraArgs={**self.write_options(), "CopySourceIfMatch": pinned.etag},
+                # The source's tags stay behind: they would need rights of their own.
+                ExtraArgs={
+                    **self.write_options(),
+                    "CopySourceIfMatch": pinned.etag,
+                    "TaggingDirective": "REPLACE",
+                },
                 SourceClient=source.client,
             )
         return self.head(key)

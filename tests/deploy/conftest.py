@@ -5,6 +5,7 @@ instance of Dagster, on the services that it has.
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,13 @@ REGION = "eu-west-1"
 @pytest.fixture
 def aws() -> Iterator[Front]:
     """An empty AWS account, behind a proxy that can refuse requests."""
+    with moto_server() as front:
+        yield front
+
+
+@contextmanager
+def moto_server() -> Iterator[Front]:
+    """As `aws`; one at a time."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -5,12 +5,13 @@ Sources, unless another one is named:
 - https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.aws_requests import AwsRequest
+from tests.deploy.ecs_rig import secret_and_field
 from tests.deploy.iam_policies import Need
 
 # Where operation and action of S3 differ in name.
@@ -119,6 +120,53 @@ def _logs(request: AwsRequest, account: Account) -> Iterator[Need]:
     yield Need(f"logs:{request.operation}", stream)
 
 
+def _ecs(request: AwsRequest, account: Account) -> Iterator[Need]:
+    given, action = request.parameters, f"ecs:{request.operation}"
+    if request.operation == "DescribeTaskDefinition":
+        yield Need(action, "*")
+        return
+    cluster = given["cluster"].rpartition("/")[2]
+    inside = {"ecs:cluster": account.arn("ecs", f"cluster/{cluster}")}
+    if request.operation != "RunTask":
+        for task in given.get("tasks", [given.get("task")]):
+            yield Need(action, task, inside)
+        return
+    yield Need(action, given["taskDefinition"], inside)
+    # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/supported-iam-actions-tagging.html
+    if given.get("tags"):
+        started = account.arn("ecs", f"task/{cluster}/started")
+        yield Need("ecs:TagResource", started, {"ecs:CreateAction": "RunTask"})
+
+
+def needs_to_run(definition: Mapping[str, Any]) -> Iterator[Need]:
+    """What whoever runs tasks of a definition has to be allowed beside that.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-iam-roles.html
+    """
+    for role in ("taskRoleArn", "executionRoleArn"):
+        service = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
+        yield Need("iam:PassRole", definition[role], service)
+
+
+def needs_to_start(definition: Mapping[str, Any], account: Account) -> Iterator[Need]:
+    """What ECS does as the execution role of a definition.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html
+    """
+    for container in definition["containerDefinitions"]:
+        yield from _pull(container["image"], account)
+        options = container["logConfiguration"]["options"]
+        for action in ("CreateLogStream", "PutLogEvents"):
+            stream = f"{options['awslogs-stream-prefix']}/{container['name']}/started"
+            yield Need(f"logs:{action}", account.stream(options["awslogs-group"], stream))
+        for file in container["environmentFiles"]:
+            yield Need("s3:GetObject", file["value"])
+            yield Need("s3:GetBucketLocation", file["value"].split("/")[0])
+        for secret in container["secrets"]:
+            arn, _ = secret_and_field(secret["valueFrom"])
+            yield Need("secretsmanager:GetSecretValue", arn)
+
+
 # Of which resources the rest is asked, is left to whoever deploys or looks.
 
 
@@ -140,6 +188,8 @@ def _nothing(request: AwsRequest, account: Account) -> Iterator[Need]:
 
 _NEEDS = {
     "apigateway": _apigateway,
+    "ec2": _by_name,
+    "ecs": _ecs,
     "iam": _by_name,
     "lambda": _by_name,
     "logs": _logs,

@@ -5,7 +5,7 @@ Not all of IAM: as much of it as these policies use, which name actions one by o
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -70,7 +70,12 @@ def is_like(pattern: str, text: str) -> bool:
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
-OPERATORS = {"StringEquals": str.__eq__, "StringLike": is_like}
+OPERATORS = {
+    "ArnEquals": is_like,
+    "ArnLike": is_like,
+    "StringEquals": str.__eq__,
+    "StringLike": is_like,
+}
 
 
 def statements(path: Path, values: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -80,9 +85,14 @@ def statements(path: Path, values: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def permissions(path: Path, values: Mapping[str, str]) -> list[Permission]:
     """All that a policy allows."""
+    return permissions_of(statements(path, values))
+
+
+def permissions_of(allowed: Iterable[Mapping[str, Any]]) -> list[Permission]:
+    """All that statements allow."""
     return [
         Permission(statement["Sid"], action, resource, statement.get("Condition", {}))
-        for statement in statements(path, values)
+        for statement in allowed
         for action in many(statement["Action"])
         for resource in many(statement["Resource"])
     ]

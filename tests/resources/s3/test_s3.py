@@ -244,6 +244,21 @@ def test_a_copy_of_a_source_that_was_replaced_is_not_made(store: ObjectStore, si
     assert open_uploads(store) == []
 
 
+@pytest.mark.parametrize("size", [1000, PART_BYTES + 1], ids=["one request", "in parts"])
+def test_a_copy_has_no_tags_so_that_no_right_to_tag_is_needed(
+    store: ObjectStore, size: int
+) -> None:
+    """By default S3 copies tags, and refuses the copy to those who may not read and write them."""
+    store.put_bytes("source", bytes(size))
+    tags = {"TagSet": [{"Key": "owner", "Value": "somebody"}]}
+    store.client.put_object_tagging(Bucket=store.bucket, Key="source", Tagging=tags)
+    sent: list[str] = []
+    store.client.meta.events.register("before-call.s3", lambda model, **_: sent.append(model.name))
+    store.copy_from(store, "source", "copy")
+    assert not [name for name in sent if "Tagging" in name]
+    assert store.client.get_object_tagging(Bucket=store.bucket, Key="copy")["TagSet"] == []
+
+
 def test_a_copy_from_nowhere_says_what_is_missing(store: ObjectStore) -> None:
     with pytest.raises(ObjectMissingError, match=f"s3://{store.bucket}/nothing"):
         store.copy_from(store, "nothing", "copy")
