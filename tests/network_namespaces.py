@@ -126,7 +126,7 @@ class Network:
         await asyncio.gather(*passing, return_exceptions=True)
 
     def let_in(self, port: int) -> None:
-        """Have a port of each one's loopback reach this machine's: that of hosts by their cables."""
+        """Have a port of all their loopbacks reach this machine's, that of hosts by cable."""
         here = ("127.0.0.1", port)
         for address in (GATEWAY, "127.0.0.1"):
             self._pass_on(self.gateway.name, (address, port), None, here)
@@ -182,7 +182,8 @@ def inside(namespace: str | None) -> Iterator[None]:
     if namespace is None:
         yield
         return
-    with open("/proc/thread-self/ns/net") as home, Path("/run/netns", namespace).open() as there:
+    own = Path("/proc/thread-self/ns/net")
+    with own.open() as home, Path("/run/netns", namespace).open() as there:
         _enter(there)
         try:
             yield

@@ -10,8 +10,11 @@ import dagster as dg
 import redis
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from deploy.celery.lease import connect, lease_of
+
+_REDIS_AWAY_SECONDS = 600
 
 
 class LeasedRunLauncher(CeleryRunLauncher):
@@ -20,6 +23,20 @@ class LeasedRunLauncher(CeleryRunLauncher):
     @cached_property
     def _redis(self) -> redis.Redis:
         return connect(str(self.broker))
+
+    def launch_run(self, context: Any) -> None:
+        """Hand a run to Celery; while Redis is away, it waits, and all after it in the queue.
+
+        Raises:
+            redis.RedisError: Redis has been away for ten minutes.
+        """
+        Retrying(
+            retry=retry_if_exception_type(redis.RedisError),
+            stop=stop_after_delay(_REDIS_AWAY_SECONDS),
+            wait=wait_fixed(5),
+            reraise=True,
+        )(self._redis.ping)
+        super().launch_run(context)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> Any:
         """What Celery says of an ended task; of others, whether the run's lease is held.

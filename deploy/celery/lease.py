@@ -1,4 +1,4 @@
-"""The lease that a run's process holds in Redis: it tells that the run is alive, and makes it alone.
+"""The lease that a run holds in Redis: it tells that its process lives, and keeps others out.
 
 Celery itself does not notice that a host has died: the task stays started. A lease ends by itself
 unless the process renews it, so a dead host's run is known as lost within `LEASE_SECONDS`. A

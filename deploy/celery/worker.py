@@ -48,7 +48,7 @@ class LeasedRun(Task):
 
     abstract = True
 
-    def before_start(self, task_id: str, args: object, kwargs: object) -> None:
+    def before_start(self, task_id: str, *_: object) -> None:
         """Celery's hook.
 
         Raises:

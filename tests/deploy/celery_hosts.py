@@ -9,7 +9,6 @@ import re
 import secrets
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,10 +31,12 @@ REDIS_PORT, UI_PORT = 6379, 3000
 LOCATION = "platform_assets.definitions"
 # Long, since a busy machine may be slow.
 PATIENCE_SECONDS = 900
-BIN = Path(sys.executable).parent
+_START = CHECKOUT / "deploy" / "celery" / "start"
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   ... on RunConfigValidationInvalid { errors { message } } } }"""
+_LOCATIONS = """query { workspaceOrError { ... on Workspace { locationEntries {
+  locationOrLoadError { __typename } } } } }"""
 _TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) {
   __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
 
@@ -67,6 +68,7 @@ class Cluster:
     folder: Path
     secrets: set[str]
     _ui: Dagster | None = None
+    _redis: subprocess.Popen[bytes] | None = None
 
     @property
     def ui(self) -> Dagster:
@@ -111,43 +113,30 @@ class Cluster:
         with (self.folder / f"{name}.log").open("ab") as log:
             return host.start([str(part) for part in command], self.env, log)
 
-    def start_worker(self, host: Host, processes: int) -> None:
-        """What README.md has a host of runs start."""
-        self.start(
-            host,
-            *(BIN / "celery", "--app", "deploy.celery.worker", "worker", "--queues", "dagster"),
-            *("--hostname", f"{host.link}@%h", "--concurrency", str(processes)),
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-            *("--loglevel", "INFO"),
-            name=host.link,
-        )
+    def start_redis(self) -> None:
+        """Start Redis on the control host; one that runs there is killed."""
+        if self._redis is not None:
+            self._redis.kill()
+            self._redis.wait()
+        command = ("redis-server", self.folder / "redis.conf")
+        self._redis = self.start(self.network.gateway, *command, name="redis")
+
+    def start_worker(self, host: Host) -> None:
+        """What a host of runs has."""
+        self.start(host, _START, "worker", name=host.link)
 
     def start_control(self) -> None:
-        """Code server, web server and daemon."""
-        gateway, socket = self.network.gateway, self.folder / "code.sock"
-        workspace = self.folder / "workspace.yaml"
-        workspace.write_text(
-            f"load_from: [{{grpc_server: {{socket: {socket}, location_name: {LOCATION}}}}}]\n"
-        )
-        self.start(
-            gateway,
-            *(sys.executable, "-m", "dagster", "api", "grpc", "--module-name", LOCATION),
-            *("--socket", socket, "--location-name", LOCATION),
-            name="code-server",
-        )
-        until(socket.exists, "the code server does not listen")
-        self.start(
-            gateway,
-            *(sys.executable, "-m", "webserver", "--workspace", workspace),
-            *("--host", "127.0.0.1", "--port", str(UI_PORT)),
-            name="webserver",
-        )
-        self.start(gateway, BIN / "dagster-daemon", "run", "--workspace", workspace, name="daemon")
-        until(self._ui_answers, "the web server does not answer")
+        """What the control host has."""
+        for name in ("code-server", "webserver", "daemon"):
+            self.start(self.network.gateway, _START, name, name=name)
+            if name == "webserver":
+                # It makes the code server's acquaintance, and the daemon needs that one.
+                until(self._ui_answers, "the web server does not answer")
 
     def _ui_answers(self) -> bool:
         with suppress(DagsterError):
-            return bool(self.ui.query("query { version }"))
+            entries = self.ui.query(_LOCATIONS)["workspaceOrError"]["locationEntries"]
+            return all(entry["locationOrLoadError"] for entry in entries)
         return False
 
     def written(self) -> dict[str, bytes]:
@@ -222,7 +211,7 @@ def cluster(
                 env["AWS_SECRET_ACCESS_KEY"],
             }
             running = Cluster(made, clean_environ(**env), instance, folder, planted)
-            running.start(made.gateway, "redis-server", folder / "redis.conf", name="redis")
+            running.start_redis()
             yield running
 
 

@@ -43,7 +43,7 @@ def hosts(
         cluster(services, bucket, dsn, tmp_path_factory.mktemp("hosts"), HOSTS) as running,
     ):
         for host in running.network.hosts:
-            running.start_worker(host, processes=1)
+            running.start_worker(host)
         running.start_control()
         yield running
 
@@ -105,6 +105,7 @@ def test_the_dates_of_a_lost_host_are_made_by_the_others_and_none_twice(
         hosts.network.unplug(lost)
         lost.kill()
         killed = time.monotonic()
+        hosts.start_redis()
     until(lambda: materialised(hosts, SNAPSHOT).keys() == set(DATES), "dates are missing")
     print(f"{COUNT} dates are there {time.monotonic() - killed:.0f} s after the kill")
     halves = ((DATES[0], DATES[COUNT // 2 - 1]), (DATES[COUNT // 2], DATES[-1]))
