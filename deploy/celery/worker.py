@@ -4,6 +4,7 @@ Each run is a process of its own, forked from one that has imported the platform
 """
 
 import os
+from typing import Any
 
 from celery import Task
 from celery.exceptions import Ignore
@@ -48,7 +49,7 @@ class LeasedRun(Task):
 
     abstract = True
 
-    def before_start(self, task_id: str, *_: object) -> None:
+    def before_start(self, task_id: str, args: object, kwargs: object) -> None:  # noqa: ARG002
         """Celery's hook.
 
         Raises:
@@ -59,5 +60,7 @@ class LeasedRun(Task):
             raise Ignore
 
 
+# Its parameters are those of Celery's decorator.
+options: Any = {"base": LeasedRun}
 app = make_app({"broker": _URL, "backend": _URL, "config_source": _SETTINGS})
-execute_job = create_execute_job_task(app, base=LeasedRun)
+execute_job = create_execute_job_task(app, **options)

@@ -91,7 +91,7 @@ def test_a_second_host_leaves_a_run_alone_until_the_first_one_is_dead(
     from deploy.celery.worker import LeasedRun
 
     with pytest.raises(Ignore):
-        LeasedRun().before_start(TASK)
+        LeasedRun().before_start(TASK, (), {})
     holder.kill()
     lease = lease_of(server.client, TASK)
     assert lease.locked(), "a dead host keeps its lease for a while"
