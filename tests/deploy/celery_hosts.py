@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,6 +60,7 @@ class Cluster:
         instance: Dagster's records, from outside.
         folder: With logs, Redis's file and Dagster's home.
         secrets: What may be nowhere.
+        workers: Celery's processes by the links of their hosts.
     """
 
     network: Network
@@ -67,6 +68,7 @@ class Cluster:
     instance: dg.DagsterInstance
     folder: Path
     secrets: set[str]
+    workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _ui: Dagster | None = None
     _redis: subprocess.Popen[bytes] | None = None
 
@@ -123,7 +125,7 @@ class Cluster:
 
     def start_worker(self, host: Host) -> None:
         """What a host of runs has."""
-        self.start(host, _START, "worker", name=host.link)
+        self.workers[host.link] = self.start(host, _START, "worker", name=host.link)
 
     def start_control(self) -> None:
         """What the control host has."""

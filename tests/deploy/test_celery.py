@@ -1,6 +1,7 @@
 """Runs over several hosts by Celery: a lost host, a cancelled training, secrets, and a lease."""
 
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from platform_assets.definitions import build_defs
 from platform_assets.mnist import dataset
 from resources.s3 import ObjectStore
 from tests.conftest import Services, fresh_bucket, fresh_database
-from tests.deploy.celery_hosts import Cluster, cluster, until
+from tests.deploy.celery_hosts import PATIENCE_SECONDS, Cluster, cluster, until
 from tests.platform_assets import mnist_rig
 from tests.platform_assets.conftest import RANGE_END, RANGE_START
 
@@ -147,3 +148,20 @@ def test_a_cancelled_run_stops_its_training_from_another_host(hosts: Cluster) ->
     print(f"stopped after {time.monotonic() - cancelled:.1f} s")
     until(lambda: status_of(hosts, run) is dg.DagsterRunStatus.CANCELED, "the run is not cancelled")
     require_no_secret(hosts)
+
+
+def test_a_worker_that_is_told_to_end_makes_its_run_first(hosts: Cluster) -> None:
+    dsn = os.environ["PLATFORM_POSTGRES_DSN"]
+    day = (date.fromisoformat(DATES[-1]) + timedelta(1)).isoformat()
+    seed_listings.seed(dsn, [day], places=PLACES)
+    with closing(psycopg2.connect(dsn)) as blocker:
+        blocker.cursor().execute("LOCK TABLE listings IN ACCESS EXCLUSIVE MODE")
+        run = hosts.launch("listings", {"dagster/partition": day}, [SNAPSHOT])
+        until(lambda: status_of(hosts, run) is dg.DagsterRunStatus.STARTED, "the run is not begun")
+        workers = [hosts.workers[host.link] for host in hosts.network.hosts]
+        for worker in workers:
+            worker.terminate()
+    assert status_of(hosts, run) is dg.DagsterRunStatus.STARTED
+    codes = [worker.wait(PATIENCE_SECONDS) for worker in workers]
+    assert codes == [0, 0, -signal.SIGKILL]
+    assert status_of(hosts, run) is dg.DagsterRunStatus.SUCCESS
