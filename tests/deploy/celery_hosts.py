@@ -132,13 +132,14 @@ class Cluster:
         for name in ("code-server", "webserver", "daemon"):
             self.start(self.network.gateway, _START, name, name=name)
             if name == "webserver":
-                # It makes the code server's acquaintance, and the daemon needs that one.
+                # By then the code server answers, which the daemon needs.
                 until(self._ui_answers, "the web server does not answer")
 
     def _ui_answers(self) -> bool:
         with suppress(DagsterError):
             entries = self.ui.query(_LOCATIONS)["workspaceOrError"]["locationEntries"]
-            return all(entry["locationOrLoadError"] for entry in entries)
+            loaded = [(entry["locationOrLoadError"] or {}).get("__typename") for entry in entries]
+            return loaded == ["RepositoryLocation"]
         return False
 
     def written(self) -> dict[str, bytes]:
