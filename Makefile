@@ -66,6 +66,7 @@ lock: .venv/.installed-dev  ## Resolve the ranges of pyproject.toml into the loc
 	@$(BIN)/uv pip compile pyproject.toml $(LOCK_FLAGS) --extra embedded --extra api -c requirements-dev.lock -o requirements.lock
 	@$(BIN)/uv pip compile numbercruncher/requirements.in $(subst --universal,--python-platform linux,$(LOCK_FLAGS)) -c requirements.lock -o numbercruncher/requirements.txt
 	@$(BIN)/uv pip compile deploy/api/requirements.in $(LOCK_FLAGS) --upgrade -o deploy/api/requirements.txt
+	@$(BIN)/uv pip compile deploy/celery/requirements.in $(subst --universal,--python-platform linux,$(LOCK_FLAGS)) -c requirements-dev.lock -o deploy/celery/requirements.txt
 LOCK_FLAGS := --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
 preflight: .venv/.installed  ## What of AWS is missing for the platform, and how to mend it; changes nothing

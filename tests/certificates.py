@@ -2,6 +2,7 @@
 
 import datetime as dt
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -51,12 +52,13 @@ def _unsigned(
     )
 
 
-def write_server_files(folder: Path, authority: Authority) -> None:
-    """Certificate of `localhost`, `server.crt`, and its key, `server.key`."""
+def write_server_files(folder: Path, authority: Authority, address: str = "") -> None:
+    """Certificate of `localhost`, or of an IP address, `server.crt`, and its key, `server.key`."""
+    name = x509.IPAddress(ip_address(address)) if address else x509.DNSName("localhost")
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         _unsigned(x509.Name([]), authority.certificate.subject, key)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=True)
+        .add_extension(x509.SubjectAlternativeName([name]), critical=True)
         .sign(authority.key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
