@@ -23,21 +23,24 @@ class Bridge:
 
     Attributes:
         address: Its address.
-        passing: While it is not set, what a client says waits here.
-        waiting: Set as soon as something waits.
+        waiting: The addresses of those who wait, since `hold`.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.passing = threading.Event()
-        self.passing.set()
-        self.waiting = threading.Event()
+        self.waiting: set[str] = set()
+        self._passing = threading.Event()
+        self._passing.set()
         self._listeners: list[socket.socket] = []
 
     def hold(self) -> None:
-        """Let nothing more through, until `passing` is set again."""
+        """Let nothing more through, until `release`."""
         self.waiting.clear()
-        self.passing.clear()
+        self._passing.clear()
+
+    def release(self) -> None:
+        """Let all through, what has waited first."""
+        self._passing.set()
 
     def listen(self, port: int, *, holds: bool = False) -> None:
         """Pass on what comes to a port; `hold` concerns it if `holds` is set."""
@@ -47,7 +50,7 @@ class Bridge:
 
     def close(self) -> None:
         """Accept nothing more."""
-        self.passing.set()
+        self.release()
         for listener in self._listeners:
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
@@ -67,9 +70,9 @@ class Bridge:
     def _copy(self, source: socket.socket, target: socket.socket, held: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if held and not self.passing.is_set():
-                    self.waiting.set()
-                    self.passing.wait()
+                if held and not self._passing.is_set():
+                    self.waiting.add(source.getpeername()[0])
+                    self._passing.wait()
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
 
