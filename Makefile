@@ -70,10 +70,10 @@ lock: .venv/.installed-dev  ## Resolve the ranges of pyproject.toml into the loc
 LOCK_FLAGS := --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
 preflight: .venv/.installed  ## What of AWS is missing for the platform, and how to mend it; changes nothing
-	@$(RUN) deploy.preflight $(if $(wildcard deploy/platform.env),deploy/env.example) $(wildcard deploy/platform.env deploy/records.env)
+	@$(RUN) deploy.preflight $(wildcard deploy/private/platform)
 
 aws-smoke: .venv/.installed  ## Both chains once on AWS, what they cost, and all of it removed; wants empty buckets
-	@$(RUN) deploy.aws_smoke $(if $(filter 1,$(CLEAN)),--clean) $(if $(wildcard deploy/platform.env),deploy/env.example) $(wildcard deploy/platform.env deploy/records.env)
+	@$(RUN) deploy.aws_smoke $(if $(filter 1,$(CLEAN)),--clean) $(wildcard deploy/private/platform)
 
 deploy-api: .venv/.installed  ## The HTTP API to AWS as a Lambda; deploy/README.md says what it needs
 	@$(BIN)/python deploy/deploy_api.py

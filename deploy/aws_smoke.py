@@ -1,6 +1,6 @@
 """`make aws-smoke`: both chains once, from nothing to an answer, and all of it removed again.
 
-    python -m deploy.aws_smoke [--clean] [FILE...]
+    python -m deploy.aws_smoke [--clean] [FOLDER]
 
 For an account that the platform is to be used in. It costs what one training job and some minutes
 of an endpoint cost, and says how much. It works in the configured buckets and with the configured
@@ -260,8 +260,8 @@ def show(smoke: Smoke) -> None:
 
 def main(arguments: list[str]) -> int:
     """Preflight, then the stages; or, with `--clean`, what one that was cut off has left."""
-    files = [argument for argument in arguments if argument != "--clean"]
-    if preflight.main(files):
+    folders = [argument for argument in arguments if argument != "--clean"]
+    if preflight.main(folders):
         return 1
     settings = Settings()
     console = Console()

@@ -1,4 +1,4 @@
-"""Files of settings, such as platform.env and records.env, as Compose reads them."""
+"""Files of settings, such as platform.env."""
 
 from __future__ import annotations
 

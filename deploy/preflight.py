@@ -1,9 +1,9 @@
 """`make preflight`: what the platform needs on AWS, what of it is missing, and how to mend it.
 
-    python -m deploy.preflight [FILE...]
+    python -m deploy.preflight [FOLDER]
 
-Changes nothing. The settings are those of the environment; files, such as deploy/platform.env, are
-read as Compose reads them and go before it. Exit code 0 only if all is there.
+Changes nothing. The settings are those of the environment; those of a folder, such as
+deploy/private/platform, go before it, as in the containers. Exit code 0 only if all is there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from deploy.env_file import read_env_file
 from deploy.preflight_aws import Look, State, look_at_aws
+from deploy.with_settings import read_settings
 from formats.errors import FormatError
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.errors import PlatformError
@@ -134,16 +134,20 @@ def look_at_database(settings: Settings) -> Look:
     return Look(what, "ok", f"All rows of its {len(columns)} columns may be read.")
 
 
-def main(files: list[str]) -> int:
+def main(folders: list[str]) -> int:
     """Print all looks as a table."""
-    for name in files:
-        os.environ.update(usable_here(read_env_file(Path(name))))
+    console = Console()
+    try:
+        for folder in folders:
+            os.environ.update(usable_here(read_settings(Path(folder))))
+    except OSError as error:
+        console.print(f"Settings cannot be read: {error}. README.md says how they are made.")
+        return 1
     table = Table("", "what", "what is there, or how to mend it")
     looks: list[Look] = []
     for look in look_at_all(os.environ):
         looks.append(look)
         table.add_row(_SIGNS[look.state], escape(look.what), escape(look.message))
-    console = Console()
     console.print(table)
     wrong = sum(look.state != "ok" for look in looks)
     console.print(

@@ -1,6 +1,6 @@
 """Dagster's records: `python -m deploy.records backup|restore|upgrade|rotate`.
 
-What is reached, and how, stands in the environment, as in platform.env and records.env.
+What is reached, and how, stands in the environment, as `deploy.with_settings` makes it.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def run_rotate(arguments: argparse.Namespace) -> None:
     """Give the database's role a new password."""
     rotate(arguments.file, os.environ)
     print(
-        "The database has a new password, and records.env says it. `docker compose up -d --wait` "
-        "starts all services again that have the old one."
+        "The database has a new password, and the file records_password has it. `docker compose "
+        "restart` has all services take it, and then `docker compose up -d --wait` waits for them."
     )
 
 
@@ -97,7 +97,7 @@ def main() -> None:
         "upgrade", help="make a backup, then migrate to this image's Dagster"
     ).set_defaults(run=run_upgrade)
     command = commands.add_parser("rotate", help="give the database's role a new password")
-    command.add_argument("file", nargs="?", type=Path, default="/deploy/records.env")
+    command.add_argument("file", nargs="?", type=Path, default="/run/platform/records_password")
     command.set_defaults(run=run_rotate)
     arguments = parser.parse_args()
     try:

@@ -47,7 +47,9 @@ class Database:
         """
         unset = [name for name in _VARIABLES if not environ.get(name)]
         if unset:
-            raise RecordsError(f"Set {', '.join(unset)} in platform.env and records.env.")
+            raise RecordsError(
+                f"Set {', '.join(unset)}, in platform.env and in the file records_password."
+            )
         return cls(*(environ[name] for name in _VARIABLES))
 
     def connect(self) -> Connection:
@@ -68,7 +70,7 @@ class Database:
         except psycopg2.OperationalError as error:
             raise RecordsError(
                 f"Cannot connect to Dagster's database: {str(error).strip()}. Check that it runs, "
-                "and platform.env and records.env."
+                "and platform.env and the file records_password."
             ) from error
 
     @contextmanager

@@ -1,15 +1,15 @@
 """A new password for the role whose database has the records, and the file that says it.
 
-At every moment the password that works stands in records.env or, once a rotation was broken off, in
-the file beside it, which the next rotation finds.
+At every moment the password that works stands in that file or, once a rotation was broken off, in
+the one beside it, which the next rotation finds.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,7 +19,6 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class named in lower case
 from psycopg2.extensions import encrypt_password
 
-from deploy.env_file import read_env_file
 from deploy.records.database import Database, RecordsError
 
 _UNDER_WAY = [
@@ -34,8 +33,8 @@ def rotate(file: Path, environ: Mapping[str, str]) -> None:
     """Give the role a new random password, or finish a rotation that was broken off.
 
     Args:
-        file: records.env. It is replaced by one that its owner alone can read.
-        environ: Where the database is; user, password and name are taken from the file.
+        file: Has the password and nothing else. It is replaced by one that is as readable.
+        environ: Where the database is, and of whom.
 
     Raises:
         RecordsError: Runs are under way, another rotation is, or the database lets nobody in. The
@@ -51,7 +50,7 @@ def rotate(file: Path, environ: Mapping[str, str]) -> None:
             with closing(database.connect()) as connection:
                 _refuse_while_runs_are_under_way()
                 password = secrets.token_urlsafe(32)
-                _write_beside(file, beside, password)
+                _write(beside, password, as_readable_as=file.stat())
                 os.fsync(folder)
                 _set_password(connection, database.user, password)
         if not _is_in_force(beside, environ):
@@ -88,9 +87,8 @@ def _is_in_force(file: Path, environ: Mapping[str, str]) -> bool:
 
 
 def _database_of(file: Path, environ: Mapping[str, str]) -> Database:
-    """As a file says it, which may be half of one; the environment has its address alone."""
-    place = {name: environ[name] for name in environ if name.startswith("DAGSTER_POSTGRES_")}
-    return Database.of(place | read_env_file(file))
+    """The one that the environment names, with the password of a file."""
+    return Database.of({**environ, "POSTGRES_PASSWORD": file.read_text().rstrip("\n")})
 
 
 def _set_password(connection: Connection, user: str, password: str) -> None:
@@ -112,14 +110,12 @@ def _refuse_while_runs_are_under_way() -> None:
         )
 
 
-def _write_beside(file: Path, beside: Path, password: str) -> None:
-    """Write the file with another password, durably, for its owner alone to read."""
-    line = f"POSTGRES_PASSWORD={password}"
-    owner = file.stat()
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def _write(file: Path, password: str, *, as_readable_as: os.stat_result) -> None:
+    """Write a password, durably, for those to read who may read another file."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w") as sink:  # noqa: PTH123 - a file descriptor
-        os.fchmod(descriptor, 0o600)
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        sink.write(re.sub(r"^POSTGRES_PASSWORD=.*$", line, file.read_text(), flags=re.M))
+        os.fchown(descriptor, as_readable_as.st_uid, as_readable_as.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(as_readable_as.st_mode))
+        sink.write(f"{password}\n")
         sink.flush()
         os.fsync(descriptor)

@@ -139,19 +139,27 @@ def test_a_complete_account_passes_and_is_not_changed(ready: dict[str, str], aws
     assert needed - platform == named_in_readme("Whoever runs it needs")
 
 
-def test_files_that_compose_reads_override_the_environment(
+def test_files_of_the_deployment_override_the_environment(
     ready: dict[str, str], tmp_path: Path
 ) -> None:
-    own = tmp_path / "platform.env"
-    own.write_text(
-        f"# of this host\nPLATFORM_BUCKET=no-such-bucket\nPLATFORM_PSEUDONYM_KEY={SECRET}$#\n"
-    )
-    done = preflight(ready, str(own))
+    (tmp_path / "records_password").write_text("x\n")
+    own = {name: value for name, value in ready.items() if name.startswith("PLATFORM_")}
+    own |= {"PLATFORM_BUCKET": "no-such-bucket", "PLATFORM_PSEUDONYM_KEY": f"{SECRET}$#"}
+    lines = [f"{name}={value}\n" for name, value in own.items()]
+    (tmp_path / "platform.env").write_text("# of this host\n" + "".join(lines))
+    done = preflight(ready, str(tmp_path))
     assert done.returncode == 1
     (line,) = (line for line in done.stdout.splitlines() if "missing" in line)
     assert "bucket no-such-bucket" in line
     assert "1 of 14 are not as they have to be." in done.stdout
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_a_deployment_without_its_files_is_told_so(ready: dict[str, str], tmp_path: Path) -> None:
+    done = preflight(ready, str(tmp_path))
+    assert done.returncode == 1
+    assert "records_password" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def lose_bucket(clients: dict[str, Any], ready: dict[str, str]) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,8 @@ import pytest
 import yaml
 from botocore.utils import get_environ_proxies, should_bypass_proxies
 
+from deploy.env_file import read_env_file
+from deploy.with_settings import FOLDER, read_settings
 from embedded import s3
 from platform_assets.settings import Settings
 from tests.aws_requests import Recorder
@@ -27,9 +28,6 @@ from tests.s3_front import in_front_of
 DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
 USES_DOCKER = {"code-server", "webserver", "daemon"}
-# Variables of the environment file that runs do not need: the sensor and web server do.
-# Pipelines are in the image.
-NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS", "PLATFORM_PIPELINES"}
 
 LOOK = """
 import json, dagster as dg
@@ -37,8 +35,16 @@ with dg.DagsterInstance.get() as instance:
     launcher = instance.run_launcher
     assert instance.get_runs_count() == 0
     parts = [type(instance.compute_log_manager).__name__, type(instance.run_coordinator).__name__]
-    print(json.dumps([launcher.networks, sorted(launcher.env_vars), *parts]))
+    print(json.dumps([launcher.networks, *parts]))
 """
+# The image's entry point, with another folder.
+START = """
+import pathlib, sys
+from deploy import with_settings
+with_settings.FOLDER = pathlib.Path(sys.argv[1])
+with_settings.main(sys.argv[2:])
+"""
+SHOW = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
 IMPORT = """
 import sys
 for name in sys.argv[1:]:
@@ -54,36 +60,19 @@ def read(name: str) -> Any:
 
 
 def environment_file() -> dict[str, str]:
-    """The variables of env.example and of records.env.example."""
-    lines = [
-        line
-        for name in ("env.example", "records.env.example")
-        for line in (DEPLOY / name).read_text().splitlines()
-    ]
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {name: value for name, _, value in pairs}
+    """The variables of env.example."""
+    return read_env_file(DEPLOY / "env.example")
 
 
-def composed(
-    folder: Path,
-    platform: str,
-    records: str = "POSTGRES_PASSWORD=x\n",
-    profiles: Sequence[str] = (),
-) -> Any:
-    """The services as Compose reads them, with these contents of its two environment files."""
-    for name in ("docker-compose.yaml", "env.example"):
-        shutil.copy(DEPLOY / name, folder)
-    (folder / "platform.env").write_text(platform)
-    (folder / "records.env").write_text(records)
+def composed(profiles: Sequence[str] = ()) -> Any:
+    """The services as Compose reads them."""
     compose = Path(sys.executable).with_name("docker-compose")
-    files = ["--project-directory", str(folder), "-f", str(folder / "docker-compose.yaml")]
     profile = [word for name in profiles for word in ("--profile", name)]
-    command = [str(compose), *files, *profile, "config", "--format", "json"]
-    configuration = run(command, clean_environ())
-    return json.loads(configuration)["services"]
+    command = [str(compose), "-f", str(DEPLOY / "docker-compose.yaml"), *profile]
+    return json.loads(run([*command, "config", "--format", "json"], clean_environ()))["services"]
 
 
-# What Compose's own reading of an environment file would change or refuse.
+# What a shell, or Compose, would change or refuse.
 VALUES = {
     "dollars": "pa$$word$HOME${HOME}$",
     "a hash": "first #second#third",
@@ -96,25 +85,35 @@ VALUES = {
 }
 
 
+def settings_files(folder: Path, platform: str, password: str = "x") -> Path:
+    """A folder such as deploy/private/platform."""
+    (folder / "platform.env").write_text(platform)
+    (folder / "records_password").write_text(f"{password}\n")
+    return folder
+
+
 @pytest.mark.parametrize("case", VALUES)
-def test_a_generated_password_reaches_the_containers_unchanged(tmp_path: Path, case: str) -> None:
+def test_a_generated_password_reaches_programs_unchanged(tmp_path: Path, case: str) -> None:
     value = VALUES[case]
-    services = composed(
-        tmp_path, f"PLATFORM_PSEUDONYM_KEY={value}\n", f"POSTGRES_PASSWORD={value}\n"
-    )
-    # Compose prints each dollar sign twice.
-    doubled = value.replace("$", "$$")
-    assert services["postgres"]["environment"] == {"POSTGRES_PASSWORD": doubled}
-    for name in ("code-server", "webserver", "daemon", "metrics"):
-        environment = services[name]["environment"]
-        assert environment["PLATFORM_PSEUDONYM_KEY"] == doubled
-        assert environment["POSTGRES_PASSWORD"] == doubled
+    folder = settings_files(tmp_path, f"PLATFORM_PSEUDONYM_KEY={value}\n", value)
+    shown = run([sys.executable, "-c", START, str(folder), *SHOW], clean_environ())
+    environment = json.loads(shown)
+    assert environment["PLATFORM_PSEUDONYM_KEY"] == environment["POSTGRES_PASSWORD"] == value
 
 
 def test_a_variable_that_is_left_out_has_the_examples_value(tmp_path: Path) -> None:
-    environment = composed(tmp_path, "PLATFORM_BUCKET=mine\n")["daemon"]["environment"]
-    assert environment["PLATFORM_BUCKET"] == "mine"
-    assert environment["PLATFORM_LISTINGS_TABLE"] == "listings"
+    settings = read_settings(settings_files(tmp_path, "PLATFORM_BUCKET=mine\n"))
+    assert settings["PLATFORM_BUCKET"] == "mine"
+    assert settings["PLATFORM_LISTINGS_TABLE"] == "listings"
+
+
+def test_whoever_has_made_no_settings_is_told_how(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", START, str(tmp_path), *SHOW]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "records_password" in done.stderr
+    assert "README.md says how they are made" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_instance_loads_with_its_records_in_postgres(production: dict[str, str]) -> None:
@@ -128,30 +127,34 @@ def test_the_instance_loads_with_its_records_in_postgres(production: dict[str, s
         assert name in loaded
 
 
-def test_a_run_gets_every_setting() -> None:
-    """A setting that the launcher does not name would have its default in a run."""
+def test_a_run_gets_all_settings_by_the_folder_that_services_have() -> None:
     launcher = read("dagster.yaml")["run_launcher"]["config"]
+    assert "env_vars" not in launcher
+    name = read("docker-compose.yaml")["volumes"]["settings"]["name"]
+    assert f"{name}:{FOLDER}:ro" in launcher["container_kwargs"]["volumes"]
+    for service, composition in composed(profiles=["*"]).items():
+        mounted = {(one["source"], one["target"]) for one in composition.get("volumes", [])}
+        ours = composition["image"] == "data-platform"
+        assert (("settings", str(FOLDER)) in mounted) == ours, service
+
+
+def test_the_example_names_every_setting() -> None:
     known = {
         f"PLATFORM_{name.upper()}"
         for name, field in Settings.model_fields.items()
         if field.validation_alias is None
     }
-    assert known - NOT_FOR_RUNS <= set(launcher["env_vars"])
-    assert set(launcher["env_vars"]) == environment_file().keys() - NOT_FOR_RUNS
+    assert known <= environment_file().keys()
 
 
-def test_runs_start_and_reach_aws_whatever_the_environment_file_leaves_out(
+def test_aws_is_reached_whatever_the_environment_file_leaves_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Dagster does not start a run if a variable that the launcher names is not set."""
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith("AWS_"):
             monkeypatch.delenv(name)
     for name, value in environment_file().items():
         monkeypatch.setenv(name, value)
-    launcher = read("dagster.yaml")["run_launcher"]["config"]
-    reaching = {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "AWS_CA_BUNDLE"}
-    assert reaching <= set(launcher["env_vars"]) <= os.environ.keys()
     # boto3 would refuse an empty AWS_CA_BUNDLE.
     client = boto3.client("s3", aws_access_key_id="x", aws_secret_access_key="x")
     assert client.meta.endpoint_url.startswith("https://s3.")
@@ -194,8 +197,9 @@ def test_the_environment_file_has_the_defaults_of_the_settings_and_no_secret() -
         )
     }
     assert Settings.model_validate(settings) == Settings()
-    for name in ("POSTGRES_PASSWORD", "PLATFORM_POSTGRES_DSN", "PLATFORM_PSEUDONYM_KEY"):
+    for name in ("PLATFORM_ALERTS", "PLATFORM_POSTGRES_DSN", "PLATFORM_PSEUDONYM_KEY"):
         assert not given[name]
+    assert "POSTGRES_PASSWORD" not in given
 
 
 def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_service() -> None:
@@ -213,8 +217,9 @@ def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_servic
     for name, service in compose["services"].items():
         # What has a profile is a command, and no service that stays.
         assert "profiles" in service or service["healthcheck"]["test"], name
-        for variable, value in service.get("environment", {}).items():
-            assert "${" in value, variable
+        assert "env_file" not in service
+        for variable in service.get("environment", {}):
+            assert not variable.endswith(("PASSWORD", "KEY", "DSN")), variable
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
         assert (SOCKET in service.get("volumes", [])) == (name in USES_DOCKER)
@@ -222,8 +227,9 @@ def test_compose_has_no_secret_no_public_port_and_a_health_check_for_each_servic
     launcher = read("dagster.yaml")["run_launcher"]["config"]
     assert launcher["network"] == compose["networks"]["default"]["name"]
     ignored = (DEPLOY / ".gitignore").read_text().split()
-    secrets = [Path(secret["file"]).name for secret in compose["secrets"].values()]
-    assert {".env", "*.env", *secrets} <= set(ignored)
+    assert {".env", "private/"} <= set(ignored)
+    for secret in compose["secrets"].values():
+        assert secret["file"].startswith("private/")
 
 
 def test_the_login_is_the_only_way_to_the_ui() -> None:
@@ -249,8 +255,8 @@ def test_the_login_is_the_only_way_to_the_ui() -> None:
         assert f"/run/secrets/{name};" in configuration
 
 
-def test_every_container_has_limits(tmp_path: Path) -> None:
-    services = composed(tmp_path, "", profiles=["*"])
+def test_every_container_has_limits() -> None:
+    services = composed(profiles=["*"])
     assert services.keys() == read("docker-compose.yaml")["services"].keys()
     for name, service in services.items():
         assert 0 < int(service["mem_limit"]) <= 2 * 2**30, name
@@ -261,17 +267,13 @@ def test_every_container_has_limits(tmp_path: Path) -> None:
     assert {"mem_limit", "pids_limit"} <= runs.keys()
 
 
-def test_commands_on_the_records_start_with_nothing_but_their_name(tmp_path: Path) -> None:
-    assert "records" not in composed(tmp_path, "")
-    service = composed(tmp_path, "PLATFORM_BUCKET=mine\n", profiles=["commands"])["records"]
-    assert service["entrypoint"] == ["python", "-m", "deploy.records"]
-    assert service["environment"]["PLATFORM_BUCKET"] == "mine"
-    assert service["environment"]["POSTGRES_PASSWORD"] == "x"
+def test_commands_on_the_records_start_with_nothing_but_their_name() -> None:
+    assert "records" not in composed()
+    service = composed(profiles=["commands"])["records"]
+    assert service["entrypoint"][-3:] == ["python", "-m", "deploy.records"]
+    # It alone may write there: a new password.
     (folder,) = service["volumes"]
-    assert (folder["source"], folder["target"]) == (str(tmp_path), "/deploy")
-    copied = (DEPLOY / "Dockerfile").read_text()
-    for needed in ("deploy/env_file.py", "deploy/records", "${POSTGRES_CLIENT}"):
-        assert needed in copied
+    assert (folder["target"], folder.get("read_only")) == (str(FOLDER), None)
 
 
 def test_the_workspace_points_to_the_code_server() -> None:

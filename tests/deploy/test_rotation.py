@@ -20,7 +20,6 @@ import pytest
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class named in lower case
 
-from deploy.env_file import read_env_file
 from deploy.records.database import Database, RecordsError
 from tests.conftest import CHECKOUT, Services
 
@@ -39,7 +38,7 @@ def admin(services: Services) -> Iterator[Cursor]:
 def file(
     production: dict[str, str], admin: Cursor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """records.env of a role and a database of its own; what the role does is logged."""
+    """The password of a role with a database of its own; what the role does is logged."""
     name = sql.Identifier(f"test_{secrets.token_hex(6)}")
     for statement in (
         "create role {} login password %s",
@@ -48,14 +47,13 @@ def file(
     ):
         parts = [name] * statement.count("{}")
         admin.execute(sql.SQL(statement).format(*parts), [OLD] if "%s" in statement else None)
-    path = tmp_path / "deploy" / "records.env"
+    path = tmp_path / "platform" / "records_password"
     path.parent.mkdir()
-    path.write_text(
-        f"# Of the records.\nPOSTGRES_USER={name.string}\nPOSTGRES_PASSWORD={OLD}\n"
-        f"POSTGRES_DB={name.string}\n"
-    )
-    for variable, value in read_env_file(path).items():
-        monkeypatch.setenv(variable, value)
+    path.write_text(f"{OLD}\n")
+    path.chmod(0o640)
+    for variable in ("POSTGRES_USER", "POSTGRES_DB"):
+        monkeypatch.setenv(variable, name.string)
+    monkeypatch.setenv("POSTGRES_PASSWORD", OLD)
     yield path
     admin.execute(sql.SQL("drop database {} with (force)").format(name))
     admin.execute(sql.SQL("drop role {}").format(name))
@@ -71,7 +69,7 @@ def command(file: Path) -> list[str]:
 
 
 def password_of(file: Path) -> str:
-    return read_env_file(file)["POSTGRES_PASSWORD"]
+    return file.read_text().rstrip("\n")
 
 
 def lets_in(password: str) -> bool:
@@ -86,23 +84,21 @@ def lets_in(password: str) -> bool:
 
 
 def beside(file: Path) -> Path:
-    return file.with_name("next.records.env")
+    return file.with_name("next.records_password")
 
 
 def assert_rotated(file: Path) -> None:
     """The file alone is left, and says a new password, which is the one that works."""
     assert list(file.parent.iterdir()) == [file]
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert lets_in(password_of(file))
     assert not lets_in(OLD)
 
 
 def test_the_role_gets_a_new_password_and_the_file_says_it(file: Path) -> None:
-    before = file.read_text()
     done = rotate(file)
     assert done.returncode == 0, done.stderr
     assert_rotated(file)
-    assert file.read_text() == before.replace(OLD, password_of(file))
     assert len(password_of(file)) > 40
     assert password_of(file) not in done.stdout + done.stderr
     assert "docker compose up -d --wait" in done.stdout
@@ -110,7 +106,7 @@ def test_the_role_gets_a_new_password_and_the_file_says_it(file: Path) -> None:
 
 def test_no_log_of_the_server_has_the_password(file: Path, services: Services) -> None:
     assert rotate(file).returncode == 0
-    role = read_env_file(file)["POSTGRES_USER"]
+    role = os.environ["POSTGRES_USER"]
     log = services.home.logs / "postgres.log"
     # Which gets what the server says by way of another process.
     deadline = time.monotonic() + 120
@@ -148,7 +144,7 @@ def test_a_rotation_that_ended_before_its_first_step_is_begun_anew(
 def test_a_rotation_that_is_killed_while_the_role_is_changed_loses_no_password(
     file: Path, services: Services, admin: Cursor
 ) -> None:
-    role = read_env_file(file)["POSTGRES_USER"]
+    role = os.environ["POSTGRES_USER"]
     with closing(psycopg2.connect(services.admin_dsn)) as connection:
         # Whoever changes the role has to wait for this one, which is never committed.
         with connection.cursor() as cursor:
