@@ -6,6 +6,7 @@ What its base folder, which stands for /opt/ml, holds is in contract_folder.py.
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -149,6 +150,16 @@ class ProcessContainer(ChildContainer):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_SUPERVISOR_SECONDS)
         super().kill()
+        if self.process.returncode < 0:
+            # Somebody killed the supervisor: what it had goes on without it, in its session.
+            _end_session(self.process.pid)
+
+
+def _end_session(session: int) -> None:
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == session:
+                os.kill(pid, signal.SIGKILL)
 
 
 def start(config: Config, launch: Launch) -> Container:

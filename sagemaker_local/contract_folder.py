@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-contai
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +13,8 @@ from sagemaker_local.store import Document
 
 OPT_ML = "/opt/ml"
 _GROUP = "homogeneousCluster"
+# The channel in which the SDK v3 sends the programs that run a user's script.
+_DRIVERS = "sm_drivers"
 # As much of the file `failure` as DescribeTrainingJob shows, less what stands around it.
 _REASON = 960
 # As much of the file `message` as DescribeProcessingJob shows.
@@ -74,6 +76,22 @@ def lay_out_processing(base: Path, job: Document, host: str, hosts: Sequence[str
 def below_base(path: str) -> PurePosixPath:
     """A path in a container, as it is below the base folder."""
     return PurePosixPath(path).relative_to(OPT_ML)
+
+
+def in_base(words: Iterable[str], base: Path) -> list[str]:
+    """A container's command as a process's: the base folder in the place of /opt/ml."""
+    return [word.replace(f"{OPT_ML}/", f"{base}/") for word in words]
+
+
+def move_drivers(base: Path) -> None:
+    """Has the SDK v3's own programs, which name /opt/ml, name the base folder.
+
+    Source: https://github.com/aws/sagemaker-python-sdk, `sagemaker-train`, `container_drivers`
+    """
+    for path in channel_folder(base, _DRIVERS).rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            path.write_bytes(content.replace(f"{OPT_ML}/".encode(), f"{base}/".encode()))
 
 
 def channel_folder(base: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html
 """
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -33,13 +34,16 @@ class ContractJob:
         self.grace_seconds = job.config.grace_seconds
         self._config = job.config
         self._image = image
+        algorithm = document["AlgorithmSpecification"]
+        self._entrypoint: list[str] = algorithm.get("ContainerEntrypoint", [])
+        self._arguments: list[str] = algorithm.get("ContainerArguments", [])
         self._isolated: bool = document["EnableNetworkIsolation"]
         self._document = document
         self._folder = job.folder
         count = int(document["ResourceConfig"]["InstanceCount"])
         self._hosts = [f"algo-{number}" for number in range(1, count + 1)]
         self._bases = [job.folder / host for host in self._hosts]
-        definitions = document["AlgorithmSpecification"].get("MetricDefinitions", [])
+        definitions = algorithm.get("MetricDefinitions", [])
         self._metrics = [(one["Name"], one["Regex"]) for one in definitions]
 
     def prepare(self) -> None:
@@ -56,19 +60,19 @@ class ContractJob:
             downloads.bring(channel["DataSource"]["S3DataSource"], folders)
         if self._image.script_mode:
             self._bring_sources(downloads)
+            for base in self._bases:
+                contract_folder.move_drivers(base)
 
     def begin(self) -> None:
         """Starts the command for each instance."""
-        algorithm = self._document["AlgorithmSpecification"]
-        asked = algorithm.keys() & {"ContainerEntrypoint", "ContainerArguments"}
         for base in self._bases:
             launch = Launch(
                 self._image,
-                tuple(algorithm.get("ContainerArguments", ())) if asked else self._image.train,
+                self._command(base),
                 base,
-                self._environment(),
+                {**self._tools(base), **self._environment()},
                 self._isolated,
-                tuple(algorithm.get("ContainerEntrypoint", ())),
+                tuple(self._entrypoint),
                 ("model", "output"),
             )
             self.containers.append(containers.start(self._config, launch))
@@ -110,6 +114,26 @@ class ContractJob:
     def results(self, uploaded: Collection[str]) -> Document:
         """Where the model is."""
         return model_artifacts(self._document, uploaded)
+
+    def _command(self, base: Path) -> tuple[str, ...]:
+        """A container's arguments; a process's program with its own."""
+        if not (self._entrypoint or self._arguments):
+            return self._image.train
+        if self._image.container:
+            return tuple(self._arguments)
+        return tuple(contract_folder.in_base([*self._entrypoint, *self._arguments], base))
+
+    def _tools(self, base: Path) -> dict[str, str]:
+        """Where a process finds Python and pip, and where pip installs: for this job alone."""
+        if not self._image.script_mode:
+            return {}
+        packages = str(base / "packages")
+        folder = Path(self._image.process[0]).parent
+        return {
+            "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            "PIP_TARGET": packages,
+            "PYTHONPATH": packages,
+        }
 
     def _environment(self) -> dict[str, str]:
         region = self._config.region

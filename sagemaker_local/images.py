@@ -14,6 +14,8 @@ from typing import Any
 
 _HERE = Path(__file__).parent
 _KNOWN = {"command", "script_mode", "python"}
+# What serves where a script does not say: scikit-learn's defaults, or those of XGBoost.
+_XGBOOST = "xgboost"
 
 
 class ImageTableError(ValueError):
@@ -97,17 +99,18 @@ def _image(path: Path, pattern: str, entry: Any) -> Image:
     if problem:
         raise ImageTableError(
             f'the table of images {path}, entry "{pattern}": {problem}. An entry has either '
-            'command = ["program", "argument"] or script_mode = true, the latter with '
-            'python = "/path/of/a/python" where it is not to be the server\'s own.'
+            'command = ["program", "argument"] or script_mode = true ("xgboost" for XGBoost), the '
+            'latter with python = "/path/of/a/python" where it is not to be the server\'s own.'
         )
     if "command" in entry:
         command = tuple(entry["command"])
         return Image(pattern, (*command, "train"), (*command, "serve"), command)
     python = entry.get("python", sys.executable)
+    framework = (_XGBOOST,) if entry["script_mode"] == _XGBOOST else ()
     return Image(
         pattern,
         (python, str(_HERE / "script_training.py")),
-        (python, str(_HERE / "script_serving.py")),
+        (python, str(_HERE / "script_serving.py"), *framework),
         (python,),
         script_mode=True,
     )
@@ -131,8 +134,8 @@ def _problem(entry: Any) -> str:
             or any(type(word) is not str for word in command)
         ):
             return "command must be a list of strings that is not empty"
-    elif entry["script_mode"] is not True:
-        return "script_mode must be true"
+    elif entry["script_mode"] is not True and entry["script_mode"] != _XGBOOST:
+        return 'script_mode must be true or "xgboost"'
     elif not isinstance(entry.get("python", ""), str):
         return "python must be a string"
     return ""

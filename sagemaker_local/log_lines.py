@@ -1,9 +1,11 @@
 """Carries what a container writes to its log stream: line by line, however much it is."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from typing import IO
 
+from sagemaker_local import names
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.logs import Logs
 
@@ -14,6 +16,15 @@ _LINE = 256 * 1024
 # What of one stream is kept.
 _STREAM = 20 * 1024 * 1024
 _NO_MORE = "The embedded SageMaker keeps 20 MB of a log stream; what follows is not kept."
+
+
+def instance_stream(group: str, owner: str, instance: str) -> str:
+    """The name of the stream of one machine of an endpoint's variant or a transform job.
+
+    Source: https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
+    """
+    began = f"-{int(time.time())}" if group == names.TRANSFORM_LOGS else ""
+    return f"{owner}/{instance}{began}"
 
 
 def follow(

@@ -82,8 +82,11 @@ class ProcessingJob:
         return {}
 
     def reason(self, number: int) -> str:
-        """AWS's words, with the exit code; the code's own are the job's `ExitMessage`."""
-        return exit_reason("See job logs for more information", self.containers[number].poll())
+        """AWS's words: the exit code alone. The code's own words are the job's `ExitMessage`.
+
+        Source: https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-python-sdk-troubleshooting.html
+        """
+        return exit_reason("", self.containers[number].poll())
 
     def uploads(self, whole: bool) -> dict[str, Path]:
         """What lies in the folders of the outputs; a stopped job keeps nothing.
@@ -119,8 +122,7 @@ class ProcessingJob:
             return tuple(self._arguments)
         # The entry point begins with a Python, for which the table has another.
         asked = [*self._entrypoint[1:], *self._arguments]
-        place = f"{contract_folder.OPT_ML}/"
-        return (*self._image.process, *(word.replace(place, f"{base}/") for word in asked))
+        return (*self._image.process, *contract_folder.in_base(asked, base))
 
 
 def _managed(items: Iterable[Document], member: str) -> Iterator[Document]:

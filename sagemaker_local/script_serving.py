@@ -1,12 +1,15 @@
 """Script mode's `serve`: a user's `model_fn`, `input_fn`, `predict_fn` and `output_fn` over HTTP.
 
 A program of its own, run by the Python that the table of images names: it imports nothing but the
-standard library, and NumPy where the defaults are used. The server has unpacked model and sources.
-Source: https://github.com/aws/sagemaker-inference-toolkit
+standard library, and where the defaults are used NumPy, or with the argument `xgboost` XGBoost. The
+server has unpacked model and sources.
+Sources: https://github.com/aws/sagemaker-inference-toolkit,
+https://github.com/aws/sagemaker-xgboost-container (handler_service.py and encoder.py)
 """
 
 from __future__ import annotations
 
+import csv
 import importlib
 import io
 import json
@@ -19,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 _NPY, _CSV, _JSON = "application/x-npy", "text/csv", "application/json"
+_LIBSVM = ("text/libsvm", "text/x-libsvm")
 _TEXTS = (_CSV, _JSON)
+_DELIMITERS = ",;|\t "
 
 
 class UnsupportedTypeError(Exception):
@@ -29,8 +34,14 @@ class UnsupportedTypeError(Exception):
 class Handlers:
     """The user's functions, and the defaults for those that there are not."""
 
-    def __init__(self, module: Any, model_folder: str) -> None:
-        """Loads the model."""
+    def __init__(self, module: Any, model_folder: str, *, xgboost: bool) -> None:
+        """Loads the model.
+
+        Args:
+            module: The user's script.
+            model_folder: What its `model_fn` gets.
+            xgboost: Whether the defaults are those of the XGBoost image, not of scikit-learn's.
+        """
         own = {
             name: getattr(module, name, None)
             for name in ("input_fn", "predict_fn", "output_fn", "transform_fn")
@@ -38,8 +49,10 @@ class Handlers:
         self._transform = own.pop("transform_fn")
         if self._transform and any(own.values()):
             raise ValueError("transform_fn goes with none of input_fn, predict_fn and output_fn")
-        self._input = own["input_fn"] or _decode
-        self._predict = own["predict_fn"] or (lambda data, model: model.predict(data))
+        self._input = own["input_fn"] or (_to_dmatrix if xgboost else _decode)
+        # In a matrix that comes from a request features have no names.
+        options = {"validate_features": False} if xgboost else {}
+        self._predict = own["predict_fn"] or (lambda data, model: model.predict(data, **options))
         self._output = own["output_fn"] or (lambda prediction, accept: _encode(prediction, accept))
         if not hasattr(module, "model_fn"):
             raise ValueError("the script has no model_fn(model_dir), which loads the model")
@@ -71,10 +84,50 @@ def _decode(data: Any, content_type: str) -> Any:
         return np.array(json.loads(data)).astype(np.float32)
     if kind == _CSV:
         return np.genfromtxt(io.StringIO(data), delimiter=",").astype(np.float32)
-    raise UnsupportedTypeError(
-        f"Content type {content_type} is not supported by this framework. Please implement "
-        "input_fn to deserialize the request data or an output_fn to serialize the response."
-    )
+    raise _unsupported(content_type)
+
+
+def _to_dmatrix(data: Any, content_type: str) -> Any:
+    """XGBoost's matrix of a body. An empty cell of CSV is missing, an absent one of libsvm, too."""
+    import numpy as np
+    import xgboost
+
+    kind = content_type.split(";")[0].strip()
+    if kind == _CSV:
+        lines = data.strip().split("\n")
+        delimiter = _delimiter(lines[0])
+        rows = [[float(cell.strip() or "nan") for cell in line.split(delimiter)] for line in lines]
+        return xgboost.DMatrix(np.array(rows))
+    if kind in _LIBSVM:
+        return xgboost.DMatrix(_from_libsvm(data.decode()))
+    raise _unsupported(content_type)
+
+
+def _delimiter(line: str) -> str:
+    try:
+        return csv.Sniffer().sniff(line[:512], _DELIMITERS).delimiter
+    except csv.Error:
+        # One cell alone has none.
+        return ","
+
+
+def _from_libsvm(text: str) -> Any:
+    """A sparse matrix of lines such as `1 0:0.5 3:2`.
+
+    They are a label, which counts for nothing, and cells with their columns, which begin at 0.
+    """
+    from scipy.sparse import csr_matrix
+
+    cells: list[float] = []
+    columns: list[int] = []
+    ends = [0]
+    for line in text.strip().split("\n"):
+        for pair in line.split()[1:]:
+            column, _, cell = pair.partition(":")
+            columns.append(int(column))
+            cells.append(float(cell))
+        ends.append(len(cells))
+    return csr_matrix((cells, columns, ends))
 
 
 def _encode(prediction: Any, accept: str) -> bytes:
@@ -91,9 +144,13 @@ def _encode(prediction: Any, accept: str) -> bytes:
         text = io.StringIO()
         np.savetxt(text, prediction, delimiter=",", fmt="%s")
         return text.getvalue().encode()
-    raise UnsupportedTypeError(
-        f"Content type {accept} is not supported by this framework. Please implement input_fn to "
-        "deserialize the request data or an output_fn to serialize the response."
+    raise _unsupported(accept)
+
+
+def _unsupported(content_type: str) -> UnsupportedTypeError:
+    return UnsupportedTypeError(
+        f"Content type {content_type} is not supported by this framework. Please implement "
+        "input_fn to deserialize the request data or an output_fn to serialize the response."
     )
 
 
@@ -156,7 +213,7 @@ def main() -> int:
     sys.path.insert(0, str(code))
     os.chdir(code)
     module = importlib.import_module(".".join(Path(program).with_suffix("").parts))
-    handlers = Handlers(module, str(base / "model"))
+    handlers = Handlers(module, str(base / "model"), xgboost="xgboost" in sys.argv[1:])
     address = ("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"]))
     _Server(address, _handler(handlers)).serve_forever()
     return 0

@@ -223,13 +223,14 @@ class ServingContainer:
         launch = Launch(image, image.serve, base, environment, isolated, port=self._port)
         container = containers.start(self._config, launch)
         self._container = container
+        stream = log_lines.instance_stream(self._program.log_group, self.variant, instance)
         self._reader = threading.Thread(
             target=log_lines.follow,
             args=(
                 container.output,
                 self._logs,
                 self._program.log_group,
-                f"{self.variant}/{instance}",
+                stream,
             ),
             daemon=True,
         )

@@ -2,19 +2,20 @@
 
 It passes the command's exit code on, and leaves nothing behind: whatever the command started ends
 with it, or with the server, even what left its process group. Its standard input is the server: a
-line of JSON says what to run, its end says that everything has to end.
+line of JSON says what to run, its end says that everything has to end. SIGTERM is for the command,
+and gets there once, also if it comes before the command has begun.
 """
 
 import contextlib
 import ctypes
 import json
 import os
+import queue
 import resource
 import signal
 import subprocess
 import sys
 import threading
-from types import FrameType
 
 import psutil
 
@@ -23,14 +24,11 @@ _PR_SET_CHILD_SUBREAPER = 36
 _NOT_FOUND = 127
 
 
-def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """A handler rather than SIG_IGN, which the command would inherit."""
-
-
 def main() -> int:
     """Runs the command that standard input names; returns its exit code, 128 + n for a signal."""
-    # The signal goes to the whole group; it is for the command.
-    signal.signal(signal.SIGTERM, _ignore)
+    # A queue rather than a flag: it loses none, and its `put` may interrupt itself.
+    stops: queue.SimpleQueue[int] = queue.SimpleQueue()
+    signal.signal(signal.SIGTERM, lambda number, _: stops.put(number))
     order = json.loads(sys.stdin.readline())
     if sys.platform == "linux":
         # Orphans become children of this process rather than of init: none can hide. The C
@@ -44,11 +42,14 @@ def main() -> int:
             env=order["environment"],
             cwd=order["folder"],
             stdin=subprocess.DEVNULL,
+            # Not in this process's group: it would get a signal twice, or none as it begins.
+            process_group=0,
         )
     except OSError as error:
         print(f"The image's command cannot be started: {order['command'][0]}: {error.strerror}")
         return _NOT_FOUND
     threading.Thread(target=_end_with_the_server, daemon=True).start()
+    threading.Thread(target=_pass_on, args=(stops, command.pid), daemon=True).start()
     code = _wait_for(command.pid)
     _end_descendants()
     return code if code >= 0 else 128 - code
@@ -57,6 +58,13 @@ def main() -> int:
 def _end_with_the_server() -> None:
     sys.stdin.read()
     _kill_descendants()
+
+
+def _pass_on(signals: "queue.SimpleQueue[int]", group: int) -> None:
+    while True:
+        number = signals.get()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, number)
 
 
 def _wait_for(wanted: int) -> int:

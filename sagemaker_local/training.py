@@ -142,12 +142,8 @@ def _check_time(request: Document) -> None:
 def _check_own_code(request: Document, image: Image) -> None:
     """What an image's own code may ask for on AWS, and does not get here."""
     algorithm = request["AlgorithmSpecification"]
-    for member in ("ContainerEntrypoint", "ContainerArguments"):
-        if member in algorithm and not image.container:
-            raise validation(
-                f"{member} is not supported for images that run as processes; the table of images "
-                "says what they run."
-            )
+    if not image.container:
+        _check_process(algorithm, image)
     for channel in [algorithm, *request.get("InputDataConfig", [])]:
         if channel.get("TrainingInputMode", channel.get("InputMode")) == "Pipe":
             raise validation("The input mode Pipe is not supported; use File or FastFile.")
@@ -155,6 +151,21 @@ def _check_own_code(request: Document, image: Image) -> None:
             raise validation(f"Invalid channel name {channel['ChannelName']}.")
     if request["OutputDataConfig"].get("CompressionType") == "NONE":
         raise validation("The CompressionType NONE is not supported; use GZIP.")
+
+
+def _check_process(algorithm: Document, image: Image) -> None:
+    """Only in script mode a process may have another command: that of the SDK v3's SourceCode."""
+    for member in ("ContainerEntrypoint", "ContainerArguments"):
+        if member in algorithm and not image.script_mode:
+            raise validation(
+                f"{member} is not supported for images that run as processes; the table of images "
+                "says what they run. For the SDK v3's SourceCode, give the entry script_mode."
+            )
+    if algorithm.get("ContainerArguments") and not algorithm.get("ContainerEntrypoint"):
+        raise validation(
+            "ContainerArguments need a ContainerEntrypoint where an image runs as a process: it "
+            "has no entry point of its own."
+        )
 
 
 def _check_channels(context: Context, request: Document, *, needs_train: bool) -> None:

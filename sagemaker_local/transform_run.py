@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gzip
 import os
+import secrets
 import threading
 import zlib
 from collections import deque
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sagemaker_local import faults, names, splitting
+from sagemaker_local import faults, log_lines, names, splitting
 from sagemaker_local.aws_errors import AwsError, JobFailure, StopRequestedError
 from sagemaker_local.downloads import Downloads
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
@@ -88,6 +89,8 @@ class TransformRun:
         self._output: Document = job.document["TransformOutput"]
         self._faults: dict[str, float] = job.document["_faults"]
         self._failures: list[str] = []
+        instance = f"i-{secrets.token_hex(8)}"
+        self._stream = log_lines.instance_stream(names.TRANSFORM_LOGS, job.name, instance)
         self._fleet: Fleet | None = None
         self.results: Document = {}
 
@@ -299,11 +302,14 @@ class TransformRun:
 
     def _note(self, line: str) -> None:
         """Writes a line into the job's data-log, in AWS's form."""
-        stream = f"{self._name}/i-{int(self._document['CreationTime'])}/data-log"
         now = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
         # Where the disk is full, the line is lost and not the job.
         with contextlib.suppress(AwsError):
-            self._logs.write(names.TRANSFORM_LOGS, stream, [f"{now}:[sagemaker logs]: {line}"])
+            self._logs.write(
+                names.TRANSFORM_LOGS,
+                f"{self._stream}/data-log",
+                [f"{now}:[sagemaker logs]: {line}"],
+            )
 
 
 def _amount(value: Any, usual: int) -> int:

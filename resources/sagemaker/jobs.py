@@ -351,7 +351,10 @@ class JobRun(Generic[R]):
             return result
         if status == "Failed":
             reason = description.get("FailureReason") or "SageMaker gives no reason."
-            raise self._error(f"failed: {reason}", transient=reason.startswith(OUTAGES))
+            # Of a processing job: the program's own words, which the reason does not have.
+            own = description.get("ExitMessage")
+            words = f'{reason} It said: "{own}"' if own else reason
+            raise self._error(f"failed: {words}", transient=reason.startswith(OUTAGES))
         if self._stopping_since is not None:
             raise self._deadline_error("It has been stopped.")
         secondary = description.get("SecondaryStatus", status)

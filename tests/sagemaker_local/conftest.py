@@ -59,6 +59,9 @@ def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
         ["*/sagemaker-scikit-learn:*"]
         script_mode = true
+
+        ["*/sagemaker-xgboost:*"]
+        script_mode = "xgboost"
         """
     )
     return {**FAST, "EMBEDDED_SAGEMAKER_IMAGES": str(table)}

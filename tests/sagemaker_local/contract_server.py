@@ -44,6 +44,7 @@ class Handler(BaseHTTPRequestHandler):
         assert self.path == "/invocations"
         body = self.rfile.read(int(self.headers["content-length"]))
         if "ECHO" in os.environ:
+            time.sleep(float(os.environ.get("PAUSE", "0")))
             self.send(200, f"<{body.decode('latin-1')}>")
             return
         asked: dict[str, Any] = json.loads(body or "{}")

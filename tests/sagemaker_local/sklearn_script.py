@@ -1,8 +1,10 @@
 """A user's script for SageMaker's scikit-learn image, as AWS's examples have it."""
 
 import argparse
+import importlib
 import json
 import os
+import time
 from pathlib import Path
 
 import joblib
@@ -21,8 +23,12 @@ if __name__ == "__main__":
     parser.add_argument("--criterion")
     parser.add_argument("--model-dir", default=os.environ["SM_MODEL_DIR"])
     parser.add_argument("--train", default=os.environ["SM_CHANNEL_TRAIN"])
-    parser.add_argument("--broken", action="store_true")
+    parser.add_argument("--pause", type=float, default=0)
+    parser.add_argument("--uses", help="a module that requirements.txt names")
     options, _ = parser.parse_known_args()
+    if options.uses:
+        importlib.import_module(options.uses)
+    time.sleep(options.pause)
     rows = np.loadtxt(Path(options.train) / "train.csv", delimiter=",", ndmin=2)
     tree = DecisionTreeClassifier(
         max_depth=options.max_depth, criterion=options.criterion, random_state=0

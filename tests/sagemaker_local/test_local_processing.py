@@ -144,9 +144,7 @@ def test_with_network_isolation_the_code_has_no_keys(contract_server: Server, st
 def test_a_failed_job_says_why_and_keeps_nothing(contract_server: Server, store: str) -> None:
     name = started(contract_server, store, "fail")
     described = failed(contract_server, name)
-    assert described["FailureReason"] == (
-        "AlgorithmError: See job logs for more information, exit code: 3"
-    )
+    assert described["FailureReason"] == "AlgorithmError: , exit code: 3"
     assert described["ExitMessage"].startswith("the moon is full, the moon is full, ")
     assert len(described["ExitMessage"]) == 1024
     assert outputs(contract_server, store, name) == {}
@@ -212,6 +210,19 @@ def test_a_killed_server_fails_the_job_and_leaves_nothing(
     assert not (own_contract_server.data_dir / "jobs").exists()
     again = started(own_contract_server, store, "describe")
     assert list(completed(own_contract_server, store, again)) == ["deep/algo-1.json"]
+
+
+def test_what_a_killed_supervisor_leaves_ends_with_its_job(
+    contract_server: Server, store: str
+) -> None:
+    name = started(contract_server, store, "wait")
+    process = process_of(contract_server, name)
+    supervisor = process.parent()
+    assert supervisor is not None
+    assert "sagemaker_local.supervisor" in supervisor.cmdline()
+    supervisor.kill()
+    assert failed(contract_server, name)["FailureReason"].endswith("exit code: 137")
+    assert gone([process])
 
 
 def test_jobs_are_listed_and_tagged(contract_server: Server, store: str) -> None:

@@ -6,9 +6,11 @@ environment of its own. Name their Pythons in EMBEDDED_SAGEMAKER_SDK_PYTHON
 (`pip install 'sagemaker>=3,<4'`).
 """
 
+import importlib.util
 import json
 import os
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 from formats import recordio
 from platform_assets.mnist.model import KMeans
 from tests.sagemaker_local.rig import ROLE, Server, as_sparse_recordio
+from tests.sagemaker_local.test_local_contract import log
 
 pytestmark = pytest.mark.minutes
 
@@ -78,9 +81,9 @@ def run_flow(
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout, json.loads(done.stdout.splitlines()[-1])
 
 
@@ -123,26 +126,37 @@ def test_the_sdks_own_kmeans_trains_deploys_predicts_registers_and_transforms(
     assert "#quality_metric: host=algo-1, train msd" in stdout
 
 
-def test_the_sdks_scikit_learn_trains_deploys_updates_and_predicts(
-    contract_server: Server, store: str, tmp_path: Path
-) -> None:
-    script = str(Path(__file__).with_name("sklearn_script.py"))
-    config = tmp_path / "config.yaml"
+def run_scripts(server: Server, bucket: str, home: Path, *image: str) -> None:
+    """scikit-learn and XGBoost by the SDK v2: train, serve, update, transform, stop."""
+    scripts = [
+        str(Path(__file__).with_name(f"{name}_script.py")) for name in ("sklearn", "xgboost")
+    ]
+    config = home / "config.yaml"
     config.write_text(NO_TELEMETRY)
-    stdout, answer = run_flow(
+    stdout, answers = run_flow(
         VARIABLE,
-        "sdk_v2_sklearn_flow.py",
-        [store, ROLE, script],
-        contract_server,
-        tmp_path,
+        "sdk_v2_scripts_flow.py",
+        [bucket, ROLE, *scripts, *image],
+        server,
+        home,
         SAGEMAKER_USER_CONFIG_OVERRIDE=str(config),
     )
-    assert answer["before"] == answer["after"] == [0.0, 1.0]
-    assert answer["served"] == [answer["model"]]
-    assert "depth=1;" in stdout
-    client = contract_server.sagemaker
-    listed = client.list_endpoints(NameContains=answer["endpoint"])["Endpoints"]
-    assert not [endpoint for endpoint in listed if endpoint["EndpointStatus"] != "Deleting"]
+    assert stdout.count("depth=1;") == 2
+    for answer in answers.values():
+        assert answer["before"] == answer["after"] == pytest.approx([0, 1], abs=1e-3)
+        assert answer["served"] == [answer["model"]]
+        key = f"{answer['answers'].removeprefix(f's3://{bucket}/')}/rows.csv.out"
+        body = server.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        assert list(map(float, body.split())) == pytest.approx([0, 1], abs=1e-3)
+        assert answer["stopped"] == "Stopped"
+        listed = server.sagemaker.list_endpoints(NameContains=answer["endpoint"])["Endpoints"]
+        assert not [endpoint for endpoint in listed if endpoint["EndpointStatus"] != "Deleting"]
+
+
+def test_the_sdks_scikit_learn_and_xgboost_train_serve_update_transform_and_stop(
+    contract_server: Server, store: str, tmp_path: Path
+) -> None:
+    run_scripts(contract_server, store, tmp_path)
 
 
 def run_processing(server: Server, bucket: str, home: Path, *image: str) -> None:
@@ -188,3 +202,44 @@ def test_the_sdk_v3_trains_and_deploys_with_its_model_trainer_and_model_builder(
     assert answer["artifact"].startswith(f"s3://{store}/sdk-v3/sdk-v3-")
     assert len(answer["predictions"]) == 2
     assert all(row["distance_to_cluster"] > 0 for row in answer["predictions"])
+
+
+def sources(folder: Path) -> Path:
+    """What a user of the SDK v3 has: a script, and requirements that it cannot do without."""
+    folder.mkdir()
+    script = Path(__file__).with_name("sklearn_script.py")
+    (folder / "train.py").write_text(script.read_text())
+    (folder / "requirements.txt").write_text("./tiny-1.0-py3-none-any.whl\n")
+    with zipfile.ZipFile(folder / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        described = "tiny-1.0.dist-info"
+        wheel.writestr("tiny.py", "")
+        wheel.writestr(f"{described}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr(f"{described}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{described}/RECORD", "")
+    return folder
+
+
+def run_source_code(server: Server, bucket: str, home: Path, *image: str) -> None:
+    """Trains and serves own code by the SDK v3, which needs what its requirements name."""
+    config = home / "config.yaml"
+    config.write_text(NO_TELEMETRY)
+    _, answer = run_flow(
+        V3_VARIABLE,
+        "sdk_v3_source_flow.py",
+        [bucket, ROLE.rsplit("/", 1)[1], str(sources(home / "sources")), *image],
+        server,
+        home,
+        SAGEMAKER_USER_CONFIG_OVERRIDE=str(config),
+    )
+    assert answer["predictions"] == [0.0, 1.0]
+    lines = log(server, answer["job"])
+    assert "depth=1;" in lines
+    assert "Training Container Execution Completed" in lines
+
+
+def test_the_sdk_v3_trains_and_serves_own_code_with_its_requirements(
+    contract_server: Server, store: str, tmp_path: Path
+) -> None:
+    """What is installed for a job is gone with it."""
+    run_source_code(contract_server, store, tmp_path)
+    assert importlib.util.find_spec("tiny") is None

@@ -269,6 +269,12 @@ def test_a_container_finds_what_aws_would_give_it(contract_server: Server, store
     lines = log(contract_server, name)
     assert "MaxConcurrentTransforms=2, MaxPayloadInMB=3, BatchStrategy=SINGLE_RECORD" in lines
     assert "serving version 0" in lines
+    streams = contract_server.logs.describe_log_streams(
+        logGroupName=GROUP, logStreamNamePrefix=f"{name}/"
+    )["logStreams"]
+    machine = rf"{name}/i-[0-9a-f]+-\d+"
+    for pattern in (machine, f"{machine}/data-log"):
+        assert [one for one in streams if re.fullmatch(pattern, one["logStreamName"])]
     assert not psutil.pid_exists(seen["pid"]), "the container outlived its job"
 
     name = started(
