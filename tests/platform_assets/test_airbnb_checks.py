@@ -15,7 +15,6 @@ from embedded import seed_listings
 from platform_assets.airbnb import processed, quality, snapshots
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
-from platform_assets.definitions import build_defs
 from platform_assets.partitions import DAILY
 from resources.postgres import PostgresResource
 from resources.s3 import Folder, Publication
@@ -31,7 +30,7 @@ from tests.platform_assets.airbnb_rig import (
     parquet,
     result,
 )
-from tests.platform_assets.conftest import Platform, failed_checks, reason_of
+from tests.platform_assets.conftest import Platform, definitions, failed_checks, reason_of
 
 MATCHES_TABLE = (SNAPSHOT, "matches_table")
 ALL_CHECKS = [*quality.CHECKS, "matches_table", "real_rises_and_falls", "adds_up"]
@@ -177,7 +176,7 @@ def test_a_check_is_shown_by_a_date_that_it_refuses_where_there_is_one(
     assert not platform.run("listings", WEEK[0], WEEK[-1]).success
     change(market, price, day=mended, price=60)
     repair = (
-        build_defs()
+        definitions()
         .resolve_job_def("repair")
         .execute_in_process(
             instance=platform.instance,
@@ -216,7 +215,7 @@ def test_yesterday_is_missed_until_it_is_there_with_listings(
     assert yesterday is not None
 
     def verdict() -> Any:
-        job = build_defs().resolve_job_def("listings_freshness")
+        job = definitions().resolve_job_def("listings_freshness")
         (seen,) = job.execute_in_process(instance=platform.instance).get_asset_check_evaluations()
         return seen
 
