@@ -21,6 +21,8 @@ from tests.digit_pictures import encoded, enlarged
 from tests.platform_assets.conftest import Platform
 from tests.platform_assets.mnist_rig import publish
 
+pytestmark = pytest.mark.minutes
+
 VARIABLE = "MNIST_FILES"
 # SHA-256 of the files, unpacked.
 FILES = {
