@@ -76,7 +76,9 @@ load_from:
 """
 
 _LOCATION_QUERY = """query { workspaceOrError { ... on Workspace { locationEntries {
-  name loadStatus locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+  name loadStatus locationOrLoadError {
+    __typename ... on PythonError { className message } } } } } }"""
+_UNREACHABLE = "DagsterUserCodeUnreachableError"
 _RELOAD = """mutation($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) {
   __typename } }"""
 _RUNS_IN_PROGRESS = """query { runsOrError(filter: {statuses: [STARTING, STARTED, CANCELING]}) {
@@ -218,7 +220,10 @@ def _require_location(plan: Plan) -> None:
     entry = _location_entry(plan)
     if entry["locationOrLoadError"]["__typename"] != "PythonError":
         return
-    # The webserver may have asked before the code server was there.
+    # To reload the code would start a second process that imports all of it.
+    if entry["locationOrLoadError"]["className"] == _UNREACHABLE:
+        raise ConnectionError("it asked before the code server was there, and will ask again")
+    # The code may have been mended.
     _dagster(plan).query(_RELOAD, name=LOCATION)
     location = _location_entry(plan)["locationOrLoadError"]
     if location["__typename"] == "PythonError":

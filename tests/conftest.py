@@ -3,6 +3,7 @@
 Started once a test run, on first use, in a temporary home and on free ports.
 """
 
+import gc
 import os
 import random
 import secrets
@@ -106,6 +107,12 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(number, signal.default_int_handler)
     # For the workers, which start after this: the threads of one would wait for those of another.
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: nobody looks for garbage in it over and over."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager

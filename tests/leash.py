@@ -12,9 +12,6 @@ from pathlib import Path
 
 import psutil
 
-from embedded import stack
-from embedded.home import Home
-
 
 def main() -> None:
     """Waits for the process to end, then cleans up."""
@@ -24,6 +21,10 @@ def main() -> None:
     while _lives(pid, started):
         time.sleep(0.5)
     if root.exists():
+        # Each home has such a process, and hardly one needs what takes so long to import.
+        from embedded import stack
+        from embedded.home import Home
+
         stack.down(Home(root))
         shutil.rmtree(root, ignore_errors=True)
 

@@ -247,19 +247,19 @@ def serve(env: Mapping[str, str], folder: Path) -> Iterator[Served]:
     served = Served(f"http://127.0.0.1:{port}", process, log)
     try:
         deadline = time.monotonic() + 120
-        while not _answers(served):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        with served.client() as probe:
+            while not _answers(probe):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
         yield served
     finally:
         process.terminate()
         process.wait(120)
 
 
-def _answers(served: Served) -> bool:
+def _answers(probe: httpx.Client) -> bool:
     try:
-        with served.client() as probe:
-            return probe.get("/healthz").status_code == 200
+        return probe.get("/healthz").status_code == 200
     except httpx.HTTPError:
         return False

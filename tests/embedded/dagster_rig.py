@@ -22,6 +22,10 @@ ENDED = {"SUCCESS", "FAILURE", "CANCELED"}  # of a run
 UNDER_WAY = {"REQUESTED", "FAILING", "CANCELING"}  # of a backfill
 CHECK_STATUSES = "... on AssetCheckTimePartitionStatuses { ranges { status startKey endKey } }"
 
+# To make a client takes longer than a query. A connection that is kept may be closed by the server
+# in the very moment in which it is used again.
+HTTP = httpx.Client(trust_env=False, timeout=120, limits=httpx.Limits(max_keepalive_connections=0))
+
 
 @dataclass(frozen=True)
 class Ui:
@@ -33,8 +37,7 @@ class Ui:
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         """The data that answer a GraphQL query."""
         asked = {"query": text, "variables": variables}
-        with httpx.Client(trust_env=False, timeout=120) as http:
-            answer = http.post(f"{self.url}/graphql", json=asked).json()
+        answer = HTTP.post(f"{self.url}/graphql", json=asked).json()
         assert not answer.get("errors"), answer
         return answer["data"]
 

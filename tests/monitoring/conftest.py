@@ -14,10 +14,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from platform_assets.definitions import build_defs
 from tests.conftest import CHECKOUT, clean_environ
 from tests.platform_assets.conftest import (  # noqa: F401 - fixtures are found by their names
     Platform,
+    definitions,
     digits,
     endpoint,
     table,
@@ -45,7 +45,7 @@ class AlertsRig:
 
     def tick(self, at: datetime | None = None) -> list[str]:
         """Evaluate the sensor as if it were that time, and return the messages that it sent."""
-        defs = build_defs()
+        defs = definitions()
         names = ("alerts", "alert_settings", "endpoint", "sagemaker")
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -114,27 +114,24 @@ class AlertsRig:
 
 @functools.cache
 def _resolve_job(name: str) -> dg.JobDefinition:
-    return build_defs().resolve_job_def(name)
+    return definitions().resolve_job_def(name)
 
 
 @pytest.fixture(scope="session")
 def records_with_schedules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A DAGSTER_HOME in which a person has started the daily schedule of the listings.
-
-    Dagster records the time of a start only where it changes the schedule's state: the schedule is
-    stopped first.
-    """
+    """A DAGSTER_HOME in which a person has started the daily schedule of the listings."""
     home = tmp_path_factory.mktemp("records")
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    dagster = Path(sys.executable).with_name("dagster")
-    for verb in ("stop", "start"):
-        subprocess.run(
-            [dagster, "schedule", verb, "listings_daily", "-m", "platform_assets.definitions"],
-            cwd=CHECKOUT,
-            env=clean_environ(DAGSTER_HOME=str(home)),
-            check=verb == "start",
-            capture_output=True,
-        )
+    subprocess.run(
+        [
+            *(Path(sys.executable).with_name("dagster"), "schedule", "start", "listings_daily"),
+            *("-m", "platform_assets.definitions"),
+        ],
+        cwd=CHECKOUT,
+        env=clean_environ(DAGSTER_HOME=str(home)),
+        check=True,
+        capture_output=True,
+    )
     return home
 
 

@@ -11,11 +11,10 @@ from tenacity import wait_none
 
 from jobs.alerts import Cursor
 from platform_assets import retries
-from platform_assets.definitions import build_defs
 from platform_assets.mnist import centroids
 from tests.monitoring.conftest import AlertsRig
 from tests.platform_assets import airbnb_rig
-from tests.platform_assets.conftest import Platform
+from tests.platform_assets.conftest import Platform, definitions
 from tests.platform_assets.mnist_rig import put_classifier, put_digits
 from tests.receivers import webhook
 
@@ -104,7 +103,7 @@ def test_a_step_that_raises_is_one_message_until_the_same_job_succeeds(
     rig: AlertsRig, platform: Platform
 ) -> None:
     """The button to roll back, with nothing to roll back; it is of no date."""
-    job = build_defs().resolve_job_def("rollback_endpoint")
+    job = definitions().resolve_job_def("rollback_endpoint")
     assert not job.execute_in_process(instance=platform.instance, raise_on_error=False).success
     text = reported_once(rig)
     assert text.startswith("*rollback_endpoint failed*")
@@ -334,7 +333,7 @@ def test_a_rollback_by_a_person_is_one_message_until_something_newer_serves(
 ) -> None:
     put_classifier(digits, NEXT, 1100)
     assert digits.run("digits", NEXT, assets=["mnist/endpoint"]).success
-    job = build_defs().resolve_job_def("rollback_endpoint")
+    job = definitions().resolve_job_def("rollback_endpoint")
     assert job.execute_in_process(instance=digits.instance).success
     text = reported_once(rig)
     assert text.startswith("*The endpoint was rolled back*")
@@ -401,6 +400,6 @@ def test_an_endpoint_that_is_gone_is_one_message_but_not_after_a_teardown(
     assert "It does not exist" in reported_once(rig)
     assert digits.run("digits", DATE, assets=["mnist/endpoint"]).success
     well_again(rig)
-    job = build_defs().resolve_job_def("teardown_endpoint")
+    job = definitions().resolve_job_def("teardown_endpoint")
     assert job.execute_in_process(instance=digits.instance).success
     assert rig.tick() == []

@@ -1,11 +1,13 @@
 """The platform as Dagster loads it, on the embedded services, with data of its own."""
 
+import os
 import secrets
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import dagster as dg
@@ -22,6 +24,16 @@ from tests.platform_assets import airbnb_rig, mnist_rig
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 CHECKS = "checks_alone"
+
+
+def definitions() -> dg.Definitions:
+    """What Dagster loads; once for each environment, since it is the same as long as that is."""
+    return _definitions(frozenset(os.environ.items()))
+
+
+@lru_cache(maxsize=4)
+def _definitions(_environment: frozenset[tuple[str, str]]) -> dg.Definitions:
+    return build_defs()
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Platform:
         With `checks` (asset, name), these and no others are evaluated beside the assets.
         """
         selection = None if assets is None else [dg.AssetKey(key.split("/")) for key in assets]
-        defs = build_defs()
+        defs = definitions()
         if checks is not None:
             only = dg.AssetSelection.assets(*selection or []).without_checks()
             only = only | dg.AssetSelection.checks(*map(_check_key, checks))
@@ -148,7 +160,7 @@ def endpoint(platform: Platform) -> Iterator[str]:
 @pytest.fixture
 def digits(platform: Platform, endpoint: str) -> Platform:
     """The platform with a small file of real digits in the public place, and an endpoint's name."""
-    mnist_rig.publish(platform, mnist_rig.real_digits())
+    platform.store.put_bytes(mnist_rig.PUBLIC, mnist_rig.real_file())
     return platform
 
 

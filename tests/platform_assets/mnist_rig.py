@@ -34,6 +34,12 @@ def real_digits() -> MnistDataset:
     )
 
 
+@cache
+def real_file() -> bytes:
+    """The same digits as the public file has them."""
+    return dump(real_digits())
+
+
 def mislabelled(digits: MnistDataset) -> MnistDataset:
     """The same digits with labels that have nothing to do with them."""
     random = np.random.default_rng(0)

@@ -15,7 +15,6 @@ from embedded import seed_listings
 from platform_assets.airbnb import processed
 from platform_assets.airbnb.listings import RULES, ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
-from platform_assets.definitions import build_defs
 from platform_assets.partitions import DAILY
 from platform_assets.tables import quality, snapshots
 from resources.postgres import PostgresResource
@@ -32,7 +31,7 @@ from tests.platform_assets.airbnb_rig import (
     parquet,
     result,
 )
-from tests.platform_assets.conftest import Platform, failed_checks, reason_of
+from tests.platform_assets.conftest import Platform, definitions, failed_checks, reason_of
 
 MATCHES_TABLE = (SNAPSHOT, "matches_table")
 ALL_CHECKS = [*quality.checks_of(RULES), "matches_table", "real_rises_and_falls", "adds_up"]
@@ -178,7 +177,7 @@ def test_a_check_is_shown_by_a_date_that_it_refuses_where_there_is_one(
     assert not platform.run("listings", WEEK[0], WEEK[-1]).success
     change(market, price, day=mended, price=60)
     repair = (
-        build_defs()
+        definitions()
         .resolve_job_def("repair")
         .execute_in_process(
             instance=platform.instance,
@@ -217,7 +216,7 @@ def test_yesterday_is_missed_until_it_is_there_with_listings(
     assert yesterday is not None
 
     def verdict() -> Any:
-        job = build_defs().resolve_job_def("listings_freshness")
+        job = definitions().resolve_job_def("listings_freshness")
         (seen,) = job.execute_in_process(instance=platform.instance).get_asset_check_evaluations()
         return seen
 

@@ -18,11 +18,10 @@ from psycopg2.extensions import connection
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from embedded.graphql import Dagster, DagsterError
-from platform_assets.definitions import build_defs
 from platform_assets.pictures import DATES_DRAWN
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, Services, clean_environ
 from tests.platform_assets.airbnb_rig import DATES, FIRST, LAST
-from tests.platform_assets.conftest import Platform
+from tests.platform_assets.conftest import Platform, definitions
 from tests.platform_assets.mnist_rig import FEW
 
 NODES = """query { assetNodes {
@@ -52,30 +51,41 @@ PICTURES = {
 }
 
 
-@pytest.fixture
-def shown(
-    digits: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Platform, Dagster]]:
-    """The platform with records of its own, and Dagster's webserver on both."""
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    monkeypatch.setenv("PLATFORM_API_URL", "https://digits.example.com/v1")
+@pytest.fixture(scope="module")
+def webserver(
+    services: Services, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, Dagster]]:
+    """Dagster's webserver on the platform, and the DAGSTER_HOME with its records."""
+    home = tmp_path_factory.mktemp("records")
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    own = {"DAGSTER_HOME": str(home), "PLATFORM_API_URL": "https://digits.example.com/v1"}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    webserver = subprocess.Popen(
+    process = subprocess.Popen(
         [
             *(sys.executable, "-m", "dagster_webserver", "-m", "platform_assets.definitions"),
             *("--host", "127.0.0.1", "--port", port, "--log-level", "error"),
         ],
         cwd=CHECKOUT,
+        env=clean_environ(**{**services.env, **own}),
     )
     try:
-        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-            yield replace(digits, instance=instance), Dagster(f"http://127.0.0.1:{port}")
+        yield home, Dagster(f"http://127.0.0.1:{port}")
     finally:
-        webserver.terminate()
-        webserver.wait()
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def shown(
+    digits: Platform, webserver: tuple[Path, Dagster], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Platform, Dagster]]:
+    """The platform with the records that the webserver shows: those of earlier tests stay."""
+    home, dagster = webserver
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield replace(digits, instance=instance), dagster
 
 
 def ask(dagster: Dagster, query: str) -> dict[str, dict[str, Any]]:
@@ -185,7 +195,7 @@ def test_both_sources_are_observed_by_one_job(
     shown: tuple[Platform, Dagster], table: connection
 ) -> None:
     platform, dagster = shown
-    job = build_defs().resolve_job_def("observe_sources")
+    job = definitions().resolve_job_def("observe_sources")
     assert job.execute_in_process(instance=platform.instance).success
     answers = ask(dagster, EVENTS)
     (seen,) = answers["mnist/public"]["assetObservations"]

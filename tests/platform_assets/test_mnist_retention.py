@@ -13,14 +13,13 @@ import boto3
 import dagster as dg
 import pytest
 
-from platform_assets.definitions import build_defs
 from platform_assets.mnist import deployed, model, retention
 from platform_assets.mnist.endpoint import mnist_endpoint
 from platform_assets.mnist.published_classifier import ARTIFACT
 from resources.s3 import ManifestInvalidError, ObjectStore, Publication
 from resources.sagemaker import SageMakerResource
 from tests.conftest import CHECKOUT
-from tests.platform_assets.conftest import Platform
+from tests.platform_assets.conftest import Platform, definitions
 from tests.platform_assets.mnist_rig import live_config, put_classifier, put_digits
 from tests.s3_front import in_front_of, with_keys
 
@@ -42,7 +41,7 @@ def deploy(platform: Platform, date: str, *, keep: int = 2) -> dg.ExecuteInProce
 
 def press(platform: Platform, button: str, **config: Any) -> bool:
     return (
-        build_defs()
+        definitions()
         .resolve_job_def(button)
         .execute_in_process(
             instance=platform.instance,
@@ -89,7 +88,7 @@ def test_classifiers_go_with_the_versions_that_had_them_and_a_rollback_finds_the
 @pytest.mark.parametrize("button", ["rollback_endpoint", "teardown_endpoint"])
 def test_a_button_waits_for_a_deploy_under_way(button: str) -> None:
     """Or else the deploy would prove, and mark, a version that it did not put there."""
-    (op,) = build_defs().resolve_job_def(button).all_node_defs
+    (op,) = definitions().resolve_job_def(button).all_node_defs
     assert op.pools == mnist_endpoint.op.pools != set()
 
 

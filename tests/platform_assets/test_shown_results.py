@@ -9,14 +9,13 @@ import dagster as dg
 import pytest
 from psycopg2.extensions import connection
 
-from platform_assets.definitions import build_defs
 from platform_assets.mnist import deployed
 from platform_assets.pictures import DATES_DRAWN, newest
 from resources.s3 import Publication
 from resources.sagemaker import SageMakerResource
 from tests.platform_assets import mnist_rig
 from tests.platform_assets.airbnb_rig import CHANGES, DATES, FIRST, LAST, ask, biggest, change
-from tests.platform_assets.conftest import Platform, reason_of
+from tests.platform_assets.conftest import Platform, definitions, reason_of
 from tests.platform_assets.mnist_rig import put_classifier, put_digits
 
 DATE, NEXT = "2026-01-05", "2026-01-06"
@@ -94,7 +93,7 @@ def test_what_cannot_be_drawn_is_a_sentence_and_the_date_is_made(
 def observe(platform: Platform) -> dg.ExecuteInProcessResult:
     """What the button in the UI does, of the table alone."""
     return (
-        build_defs()
+        definitions()
         .resolve_job_def("observe_sources")
         .execute_in_process(
             instance=platform.instance, asset_selection=[LISTINGS], raise_on_error=False

@@ -243,13 +243,14 @@ class Server:
                 stderr=log,
             )
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"{self.url}/healthz", timeout=5).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.05)
-            assert self.process.poll() is None, (self.data_dir / "server.log").read_text()
+        with httpx.Client(timeout=5) as client:
+            while time.monotonic() < deadline:
+                try:
+                    if client.get(f"{self.url}/healthz").status_code == 200:
+                        return
+                except httpx.HTTPError:
+                    time.sleep(0.05)
+                assert self.process.poll() is None, (self.data_dir / "server.log").read_text()
         raise AssertionError("the server does not answer")
 
     def kill(self) -> list[psutil.Process]:
