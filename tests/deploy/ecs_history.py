@@ -270,14 +270,12 @@ def happen(ecs: Ecs, recorder: Recorder) -> History:
         with ecs.running("run", command_of(again)) as worker:
             assert worker.wait(WAIT) == 0
         until(lambda: known(instance, stopped).is_finished, "the stopped run's end")
-        lost_one, tried_again, stopped = (known(instance, one) for one in (first, second, stopped))
+        pair, stopped = (known(instance, first), known(instance, second)), known(instance, stopped)
         events = instance.all_logs(first.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
         lost = " ".join(event.message for event in events)
     environments = {name: ecs.environment(name) for name in ecs.definitions}
-    kept = [one for one in recorder.requests() if one[0] in ecs.definitions]
-    return History(
-        ecs.template, kept, environments, started, (lost_one, tried_again), stopped, lost
-    )
+    kept = recorder.requests()
+    return History(ecs.template, kept, environments, started, pair, stopped, lost)
 
 
 def look(ecs: Ecs, stack: ExitStack) -> dg.DagsterInstance:
