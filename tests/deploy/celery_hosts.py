@@ -183,6 +183,7 @@ def cluster(
         "PLATFORM_KMS_KEY_ID": "",
         "PLATFORM_CRUNCHER": "process",
         "PLATFORM_SAGEMAKER_POLL_SECONDS": "0.3",
+        "WORKER_PROCESSES": "1",
         "PLATFORM_PSEUDONYMISE": '["host_id"]',
         "PLATFORM_PSEUDONYM_KEY": f"planted-{secrets.token_hex(8)}",
     }
