@@ -21,14 +21,15 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
-from embedded import ports, stack
-from embedded.plan import make_plan
-from embedded.programs import services as service_parts
-from tests.conftest import CHECKOUT, Services, clean_environ, free_port_base, temporary_home
+from tests.conftest import CHECKOUT, Services, clean_environ
 from tests.containers import engine, number_cruncher_image
-from tests.deploy.bridge import Bridge, bridged, gateway
+from tests.deploy.bridge import Bridge, bridged
 from tests.embedded.dagster_rig import Ui
+from tests.s3_front import Incoming, in_front_of
 from tests.sagemaker_local.rig import free_port
 
 IMAGE = "data-platform-test"
@@ -141,7 +142,7 @@ def on_the_host() -> list[str]:
 
 @contextmanager
 def deployed(services: Services, settings: Mapping[str, str], folder: Path) -> Iterator[Deployment]:
-    """A deployment with empty records, on a SageMaker of its own and the other services.
+    """A deployment with empty records, on the embedded services.
 
     Args:
         services: Those of the test run.
@@ -154,14 +155,14 @@ def deployed(services: Services, settings: Mapping[str, str], folder: Path) -> I
     client = engine()
     number_cruncher_image()
     with ExitStack() as opened:
-        environment = opened.enter_context(_sagemaker(services, gateway()))
-        held, *others = _ports_of({**environment, **settings})
+        environment = {**services.env, **opened.enter_context(_sagemaker(services.env)), **settings}
+        held, *others = _ports_of(environment)
         bridge = opened.enter_context(bridged(others, held))
         witness = Witness(client)
         opened.enter_context(witness.looking())
         own = {
             name: value.replace("127.0.0.1", bridge.address)
-            for name, value in {**environment, **settings}.items()
+            for name, value in environment.items()
             if name.startswith("AWS_") or name in settings or name.endswith("_ROLE_ARN")
         }
         deployment = Deployment(
@@ -182,28 +183,31 @@ def deployed(services: Services, settings: Mapping[str, str], folder: Path) -> I
 
 
 @contextmanager
-def _sagemaker(services: Services, address: str) -> Iterator[Mapping[str, str]]:
-    """The environment with a SageMaker that answers at an address other than the loopback's."""
-    base = free_port_base()
-    mine = {
-        name: services.env[name]
-        for name in (
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_ENDPOINT_URL_S3",
-            "PLATFORM_POSTGRES_DSN",
+def _sagemaker(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The addresses of the embedded SageMaker, through a front that asks it by a name of its own.
+
+    It answers nobody who calls it by the bridge's address, and signatures hold the address.
+    """
+    url = env["AWS_ENDPOINT_URL_SAGEMAKER"]
+    keys = Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+
+    def sign_anew(request: Incoming) -> dict[str, str]:
+        scope = re.search(
+            r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", request.headers["Authorization"]
         )
-    }
-    with temporary_home() as root:
-        environ = clean_environ(
-            PLATFORM_HOME=str(root),
-            PLATFORM_PORT_BASE=base,
-            PLATFORM_ALLOWED_HOSTS=f"{address}:{ports.choose(base).sagemaker}",
-            PLATFORM_SAGEMAKER_ROLE_ARN=services.env["PLATFORM_SAGEMAKER_ROLE_ARN"],
-            **mine,
-        )
-        plan = make_plan(environ)
-        yield stack.up(plan, service_parts(plan)).env
+        assert scope is not None
+        headers = {
+            name: value
+            for name, value in request.headers_as_sent().items()
+            if name.lower() not in {"host", "authorization", "x-amz-date", "content-length"}
+        }
+        asked = AWSRequest(request.command, f"{url}{request.path}", headers, request.body)
+        SigV4Auth(keys, scope[2], scope[1]).add_auth(asked)
+        return dict(asked.headers.items())
+
+    with in_front_of(url) as front:
+        front.headers = sign_anew
+        yield {name: front.url for name, value in env.items() if value == url}
 
 
 def _ports_of(environment: Mapping[str, str]) -> list[int]:
