@@ -117,13 +117,15 @@ def _run(base: Path, program: str, arguments: list[str], variables: dict[str, st
         )
     interpreter = "/bin/sh" if program.endswith(".sh") else sys.executable
     command = [interpreter, program, *arguments]
+    # What the server names is where pip installs, if the script should call it.
+    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
     # A stop is signalled to the whole group: the script decides what to do.
     signal.signal(signal.SIGTERM, lambda *_: None)
     last: collections.deque[str] = collections.deque(maxlen=_ERROR_LINES)
     process = subprocess.Popen(
         command,
         cwd=code,
-        env={**os.environ, **variables, "PYTHONPATH": str(code)},
+        env={**os.environ, **variables, "PYTHONPATH": path},
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",

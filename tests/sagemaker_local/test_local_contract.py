@@ -354,6 +354,15 @@ def test_the_memory_limit_counts_child_processes(own_contract_server: Server, st
             {"AlgorithmSpecification": {"ContainerEntrypoint": ["sh"]}},
             "ContainerEntrypoint is not supported for images that run as processes",
         ),
+        (
+            {
+                "AlgorithmSpecification": {
+                    "TrainingImage": registry("sagemaker-scikit-learn:1.2-1"),
+                    "ContainerArguments": ["-c", "exit"],
+                }
+            },
+            "ContainerArguments need a ContainerEntrypoint where an image runs as a process",
+        ),
         ({"AlgorithmSpecification": {"TrainingInputMode": "Pipe"}}, "Pipe is not supported"),
         ({"InputDataConfig": [channel("..", "s3://{store}/train/")]}, "Invalid channel name .."),
         (
@@ -361,7 +370,7 @@ def test_the_memory_limit_counts_child_processes(own_contract_server: Server, st
             "CompressionType NONE is not supported",
         ),
     ],
-    ids=["entry point", "pipe", "channel outside", "no archive"],
+    ids=["entry point", "arguments alone", "pipe", "channel outside", "no archive"],
 )
 def test_options_that_are_not_supported_are_refused(
     contract_server: Server, store: str, changes: dict[str, Any], words: str
@@ -397,7 +406,7 @@ def test_a_key_that_would_lie_outside_of_its_channel_fails_the_job(
         ('["*"]\ncommand = ["sh", 1]', "command must be a list of strings"),
         ('["*"]\nscript_mode = true\ncommands = []', "commands is not known"),
         ('["*"]\ncommand = ["sh"]\npython = "p"', "python is for script_mode alone"),
-        ('["*"]\nscript_mode = "yes"', "script_mode must be true"),
+        ('["*"]\nscript_mode = "yes"', 'script_mode must be true or "xgboost"'),
     ],
 )
 def test_an_error_in_the_table_of_images_names_the_place_and_the_fault(

@@ -4,10 +4,14 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import xgboost
 
+from sagemaker_local.script_serving import Handlers, UnsupportedTypeError
 from tests.sagemaker_local.rig import Server, channel, job, unique
 from tests.sagemaker_local.test_local_contract import artifact, log
 
@@ -168,3 +172,39 @@ def test_a_job_ends_although_its_script_leaves_a_process_running(
     script = "import subprocess; subprocess.Popen(['sleep', '600'])"
     described = script_job(contract_server, store, archive(train__py=script))
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
+
+
+@pytest.fixture(scope="module")
+def xgboost_handlers() -> Handlers:
+    """Serves a model that says whether the first of two features is above a half."""
+    rows = xgboost.DMatrix(np.array([[0, 9], [0.4, 9], [0.6, 9], [1, 9]]), [0, 0, 1, 1])
+    parameters = {"eta": 1, "lambda": 0, "nthread": 1, "max_depth": 1}
+    booster = xgboost.train(parameters, rows, num_boost_round=3)
+    return Handlers(SimpleNamespace(model_fn=lambda _: booster), "", xgboost=True)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "expected"),
+    [
+        ("text/csv", b"0.1,9\n0.9,9\n", [0, 1]),
+        ("text/csv; charset=utf-8", b"0.9;\n0.1;9", [1, 0]),
+        ("text/csv", b"0.9", [1]),
+        ("text/libsvm", b"0 0:0.1 1:9\n0 0:0.9\n", [0, 1]),
+        ("text/x-libsvm", b"1 0:0.9 1:9", [1]),
+    ],
+)
+def test_xgboost_reads_csv_and_libsvm_by_itself(
+    xgboost_handlers: Handlers, content_type: str, body: bytes, expected: list[float]
+) -> None:
+    """With empty cells and other delimiters, as SageMaker's image has it."""
+    answer, kind = xgboost_handlers.answer(body, content_type, "application/json")
+    assert kind == "application/json"
+    assert json.loads(answer) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-recordio-protobuf"])
+def test_xgboost_refuses_what_it_does_not_read(
+    xgboost_handlers: Handlers, content_type: str
+) -> None:
+    with pytest.raises(UnsupportedTypeError, match=f"Content type {content_type} is not supp"):
+        xgboost_handlers.answer(b"[[1, 2]]", content_type, "text/csv")
