@@ -17,7 +17,7 @@ from embedded.errors import ServiceFailedError
 from embedded.graphql import Dagster
 from embedded.home import CHECKOUT, CODE_SERVER_SOCKET, write_private
 from embedded.plan import Plan
-from embedded.ports import HOST
+from embedded.ports import HOST, require_listener
 from embedded.programs import NeverReadyError, Part
 from embedded.supervision import Program
 
@@ -142,6 +142,10 @@ def _code_server(plan: Plan) -> Part:
 
 
 def _webserver(plan: Plan) -> Part:
+    def ready() -> None:
+        require_listener(plan.ports.ui)
+        _require_location(plan)
+
     return Part(
         program=Program(
             name="webserver",
@@ -153,7 +157,7 @@ def _webserver(plan: Plan) -> Part:
         ),
         title="Dagster's UI",
         ports={"Dagster's UI": plan.ports.ui},
-        ready=lambda: _require_location(plan),
+        ready=ready,
         after=("code-server",),
     )
 

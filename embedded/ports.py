@@ -104,6 +104,15 @@ def in_use(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
+def require_listener(port: int) -> None:
+    """Look whether a program has come up. Clients of HTTP and of AWS take far longer to make.
+
+    Raises:
+        OSError: Nobody listens on the port.
+    """
+    socket.create_connection((HOST, port), timeout=2).close()
+
+
 def require_free(wanted: dict[str, int]) -> None:
     """Check ports before programs are started on them.
 

@@ -3,7 +3,6 @@
 A new one is written here, and added to the list in `stack.py`.
 """
 
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from botocore.config import Config
 from embedded import postgres, s3, s3_security
 from embedded.aws import aws_session
 from embedded.plan import Plan
-from embedded.ports import HOST
+from embedded.ports import require_listener
 from embedded.supervision import Program
 
 SERVICES = ("s3", "postgres", "sagemaker")
@@ -61,7 +60,7 @@ def s3_part(plan: Plan) -> Part:
         s3_security.write(plan.home.run)
 
     def ready() -> None:
-        _require_listener(plan.ports.s3)
+        require_listener(plan.ports.s3)
         s3.check(plan.environment)
 
     return Part(
@@ -113,7 +112,7 @@ def sagemaker_part(plan: Plan) -> Part:
     """The embedded SageMaker: control plane, runtime and logs on one port."""
 
     def ready() -> None:
-        _require_listener(plan.ports.sagemaker)
+        require_listener(plan.ports.sagemaker)
         aws_session(plan.environment).client(
             "sagemaker",
             endpoint_url=plan.environment["AWS_ENDPOINT_URL_SAGEMAKER"],
@@ -156,6 +155,7 @@ def api_part(plan: Plan) -> Part:
     """The digit page."""
 
     def ready() -> None:
+        require_listener(plan.ports.api)
         httpx.get(f"{page_url(plan)}/healthz", timeout=5, trust_env=False).raise_for_status()
 
     return Part(
@@ -180,17 +180,8 @@ def metrics_part(plan: Plan) -> Part:
         ),
         title="Metrics for Prometheus",
         ports={"metrics for Prometheus": plan.ports.metrics},
-        ready=lambda: _require_listener(plan.ports.metrics),
+        ready=lambda: require_listener(plan.ports.metrics),
     )
-
-
-def _require_listener(port: int) -> None:
-    """Asked before a client is made, which costs boto3 a fifth of a second each time.
-
-    Raises:
-        OSError: Nobody listens on the port.
-    """
-    socket.create_connection((HOST, port), timeout=2).close()
 
 
 def page_url(plan: Plan) -> str:
