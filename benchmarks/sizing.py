@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -63,11 +64,12 @@ def by_pandas(dates: str, rows: str) -> None:
 def by_spark(dates: str, rows: str) -> None:
     """All dates by a master and two workers of one core; its start counts, the cluster's not."""
     from resources.spark import SparkResource
-    from tests.spark_cluster import spark_cluster
+    from tests.spark_cluster import SPARK, spark_cluster
 
     days = _seed(int(dates), int(rows))
     with tempfile.TemporaryDirectory() as folder, spark_cluster(Path(folder)) as cluster:
         os.environ.update(cluster.environment)
+        sys.path.append(str(SPARK))
         spark = SparkResource(master=cluster.master, settings={"spark.executor.memory": "1g"})
 
         def run(context: Any) -> Any:

@@ -105,8 +105,8 @@ class SparkEngine:
                 base = self._find_state(priced[0])
                 begin = base.partition if base else ""
                 folded = {d for d in self._index.references if begin < d <= priced[-1]}
-        except CruncherError as error:  # no snapshot could be listed
-            self._errors |= dict.fromkeys(priced, error)
+        except CruncherError:
+            folded = set[str]()  # none could be listed; to confirm one says why
         unplanned = self._index.manifests(sorted(folded - todo.keys()))
         steps = [
             Step(
@@ -166,7 +166,8 @@ class SparkEngine:
                     raise _error(fact["error"])
                 included[number] = step.date
                 continue
-            if not step.with_prices:
+            # One that is wanted and is not listed fails, too.
+            if not step.with_prices and PRICE_CHANGES not in self._todo(step.date):
                 continue
             try:
                 kind = None if is_empty else numbers

@@ -152,7 +152,7 @@ def _read_state(store: Store, places: Places, step: Step) -> tuple[pd.DataFrame,
         raise SnapshotChangedError(
             f"The stored state of {step.date} was replaced while it was being read; run this again."
         )
-    return state, {"date": step.date}
+    return state, {"date": step.date, "priced": len(state)}
 
 
 def _empty(snapshot: Snapshot) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from resources.s3 import ObjectStore
 from resources.spark import SparkResource
 from tests.numbercruncher.conftest import Crunch
 from tests.numbercruncher.listings import Objects, days, market, outputs, put_snapshot, remove
-from tests.spark_cluster import Cluster, spark_cluster
+from tests.spark_cluster import SPARK, Cluster, spark_cluster
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -40,6 +40,7 @@ def spark(
     """The resource for that cluster."""
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(SPARK)
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     settings = {

@@ -225,6 +225,24 @@ def test_where_the_past_cannot_be_listed_summaries_are_made_and_price_changes_fa
     assert message["transient"]
 
 
+def test_a_snapshot_that_comes_while_others_are_listed_counts_as_changed(
+    run_by_tasks: Crunch, client: "S3Client", bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = days("2026-01-01", 2)
+    for day in (first, second):
+        put_snapshot(client, bucket, day, [row(1, 5)])
+    entries = Store.entries
+
+    def without_the_second(self: Store, folder: str, *, after: str = "") -> Iterator[Entry]:
+        return (entry for entry in entries(self, folder, after=after) if second not in entry.key)
+
+    monkeypatch.setattr(Store, "entries", without_the_second)
+    messages = run_by_tasks(first, second)
+    assert messages[first]["status"] == "made"
+    assert "was replaced while it was being read" in messages[second]["error"]
+    assert messages[second]["transient"]
+
+
 def test_a_snapshot_that_is_read_again_for_a_lost_worker_and_is_bad_then_ends_the_job() -> None:
     failed = {"step": [1], "id": [None], "failed": [True]}
     values = {name: [None] for name in ("first_day", "first_price", "last_day", "last_price")}

@@ -1,5 +1,6 @@
 """Jobs on EMR Serverless: moto stands in for AWS, a process for its driver; S3 is a real one."""
 
+import importlib.util
 import json
 import os
 import re
@@ -207,7 +208,10 @@ def test_a_cancelled_run_cancels_its_job_and_leaves_nothing(
         ({"master": "spark://a:1"}, "pyspark is not installed"),
     ],
 )
-def test_what_is_not_set_up_says_what_to_set(settings: dict[str, Any], sentence: str) -> None:
+def test_what_is_not_set_up_says_what_to_set(
+    settings: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     run: Any = SparkResource(**settings).run
     with pytest.raises(SparkNotSetUpError, match=sentence):
         run(dg.build_op_context(), "module", packages=[], store=None, scratch="", extras={})
