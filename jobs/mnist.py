@@ -5,13 +5,14 @@ from pydantic import Field
 
 from jobs.daily import build_daily_schedule
 from platform_assets.mnist import deployed
-from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, describe_served, mnist_endpoint
+from platform_assets.mnist.endpoint import POOL, Digits, Proof, mnist_endpoint
 from platform_assets.mnist.raw import (
     PUBLIC_MNIST,
     PublicMnist,
     describe_public,
     raw_mnist,
 )
+from platform_assets.models.endpoint import Endpoint
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG, to_failure
 from platform_assets.settings import sensor_status
@@ -122,7 +123,7 @@ def roll_back(
     context.log_event(
         dg.AssetMaterialization(
             mnist_endpoint.key,
-            metadata={**done.metadata(), **(describe_served(live) if live else {})},
+            metadata={**done.metadata(), **(Digits(digits_store).describe(live) if live else {})},
             tags={DATA_VERSION_TAG: done.version},
         )
     )
