@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.airbnb import listings_daily, listings_job
 from jobs.mnist import digits_daily, digits_job, rollback_endpoint, teardown_endpoint
+from jobs.pipelines import due_pipelines
 from monitoring.approvals import approval_findings
 from monitoring.dates import Due, late_dates
 from monitoring.failed_runs import NewFailures, failed_runs, read_new
@@ -253,11 +254,14 @@ def due_daily(repository: dg.RepositoryDefinition | None) -> list[Due]:
         if definition.specs_by_key[key].partitions_def == DAILY
     }
     return [
-        Due(
-            schedule.name,
-            schedule.default_status is dg.DefaultScheduleStatus.RUNNING,
-            job.name,
-            sorted(job.selection.resolve(definitions) & daily),
-        )
-        for schedule, job in ((digits_daily, digits_job), (listings_daily, listings_job))
+        *(
+            Due(
+                schedule.name,
+                schedule.default_status is dg.DefaultScheduleStatus.RUNNING,
+                job.name,
+                sorted(job.selection.resolve(definitions) & daily),
+            )
+            for schedule, job in ((digits_daily, digits_job), (listings_daily, listings_job))
+        ),
+        *due_pipelines(definitions),
     ]

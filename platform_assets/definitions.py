@@ -1,7 +1,8 @@
 """What Dagster loads: the one place where assets, checks, jobs and resources meet.
 
 This module stands above all others of the platform, `jobs` included, and none imports it. What is
-loaded is every asset, check, job, schedule and sensor that a module of these packages has by name.
+loaded is every asset, check, job, schedule and sensor that a module of these packages has by name,
+and the pipelines that are YAML.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ from typing import Any
 import dagster as dg
 
 import jobs
+from jobs.pipelines import build_pipeline_jobs
 from platform_assets import airbnb, mnist, settings
 from platform_assets.mnist.online import describe_online
+from platform_assets.pipelines import Taken, load_pipelines
 
 PACKAGES = (mnist, airbnb, jobs)
 
@@ -24,20 +27,26 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     """
     settings.keep_loopback_from_proxies()
     chosen = settings.Settings()
-    resources = {**settings.resources(chosen), **(resource_overrides or {})}
     loaded = dg.Definitions.merge(
         *(dg.load_definitions_from_package_module(package) for package in PACKAGES)
     )
     # Modules that import an asset from another one have it by name, too.
     assets = {id(asset): asset for asset in loaded.assets or []}
-    online = describe_online(chosen.api_url)
+    own = [*assets.values(), *describe_online(chosen.api_url)]
+    pipelines = load_pipelines(chosen.pipelines, Taken.by(own, loaded.jobs or []))
+    by_yaml = list(pipelines.assets or [])
+    timed = build_pipeline_jobs(a for a in by_yaml if isinstance(a, dg.AssetsDefinition))
     return dg.Definitions(
-        assets=dg.with_source_code_references([*assets.values(), *online]),
+        assets=dg.with_source_code_references([*own, *by_yaml]),
         asset_checks=loaded.asset_checks,
-        jobs=loaded.jobs,
-        schedules=loaded.schedules,
+        jobs=[*(loaded.jobs or []), *(timed.jobs or [])],
+        schedules=[*(loaded.schedules or []), *(timed.schedules or [])],
         sensors=loaded.sensors,
-        resources=resources,
+        resources={
+            **settings.resources(chosen),
+            **(pipelines.resources or {}),
+            **(resource_overrides or {}),
+        },
         # A run is a process already; one for each step would cost seconds of imports.
         executor=dg.in_process_executor,
     )

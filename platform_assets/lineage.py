@@ -9,15 +9,14 @@ from typing import Any, Literal
 
 import dagster as dg
 
-Domain = Literal["digits", "listings"]
 Tier = Literal["source", "raw", "derived", "served"]
 
 
-def place(domain: Domain, tier: Tier) -> dict[str, str]:
+def place(domain: str, tier: Tier) -> dict[str, str]:
     """The tags by which the UI's lineage can be filtered.
 
     Args:
-        domain: Which chain it belongs to.
+        domain: Which chain it belongs to: digits, listings, or the name of a pipeline.
         tier: `source`: somebody else fills it, and it is observed. `raw`: a copy of a source, as it
             was. `derived`: made of what is before it. `served`: what answers people and programs.
     """

@@ -6,6 +6,7 @@ over those of the resources. Hyperparameters are a run's configuration: `mnist/m
 """
 
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
@@ -18,6 +19,7 @@ from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.raw import SAMPLE_DATA, SAMPLE_FILES, PublicMnist
 from platform_assets.models.endpoint import Approval, Endpoint
 from platform_assets.partitions import PartitionSettings
+from platform_assets.pipelines import FOLDER
 from resources.alerts import Alerts
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
@@ -31,6 +33,9 @@ class Settings(PartitionSettings):
     schedules: Literal["stopped", "running"] = Field(
         default="stopped",
         description="What schedules and sensors are until somebody turns them on or off in the UI.",
+    )
+    pipelines: Path = Field(
+        default=FOLDER, description="Folder of the pipelines that are YAML: NAME/defs.yaml each."
     )
     mnist_source: str = Field(
         default=SAMPLE_DATA,

@@ -3,27 +3,29 @@
 The source, the asset and its check. `dataset.py` reads what is in the object.
 """
 
-import gzip
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
-from formats import s3_uri
 from platform_assets.checks import Verdict, check_each
 from platform_assets.lineage import place
+from platform_assets.object_copies import (
+    Original,
+    copy_object,
+    find_original,
+    judge_copy,
+    why_another,
+)
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report, to_failure
 from resources.errors import ResourceError
 from resources.s3 import (
     BucketMissingError,
     Folder,
-    ObjectInfo,
     ObjectMissingError,
     ObjectStore,
-    Publication,
     StoreAccessDeniedError,
 )
 
@@ -38,29 +40,6 @@ PUBLIC_MNIST = dg.AssetKey(["mnist", "public"])
 # and a run in production has 2 GB: what is larger is refused, rather than the run killed.
 MAX_COMPRESSED_BYTES = 256 * 2**20
 MAX_EXPANDED_BYTES = 512 * 2**20
-_BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Original:
-    """The public object as it is now.
-
-    Attributes:
-        uri: Where it is.
-        bucket: Its bucket.
-        info: Its key, size and ETag.
-        instead_of: Why it is not the one that was asked for; empty where it is.
-    """
-
-    uri: str
-    bucket: ObjectStore
-    info: ObjectInfo
-    instead_of: str = ""
-
-    @property
-    def version(self) -> str:
-        """Its ETag, without quotes: the data version of the public object."""
-        return self.info.etag.strip('"')
 
 
 class PublicMnist(dg.ConfigurableResource):
@@ -79,22 +58,16 @@ class PublicMnist(dg.ConfigurableResource):
             StoreError: It cannot be read, nor can the fallback.
         """
         try:
-            return _look(store, self.uri)
+            return find_original(store, self.uri)
         except _GONE as error:
             if not self.fallback:
                 raise
             try:
-                return replace(_look(store, self.fallback), instead_of=f"{self.uri}: {error}")
-            except _GONE as other:
-                raise type(error)(f"{error} Nor can the other one be had: {other}") from error
-
-
-def _look(store: ObjectStore, uri: str) -> Original:
-    bucket, key = s3_uri.parse(uri)
-    if not key:
-        raise ValueError(f"{uri} is not of the form s3://bucket/key: set it so.")
-    source = store.sibling(bucket)
-    return Original(uri, source, source.head(key))
+                return replace(
+                    find_original(store, self.fallback), instead_of=f"{self.uri}: {error}"
+                )
+            except _GONE as another:
+                raise type(error)(f"{error} Nor can the other one be had: {another}") from error
 
 
 def folder(store: ObjectStore, date: str) -> Folder:
@@ -140,11 +113,6 @@ def describe_public(original: Original) -> dict[str, Any]:
     }
 
 
-def why_another(original: Original) -> dict[str, str]:
-    """For people: why the digits come from another address than the settings say, if they do."""
-    return {"instead_of": original.instead_of} if original.instead_of else {}
-
-
 @dg.asset(
     key=["mnist", "raw"],
     deps=[public_mnist],
@@ -178,29 +146,8 @@ def copy_public(public: PublicMnist, target: Folder, date: str) -> Materializati
         target: Where to.
         date: The partition.
     """
-    original = public.find(target.store)
-    inputs = {original.uri: original.version}
-    earlier = target.made_of(inputs, CODE_VERSION)
-    copy = earlier
-    if copy is None:
-        with Publication(target) as publication:
-            publication.copy(FILE, original.bucket, original.info.key, etag=original.info.etag)
-            copy = publication.commit(
-                partition=date, rows=0, code_version=CODE_VERSION, inputs=inputs
-            )
-    sha256 = copy.manifest.file(FILE).sha256
-    return Materialization(
-        metadata={
-            "dagster/uri": target.file_uri(FILE),
-            # Of files: how many digits are in one, `mnist/dataset` tells when it has read them.
-            "dagster/partition_row_count": len(copy.manifest.files),
-            "source": original.uri,
-            **why_another(original),
-            "source_etag": original.version,
-            "bytes": copy.manifest.size,
-            "unchanged": earlier is not None,
-        },
-        data_version=sha256,
+    return copy_object(
+        public.find(target.store), target, FILE, date=date, code_version=CODE_VERSION
     )
 
 
@@ -219,16 +166,4 @@ def raw_intact(
 
 def judge_raw(copied_to: Folder) -> Verdict:
     """Reads the whole copy: sha256 by the manifest, CRC and length by the end of the gzip file."""
-    copy = copied_to.require("mnist/raw")
-    if problems := copy.verify():
-        return Verdict(False, " ".join(problems))
-    try:
-        with copy.open(FILE) as compressed, gzip.open(compressed) as plain:
-            expanded = 0
-            while block := plain.read(_BLOCK_BYTES):
-                expanded += len(block)
-                if expanded > MAX_EXPANDED_BYTES:
-                    return Verdict(False, f"It expands to more than {expanded:,} bytes.")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        return Verdict(False, f"{copied_to.file_uri(FILE)} is not a whole gzip file: {error}")
-    return Verdict(True, "Whole.", {"bytes": copy.manifest.size, "expanded_bytes": expanded})
+    return judge_copy(copied_to, FILE, asset="mnist/raw", max_expanded_bytes=MAX_EXPANDED_BYTES)

@@ -1,0 +1,70 @@
+"""When pipelines of YAML are made: a job each, and a schedule for those whose file has one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import dagster as dg
+
+from jobs.daily import build_daily_schedule
+from monitoring.dates import Due
+from platform_assets.components.pipeline_asset import SCHEDULE
+from platform_assets.settings import schedule_status
+
+
+def build_pipeline_jobs(assets: Iterable[dg.AssetsDefinition]) -> dg.Definitions:
+    """The job of each pipeline, and its schedule."""
+    pipelines = group_by_pipeline(assets)
+    jobs = {
+        name: dg.define_asset_job(
+            name,
+            selection=dg.AssetSelection.assets(*(spec.key for spec in specs)),
+            description=f"Makes the assets of pipelines/{name}/defs.yaml.",
+        )
+        for name, specs in pipelines.items()
+    }
+    schedules = [
+        build_daily_schedule(
+            jobs[name],
+            name=_schedule_name(name),
+            asset=specs[0].key,
+            cron_schedule=cron,
+            description=f"The day that has just ended, at {_time(cron)} UTC.",
+        )
+        for name, specs in pipelines.items()
+        if (cron := specs[0].metadata[SCHEDULE])
+    ]
+    return dg.Definitions(jobs=list(jobs.values()), schedules=schedules)
+
+
+def due_pipelines(assets: Iterable[dg.AssetsDefinition]) -> list[Due]:
+    """What the schedules of pipelines have to have made of every day."""
+    return [
+        Due(
+            _schedule_name(name),
+            schedule_status() is dg.DefaultScheduleStatus.RUNNING,
+            name,
+            sorted(spec.key for spec in specs),
+        )
+        for name, specs in group_by_pipeline(assets).items()
+        if specs[0].metadata[SCHEDULE]
+    ]
+
+
+def group_by_pipeline(
+    assets: Iterable[dg.AssetsDefinition],
+) -> Mapping[str, Sequence[dg.AssetSpec]]:
+    """Pipeline → its assets, each after those that it is made of."""
+    pipelines: dict[str, list[dg.AssetSpec]] = {}
+    for definition in assets:
+        for spec in definition.specs:
+            if SCHEDULE in spec.metadata and spec.group_name:
+                pipelines.setdefault(spec.group_name, []).append(spec)
+    return pipelines
+
+
+def _schedule_name(pipeline: str) -> str:
+    return f"{pipeline}_daily"
+
+
+def _time(cron: str) -> str:
+    minute, hour, *_ = cron.split()
+    return f"{int(hour):02}:{int(minute):02}"

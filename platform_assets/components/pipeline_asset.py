@@ -1,0 +1,230 @@
+"""What all components share: a name, an owner, a time, and one step for those of a file."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import dagster as dg
+from pydantic import BaseModel, Field, PrivateAttr
+
+from platform_assets.chain import ChainAsset, build_chain
+from platform_assets.components.fields import AssetName, Cron
+from platform_assets.errors import PlatformError
+from platform_assets.lineage import Tier, place
+from platform_assets.partitions import DUE_DAILY
+from resources.s3 import Folder, ObjectStore
+
+SCHEDULE = "pipeline/schedule"
+"""Metadata of a pipeline's assets: when it is made, as cron; empty where it has no schedule."""
+
+
+class PipelineError(PlatformError):
+    """A file of a pipeline cannot be loaded; the message begins with the file and the line."""
+
+
+class ExampleScaffolder(dg.Scaffolder):
+    """`dg scaffold defs` writes a form that is filled in, to be changed."""
+
+    def scaffold(self, request: dg.ScaffoldRequest) -> None:
+        """Dagster's hook: write the file."""
+        module, _, name = request.type_name.rpartition(".")
+        component = getattr(importlib.import_module(module), name)
+        dg.scaffold_component(request, component.example(request.target_path.name))
+
+
+@dg.scaffold_with(ExampleScaffolder)
+class PipelineAsset(dg.Component, dg.Model):
+    """An asset that a file `pipelines/NAME/defs.yaml` describes; NAME is the pipeline.
+
+    A subclass has further fields, `chain_asset`, which says how a date of it is made, and
+    `example`. The class is its own model, so that a wrong field is reported with file and line.
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset()
+    tier: ClassVar[Tier] = "derived"
+
+    asset: AssetName = Field(
+        description="The asset's key; its files stand under pipelines/KEY/date=YYYY-MM-DD.",
+        examples=["lisbon/snapshot"],
+    )
+    description: str = Field(default="", description="What it is, for whoever looks at it.")
+    owner: str = Field(
+        default="team:data-engineering",
+        pattern=r"^(team:[\w-]+|[^@\s]+@[^@\s]+)$",
+        description="Whose it is: team:NAME, or a mail address.",
+    )
+    schedule: Cron | None = Field(
+        default=None,
+        description="When the day that has ended is made, with all of the file: cron, in UTC.",
+        examples=["30 1 * * *"],
+    )
+
+    _folder: Path | None = PrivateAttr(default=None)
+    _lines: Any = PrivateAttr(default=None)
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """Dagster's hook: the form's fields."""
+        return cls
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
+        """Dagster's hook: the filled-in form, which remembers where it stands.
+
+        Raises:
+            PipelineError: Nothing is filled in.
+        """
+        lines = context.resolution_context.source_position_tree
+        if not isinstance(attributes, cls):
+            raise PipelineError(
+                f"{lines.position if lines else context.path}: {cls.__name__} has no attributes: "
+                f"fill in {', '.join(n for n, f in cls.model_fields.items() if f.is_required())}."
+            )
+        attributes._folder, attributes._lines = context.path, lines
+        return attributes
+
+    @classmethod
+    def example(cls, pipeline: str) -> dict[str, Any]:
+        """A filled-in form, for `dg scaffold`."""
+        raise NotImplementedError
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """The asset's key."""
+        return dg.AssetKey(self.asset.split("/"))
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline: of the folder that the file is in."""
+        return self._folder.name if self._folder else self.key.path[0]
+
+    @property
+    def source_key(self) -> dg.AssetKey:
+        """The key of what is outside, where it is made of such."""
+        *folders, name = self.key.path
+        return dg.AssetKey([*folders, f"{name}_source"])
+
+    def folder(self, store: ObjectStore, date: str) -> Folder:
+        """Where a date of it is published."""
+        return pipeline_folder(store, self.key, date)
+
+    def where(self, field: str = "asset") -> str:
+        """`FILE:LINE` of a field, or of what is nearest to it."""
+        if self._lines is None:
+            return self.pipeline
+        position, _ = self._lines.lookup_closest_and_path(["attributes", field], None)
+        return str(position)
+
+    def upstream(self) -> Sequence[dg.AssetKey]:
+        """The keys of what it is made of."""
+        return ()
+
+    def sources(self) -> Sequence[dg.AssetSpec]:
+        """What it is made of that somebody else fills."""
+        return ()
+
+    def resources(self) -> dict[str, Any]:
+        """Resources of its own, by their keys."""
+        return {}
+
+    def chain_asset(self) -> ChainAsset:
+        """How it is made and checked."""
+        raise NotImplementedError
+
+    def spec(self, *, description: str, code_version: str, **more: Any) -> dg.AssetSpec:
+        """The asset's spec, with all that is the same in each component."""
+        return dg.AssetSpec(
+            self.key,
+            deps=[*self.sources(), *self.upstream()],
+            group_name=self.pipeline,
+            kinds=set(self.kinds),
+            owners=[self.owner],
+            tags=place(self.pipeline, self.tier),
+            description=self.description or description,
+            code_version=code_version,
+            **more,
+        )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Dagster's hook: the first form of a file gives the step of all of it.
+
+        One step, so that a date that is refused drops out alone.
+
+        Raises:
+            PipelineError: The forms of the file do not fit together.
+        """
+        every = context.component_tree.get_all_components(of_type=PipelineAsset)
+        forms = [form for form in every if form._folder == self._folder] or [self]
+        if forms[0] is not self:
+            return dg.Definitions()
+        return build_pipeline(forms)
+
+
+def pipeline_folder(store: ObjectStore, key: dg.AssetKey, date: str) -> Folder:
+    """Where a date of a pipeline's asset is published: apart from the platform's own chains."""
+    return Folder(store, f"pipelines/{'/'.join(key.path)}/date={date}")
+
+
+def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
+    """The step of a pipeline, its sources and its resources.
+
+    Raises:
+        PipelineError: The forms do not fit together.
+    """
+    schedule = schedule_of(forms)
+    assets = [form.chain_asset() for form in in_order(forms)]
+    in_pipeline = [
+        replace(
+            asset,
+            spec=asset.spec.replace_attributes(
+                freshness_policy=DUE_DAILY if schedule else None
+            ).merge_attributes(metadata={SCHEDULE: schedule}),
+        )
+        for asset in assets
+    ]
+    return dg.Definitions(
+        assets=[
+            build_chain(f"{forms[0].pipeline}_pipeline", in_pipeline),
+            *(source for form in forms for source in form.sources()),
+        ],
+        resources={key: value for form in forms for key, value in form.resources().items()},
+    )
+
+
+def schedule_of(forms: Sequence[PipelineAsset]) -> str:
+    """The one schedule of a pipeline; empty where it has none.
+
+    Raises:
+        PipelineError: There are two.
+    """
+    first, *others = [form for form in forms if form.schedule] or [None]
+    for other in others:
+        if first and other and other.schedule != first.schedule:
+            raise PipelineError(
+                f"{other.where('schedule')}: the pipeline is made at {first.schedule!r} already "
+                f"({first.where('schedule')}): leave one of the schedules out, or put this asset "
+                "into a file of its own."
+            )
+    return first.schedule or "" if first else ""
+
+
+def in_order(forms: Sequence[PipelineAsset]) -> list[PipelineAsset]:
+    """Each form after those of the same file that it is made of.
+
+    Raises:
+        PipelineError: They are made of each other.
+    """
+    waiting, done = list(forms), list[PipelineAsset]()
+    while waiting:
+        pending = {form.key for form in waiting}
+        ready = [form for form in waiting if not pending.intersection(form.upstream())]
+        if not ready:
+            raise PipelineError(
+                f"{waiting[0].where('inputs')}: {' and '.join(form.asset for form in waiting)} are "
+                "made of each other: take one of the inputs out."
+            )
+        done += ready
+        waiting = [form for form in waiting if form not in ready]
+    return done

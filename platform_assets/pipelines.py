@@ -1,0 +1,150 @@
+"""Pipelines that are YAML: how the files `pipelines/NAME/defs.yaml` become definitions.
+
+What may stand in them is in `components`. What is wrong with one is said with its file and line.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import dagster as dg
+from pydantic import ValidationError
+
+from platform_assets import components
+from platform_assets.components.pipeline_asset import PipelineAsset, PipelineError
+
+FOLDER = Path(__file__).parents[1] / "pipelines"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_PLACE = re.compile(r"(?P<field>.*?)(?: at (?P<place>.+:\d+))?")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What is there without pipelines.
+
+    Attributes:
+        keys: Of assets.
+        names: Of jobs, and of groups of assets.
+    """
+
+    keys: frozenset[dg.AssetKey] = frozenset()
+    names: frozenset[str] = frozenset()
+
+    @classmethod
+    def by(cls, assets: Iterable[Any], jobs: Iterable[Any]) -> "Taken":
+        """What these assets and jobs take."""
+        of_steps = [a.specs if isinstance(a, dg.AssetsDefinition) else [a] for a in assets]
+        specs = [spec for some in of_steps for spec in some]
+        groups = {spec.group_name for spec in specs if spec.group_name}
+        return cls(
+            frozenset(spec.key for spec in specs), frozenset(groups | {job.name for job in jobs})
+        )
+
+
+def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
+    """The definitions of all pipelines.
+
+    Args:
+        folder: With a folder for each pipeline.
+        taken: What else there is.
+
+    Raises:
+        PipelineError: A file is wrong; the message says where, and what to do.
+    """
+    files = sorted(folder.glob("*/defs.y*ml"))
+    if not files:  # the machinery of components would cost every process a second
+        return dg.Definitions()
+    for file in files:
+        if file.parent.name in taken.names:
+            raise PipelineError(
+                f"{file}:1: {file.parent.name} is a job or a group of the platform's own: give the "
+                "folder another name."
+            )
+        if not _NAME.fullmatch(file.parent.name):
+            raise PipelineError(
+                f"{file}:1: the folder of a pipeline is its name: rename {file.parent.name!r}, to "
+                "small letters, digits and _ alone."
+            )
+    module = ModuleType(folder.name)
+    module.__path__ = [str(folder.absolute())]
+    module.__file__ = None
+    tree = dg.ComponentTree.from_module(defs_module=module, project_root=folder.absolute().parent)
+    try:
+        forms = tree.get_all_components(of_type=PipelineAsset)
+        check_keys(forms, taken.keys)
+        return tree.build_defs()
+    except Exception as error:
+        for cause in _causes(error):
+            if isinstance(cause, PipelineError):
+                raise cause from None
+            if isinstance(cause, ValidationError):
+                raise PipelineError("\n".join(_sentences(cause))) from None
+        raise
+
+
+def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> None:
+    """Each key once, and nothing is made of what is not there.
+
+    Raises:
+        PipelineError: Otherwise.
+    """
+    places = dict.fromkeys(known, "the platform's own code")
+    for form in forms:
+        if form.key in places:
+            raise PipelineError(
+                f"{form.where('asset')}: there is an asset {form.asset} already, in "
+                f"{places[form.key]}: give one of them another key."
+            )
+        places[form.key] = form.where("asset")
+    for form in forms:
+        for key in form.upstream():
+            if key not in places:
+                name = key.to_user_string()
+                raise PipelineError(
+                    f"{form.where('inputs')}: there is no asset {name}{_like(name, places)}."
+                )
+
+
+def _like(name: str, places: dict[dg.AssetKey, str]) -> str:
+    names = [key.to_user_string() for key in places]
+    close = difflib.get_close_matches(name, names, n=1)
+    return f": did you mean {close[0]}?" if close else f". There are {', '.join(sorted(names))}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause:
+        yield cause
+        cause = cause.__cause__
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    """What is wrong: file, line, field, and what to do."""
+    component = next((c for c in _components() if c.__name__ == error.title), None)
+    fields = sorted(component.model_fields) if component else []
+    for wrong in error.errors():
+        match = _PLACE.fullmatch(str(wrong["loc"][-1]))
+        path, place = match.group("field", "place") if match else ("", "")
+        name = path.rpartition(".")[2]
+        if wrong["type"] == "missing":
+            text = f"{name} has to be filled in{_what(component, name)}"
+        elif wrong["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(name, fields, n=1)
+            like = f"did you mean {close[0]}?" if close else f"there are {', '.join(fields)}"
+            text = f"{error.title} has no field {name}: {like}"
+        else:
+            text = f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
+        yield f"{place}: {text}{'' if text.endswith('?') else '.'}"
+
+
+def _components() -> list[type[PipelineAsset]]:
+    return [getattr(components, name) for name in components.__all__]
+
+
+def _what(component: type[PipelineAsset] | None, field: str) -> str:
+    known = component.model_fields.get(field) if component else None
+    return f": {known.description.rstrip('.')}" if known and known.description else ""
