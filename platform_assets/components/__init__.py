@@ -8,5 +8,6 @@ loaded, in `platform_assets/pipelines.py`.
 """
 
 from platform_assets.components.s3_object_copy import S3ObjectCopy
+from platform_assets.components.sagemaker_model import SageMakerModel
 
-__all__ = ["S3ObjectCopy"]
+__all__ = ["S3ObjectCopy", "SageMakerModel"]

@@ -19,6 +19,7 @@ from platform_assets.models.decisions import (
 )
 from platform_assets.models.endpoint import Jobs
 from platform_assets.models.serving import DECISION, Serving, as_event
+from platform_assets.models.taking_back import Rollback, roll_back, tear_down
 from platform_assets.reports import to_failure
 
 _EMPTY = {"version": "", "by": "", "why": ""}
@@ -74,6 +75,44 @@ def build_decision_jobs(
             "A person lets one version go live although its gate refused it, and says why.",
         ),
     ]
+
+
+def build_endpoint_jobs(
+    names: Jobs,
+    serve: Callable[[dg.OpExecutionContext], Serving[Any]],
+    *,
+    resource_keys: Set[str],
+    pool: str,
+) -> list[dg.JobDefinition]:
+    """All jobs by which people change an endpoint: those of `build_decision_jobs`, and two more."""
+    needs = set(resource_keys)
+
+    @dg.op(name=f"{names.roll_back}_form", required_resource_keys=needs, pool=pool)
+    def put_back(context: dg.OpExecutionContext, config: Rollback) -> None:
+        roll_back(context, serve(context), config.to)
+
+    @dg.op(name=f"{names.tear_down}_form", required_resource_keys=needs, pool=pool)
+    def delete(context: dg.OpExecutionContext) -> None:
+        tear_down(context, serve(context))
+
+    @dg.job(
+        name=names.roll_back,
+        config=dg.RunConfig(ops={f"{names.roll_back}_form": Rollback()}),
+        description="Puts the endpoint's previous version, or a named one, back into service.",
+    )
+    def rollback_job() -> None:
+        put_back()
+
+    @dg.job(
+        name=names.tear_down,
+        config=dg.RunConfig(),
+        description="Deletes the endpoint, so that it costs nothing, until it is made again.",
+    )
+    def teardown_job() -> None:
+        delete()
+
+    decisions = build_decision_jobs(names, serve, resource_keys=resource_keys, pool=pool)
+    return [*decisions, rollback_job, teardown_job]
 
 
 def decide(

@@ -57,8 +57,8 @@ class Line(ABC, Generic[M]):
         """What SageMaker serves it with."""
 
     @abstractmethod
-    def proof(self, model: M) -> SmokeTest:
-        """What the endpoint has to answer before a version counts as deployed."""
+    def proof(self, model: M) -> SmokeTest | None:
+        """What the endpoint has to answer before a version counts as deployed; None for nothing."""
 
     @abstractmethod
     def describe(self, model: M) -> dict[str, Any]:

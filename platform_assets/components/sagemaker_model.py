@@ -1,0 +1,388 @@
+"""The component `SageMakerModel`: a model a day by a training job, a gate, and an endpoint.
+
+How a model is trained once, judged, approved and served is in `platform_assets.models`, as for the
+digits; what is special about these models, in `trained_models.py`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from typing import Annotated, Any, ClassVar
+
+import dagster as dg
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from formats import s3_uri
+from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
+from platform_assets.components.fields import matching
+from platform_assets.components.pipeline_asset import PipelineAsset, pipeline_folder
+from platform_assets.components.trained_models import (
+    CODE_VERSION,
+    GATE,
+    Limits,
+    Reference,
+    TrainedModel,
+    TrainedModels,
+)
+from platform_assets.errors import EXPECTED
+from platform_assets.lineage import place
+from platform_assets.models.deciding import build_endpoint_jobs
+from platform_assets.models.endpoint import Approval, Endpoint, Jobs
+from platform_assets.models.serving import Serving
+from platform_assets.models.training import Training, Work
+from platform_assets.models.version_check import judge_version
+from platform_assets.partitions import ONE_RUN
+from platform_assets.reports import to_failure
+from platform_assets.retries import attempt, retry_call
+from resources.s3 import ObjectStore
+from resources.sagemaker import (
+    S3Channel,
+    SageMakerResource,
+    SpecError,
+    builtin_image_uri,
+)
+
+# In any region there is the same set of algorithms.
+_ANY_REGION = "eu-west-1"
+# SageMaker takes no larger request.
+_MAX_PROBE_BYTES = 6 * 2**20
+_KEY = r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+"
+_INPUT = matching(
+    rf"s3://[^/\s]+/\S+|{_KEY}(:\S+)?",
+    "is no input: write it as s3://bucket/prefix/, with {date} where the date stands, or as the "
+    "key of a pipeline's asset, shapes/images, and after a colon the file or folder of it",
+)
+
+
+def _known(algorithm: str) -> str:
+    if "/" not in algorithm:
+        try:
+            builtin_image_uri(algorithm, _ANY_REGION)
+        except SpecError as error:
+            raise ValueError(
+                f"{error} Name one of them, or an image as REGISTRY/NAME:TAG"
+            ) from None
+    return algorithm
+
+
+Algorithm = Annotated[str, AfterValidator(_known)]
+Input = Annotated[str, _INPUT]
+
+
+class GateForm(BaseModel):
+    """What a model has to reach to go live."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metric: str = Field(
+        description="Of the training job, as SageMaker names it.", examples=["test:msd"]
+    )
+    at_least: float | None = Field(default=None, description="The least value that goes live.")
+    at_most: float | None = Field(default=None, description="The largest value that goes live.")
+    max_drop: float | None = Field(
+        default=None, ge=0, description="By how much it may be worse than the live model's."
+    )
+
+    @model_validator(mode="after")
+    def _has_one_limit(self) -> "GateForm":
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(
+                "a gate has one limit: give at_least where a large value is good, or at_most where "
+                "a small one is"
+            )
+        return self
+
+
+class SageMakerModel(PipelineAsset):
+    """A model a day, trained by SageMaker on that day's channels, and an endpoint that serves it.
+
+    Equal channels and hyperparameters have one model, trained once. A model below its gate is never
+    served. The endpoint serves the newest good one; it is proved by its probe before it counts as
+    deployed, and what was live before comes back where it fails.
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"sagemaker", "s3"})
+
+    algorithm: Algorithm = Field(
+        description="A built-in algorithm, or an image in ECR.", examples=["kmeans"]
+    )
+    channels: dict[str, Input] = Field(
+        min_length=1,
+        description="Channel → s3://bucket/prefix/ with {date}, or KEY:FOLDER of an asset.",
+        examples=[{"train": "s3://my-bucket/shapes/{date}/train/"}],
+    )
+    content_type: str = Field(
+        default="application/x-recordio-protobuf", description="Of all channels."
+    )
+    hyperparameters: dict[str, str | int | float | bool] = Field(
+        default={}, description="Of the algorithm, by its own names."
+    )
+    instance_type: str = Field(default="ml.m5.large", description="What trains, and what serves.")
+    gate: GateForm = Field(
+        description="What a model has to reach: a metric, and at_least or at_most."
+    )
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,50}$",
+        description="Name of the endpoint that serves it; none if left out.",
+    )
+    probe: Input | None = Field(
+        default=None,
+        description="A file with a request that the endpoint has to answer, named as a channel.",
+    )
+    probe_type: str = Field(default="text/csv", description="Content type of the probe.")
+    approval: Approval = Field(
+        default="none",
+        description="required: a person approves each version before it goes live.",
+    )
+
+    @classmethod
+    def example(cls, pipeline: str) -> dict[str, Any]:
+        """A filled-in form, for `dg scaffold`."""
+        where = f"s3://my-bucket/{pipeline}/date={{date}}"
+        return {
+            "asset": f"{pipeline}/model",
+            "algorithm": "kmeans",
+            "channels": {"train": f"{where}/train/", "test": f"{where}/test/"},
+            "hyperparameters": {"k": 10, "feature_dim": 64},
+            "gate": {"metric": "test:msd", "at_most": 20, "max_drop": 2},
+            "endpoint": pipeline,
+            "probe": f"{where}/probe.csv",
+            "approval": "required",
+            "schedule": "0 2 * * *",
+        }
+
+    def upstream(self) -> Sequence[dg.AssetKey]:
+        """The assets that its channels are of."""
+        keys = {reference.asset for reference in self._references}
+        return sorted(key for key in keys if key is not None)
+
+    def sources(self) -> list[dg.AssetSpec]:
+        """The channels that somebody else fills, as one source."""
+        outside = [one.text for one in self._references if one.asset is None]
+        if not outside:
+            return []
+        return [
+            dg.AssetSpec(
+                self.source_key,
+                group_name=self.pipeline,
+                kinds={"s3"},
+                owners=[self.owner],
+                tags=place(self.pipeline, "source"),
+                description="What the model is trained on, as somebody else puts it there.",
+                metadata={"dagster/uri": ", ".join(outside)},
+            )
+        ]
+
+    @property
+    def pool(self) -> str:
+        """One training at a time: of two equal ones the second finds the first one's model."""
+        return f"{self.pipeline}_training"
+
+    def chain_asset(self) -> ChainAsset:
+        """How it is trained and judged."""
+
+        def judge(resources: Any, date: str) -> Any:
+            line = self._line(resources.listings_store)
+
+            def live() -> TrainedModel | None:
+                name = self.endpoint
+                return line.copies.find_live(resources.sagemaker, name) if name else None
+
+            return line.judge(date, live)
+
+        limits = self._limits
+        return ChainAsset(
+            spec=self.spec(
+                description="A model a day, trained by SageMaker on that day's channels.",
+                code_version=CODE_VERSION,
+                metadata=self._jobs.metadata() if self.endpoint else {},
+            ),
+            make=self._train,
+            resources=frozenset({"listings_store", "sagemaker"}),
+            checks=[
+                ChainCheck(
+                    GATE,
+                    f"{limits.metric} is {limits.say()} and no worse than the live model's by more "
+                    "than the gate's margin, or a person has overridden the gate for it.",
+                    judge,
+                )
+            ],
+        )
+
+    def beside(self) -> dg.Definitions:
+        """The endpoint, its check, and the jobs by which people change it."""
+        if self.endpoint is None:
+            return dg.Definitions()
+        pool = f"{self.endpoint.replace('-', '_')}_endpoint"
+        resource_keys = {"listings_store", "sagemaker"}
+
+        @dg.asset(
+            key=self._served,
+            deps=[self.key],
+            group_name=self.pipeline,
+            kinds={"sagemaker"},
+            owners=[self.owner],
+            tags=place(self.pipeline, "served"),
+            description=f"The SageMaker endpoint {self.endpoint}: serves the newest good model.",
+            code_version=CODE_VERSION,
+            backfill_policy=ONE_RUN,
+            pool=pool,
+            # As long as nothing was ever approved, there is none.
+            output_required=False,
+            required_resource_keys=resource_keys,
+        )
+        def endpoint(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+            serving = self._serve(context)
+            try:
+                result = retry_call(f"Endpoint {self.endpoint}", lambda: serving.reconcile(context))
+            except EXPECTED as error:
+                raise to_failure(error) from error
+            if result is not None:
+                yield result
+
+        @dg.asset_check(
+            asset=self._served,
+            name="is_the_wanted_one",
+            description="In service is the newest good model, and its version was proved.",
+            required_resource_keys=resource_keys,
+        )
+        def is_the_wanted_one(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+            verdict = attempt(judge_version, self._serve(context))
+            if isinstance(verdict, Exception):
+                if not isinstance(verdict, EXPECTED):
+                    raise verdict
+                return dg.AssetCheckResult(
+                    passed=False, description=f"could not be checked: {verdict}"
+                )
+            return dg.AssetCheckResult(
+                passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
+            )
+
+        jobs = build_endpoint_jobs(self._jobs, self._serve, resource_keys=resource_keys, pool=pool)
+        return dg.Definitions(assets=[endpoint], asset_checks=[is_the_wanted_one], jobs=jobs)
+
+    def _train(
+        self, run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]
+    ) -> DatesOutcomes:
+        """The maker of the chain."""
+        store, sagemaker = run.resources.listings_store, run.resources.sagemaker
+        limits = self._limits
+        training = Training(
+            sagemaker,
+            store,
+            prefix=self._prefix(store),
+            pipeline=self._slug.replace("_", "-"),
+            code_version=CODE_VERSION,
+            compute=sagemaker.compute.model_copy(update={"instance_type": self.instance_type}),
+            log=run.context.log,
+            run_id=run.context.run.run_id,
+            describe=lambda job: {"metric": limits.metric, **limits.describe(job)},
+        )
+
+        def make(date: str) -> Any:
+            return training.make_model(self._work(store, sagemaker, date))
+
+        return {date: dict.fromkeys(keys, attempt(make, date)) for date in dates}
+
+    def _work(self, store: ObjectStore, sagemaker: SageMakerResource, date: str) -> Work:
+        """The training of a date's channels."""
+        folder = partial(_folder, store, date)
+        places = {n: Reference(t).find(store, date, folder) for n, t in self.channels.items()}
+        digests = {
+            name: hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()
+            for name, (_, contents) in places.items()
+        }
+        hyperparameters = {name: str(value) for name, value in self.hyperparameters.items()}
+        channels = [
+            S3Channel(name=name, s3_uri=uri, content_type=self.content_type)
+            for name, (uri, _) in places.items()
+        ]
+        return Work(
+            date=date,
+            what={
+                "code_version": CODE_VERSION,
+                "algorithm": self.algorithm,
+                "content_type": self.content_type,
+                "instance_count": str(sagemaker.compute.instance_count),
+                **{f"channel {name}": digest for name, digest in digests.items()},
+                **{f"hyperparameter {name}": value for name, value in hyperparameters.items()},
+            },
+            inputs={uri: digests[name] for name, (uri, _) in places.items()},
+            # Of the artifact: what is in it, its algorithm alone knows.
+            rows=1,
+            image=self._image(sagemaker.region),
+            hyperparameters=hyperparameters,
+            channels=lambda _: nullcontext(channels),
+        )
+
+    def _serve(self, context: Any) -> Serving[TrainedModel]:
+        store, sagemaker = context.resources.listings_store, context.resources.sagemaker
+        endpoint = Endpoint(
+            name=self.endpoint or "",
+            instance_type=self.instance_type,
+            approval=self.approval,
+            security=sagemaker.security,
+        )
+        return Serving(self._line(store), endpoint, sagemaker, context.log)
+
+    def _line(self, store: ObjectStore) -> TrainedModels:
+        return TrainedModels(
+            store,
+            pipeline=self.pipeline,
+            key=self.key,
+            served=self._served,
+            prefix=self._prefix(store),
+            jobs=self._jobs,
+            limits=self._limits,
+            image=self._image,
+            probe=partial(self._read_probe, store) if self.probe else None,
+        )
+
+    def _read_probe(self, store: ObjectStore, date: str) -> tuple[bytes, str]:
+        folder = partial(_folder, store, date)
+        uri, _ = Reference(self.probe or "").find(store, date, folder)
+        bucket, key = s3_uri.parse(uri)
+        return store.sibling(bucket).get_bytes(key, max_bytes=_MAX_PROBE_BYTES), self.probe_type
+
+    def _image(self, region: str) -> str:
+        """The image, which a built-in algorithm has in each region."""
+        return (
+            self.algorithm if "/" in self.algorithm else builtin_image_uri(self.algorithm, region)
+        )
+
+    def _prefix(self, store: ObjectStore) -> str:
+        return self.folder(store, "").prefix.removesuffix("/date=")
+
+    @property
+    def _references(self) -> list[Reference]:
+        return [Reference(text) for text in [*self.channels.values(), *filter(None, [self.probe])]]
+
+    @property
+    def _limits(self) -> Limits:
+        gate = self.gate
+        return Limits(gate.metric, gate.at_least, gate.at_most, gate.max_drop)
+
+    @property
+    def _served(self) -> dg.AssetKey:
+        *folders, name = self.key.path
+        return dg.AssetKey([*folders, f"{name}_endpoint"])
+
+    @property
+    def _slug(self) -> str:
+        return "_".join(self.key.path)
+
+    @property
+    def _jobs(self) -> Jobs:
+        return Jobs(
+            approve=f"approve_{self._slug}",
+            reject=f"reject_{self._slug}",
+            override=f"override_{self._slug}",
+            roll_back=f"roll_back_{self._slug}",
+            tear_down=f"tear_down_{self._slug}",
+        )
+
+
+def _folder(store: ObjectStore, date: str, key: dg.AssetKey) -> Any:
+    return pipeline_folder(store, key, date)
