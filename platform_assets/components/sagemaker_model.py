@@ -4,94 +4,38 @@ How a model is trained once, judged, approved and served is in `platform_assets.
 digits; what is special about these models, in `trained_models.py`.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import dagster as dg
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from formats import s3_uri
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
-from platform_assets.components.fields import matching
-from platform_assets.components.pipeline_asset import PipelineAsset, pipeline_folder
+from platform_assets.components.model_gate import Gate
+from platform_assets.components.model_inputs import Algorithm, DatedInput, Input, asset_of
+from platform_assets.components.pipeline_asset import PipelineAsset
 from platform_assets.components.trained_models import (
     CODE_VERSION,
     GATE,
-    Limits,
-    Reference,
     TrainedModel,
     TrainedModels,
 )
-from platform_assets.errors import EXPECTED
 from platform_assets.lineage import place
 from platform_assets.models.deciding import build_endpoint_jobs
 from platform_assets.models.endpoint import Approval, Endpoint, Jobs
 from platform_assets.models.serving import Serving
 from platform_assets.models.training import Training, Work
-from platform_assets.models.version_check import judge_version
+from platform_assets.models.version_check import check_now, judge_version
 from platform_assets.partitions import ONE_RUN
-from platform_assets.reports import to_failure
-from platform_assets.retries import attempt, retry_call
+from platform_assets.retries import attempt
 from resources.s3 import ObjectStore
 from resources.sagemaker import (
     S3Channel,
     SageMakerResource,
-    SpecError,
     builtin_image_uri,
 )
-
-# In any region there is the same set of algorithms.
-_ANY_REGION = "eu-west-1"
-# SageMaker takes no larger request.
-_MAX_PROBE_BYTES = 6 * 2**20
-_KEY = r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+"
-_INPUT = matching(
-    rf"s3://[^/\s]+/\S+|{_KEY}(:\S+)?",
-    "is no input: write it as s3://bucket/prefix/, with {date} where the date stands, or as the "
-    "key of a pipeline's asset, shapes/images, and after a colon the file or folder of it",
-)
-
-
-def _known(algorithm: str) -> str:
-    if "/" not in algorithm:
-        try:
-            builtin_image_uri(algorithm, _ANY_REGION)
-        except SpecError as error:
-            raise ValueError(
-                f"{error} Name one of them, or an image as REGISTRY/NAME:TAG"
-            ) from None
-    return algorithm
-
-
-Algorithm = Annotated[str, AfterValidator(_known)]
-Input = Annotated[str, _INPUT]
-
-
-class GateForm(BaseModel):
-    """What a model has to reach to go live."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    metric: str = Field(
-        description="Of the training job, as SageMaker names it.", examples=["test:msd"]
-    )
-    at_least: float | None = Field(default=None, description="The least value that goes live.")
-    at_most: float | None = Field(default=None, description="The largest value that goes live.")
-    max_drop: float | None = Field(
-        default=None, ge=0, description="By how much it may be worse than the live model's."
-    )
-
-    @model_validator(mode="after")
-    def _has_one_limit(self) -> "GateForm":
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(
-                "a gate has one limit: give at_least where a large value is good, or at_most where "
-                "a small one is"
-            )
-        return self
 
 
 class SageMakerModel(PipelineAsset):
@@ -119,9 +63,7 @@ class SageMakerModel(PipelineAsset):
         default={}, description="Of the algorithm, by its own names."
     )
     instance_type: str = Field(default="ml.m5.large", description="What trains, and what serves.")
-    gate: GateForm = Field(
-        description="What a model has to reach: a metric, and at_least or at_most."
-    )
+    gate: Gate = Field(description="What a model has to reach: a metric, and at_least or at_most.")
     endpoint: str | None = Field(
         default=None,
         pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,50}$",
@@ -155,12 +97,11 @@ class SageMakerModel(PipelineAsset):
 
     def upstream(self) -> Sequence[dg.AssetKey]:
         """The assets that its channels are of."""
-        keys = {reference.asset for reference in self._references}
-        return sorted(key for key in keys if key is not None)
+        return sorted({key for text in self._inputs if (key := asset_of(text))})
 
     def sources(self) -> list[dg.AssetSpec]:
         """The channels that somebody else fills, as one source."""
-        outside = [one.text for one in self._references if one.asset is None]
+        outside = [text for text in self._inputs if asset_of(text) is None]
         if not outside:
             return []
         return [
@@ -192,7 +133,6 @@ class SageMakerModel(PipelineAsset):
 
             return line.judge(date, live)
 
-        limits = self._limits
         return ChainAsset(
             spec=self.spec(
                 description="A model a day, trained by SageMaker on that day's channels.",
@@ -204,8 +144,8 @@ class SageMakerModel(PipelineAsset):
             checks=[
                 ChainCheck(
                     GATE,
-                    f"{limits.metric} is {limits.say()} and no worse than the live model's by more "
-                    "than the gate's margin, or a person has overridden the gate for it.",
+                    f"{self.gate.metric} is {self.gate.say()}, and no worse than the live model's "
+                    "by more than max_drop; or a person has overridden the gate for it.",
                     judge,
                 )
             ],
@@ -234,13 +174,7 @@ class SageMakerModel(PipelineAsset):
             required_resource_keys=resource_keys,
         )
         def endpoint(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-            serving = self._serve(context)
-            try:
-                result = retry_call(f"Endpoint {self.endpoint}", lambda: serving.reconcile(context))
-            except EXPECTED as error:
-                raise to_failure(error) from error
-            if result is not None:
-                yield result
+            yield from self._serve(context).materialize(context)
 
         @dg.asset_check(
             asset=self._served,
@@ -249,16 +183,7 @@ class SageMakerModel(PipelineAsset):
             required_resource_keys=resource_keys,
         )
         def is_the_wanted_one(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-            verdict = attempt(judge_version, self._serve(context))
-            if isinstance(verdict, Exception):
-                if not isinstance(verdict, EXPECTED):
-                    raise verdict
-                return dg.AssetCheckResult(
-                    passed=False, description=f"could not be checked: {verdict}"
-                )
-            return dg.AssetCheckResult(
-                passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
-            )
+            return check_now(lambda: judge_version(self._serve(context)))
 
         jobs = build_endpoint_jobs(self._jobs, self._serve, resource_keys=resource_keys, pool=pool)
         return dg.Definitions(assets=[endpoint], asset_checks=[is_the_wanted_one], jobs=jobs)
@@ -268,7 +193,6 @@ class SageMakerModel(PipelineAsset):
     ) -> DatesOutcomes:
         """The maker of the chain."""
         store, sagemaker = run.resources.listings_store, run.resources.sagemaker
-        limits = self._limits
         training = Training(
             sagemaker,
             store,
@@ -278,7 +202,7 @@ class SageMakerModel(PipelineAsset):
             compute=sagemaker.compute.model_copy(update={"instance_type": self.instance_type}),
             log=run.context.log,
             run_id=run.context.run.run_id,
-            describe=lambda job: {"metric": limits.metric, **limits.describe(job)},
+            describe=self.gate.judge,
         )
 
         def make(date: str) -> Any:
@@ -288,16 +212,11 @@ class SageMakerModel(PipelineAsset):
 
     def _work(self, store: ObjectStore, sagemaker: SageMakerResource, date: str) -> Work:
         """The training of a date's channels."""
-        folder = partial(_folder, store, date)
-        places = {n: Reference(t).find(store, date, folder) for n, t in self.channels.items()}
-        digests = {
-            name: hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()
-            for name, (_, contents) in places.items()
-        }
+        inputs = {n: DatedInput.find(text, store, date) for n, text in self.channels.items()}
         hyperparameters = {name: str(value) for name, value in self.hyperparameters.items()}
         channels = [
-            S3Channel(name=name, s3_uri=uri, content_type=self.content_type)
-            for name, (uri, _) in places.items()
+            S3Channel(name=name, s3_uri=dated.uri, content_type=self.content_type)
+            for name, dated in inputs.items()
         ]
         return Work(
             date=date,
@@ -306,10 +225,10 @@ class SageMakerModel(PipelineAsset):
                 "algorithm": self.algorithm,
                 "content_type": self.content_type,
                 "instance_count": str(sagemaker.compute.instance_count),
-                **{f"channel {name}": digest for name, digest in digests.items()},
+                **{f"channel {name}": dated.digest for name, dated in inputs.items()},
                 **{f"hyperparameter {name}": value for name, value in hyperparameters.items()},
             },
-            inputs={uri: digests[name] for name, (uri, _) in places.items()},
+            inputs={dated.uri: dated.digest for dated in inputs.values()},
             # Of the artifact: what is in it, its algorithm alone knows.
             rows=1,
             image=self._image(sagemaker.region),
@@ -335,34 +254,25 @@ class SageMakerModel(PipelineAsset):
             served=self._served,
             prefix=self._prefix(store),
             jobs=self._jobs,
-            limits=self._limits,
+            gate=self.gate,
             image=self._image,
             probe=partial(self._read_probe, store) if self.probe else None,
         )
 
     def _read_probe(self, store: ObjectStore, date: str) -> tuple[bytes, str]:
-        folder = partial(_folder, store, date)
-        uri, _ = Reference(self.probe or "").find(store, date, folder)
-        bucket, key = s3_uri.parse(uri)
-        return store.sibling(bucket).get_bytes(key, max_bytes=_MAX_PROBE_BYTES), self.probe_type
+        return DatedInput.find(self.probe or "", store, date).read(store), self.probe_type
 
     def _image(self, region: str) -> str:
         """The image, which a built-in algorithm has in each region."""
-        return (
-            self.algorithm if "/" in self.algorithm else builtin_image_uri(self.algorithm, region)
-        )
+        algorithm = self.algorithm
+        return algorithm if "/" in algorithm else builtin_image_uri(algorithm, region)
 
     def _prefix(self, store: ObjectStore) -> str:
         return self.folder(store, "").prefix.removesuffix("/date=")
 
     @property
-    def _references(self) -> list[Reference]:
-        return [Reference(text) for text in [*self.channels.values(), *filter(None, [self.probe])]]
-
-    @property
-    def _limits(self) -> Limits:
-        gate = self.gate
-        return Limits(gate.metric, gate.at_least, gate.at_most, gate.max_drop)
+    def _inputs(self) -> list[str]:
+        return [*self.channels.values(), *filter(None, [self.probe])]
 
     @property
     def _served(self) -> dg.AssetKey:
@@ -382,7 +292,3 @@ class SageMakerModel(PipelineAsset):
             roll_back=f"roll_back_{self._slug}",
             tear_down=f"tear_down_{self._slug}",
         )
-
-
-def _folder(store: ObjectStore, date: str, key: dg.AssetKey) -> Any:
-    return pipeline_folder(store, key, date)

@@ -14,7 +14,7 @@ import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
-from platform_assets.errors import EXPECTED, PlatformError
+from platform_assets.errors import PlatformError
 from platform_assets.lineage import place
 from platform_assets.mnist import centroids, classifier, dataset, deployed, model
 from platform_assets.mnist.digit_sheets import answer_sheet
@@ -24,8 +24,6 @@ from platform_assets.models.endpoint import Endpoint
 from platform_assets.models.lines import Line
 from platform_assets.models.serving import Serving
 from platform_assets.partitions import DUE_DAILY, ONE_RUN
-from platform_assets.reports import to_failure
-from platform_assets.retries import retry_call
 from resources.s3 import ObjectStore
 from resources.sagemaker import (
     Invoke,
@@ -68,13 +66,7 @@ def mnist_endpoint(
     digits_store: ObjectStore,
     sagemaker: SageMakerResource,
 ) -> Iterator[dg.MaterializeResult]:
-    serving = serve(endpoint, digits_store, sagemaker, context.log)
-    try:
-        result = retry_call(f"Endpoint {endpoint.name}", lambda: serving.reconcile(context))
-    except EXPECTED as error:
-        raise to_failure(error) from error
-    if result is not None:
-        yield result
+    yield from serve(endpoint, digits_store, sagemaker, context.log).materialize(context)
 
 
 def serve(
@@ -89,7 +81,7 @@ class Digits(Line[PublishedClassifier]):
 
     pipeline = "mnist"
     judged = classifier.mnist_classifier.key
-    gate = classifier.GATE
+    check = classifier.GATE
     served = dg.AssetKey(["mnist", "endpoint"])
     dates = classifier.DATES
     models = model.PREFIX

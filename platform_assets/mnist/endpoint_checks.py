@@ -4,19 +4,17 @@ A version is proved before it counts as deployed, too, in `endpoint.py`; these s
 of it since.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import dagster as dg
 import numpy as np
 
 from platform_assets.checks import Verdict
-from platform_assets.errors import EXPECTED
 from platform_assets.mnist import deployed
 from platform_assets.mnist.digit_sheets import answer_sheet
 from platform_assets.mnist.endpoint import Proof, ask, mnist_endpoint, serve
 from platform_assets.models.endpoint import Endpoint
-from platform_assets.models.version_check import judge_version
+from platform_assets.models.version_check import check_now, judge_version
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 
@@ -29,7 +27,7 @@ from resources.sagemaker import SageMakerResource
 def answers_test_digits(
     endpoint: Endpoint, digits_store: ObjectStore, sagemaker: SageMakerResource
 ) -> dg.AssetCheckResult:
-    return _check(lambda: judge_answers(endpoint, digits_store, sagemaker))
+    return check_now(lambda: judge_answers(endpoint, digits_store, sagemaker))
 
 
 @dg.asset_check(
@@ -47,7 +45,7 @@ def is_the_wanted_one(
     sagemaker: SageMakerResource,
 ) -> dg.AssetCheckResult:
     serving = serve(endpoint, digits_store, sagemaker, context.log)
-    return _check(lambda: judge_version(serving))
+    return check_now(lambda: judge_version(serving))
 
 
 def judge_answers(endpoint: Endpoint, store: ObjectStore, sagemaker: SageMakerResource) -> Verdict:
@@ -71,14 +69,4 @@ def judge_answers(endpoint: Endpoint, store: ObjectStore, sagemaker: SageMakerRe
             "read_otherwise": wrong,
             "answers": answer_sheet(proof.images, answers, proof.digits),
         },
-    )
-
-
-def _check(judge: Callable[[], Verdict]) -> dg.AssetCheckResult:
-    try:
-        verdict = judge()
-    except EXPECTED as error:
-        verdict = Verdict(False, f"could not be checked: {error}")
-    return dg.AssetCheckResult(
-        passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
     )

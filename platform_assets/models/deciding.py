@@ -126,7 +126,7 @@ def decide(
             run of the endpoint's asset tries again.
     """
     form.check()
-    line, model = serving.line, find_version(serving, form.version)
+    line, model = serving.line, find_version(serving, form.version.strip())
     _require_effect(serving, model, outcome)
     decision = Decision.over(model, outcome, form, context.run.run_id)
     kept_in = line.decisions.record(decision)
@@ -150,7 +150,7 @@ def decide(
         # Or else the model's page would go on showing that its gate refuses it.
         targets = find_targets(context, line.judged, [model.date])
         verdict = Verdict(True, decision.describe(), {"overridden_by": decision.by})
-        check = dg.AssetCheckKey(line.judged, line.gate)
+        check = dg.AssetCheckKey(line.judged, line.check)
         log_evaluation(context, check, model.date, verdict, targets.get(model.date))
     result = serving.reconcile(context)
     if result is not None:

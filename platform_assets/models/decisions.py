@@ -50,7 +50,7 @@ class DecisionForm(dg.Config):
         empty = [name for name in ("by", "why") if not getattr(self, name).strip()]
         if empty:
             raise DecisionError(f"Fill in {' and '.join(empty)}: who decides, and for what reason.")
-        if len(self.version) < LEAST_CHARACTERS:
+        if len(self.version.strip()) < LEAST_CHARACTERS:
             raise DecisionError(
                 f"{self.version!r} does not name one version: give its data version, at least the "
                 f"first {LEAST_CHARACTERS} characters."

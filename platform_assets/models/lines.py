@@ -20,8 +20,8 @@ class Line(ABC, Generic[M]):
     Attributes:
         store: Where everything is.
         pipeline: Its name: a tag of what is made in SageMaker.
-        judged: The asset of the models, which has the gate's check.
-        gate: That check's name.
+        judged: The asset of the models, which its gate judges.
+        check: The name of the gate's check.
         served: The asset of the endpoint.
         dates: What the prefixes of all dates' models begin with.
         models: Where trained models are, as `training.Training` publishes them.
@@ -32,7 +32,7 @@ class Line(ABC, Generic[M]):
     store: ObjectStore
     pipeline: str
     judged: dg.AssetKey
-    gate: str
+    check: str
     served: dg.AssetKey
     dates: str
     models: str

@@ -4,18 +4,20 @@ A backfill of an old date never puts an old model live. How a version is put int
 and rolled back stands in `resources.sagemaker`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
 import dagster as dg
 
+from platform_assets.errors import EXPECTED
 from platform_assets.models import retention
 from platform_assets.models.copies import M
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.models.lines import Line
 from platform_assets.pictures import attempt_to_show
-from platform_assets.reports import DATA_VERSION_TAG
+from platform_assets.reports import DATA_VERSION_TAG, to_failure
+from platform_assets.retries import retry_call
 from resources.s3 import NotPublishedError
 from resources.sagemaker import (
     EndpointSpec,
@@ -90,6 +92,8 @@ class Serving(Generic[M]):
                 break
             if self.endpoint.version(candidate.sha256) in rolled_back:
                 continue
+            if waiting is not None and candidate.sha256 == waiting.sha256:
+                continue
             decision = self.line.decisions.latest(candidate.sha256)
             outcome = decision.outcome if decision else None
             if outcome == "overridden":
@@ -112,6 +116,19 @@ class Serving(Generic[M]):
                 "at why its check fails."
             )
         return Choice(live, waiting)
+
+    def materialize(self, context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        """As `reconcile`, for the endpoint's asset: tries again what may pass by itself.
+
+        Raises:
+            dagster.Failure: It could not be done.
+        """
+        try:
+            result = retry_call(f"Endpoint {self.endpoint.name}", lambda: self.reconcile(context))
+        except EXPECTED as error:
+            raise to_failure(error) from error
+        if result is not None:
+            yield result
 
     def reconcile(self, context: Context) -> dg.MaterializeResult[Any] | None:
         """Put the model that it should serve into service where it is not there yet, and prove it.

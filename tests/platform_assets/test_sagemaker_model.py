@@ -3,20 +3,29 @@
 import json
 import secrets
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
+import dagster as dg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from formats import ndarray_file, recordio
-from platform_assets.components.pipeline_asset import PipelineError
+from monitoring.approvals import approval_findings
+from monitoring.findings import Problem
+from platform_assets.alert_settings import AlertSettings
+from platform_assets.components.model_gate import Gate, MetricMissingError
+from platform_assets.components.model_inputs import DatedInput
+from platform_assets.components.pipeline_asset import PipelineError, pipeline_folder
+from platform_assets.definitions import build_defs
 from platform_assets.models.deciding import DecisionForm
 from platform_assets.pipelines import Taken, load_pipelines
+from resources.s3 import NotPublishedError, Publication
 from resources.sagemaker import SageMakerResource
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import live_config
@@ -43,7 +52,8 @@ attributes:
 @cache
 def shapes() -> NDArray[np.float32]:
     """1,797 real digits of 8 × 8, (n, 64) in 0..16."""
-    return load_digits().data.astype(np.float32)
+    images, _ = load_digits(return_X_y=True)
+    return np.asarray(images, np.float32)
 
 
 def to_csv(rows: NDArray[np.float32]) -> str:
@@ -119,6 +129,7 @@ def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
 ) -> None:
     assert len(FORM.splitlines()) <= 15
     platform, rows = pipeline.platform, shapes()
+    assert build_defs().resolve_schedule_def("shapes_daily").cron_schedule == "0 2 * * *"
     pipeline.put(FIRST, rows[:700])
     pipeline.put(SAME, rows[:700])
     pipeline.put(THIRD, rows[700:1400])
@@ -150,21 +161,58 @@ def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
     pipeline.put(LAST, rows[300:1000])
     assert pipeline.run(LAST, LAST).success
     assert live_config(pipeline.endpoint) == live
-    (waiting,) = platform.instance.fetch_materializations(
-        records_filter(MODEL, LAST), limit=1
-    ).records
-    version = waiting.asset_materialization.tags["dagster/data_version"]
-    form = DecisionForm(version=version, by="Ada", why="As good as yesterday's.")
+    (waiting,) = approval_findings(
+        platform.instance,
+        build_defs().resolve_all_asset_specs(),
+        AlertSettings(ui_url="", late_after_hours=1, stuck_after_minutes=1, spend_limit=0),
+        datetime.now(UTC),
+    )
+    assert isinstance(waiting, Problem)
+    assert waiting.title == "A version of shapes/model waits for approval"
+    form = DecisionForm(version=waiting.key.split()[-1], by="Ada", why="As good as yesterday's.")
     job = "approve_shapes_model"
     config = {"ops": {f"{job}_form": {"config": form.model_dump()}}}
     assert platform.run(job, LAST, config=config).success
     assert pipeline.serves(LAST)
 
 
-def records_filter(asset: str, date: str) -> Any:
-    import dagster as dg
+def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platform) -> None:
+    store, key = platform.store, dg.AssetKey(["shapes", "images"])
+    folder = pipeline_folder(store, key, FIRST)
+    with Publication(folder) as publication:
+        publication.put("train/part.rec", b"one")
+        publication.put("test.rec", b"two")
+        publication.commit(partition=FIRST, rows=1, code_version="1")
+    train = DatedInput.find("shapes/images:train/", store, FIRST)
+    assert train.uri == folder.file_uri("train/")
+    assert list(train.contents) == ["part.rec"]
+    # The same bytes on another day are the same work.
+    store.put_bytes("a/1/part.rec", b"one")
+    store.put_bytes("a/2/part.rec", b"one")
+    outside = [DatedInput.find(f"s3://{store.bucket}/a/{n}/", store, FIRST) for n in (1, 2)]
+    assert outside[0].digest == outside[1].digest
+    assert DatedInput.find("shapes/images:test.rec", store, FIRST).read(store) == b"two"
+    with pytest.raises(NotPublishedError, match="put it there, or correct the channel"):
+        DatedInput.find("shapes/images:validation/", store, FIRST)
 
-    return dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset.split("/")), asset_partitions=[date])
+
+@pytest.mark.parametrize(
+    ("limit", "value", "passed"),
+    [
+        ({"at_most": 2}, 2.0, True),
+        ({"at_most": 2}, 2.1, False),
+        ({"at_least": 0.9}, 0.9, True),
+        ({"at_least": 0.9}, 0.8, False),
+    ],
+)
+def test_a_gate_knows_which_values_are_good(
+    limit: dict[str, float], value: float, passed: bool
+) -> None:
+    gate = Gate.model_validate({"metric": "m", **limit})
+    assert gate.judge({"metric/m": value})["passed"] is passed
+    assert (gate.drop(1, 2) > 0) == ("at_least" in limit)
+    with pytest.raises(MetricMissingError, match="measured no m, only other"):
+        gate.judge({"metric/other": value})
 
 
 @pytest.mark.parametrize(
