@@ -112,7 +112,6 @@ def build_chain(
     assets: Sequence[ChainAsset],
     *,
     checks_at_once: Callable[[Any], int] = lambda _: 1,
-    pool: str | None = None,
 ) -> dg.AssetsDefinition:
     """The step that makes assets, in their order, and evaluates their checks.
 
@@ -120,7 +119,6 @@ def build_chain(
         name: Of the step.
         assets: Each after those that it is made of.
         checks_at_once: (resources) → how many dates are checked at a time.
-        pool: Of the step.
     """
 
     @dg.multi_asset(
@@ -146,7 +144,6 @@ def build_chain(
         can_subset=True,
         partitions_def=DAILY,
         backfill_policy=ONE_RUN,
-        pool=pool,
     )
     def chain(
         context: dg.AssetExecutionContext,

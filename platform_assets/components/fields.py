@@ -11,7 +11,7 @@ _TABLE = r"\w+(\.\w+)?"
 _MODULE = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
 
-def matching(pattern: str, remedy: str) -> AfterValidator:
+def _matching(pattern: str, remedy: str) -> AfterValidator:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value, re.ASCII):
             raise ValueError(f"{value!r} {remedy}")
@@ -26,7 +26,7 @@ def _listed(value: Any) -> Any:
 
 AssetName = Annotated[
     str,
-    matching(
+    _matching(
         _ASSET,
         "is no key of an asset: write it as lisbon/snapshot, in small letters, digits and _, "
         "with at least one slash",
@@ -35,25 +35,25 @@ AssetName = Annotated[
 AssetNames = Annotated[list[AssetName], Field(min_length=1)]
 Cron = Annotated[
     str,
-    matching(
+    _matching(
         _CRON,
         "is not once a day: write 'MINUTE HOUR * * *', in UTC, like '30 1 * * *' for 01:30",
     ),
 ]
 TableName = Annotated[
     str,
-    matching(
+    _matching(
         _TABLE,
         "is no table: write its name, or schema.name, in letters, digits and _; where it has "
         "others, or rows are to be chosen, write a SELECT as the query instead",
     ),
 ]
 ModuleName = Annotated[
-    str, matching(_MODULE, "is no Python module: write it as for python -m, like price_levels")
+    str, _matching(_MODULE, "is no Python module: write it as for python -m, like price_levels")
 ]
 ObjectUri = Annotated[
     str,
-    matching(
+    _matching(
         r"s3://[a-z0-9][a-z0-9.-]{2,62}/([^\s/]+/)*[\w.-]+",
         "is no object in S3: write it as s3://bucket/key",
     ),

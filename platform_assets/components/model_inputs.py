@@ -1,6 +1,7 @@
 """What a model is made of: its algorithm, and its channels on a date."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,25 +10,24 @@ import dagster as dg
 from pydantic import AfterValidator
 
 from formats import s3_uri
-from platform_assets.components.fields import matching
 from platform_assets.components.pipeline_asset import pipeline_folder
 from resources.s3 import NotPublishedError, ObjectStore
 from resources.sagemaker import SpecError, builtin_image_uri
 
-_KEY = r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+"
+_INPUT = r"s3://[^/\s]+/\S+|[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+(:\S+)?"
 # Each region has the same algorithms.
 _ANY_REGION = "eu-west-1"
 # SageMaker takes no larger request.
 _MAX_REQUEST_BYTES = 6 * 2**20
 
-Input = Annotated[
-    str,
-    matching(
-        rf"s3://[^/\s]+/\S+|{_KEY}(:\S+)?",
-        "is no input: write it as s3://bucket/prefix/, with {date} where the date stands, or as "
-        "the key of a pipeline's asset, shapes/images, and after a colon the file or folder of it",
-    ),
-]
+def _is_input(text: str) -> str:
+    if not re.fullmatch(_INPUT, text, re.ASCII):
+        raise ValueError(
+            f"{text!r} is no input: write it as s3://bucket/prefix/, with {{date}} where the date "
+            "stands, or as the key of a pipeline's asset, shapes/images, and after a colon the "
+            "file or folder of it"
+        )
+    return text
 
 
 def _known(algorithm: str) -> str:
@@ -42,6 +42,7 @@ def _known(algorithm: str) -> str:
 
 
 Algorithm = Annotated[str, AfterValidator(_known)]
+Input = Annotated[str, AfterValidator(_is_input)]
 
 
 def asset_of(text: str) -> dg.AssetKey | None:

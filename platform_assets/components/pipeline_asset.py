@@ -133,11 +133,6 @@ class PipelineAsset(dg.Component, dg.Model):
         """How it is made and checked."""
         raise NotImplementedError
 
-    @property
-    def pool(self) -> str | None:
-        """Of the step that makes it; None for no limit."""
-        return None
-
     def beside(self) -> dg.Definitions:
         """What belongs to it and is no partition: an endpoint, and jobs that change it."""
         return dg.Definitions()
@@ -193,10 +188,9 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         )
         for asset in assets
     ]
-    pool = next((form.pool for form in forms if form.pool), None)
     made = dg.Definitions(
         assets=[
-            build_chain(f"{forms[0].pipeline}_pipeline", in_pipeline, pool=pool),
+            build_chain(f"{forms[0].pipeline}_pipeline", in_pipeline),
             *(source for form in forms for source in form.sources()),
         ],
         resources={key: value for form in forms for key, value in form.resources().items()},

@@ -116,11 +116,6 @@ class SageMakerModel(PipelineAsset):
             )
         ]
 
-    @property
-    def pool(self) -> str:
-        """One training at a time: of two equal ones the second finds the first one's model."""
-        return f"{self.pipeline}_training"
-
     def chain_asset(self) -> ChainAsset:
         """How it is trained and judged."""
 
