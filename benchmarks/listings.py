@@ -80,8 +80,8 @@ def snapshot(table: str, form: Any, store: Any, dates: Sequence[str], *, workers
         dates: ISO dates.
         workers: How many of them are exported at the same time.
     """
-    from platform_assets.airbnb.exporter import Exporter
     from platform_assets.airbnb.listings import ListingsTable
+    from platform_assets.tables.exporter import Exporter
     from resources.postgres import PostgresResource
 
     listings = ListingsTable(table=table, format=form, leave_out=[], connections=workers)

@@ -13,13 +13,13 @@ import dagster as dg
 from pydantic import Field
 
 from formats.proxies import proxy_variables
-from platform_assets.airbnb.limits import Limits
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.raw import SAMPLE_DATA, SAMPLE_FILES, PublicMnist
 from platform_assets.models.endpoint import Approval, Endpoint
 from platform_assets.partitions import PartitionSettings
 from platform_assets.pipelines import FOLDER
+from platform_assets.tables.limits import Limits
 from resources.alerts import Alerts
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource

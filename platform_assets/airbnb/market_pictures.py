@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from platform_assets.airbnb.published_snapshots import read_columns, require_snapshot
+from platform_assets.airbnb.published_snapshots import require_snapshot
 from platform_assets.pictures import draw_histogram, draw_map, to_line, to_markdown, to_table
+from platform_assets.tables.published_snapshots import read_columns
 from resources.s3 import ObjectStore, Published
 
 _MAX_RESULT_BYTES = 512 * 2**20

@@ -10,11 +10,12 @@ from dataclasses import replace
 import dagster as dg
 
 from platform_assets.airbnb.column_descriptions import LISTING_COLUMNS
-from platform_assets.airbnb.listings import CONTRACT, ColumnNamesError, ListingsTable
+from platform_assets.airbnb.listings import CONTRACT, ListingsTable
 from platform_assets.errors import EXPECTED
 from platform_assets.lineage import place
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG, table_schema, to_failure
+from platform_assets.tables.source_table import ColumnNamesError
 from resources.postgres import Fingerprint, PostgresResource
 
 LISTINGS = dg.AssetKey(["airbnb", "listings"])

@@ -1,133 +1,33 @@
 """The asset `airbnb/snapshot`: a day's listings as one object in S3, and its checks.
 
-How days are exported stands in `exporter.py`, what their rows must be like in `quality.py`.
+How days of a table are exported, judged and published stands in `platform_assets.tables`.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import dagster as dg
-import numpy as np
 
-from formats.columns import compare_columns
-from platform_assets.airbnb import quality
 from platform_assets.airbnb.column_descriptions import snapshot_lineage
-from platform_assets.airbnb.exporter import CODE_VERSION, Exporter
-from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.airbnb.listings import RULES
 from platform_assets.airbnb.observed_listings import listings
-from platform_assets.airbnb.published_snapshots import (
-    TrailingProfiles,
-    read_columns,
-    read_profile,
-    require_snapshot,
-    snapshot_folder,
-)
-from platform_assets.chain import (
-    ChainAsset,
-    ChainCheck,
-    ChainRun,
-    DatesOutcomes,
-)
-from platform_assets.checks import Verdict
+from platform_assets.airbnb.published_snapshots import snapshot_folder
+from platform_assets.chain import ChainRun, DatesOutcomes
 from platform_assets.lineage import place
 from platform_assets.partitions import DAILY, DUE_DAILY
-from resources.cancellation import Cancellation
-from resources.postgres import PostgresResource
-from resources.s3 import ObjectStore, Published
+from platform_assets.tables.exporter import CODE_VERSION
+from platform_assets.tables.snapshots import export_dates, snapshot_asset
+from resources.s3 import ObjectStore
 
 
 def make_snapshots(
     run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]
 ) -> DatesOutcomes:
     """Export dates of the table, and publish those that no check of their rows refuses."""
-    exporter = Exporter(
-        run.resources.postgres,
-        run.resources.listings_table,
-        run.resources.listings_store,
-        check_cancelled=Cancellation(run.context.instance, run.context.run).check,
-    )
-    return {date: dict.fromkeys(keys, outcome) for date, outcome in exporter.export(dates).items()}
+    return export_dates(run, run.resources.listings_table, dates, keys)
 
 
-def judge_published(
-    store: ObjectStore, table: ListingsTable, dates: Sequence[str]
-) -> dict[str, dict[str, Verdict]]:
-    """Judge snapshots that are published, as the next export would: date → check → verdict."""
-    trailing = TrailingProfiles(store, table.limits.drift_days)
-    verdicts: dict[str, dict[str, Verdict]] = {}
-    for date in dates:
-        snapshot_and_profile = read_profile(store, date)
-        if snapshot_and_profile is None:
-            message = f"There is no snapshot with a profile of {date}: materialise it first."
-            verdicts[date] = dict.fromkeys(quality.CHECKS, Verdict(False, message))
-        else:
-            snapshot, profile = snapshot_and_profile
-            differences = compare_columns(table.exported_contract, snapshot.manifest.columns)
-            candidate = quality.Candidate(profile, differences, trailing.before(date))
-            verdicts[date] = quality.judge(candidate, table.limits)
-    return verdicts
-
-
-def judge_matches_table(
-    postgres: PostgresResource, table: ListingsTable, store: ObjectStore, date: str
-) -> Verdict:
-    """Read the ids out of the object itself, and count the table's rows anew where it has days.
-
-    The object must be what was exported, and all of it. A table that has lost rows since is a
-    warning.
-    """
-    snapshot = require_snapshot(store, date)
-    rows, repeated = count_ids(snapshot)
-    expected = snapshot.manifest.rows
-    counts = {"rows": rows, "rows_in_manifest": expected}
-    if rows != expected:
-        return Verdict(
-            False,
-            f"The object has {rows} rows, its manifest says {expected}: materialise the snapshot "
-            "again.",
-            counts,
-        )
-    if repeated:
-        return Verdict(False, f"{repeated} rows do not follow the id before them.", counts)
-    if not table.day:
-        return Verdict(True, "As exported; the table holds what is now, and no days.", counts)
-    with postgres.connect() as session:
-        columns, _ = table.compare(session)
-        in_table = session.count(table.source, table.where(columns, date))
-    counts["rows_in_table"] = in_table
-    difference = f"The table has {in_table} rows of that day by now, the object {rows}"
-    if in_table > rows:
-        return Verdict(
-            False,
-            f"{difference}: it was taken while the day was being loaded. Materialise the snapshot "
-            "again.",
-            counts,
-        )
-    if in_table < rows:
-        message = f"{difference}: materialise the snapshot again."
-        return Verdict(False, message, counts, severity="warn")
-    return Verdict(True, "As in the table.", counts)
-
-
-def count_ids(snapshot: Published) -> tuple[int, int]:
-    """How many rows a snapshot has, and how many whose id is not above that of the row before.
-
-    Rows are in the order of their ids, so that one pass in bounded memory finds repeated ones.
-    """
-    rows = wrong = 0
-    last: Any = None
-    for batch in read_columns(snapshot, "id"):
-        ids = batch.column(0).to_numpy(zero_copy_only=False)
-        if not len(ids):
-            continue
-        rows += len(ids)
-        wrong += int(np.count_nonzero(ids[1:] <= ids[:-1])) + (last is not None and ids[0] <= last)
-        last = ids[-1]
-    return rows, wrong
-
-
-SNAPSHOT = ChainAsset(
-    spec=dg.AssetSpec(
+SNAPSHOT = snapshot_asset(
+    dg.AssetSpec(
         key=["airbnb", "snapshot"],
         deps=[listings],
         group_name="airbnb",
@@ -143,21 +43,8 @@ SNAPSHOT = ChainAsset(
         freshness_policy=DUE_DAILY,
         metadata={"dagster/column_lineage": snapshot_lineage()},
     ),
-    make=make_snapshots,
-    resources=frozenset({"postgres", "listings_table", "listings_store"}),
-    checks=[
-        *(ChainCheck(name, check.description) for name, check in quality.CHECKS.items()),
-        ChainCheck(
-            "matches_table",
-            "The object has as many rows as the table has of the day, in the order of their ids.",
-            lambda resources, date: judge_matches_table(
-                resources.postgres, resources.listings_table, resources.listings_store, date
-            ),
-        ),
-    ],
-    judge_published=lambda resources, dates: judge_published(
-        resources.listings_store, resources.listings_table, dates
-    ),
+    RULES,
+    make_snapshots,
 )
 
 

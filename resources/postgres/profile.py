@@ -72,15 +72,16 @@ class Profile(BaseModel):
     long_ids: dict[str, tuple[int, int, float]] = {}
 
 
-def select_profile(extract: Extract, column: str, ids: Collection[str] = ()) -> sql.Composed:
+def select_profile(extract: Extract, column: str | None, ids: Collection[str] = ()) -> sql.Composed:
     """SELECT of a profile as one row, for `read_profile`.
 
     Args:
         extract: Of which rows.
-        column: The column of interest.
+        column: The column of interest; None for none.
         ids: Columns of ids, by the names with which they leave.
     """
-    value = sql.SQL("{}::double precision").format(cast_of(extract, column).value)
+    of_interest = cast_of(extract, column).value if column else sql.NULL
+    value = sql.SQL("{}::double precision").format(of_interest)
     counts = [sql.SQL("count({})").format(cast_of(extract, c.name).value) for c in extract.columns]
     lost = [
         sql.SQL("count({}) filter (where not {})").format(_raw(extract, name), kept)

@@ -119,12 +119,12 @@ class Session:
             )
         return reading
 
-    def profile(self, extract: Extract, column: str, ids: Collection[str] = ()) -> Profile:
+    def profile(self, extract: Extract, column: str | None, ids: Collection[str] = ()) -> Profile:
         """The rows that `export` writes, in figures.
 
         Args:
             extract: which rows and columns.
-            column: one whose values are a number's.
+            column: one whose values are a number's; None for none.
             ids: columns of ids, of which digits may have been lost.
 
         Raises:

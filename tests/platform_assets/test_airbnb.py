@@ -14,10 +14,10 @@ from psycopg2.extensions import connection
 from embedded import seed_listings
 from platform_assets.airbnb import processed
 from platform_assets.airbnb.published_snapshots import (
-    read_columns,
     require_snapshot,
     snapshot_folder,
 )
+from platform_assets.tables.published_snapshots import read_columns
 from tests.platform_assets.airbnb_rig import (
     CHANGES,
     CHANGES_SQL,

@@ -12,11 +12,12 @@ import pytest
 from psycopg2.extensions import connection
 
 from embedded import seed_listings
-from platform_assets.airbnb import processed, quality, snapshots
-from platform_assets.airbnb.listings import ListingsTable
+from platform_assets.airbnb import processed
+from platform_assets.airbnb.listings import RULES, ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.definitions import build_defs
 from platform_assets.partitions import DAILY
+from platform_assets.tables import quality, snapshots
 from resources.postgres import PostgresResource
 from resources.s3 import Folder, Publication
 from tests.platform_assets.airbnb_rig import (
@@ -34,7 +35,7 @@ from tests.platform_assets.airbnb_rig import (
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 
 MATCHES_TABLE = (SNAPSHOT, "matches_table")
-ALL_CHECKS = [*quality.CHECKS, "matches_table", "real_rises_and_falls", "adds_up"]
+ALL_CHECKS = [*quality.checks_of(RULES), "matches_table", "real_rises_and_falls", "adds_up"]
 
 
 def test_the_snapshot_check_fails_when_the_table_has_moved_on(

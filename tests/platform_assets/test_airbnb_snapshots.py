@@ -13,13 +13,13 @@ import pytest
 from botocore.awsrequest import AWSRequest
 from psycopg2.extensions import connection
 
-from platform_assets.airbnb.exporter import FAILURES_IN_A_ROW, Exporter
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.checks import DateRefusedError
 from platform_assets.errors import is_transient
 from platform_assets.partitions import DAILY
 from platform_assets.reports import Materialization, verdicts_of
+from platform_assets.tables.exporter import FAILURES_IN_A_ROW, Exporter
 from resources.errors import ResourceError
 from resources.postgres import Extract, PostgresResource, Session, SourceColumn
 from resources.s3 import ObjectStore, Publication, Published, StoreUnavailableError

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg2.extensions import connection
 
-from platform_assets.airbnb import snapshots
-from platform_assets.airbnb.exporter import Exporter, LoadUnderWayError
-from platform_assets.airbnb.limits import Limits
-from platform_assets.airbnb.listings import CONTRACT, ColumnNamesError, ListingsTable
+from platform_assets.airbnb.listings import CONTRACT, ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.checks import DateRefusedError
 from platform_assets.reports import Materialization, Outcome
+from platform_assets.tables import snapshots
+from platform_assets.tables.exporter import Exporter, LoadUnderWayError
+from platform_assets.tables.limits import Limits
+from platform_assets.tables.source_table import ColumnNamesError
 from resources.postgres import (
     DatabaseAccessDeniedError,
     DatabaseRequestError,

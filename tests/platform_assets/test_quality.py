@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from formats.columns import Column, ColumnDifferences, Retyped
-from platform_assets.airbnb.limits import Limits
-from platform_assets.airbnb.quality import CHECKS, Candidate, judge
+from platform_assets.airbnb.listings import RULES
 from platform_assets.checks import Verdict
+from platform_assets.tables.limits import Limits
+from platform_assets.tables.quality import Candidate, checks_of, judge
 from resources.postgres import Profile
 
 AS_EXPECTED = ColumnDifferences((), (), ())
@@ -43,7 +44,7 @@ def days(count: int, **changed: Any) -> list[Profile]:
 
 
 def verdict(check: str, today: Profile, **limits: Any) -> Verdict:
-    return judge(Candidate(today, AS_EXPECTED, days(14)), Limits(**limits))[check]
+    return judge(Candidate(today, AS_EXPECTED, days(14)), Limits(**limits), RULES)[check]
 
 
 def outcome(
@@ -54,7 +55,7 @@ def outcome(
     **limits: Any,
 ) -> str:
     before = days(14) if trailing is None else trailing
-    result = judge(Candidate(today, differences, before), Limits(**limits))[check]
+    result = judge(Candidate(today, differences, before), Limits(**limits), RULES)[check]
     return "passed" if result.passed else result.severity
 
 
@@ -128,7 +129,7 @@ def test_a_day_is_judged_by_its_figures(check: str, today: Profile, expected: st
 
 def test_a_day_without_rows_is_odd_but_published() -> None:
     empty = profile(rows=0, distinct_keys=0, nulls={}, least=None, median=None, largest=None)
-    result = judge(Candidate(empty, AS_EXPECTED, days(14)), Limits())
+    result = judge(Candidate(empty, AS_EXPECTED, days(14)), Limits(), RULES)
     assert not any(verdict.stops for verdict in result.values())
     assert not result["volume_drift"].passed
 
@@ -206,9 +207,9 @@ def test_there_is_no_limit_that_cannot_let_a_day_through() -> None:
 
 
 def test_a_limit_that_was_raised_is_not_told_of_where_it_let_nothing_through() -> None:
-    result = judge(Candidate(profile(), AS_EXPECTED, days(14)), Limits(null_keys_block=1))
+    result = judge(Candidate(profile(), AS_EXPECTED, days(14)), Limits(null_keys_block=1), RULES)
     assert not any("let_through" in item.metadata for item in result.values())
-    assert set(result) == set(CHECKS)
+    assert set(result) == set(checks_of(RULES))
 
 
 def test_ids_without_which_there_are_no_results_have_no_limit() -> None:
@@ -218,7 +219,7 @@ def test_ids_without_which_there_are_no_results_have_no_limit() -> None:
 
 def test_the_value_that_has_no_place_is_named_and_nothing_else_of_its_row() -> None:
     today = Candidate(profile(lost={"price": 2}), AS_EXPECTED, days(14), {"price": "abc"})
-    output = judge(today, Limits())["values_fit"].description
+    output = judge(today, Limits(), RULES)["values_fit"].description
     assert "2 values of column price, such as 'abc'," in output
 
 

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedded.load_listings import load
-from platform_assets.airbnb.exporter import Exporter
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.reports import Materialization
+from platform_assets.tables.exporter import Exporter
 from resources.docker import DockerResource
 from resources.postgres import PostgresResource
 from resources.s3 import Manifest, ObjectStore

@@ -7,12 +7,13 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 from formats.columns import ColumnDifferences
 from formats.long_ids import LongIds
-from platform_assets.airbnb.limits import Limits
-from platform_assets.airbnb.listings import NEEDED
 from platform_assets.checks import Verdict
+from platform_assets.tables.limits import Limits
+from platform_assets.tables.source_table import Rules
 from resources.postgres import Profile
 
 # Makes a median absolute deviation comparable with a standard deviation (of a normal law).
@@ -38,16 +39,16 @@ class Candidate:
     examples: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def judge_schema(differences: ColumnDifferences) -> Verdict:
+def judge_schema(differences: ColumnDifferences, rules: Rules) -> Verdict:
     """A column that results need and is missing, or cannot be cast, stops the day.
 
     Other columns that are missing or new are named in the description.
     """
     advice = ""
-    if any(column.name == "id" for column in differences.retyped):
-        advice = " Where ids are no numbers, set PLATFORM_LISTINGS_ID_TYPE=string."
+    if rules.key_remedy and any(column.name == rules.key for column in differences.retyped):
+        advice = f" {rules.key_remedy}"
     if differences.missing:
-        advice += " Where columns have other names, map them by PLATFORM_LISTINGS_COLUMNS."
+        advice += f" Where columns have other names, map them by {rules.columns_setting}."
     return Verdict(
         not differences.breaking,
         f"The columns: {differences.describe()}.{advice}",
@@ -58,7 +59,7 @@ def judge_schema(differences: ColumnDifferences) -> Verdict:
     )
 
 
-def judge_values(candidate: Candidate, limits: Limits) -> Verdict:
+def judge_values(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     """Every value can be cast to the type that readers rely on, and nothing of it is lost."""
     profile = candidate.profile
     if not profile.lost:
@@ -71,6 +72,7 @@ def judge_values(candidate: Candidate, limits: Limits) -> Verdict:
     return _graded(
         count / profile.rows,
         limits,
+        rules,
         "lost_values",
         f"{count} values of column {name}{also}{such_as} have no place in the type that readers "
         "rely on without a loss",
@@ -78,20 +80,22 @@ def judge_values(candidate: Candidate, limits: Limits) -> Verdict:
     )
 
 
-def judge_keys(candidate: Candidate, _limits: Limits) -> Verdict:
-    """Each id once."""
+def judge_keys(candidate: Candidate, _limits: Limits, rules: Rules) -> Verdict:
+    """Each key once."""
     profile = candidate.profile
-    repeated = profile.rows - profile.nulls.get("id", 0) - profile.distinct_keys
+    without = profile.nulls.get(rules.key, 0)
+    repeated = profile.rows - without - profile.distinct_keys
     counts = {"rows": profile.rows, "distinct_ids": profile.distinct_keys}
     if repeated > 0:
-        return Verdict(False, f"{repeated} rows repeat an id: remove them from the table.", counts)
-    if profile.nulls.get("id"):
-        message = f"{profile.nulls['id']} rows have no id: correct them in the table."
+        message = f"{repeated} rows repeat {_a(rules.key)}: remove them from the table."
         return Verdict(False, message, counts)
-    return Verdict(True, "Each id once.", counts)
+    if without:
+        message = f"{without} rows have no {rules.key}: correct them in the table."
+        return Verdict(False, message, counts)
+    return Verdict(True, f"Each {rules.key} once.", counts)
 
 
-def judge_ids(candidate: Candidate, limits: Limits) -> Verdict:
+def judge_ids(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     """Long ids are as they were given: no spreadsheet and no float has rounded them."""
     profile = candidate.profile
     long_ids = {name: LongIds(*figures) for name, figures in profile.long_ids.items()}
@@ -105,6 +109,7 @@ def judge_ids(candidate: Candidate, limits: Limits) -> Verdict:
     return _graded(
         shares[name],
         limits,
+        rules,
         "rounded_ids",
         f"{shares[name]:.1%} of the {long_ids[name].ids} long ids in column {name} look as "
         "if a spreadsheet (15 digits) or a float (53 bits) had rounded them",
@@ -113,71 +118,63 @@ def judge_ids(candidate: Candidate, limits: Limits) -> Verdict:
     )
 
 
-def judge_nulls(candidate: Candidate, limits: Limits) -> Verdict:
-    """Few rows lack what results are grouped by, and not too many a price."""
+def judge_nulls(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
+    """Few rows lack what results are grouped by, and not too many the measure."""
     profile = candidate.profile
     if not profile.rows:
         return Verdict(True, "There are no rows.")
     shares = {name: count / profile.rows for name, count in profile.nulls.items()}
-    grouped = max(sorted(NEEDED - {"id", "price"}), key=lambda name: shares.get(name, 0.0))
-    share = shares.get(grouped, 0.0)
-    return _worse(
-        _graded(
-            share,
-            limits,
-            "null_keys",
-            f"{profile.nulls.get(grouped, 0)} rows ({share:.1%}) have no {grouped}",
-            shares,
-        ),
-        _graded(
-            shares["price"],
-            limits,
-            "null_prices",
-            f"{shares['price']:.1%} of the rows have no price",
-            shares,
-        ),
-    )
+    verdicts: list[Verdict] = []
+    if rules.filled:
+        grouped = max(sorted(rules.filled), key=lambda name: shares.get(name, 0.0))
+        share = shares.get(grouped, 0.0)
+        finding = f"{profile.nulls.get(grouped, 0)} rows ({share:.1%}) have no {grouped}"
+        verdicts.append(_graded(share, limits, rules, "null_keys", finding, shares))
+    if rules.measure:
+        share = shares[rules.measure]
+        finding = f"{share:.1%} of the rows have no {rules.measure}"
+        verdicts.append(_graded(share, limits, rules, "null_prices", finding, shares))
+    return _worst(verdicts) if verdicts else Verdict(True, "No column has to be filled.", shares)
 
 
-def judge_prices(candidate: Candidate, limits: Limits) -> Verdict:
-    """Every price is a number from 0 on, and none is beyond what anybody pays for a night."""
+def judge_range(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
+    """Every value of the measure is a number from 0 on, and none is beyond reason."""
     profile = candidate.profile
+    many = f"{rules.measure}s"
     extremes = {"least": profile.least, "largest": profile.largest}
     if profile.least is None or profile.largest is None:
-        return Verdict(True, "There are no prices.")
+        return Verdict(True, f"There are no {many}.")
     if not math.isfinite(profile.largest) or not math.isfinite(profile.least):
-        message = f"Prices go from {profile.least} to {profile.largest}: correct them in the table."
-        return Verdict(False, message, {name: str(value) for name, value in extremes.items()})
+        message = f"{many.capitalize()} go from {profile.least} to {profile.largest}: correct them "
+        odd = {name: str(value) for name, value in extremes.items()}
+        return Verdict(False, f"{message}in the table.", odd)
     negative = profile.negative or int(profile.least < 0)
-    price_range = f"Prices go from {profile.least:,.2f} to {profile.largest:,.2f}"
-    return _worse(
-        _graded(
-            negative / profile.rows,
-            limits,
-            "negative_prices",
-            f"{price_range}, {negative} of them below 0",
-            extremes,
-        ),
-        _graded(profile.largest, limits, "price", price_range, extremes),
+    finding = f"{many.capitalize()} go from {profile.least:,.2f} to {profile.largest:,.2f}"
+    below = f"{finding}, {negative} of them below 0"
+    return _worst(
+        [
+            _graded(negative / profile.rows, limits, rules, "negative_prices", below, extremes),
+            _graded(profile.largest, limits, rules, "price", finding, extremes),
+        ]
     )
 
 
-def judge_volume(candidate: Candidate, limits: Limits) -> Verdict:
+def judge_volume(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     """About as many rows as on the trailing days; a day without any is odd and no more."""
     rows = candidate.profile.rows
     before = [float(profile.rows) for profile in candidate.trailing]
     if not rows:
         return Verdict(not before, "The table has no rows of this day.", severity="warn")
-    return _drift(float(rows), before, "rows", limits)
+    return _drift(float(rows), before, "rows", limits, rules)
 
 
-def judge_price_level(candidate: Candidate, limits: Limits) -> Verdict:
-    """The median price is about that of the trailing days."""
+def judge_level(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
+    """The measure's median is about that of the trailing days."""
     median = candidate.profile.median
     if median is None:
-        return Verdict(True, "There are no prices.")
+        return Verdict(True, f"There are no {rules.measure}s.")
     before = [profile.median for profile in candidate.trailing if profile.median is not None]
-    return _drift(median, before, "as the median price", limits)
+    return _drift(median, before, f"as the median {rules.measure}", limits, rules)
 
 
 @dataclass(frozen=True)
@@ -185,47 +182,53 @@ class QualityCheck:
     """A check of a day's rows, made before they are published."""
 
     description: str
-    judge: Callable[[Candidate, Limits], Verdict]
+    judge: Callable[[Candidate, Limits, Rules], Verdict]
 
 
-CHECKS: Mapping[str, QualityCheck] = {
-    "schema": QualityCheck(
-        "The table has the columns that readers rely on, of their types.",
-        lambda candidate, _: judge_schema(candidate.differences),
-    ),
-    "values_fit": QualityCheck(
-        "Every value can be cast to the type that readers rely on, and nothing of it is lost.",
-        judge_values,
-    ),
-    "unique_ids": QualityCheck(
-        "Each id once.",
-        judge_keys,
-    ),
-    "ids_are_exact": QualityCheck(
-        "Long ids are as they were given: no spreadsheet and no float has rounded them.",
-        judge_ids,
-    ),
-    "null_rates": QualityCheck(
-        "Few rows lack what results are grouped by, and not too many lack a price.",
-        judge_nulls,
-    ),
-    "price_range": QualityCheck(
-        "Every price is a number from 0 on, within reason.",
-        judge_prices,
-    ),
-    "volume_drift": QualityCheck("About as many rows as on the trailing days.", judge_volume),
-    "price_drift": QualityCheck(
-        "The median price is about that of the trailing days.", judge_price_level
-    ),
-}
+def checks_of(rules: Rules) -> Mapping[str, QualityCheck]:
+    """The checks of a table's rows, by their names."""
+    checks = {
+        "schema": QualityCheck(
+            "The table has the columns that readers rely on, of their types.",
+            lambda candidate, _, rules: judge_schema(candidate.differences, rules),
+        ),
+        "values_fit": QualityCheck(
+            "Every value can be cast to the type that readers rely on, and nothing of it is lost.",
+            judge_values,
+        ),
+        "unique_ids": QualityCheck(f"Each {rules.key} once.", judge_keys),
+        "ids_are_exact": QualityCheck(
+            "Long ids are as they were given: no spreadsheet and no float has rounded them.",
+            judge_ids,
+        ),
+        "null_rates": QualityCheck(
+            "Few rows lack what results are grouped by"
+            + (f", and not too many lack a {rules.measure}." if rules.measure else "."),
+            judge_nulls,
+        ),
+    }
+    if rules.measure:
+        checks[f"{rules.measure}_range"] = QualityCheck(
+            f"Every {rules.measure} is a number from 0 on, within reason.", judge_range
+        )
+    checks["volume_drift"] = QualityCheck(
+        "About as many rows as on the trailing days.", judge_volume
+    )
+    if rules.measure:
+        checks[f"{rules.measure}_drift"] = QualityCheck(
+            f"The median {rules.measure} is about that of the trailing days.", judge_level
+        )
+    return checks
 
 
-def judge(candidate: Candidate, limits: Limits) -> dict[str, Verdict]:
+def judge(candidate: Candidate, limits: Limits, rules: Rules) -> dict[str, Verdict]:
     """The verdict of every check, by the check's name."""
-    return {name: check.judge(candidate, limits) for name, check in CHECKS.items()}
+    return {name: check.judge(candidate, limits, rules) for name, check in checks_of(rules).items()}
 
 
-def _drift(value: float, before: Sequence[float], unit: str, limits: Limits) -> Verdict:
+def _drift(
+    value: float, before: Sequence[float], unit: str, limits: Limits, rules: Rules
+) -> Verdict:
     if not math.isfinite(value):
         return Verdict(False, f"{value} {unit} is no number: correct the table.")
     if len(before) < limits.drift_least_days:
@@ -238,6 +241,7 @@ def _drift(value: float, before: Sequence[float], unit: str, limits: Limits) -> 
     return _graded(
         distance,
         limits,
+        rules,
         "drift",
         f"{value:,.6g} {unit}; the {len(before)} days before have {median:,.6g} in the middle, "
         f"{distance:.1f} robust standard deviations away",
@@ -248,6 +252,7 @@ def _drift(value: float, before: Sequence[float], unit: str, limits: Limits) -> 
 def _graded(
     value: float,
     limits: Limits,
+    rules: Rules,
     kind: str,
     finding: str,
     figures: Mapping[str, float | None],
@@ -260,6 +265,7 @@ def _graded(
     Args:
         value: What is compared with the limits.
         limits: Of this run.
+        rules: Of the table.
         kind: Which of them: `{kind}_warn` and `{kind}_block`.
         finding: What the value is, in words.
         figures: Shown as the verdict's metadata.
@@ -272,7 +278,7 @@ def _graded(
             False,
             f"{finding}: more than {block:,g}, where a day is stopped. {remedy}, or let the "
             f"day through by a run with another {kind}_block among the limits of the resource "
-            "listings_table.",
+            f"{rules.resource}.",
             metadata,
         )
     default = Limits.model_fields[f"{kind}_block"].default
@@ -285,8 +291,12 @@ def _graded(
     return Verdict(True, f"{finding}.", metadata)
 
 
+def _worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The worst, with the descriptions of all that have not passed."""
+    return reduce(_worse, verdicts)
+
+
 def _worse(one: Verdict, other: Verdict) -> Verdict:
-    """The worse of two, with the descriptions of both where neither has passed."""
     first, second = sorted((one, other), key=lambda verdict: (verdict.passed, not verdict.stops))
     descriptions = [first.description] + [second.description] * (not second.passed)
     metadata = {**second.metadata, **first.metadata}
@@ -298,3 +308,7 @@ def _worse(one: Verdict, other: Verdict) -> Verdict:
     if let_through:
         metadata["let_through"] = "; ".join(let_through)
     return Verdict(first.passed, " ".join(descriptions), metadata, severity=first.severity)
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from formats.columns import ColumnDifferences
-from platform_assets.airbnb import quality
-from platform_assets.airbnb.listings import ListingsTable, id_columns
-from platform_assets.airbnb.published_snapshots import (
-    TrailingProfiles,
-    describe_snapshot,
-    snapshot_folder,
-)
 from platform_assets.checks import DateRefusedError, Verdict
 from platform_assets.errors import PlatformError
 from platform_assets.reports import Materialization, Outcome
+from platform_assets.tables import quality
+from platform_assets.tables.published_snapshots import TrailingProfiles
+from platform_assets.tables.source_table import SourceTable, id_columns
 from resources.cancellation import CHECK_SECONDS
 from resources.errors import ResourceError
 from resources.postgres import (
@@ -34,7 +30,7 @@ from resources.postgres import (
     SourceColumn,
     UnwritableValueError,
 )
-from resources.s3 import ObjectStore, ObjectWriter, Publication
+from resources.s3 import Folder, ObjectStore, ObjectWriter, Publication
 
 CODE_VERSION = "3"
 FAILURES_IN_A_ROW = 3
@@ -97,7 +93,7 @@ class Exporter:
     def __init__(
         self,
         postgres: PostgresResource,
-        table: ListingsTable,
+        table: SourceTable,
         store: ObjectStore,
         *,
         check_cancelled: Callable[[], None] = lambda: None,
@@ -106,7 +102,7 @@ class Exporter:
         self._table = table
         self._store = store
         self._check_cancelled = check_cancelled
-        self._trailing = TrailingProfiles(store, table.limits.drift_days)
+        self._trailing = TrailingProfiles(self._folder, table.limits.drift_days)
         # What an interruption cancels, and by what threads know of it.
         self._sessions: set[Session] = set()
         self._stopped = threading.Event()
@@ -208,22 +204,24 @@ class Exporter:
         """Upload a day's rows and read their figures. In a thread of its own."""
         started = time.monotonic()
         with ExitStack() as cleanup:
-            folder = snapshot_folder(self._store, date)
-            publication = cleanup.enter_context(Publication(folder))
+            publication = cleanup.enter_context(Publication(self._folder(date)))
             with self._open(self._postgres.connect()) as session:
                 columns, differences = self._table.compare(session)
                 if differences.breaking:
-                    raise _refused({"schema": quality.judge_schema(differences)})
+                    schema = quality.judge_schema(differences, self._table.rules)
+                    raise _refused({"schema": schema})
                 extract = self._table.extract(columns, date)
                 foreign = session.examine(extract).foreign
                 self._refuse_other_days(session, columns)
-                sink = publication.open(self._file)
+                sink = publication.open(self._table.file)
                 # Two sessions would see two states of another server.
                 if two_sessions and not foreign:
                     exported, profile = self._export_over_two(session, extract, sink)
                 else:
                     exported = session.export(extract, sink, format=self._table.format)
-                    profile = session.profile(extract, "price", id_columns(extract))
+                    profile = session.profile(
+                        extract, self._table.rules.measure, id_columns(extract)
+                    )
                 examples = {name: session.lost_value(extract, name) or "" for name in profile.lost}
                 # Of a table without days the rows are of now, which is always another.
                 rows_by_now = exported.rows
@@ -259,7 +257,8 @@ class Exporter:
             self._open(session.twin(extract.table)) as twin,
             ThreadPoolExecutor(1, thread_name_prefix="profile") as thread,
         ):
-            profile = thread.submit(twin.profile, extract, "price", id_columns(extract))
+            measure = self._table.rules.measure
+            profile = thread.submit(twin.profile, extract, measure, id_columns(extract))
             try:
                 exported = session.export(extract, sink, format=self._table.format)
             except BaseException:
@@ -274,7 +273,7 @@ class Exporter:
             candidate = quality.Candidate(
                 day.profile, day.differences, self._trailing.before(day.date), day.examples
             )
-            verdicts = quality.judge(candidate, self._table.limits)
+            verdicts = quality.judge(candidate, self._table.limits, self._table.rules)
             # An empty day may yet be refused for what is published of it, which then stays.
             if day.profile.rows and not any(verdict.stops for verdict in verdicts.values()):
                 self._trailing.add(day.date, day.profile)
@@ -300,8 +299,8 @@ class Exporter:
             except Exception as error:  # reported with its date
                 return error
         metadata = {
-            "dagster/uri": published.folder.file_uri(self._file),
-            **describe_snapshot(published.manifest, day.profile),
+            "dagster/uri": published.folder.file_uri(self._table.file),
+            **self._table.describe(published.manifest, day.profile),
             "export_seconds": round(day.seconds, 3),
             **_describe_columns(day.differences),
             "left_out": self._table.leave_out,
@@ -310,9 +309,8 @@ class Exporter:
         }
         return Materialization(metadata, published.manifest.content_sha256, verdicts)
 
-    @property
-    def _file(self) -> str:
-        return f"listings.{self._table.format}"
+    def _folder(self, date: str) -> Folder:
+        return self._table.folder(self._store, date)
 
     @contextmanager
     def _open(self, opening: AbstractContextManager[Session]) -> Iterator[Session]:
@@ -338,11 +336,11 @@ class Exporter:
                 f"The table {self._table.source} has rows whose {self._table.day} is {odd!r}, and "
                 "no day can be published without knowing whether they are of it: days as text "
                 "have to be written like 2026-11-26. Correct them, or cast them in a query "
-                "(PLATFORM_LISTINGS_QUERY)."
+                f"({self._table.setting('query')})."
             )
 
     def _refuse_to_empty(self, date: str) -> None:
-        folder = snapshot_folder(self._store, date)
+        folder = self._folder(date)
         published = folder.published()
         if published is not None and published.manifest.rows:
             raise DayVanishedError(
