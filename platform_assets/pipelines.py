@@ -15,11 +15,15 @@ import dagster as dg
 from pydantic import ValidationError
 
 from platform_assets import components
-from platform_assets.components.pipeline_asset import PipelineAsset, PipelineError
+from platform_assets.components.pipeline_asset import (
+    OWN_FOLDERS,
+    PipelineAsset,
+    PipelineError,
+)
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_PLACE = re.compile(r"(?P<field>.*?)(?: at (?P<place>.+:\d+))?")
+_PLACE = re.compile(r"(?P<field>.*?) at (?P<place>.+:\d+)")
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
         for cause in _causes(error):
             if isinstance(cause, PipelineError):
                 raise cause from None
-            if isinstance(cause, ValidationError):
-                raise PipelineError("\n".join(_sentences(cause))) from None
+            if isinstance(cause, ValidationError) and (sentences := list(_sentences(cause))):
+                raise PipelineError("\n".join(sentences)) from None
         raise
 
 
@@ -94,25 +98,25 @@ def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> 
     """
     places = dict.fromkeys(known, "the platform's own code")
     for form in forms:
-        if form.key in places:
+        if form.asset_key in places:
             raise PipelineError(
                 f"{form.where('asset')}: there is an asset {form.asset} already, in "
-                f"{places[form.key]}: give one of them another key."
+                f"{places[form.asset_key]}: give one of them another key."
             )
-        places[form.key] = form.where("asset")
+        places[form.asset_key] = form.where("asset")
+    names = {form.asset for form in forms} | OWN_FOLDERS.keys()
     for form in forms:
         for key in form.upstream():
-            if key not in places:
-                name = key.to_user_string()
+            if (name := key.to_user_string()) not in names:
                 raise PipelineError(
-                    f"{form.where('inputs')}: there is no asset {name}{_like(name, places)}."
+                    f"{form.where('inputs')}: there is no asset {name} to make {form.asset} of: "
+                    f"{_like(name, sorted(names - {form.asset}))}"
                 )
 
 
-def _like(name: str, places: dict[dg.AssetKey, str]) -> str:
-    names = [key.to_user_string() for key in places]
+def _like(name: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
-    return f": did you mean {close[0]}?" if close else f". There are {', '.join(sorted(names))}"
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}."
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -127,18 +131,18 @@ def _sentences(error: ValidationError) -> Iterator[str]:
     component = next((c for c in _components() if c.__name__ == error.title), None)
     fields = sorted(component.model_fields) if component else []
     for wrong in error.errors():
-        match = _PLACE.fullmatch(str(wrong["loc"][-1]))
-        path, place = match.group("field", "place") if match else ("", "")
+        match = _PLACE.fullmatch(str(wrong["loc"][-1])) if wrong["loc"] else None
+        if match is None:  # not of a file
+            continue
+        path, place = match.group("field", "place")
         name = path.rpartition(".")[2]
         if wrong["type"] == "missing":
             text = f"{name} has to be filled in{_what(component, name)}"
         elif wrong["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, fields, n=1)
-            like = f"did you mean {close[0]}?" if close else f"there are {', '.join(fields)}"
-            text = f"{error.title} has no field {name}: {like}"
+            text = f"{error.title} has no field {name}: {_like(name, fields)}"
         else:
             text = f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
-        yield f"{place}: {text}{'' if text.endswith('?') else '.'}"
+        yield f"{place}: {text}{'' if text.endswith(('?', '.')) else '.'}"
 
 
 def _components() -> list[type[PipelineAsset]]:
