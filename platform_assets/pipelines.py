@@ -5,14 +5,16 @@ What may stand in them is in `components`. What is wrong with one is said with i
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import dagster as dg
+import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from platform_assets import components
 from platform_assets.components.pipeline_asset import (
@@ -73,6 +75,7 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
                 f"{file}:1: the folder of a pipeline is its name: rename {file.parent.name!r}, to "
                 "small letters, digits and _ alone."
             )
+        check_types(file)
     module = ModuleType(folder.name)
     module.__path__ = [str(folder.absolute())]
     module.__file__ = None
@@ -87,7 +90,36 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
                 raise cause from None
             if isinstance(cause, ValidationError) and (sentences := list(_sentences(cause))):
                 raise PipelineError("\n".join(sentences)) from None
-        raise
+        *_, last = _causes(error)
+        raise PipelineError(f"A pipeline cannot be loaded: {last}\n{error}") from error
+
+
+def check_types(file: Path) -> None:
+    """It is YAML, and the components that it names are there.
+
+    Raises:
+        PipelineError: Otherwise.
+    """
+    try:
+        documents = list(yaml.compose_all(file.read_text(encoding="utf-8"), yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PipelineError(
+            f"{file}:{line}: this is no YAML, {error.problem}: look here, and at the line before."
+        ) from None
+    for document in documents:
+        fields = document.value if isinstance(document, yaml.MappingNode) else []
+        for name, value in fields:
+            package, _, component = str(value.value).rpartition(".")
+            if (
+                name.value == "type"
+                and package == components.__name__
+                and component not in components.__all__
+            ):
+                raise PipelineError(
+                    f"{file}:{value.start_mark.line + 1}: there is no component {component}: "
+                    f"{_like(component, components.__all__)}"
+                )
 
 
 def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> None:
@@ -128,27 +160,31 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _sentences(error: ValidationError) -> Iterator[str]:
     """What is wrong: file, line, field, and what to do."""
-    component = next((c for c in _components() if c.__name__ == error.title), None)
-    fields = sorted(component.model_fields) if component else []
     for wrong in error.errors():
         match = _PLACE.fullmatch(str(wrong["loc"][-1])) if wrong["loc"] else None
         if match is None:  # not of a file
             continue
         path, place = match.group("field", "place")
-        name = path.rpartition(".")[2]
+        *above, name = [part for part in path.split(".") if not part.isdecimal()]
+        fields = _fields(error.title, above[1:])
+        description = fields[name].description if name in fields else None
+        what = f": {description.rstrip('.')}" if description else ""
         if wrong["type"] == "missing":
-            text = f"{name} has to be filled in{_what(component, name)}"
+            text = f"{name} has to be filled in{what}"
         elif wrong["type"] == "extra_forbidden":
-            text = f"{error.title} has no field {name}: {_like(name, fields)}"
-        else:
+            where = above[-1] if above[1:] else error.title
+            text = f"{where} has no field {name}: {_like(name, sorted(fields))}"
+        elif wrong["type"] == "value_error":  # which says by itself what to do
             text = f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
+        else:
+            text = f"{name}: {wrong['msg']}{what}"
         yield f"{place}: {text}{'' if text.endswith(('?', '.')) else '.'}"
 
 
-def _components() -> list[type[PipelineAsset]]:
-    return [getattr(components, name) for name in components.__all__]
-
-
-def _what(component: type[PipelineAsset] | None, field: str) -> str:
-    known = component.model_fields.get(field) if component else None
-    return f": {known.description.rstrip('.')}" if known and known.description else ""
+def _fields(component: str, path: Sequence[str]) -> Mapping[str, FieldInfo]:
+    """The fields of a component, or of the form in one of its fields."""
+    form: Any = getattr(components, component, None)
+    for name in path:
+        field = form.model_fields.get(name) if hasattr(form, "model_fields") else None
+        form = field.annotation if field else None
+    return getattr(form, "model_fields", {})

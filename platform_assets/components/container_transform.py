@@ -22,8 +22,9 @@ class ContainerTransform(PipelineAsset):
     """Files of a day, made of other assets' of that day by a Python module of your own.
 
     It runs in a container of its image where Docker is there, and as a child process where it is
-    not or there is no image: once for all dates of a run that are not there already. What it gets and reports is in
-    pipelines/README.md. Its files are published, with a manifest, once it has reported the date.
+    not or there is no image: once for all dates of a run that are not there already. What it gets
+    and reports is in pipelines/README.md. Its files are published, with a manifest, once it has
+    reported the date.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"docker", "s3"})

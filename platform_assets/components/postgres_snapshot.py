@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from formats.columns import Column
 from platform_assets.chain import ChainAsset, ChainRun, DatesOutcomes
@@ -20,6 +20,12 @@ from resources.postgres import DatabaseRequestError, Query
 from resources.s3 import Folder, ObjectStore
 
 ColumnType = Literal["int64", "double", "string", "date32"]
+
+
+class Checks(Limits):
+    """From where on a day is odd (a warning), and from where on it is not published."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class SnapshotTable(SourceTable):
@@ -115,8 +121,8 @@ class PostgresSnapshot(PipelineAsset):
     format: Literal["csv", "csv.gz", "parquet"] = Field(
         default="parquet", description="Of the snapshots."
     )
-    checks: Limits = Field(
-        default_factory=Limits,
+    checks: Checks = Field(
+        default_factory=Checks,
         description="From where on a day is odd, or not published; null_prices, negative_prices "
         "and price are of the measure.",
     )
@@ -189,7 +195,7 @@ class PostgresSnapshot(PipelineAsset):
             measure=self.measure,
             required=self.required,
             format=self.format,
-            limits=self.checks,
+            limits=Limits(**self.checks.model_dump()),
             leave_out=self.leave_out,
             pseudonymise=self.pseudonymise,
         )

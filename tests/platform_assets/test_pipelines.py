@@ -95,30 +95,41 @@ def test_the_readmes_pipeline_is_made_checked_backfilled_and_made_again(
     assert metadata["dagster/partition_row_count"].value == 3
 
 
-def test_a_pipeline_has_a_schedule_is_due_and_knows_what_it_is_made_of(lisbon: Platform) -> None:
+def test_a_pipeline_has_a_schedule_is_due_and_knows_what_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pipelines_rig.write(tmp_path / "pipelines", {"lisbon": README})
+    monkeypatch.setenv("PLATFORM_PIPELINES", str(folder))
     defs = build_defs()
     repository = defs.get_repository_def()
     schedule = defs.resolve_schedule_def("lisbon_daily")
     assert schedule.cron_schedule == "30 1 * * *"
-    (request,) = (
-        schedule.evaluate_tick(
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        tick = schedule.evaluate_tick(
             dg.build_schedule_context(
-                instance=lisbon.instance,
+                instance=instance,
                 scheduled_execution_time=datetime(2026, 3, 5, 1, 30, tzinfo=UTC),
                 repository_def=repository,
             )
-        ).run_requests
-        or []
-    )
-    assert request.partition_key == "2026-03-04"
+        )
+    assert [request.partition_key for request in tick.run_requests or []] == ["2026-03-04"]
     (due,) = (due for due in due_daily(repository) if due.job == "lisbon")
+    assert due.schedule == "lisbon_daily"
     assert {key.to_user_string() for key in due.assets} == {SNAPSHOT, LEVELS}
     graph = defs.resolve_asset_graph()
-    snapshot, node = (graph.get(dg.AssetKey(name.split("/"))) for name in (SNAPSHOT, LEVELS))
-    assert {key.to_user_string() for key in node.parent_keys} == {SNAPSHOT}
+    snapshot, made = (graph.get(dg.AssetKey(name.split("/"))) for name in (SNAPSHOT, LEVELS))
+    assert {key.to_user_string() for key in made.parent_keys} == {SNAPSHOT}
     assert {key.to_user_string() for key in snapshot.parent_keys} == {"lisbon/snapshot_source"}
-    assert node.freshness_policy
-    assert node.pools == {"pipeline_lisbon"}
+    assert made.freshness_policy
+    assert made.pools == {"pipeline_lisbon"}
+    (spec,) = (s for s in defs.resolve_all_asset_specs() if s.key == snapshot.key)
+    references = spec.metadata["dagster/code_references"]
+    assert isinstance(references, dg.CodeReferencesMetadataValue)
+    assert f"{folder}/lisbon/defs.yaml" in [
+        reference.file_path
+        for reference in references.code_references
+        if isinstance(reference, dg.LocalFileCodeReference)
+    ]
 
 
 @pytest.mark.docker
