@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import AfterValidator
 
 from formats import s3_uri
-from platform_assets.components.pipeline_asset import pipeline_folder
+from platform_assets.components.pipeline_asset import dated_folder
 from resources.s3 import NotPublishedError, ObjectStore
 from resources.sagemaker import SpecError, builtin_image_uri
 
@@ -19,6 +19,7 @@ _INPUT = r"s3://[^/\s]+/\S+|[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+(:\S+)?"
 _ANY_REGION = "eu-west-1"
 # SageMaker takes no larger request.
 _MAX_REQUEST_BYTES = 6 * 2**20
+
 
 def _is_input(text: str) -> str:
     if not re.fullmatch(_INPUT, text, re.ASCII):
@@ -81,7 +82,7 @@ class DatedInput:
             listed = store.sibling(bucket).list(prefix)
             contents = {info.key.removeprefix(prefix): info.etag for info in listed}
         else:
-            published = pipeline_folder(store, key, date).require(key.to_user_string())
+            published = dated_folder(store, key, date).require(key.to_user_string())
             path = text.partition(":")[2]
             uri = published.folder.file_uri(path)
             contents = {

@@ -155,7 +155,7 @@ class SageMakerModel(PipelineAsset):
 
         @dg.asset(
             key=self._served,
-            deps=[self.key],
+            deps=[self.asset_key],
             group_name=self.pipeline,
             kinds={"sagemaker"},
             owners=[self.owner],
@@ -245,7 +245,7 @@ class SageMakerModel(PipelineAsset):
         return TrainedModels(
             store,
             pipeline=self.pipeline,
-            key=self.key,
+            key=self.asset_key,
             served=self._served,
             prefix=self._prefix(store),
             jobs=self._jobs,
@@ -271,12 +271,12 @@ class SageMakerModel(PipelineAsset):
 
     @property
     def _served(self) -> dg.AssetKey:
-        *folders, name = self.key.path
+        *folders, name = self.asset_key.path
         return dg.AssetKey([*folders, f"{name}_endpoint"])
 
     @property
     def _slug(self) -> str:
-        return "_".join(self.key.path)
+        return "_".join(self.asset_key.path)
 
     @property
     def _jobs(self) -> Jobs:

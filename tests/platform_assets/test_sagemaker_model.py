@@ -21,7 +21,7 @@ from monitoring.findings import Problem
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.components.model_gate import Gate, MetricMissingError
 from platform_assets.components.model_inputs import DatedInput
-from platform_assets.components.pipeline_asset import PipelineError, pipeline_folder
+from platform_assets.components.pipeline_asset import PipelineError, dated_folder
 from platform_assets.definitions import build_defs
 from platform_assets.models.deciding import DecisionForm
 from platform_assets.pipelines import Taken, load_pipelines
@@ -178,7 +178,7 @@ def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
 
 def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platform) -> None:
     store, key = platform.store, dg.AssetKey(["shapes", "images"])
-    folder = pipeline_folder(store, key, FIRST)
+    folder = dated_folder(store, key, FIRST)
     with Publication(folder) as publication:
         publication.put("train/part.rec", b"one")
         publication.put("test.rec", b"two")
