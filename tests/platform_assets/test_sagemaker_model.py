@@ -29,24 +29,12 @@ from resources.s3 import NotPublishedError, Publication
 from resources.sagemaker import SageMakerResource
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import live_config
+from tests.platform_assets.pipelines_rig import example, write
 
 FIRST, SAME, THIRD, BAD, LAST = [f"2026-02-0{day}" for day in range(1, 6)]
 MODEL, ENDPOINT = "shapes/model", "shapes/model_endpoint"
 # Fifteen lines at most: that is the promise.
-FORM = """type: platform_assets.components.SageMakerModel
-attributes:
-  asset: shapes/model
-  algorithm: kmeans
-  channels:
-    train: s3://BUCKET/shapes/date={date}/train/
-    test: s3://BUCKET/shapes/date={date}/test/
-  hyperparameters: {k: 10, feature_dim: 64}
-  gate: {metric: test:msd, at_most: 900, max_drop: 300}
-  endpoint: NAME
-  probe: s3://BUCKET/shapes/date={date}/probe.csv
-  approval: none
-  schedule: 0 2 * * *
-"""
+FORM = example("pipelines/README.md", "yaml")
 
 
 @cache
@@ -67,12 +55,10 @@ class Shapes:
         self.platform, self.folder, self.endpoint = platform, folder, endpoint
         self.write()
 
-    def write(self, *changes: tuple[str, str]) -> None:
-        text = FORM.replace("BUCKET", self.platform.store.bucket).replace("NAME", self.endpoint)
-        for before, after in changes:
-            text = text.replace(before, after)
-        (self.folder / "shapes").mkdir(exist_ok=True)
-        (self.folder / "shapes" / "defs.yaml").write_text(text)
+    def write(self, *, approval: str = "none") -> None:
+        text = FORM.replace("my-bucket", self.platform.store.bucket)
+        text = text.replace("endpoint: shapes", f"endpoint: {self.endpoint}")
+        write(self.folder, {"shapes": text.replace("approval: required", f"approval: {approval}")})
 
     def put(self, date: str, rows: NDArray[np.float32]) -> None:
         """A date's channels: most rows to train on, the others to test, some of them to ask."""
@@ -157,7 +143,7 @@ def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
     assert live_config(pipeline.endpoint) == live
 
     # Where a person has to approve, the next good day waits for one.
-    pipeline.write(("approval: none", "approval: required"))
+    pipeline.write(approval="required")
     pipeline.put(LAST, rows[300:1000])
     assert pipeline.run(LAST, LAST).success
     assert live_config(pipeline.endpoint) == live
@@ -221,15 +207,13 @@ def test_a_gate_knows_which_values_are_good(
         ("  channels:", "  chanels:", 5, "did you mean channels?"),
         ("algorithm: kmeans", "algorithm: kmean", 4, "Known are: factorization-machines"),
         ("at_most: 900", "at_most: 900, at_least: 1", 9, "a gate has one limit"),
-        ("s3://BUCKET/shapes/date={date}/test/", "Test", 7, "write it as s3://bucket/prefix/"),
+        ("s3://my-bucket/shapes/date={date}/test/", "Test", 7, "write it as s3://bucket/prefix/"),
     ],
 )
 def test_what_is_wrong_in_a_form_is_told_with_its_line_and_what_to_do(
     before: str, after: str, line: int, remedy: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "shapes").mkdir()
-    file = tmp_path / "shapes" / "defs.yaml"
-    file.write_text(FORM.replace(before, after))
+    file = write(tmp_path, {"shapes": FORM.replace(before, after)}) / "shapes" / "defs.yaml"
     with pytest.raises(PipelineError) as told:
         load_pipelines(tmp_path, Taken())
     assert f"{file}:{line}: " in str(told.value)
