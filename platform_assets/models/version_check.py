@@ -8,6 +8,7 @@ from platform_assets.checks import Verdict
 from platform_assets.errors import EXPECTED
 from platform_assets.models.copies import M
 from platform_assets.models.serving import Serving, served_versions
+from resources.s3 import NotPublishedError
 
 
 def check_now(judge: Callable[[], Verdict]) -> dg.AssetCheckResult:
@@ -25,14 +26,21 @@ def judge_version(serving: Serving[M]) -> Verdict:
     """Compares what is in service with what the next run would put there."""
     endpoint, noun, asset = serving.endpoint, serving.line.copies.noun, serving.line.served
     versions, state = serving.versions(), serving.state()
-    choice = serving.choose(versions, serving.find_live())
+    missing = Verdict(
+        False, f"There is no endpoint {endpoint.name}: materialise {asset.to_user_string()}."
+    )
+    try:
+        choice = serving.choose(versions, serving.find_live())
+    except NotPublishedError:
+        if state is None:
+            return missing
+        raise
     wanted, waiting = choice.wanted, choice.waiting
     waits = f" The {noun} of {waiting.date} waits for approval." if waiting else ""
     if wanted is None:
         return Verdict(True, f"Nothing was approved, so that nothing is served.{waits}")
     if state is None:
-        message = f"There is no endpoint {endpoint.name}: materialise {asset.to_user_string()}."
-        return Verdict(False, message)
+        return missing
     wanted_version = endpoint.version(wanted.sha256)
     served = served_versions(state, versions)
     evidence = {
