@@ -30,7 +30,8 @@ from deploy import preflight
 from platform_assets.definitions import build_defs
 from platform_assets.errors import EXPECTED
 from platform_assets.mnist import deployed
-from platform_assets.mnist.endpoint import Endpoint, Proof
+from platform_assets.mnist.endpoint import Proof
+from platform_assets.models.endpoint import Endpoint
 from platform_assets.partitions import DAILY
 from platform_assets.settings import Settings, resources
 from resources.s3 import ObjectStore

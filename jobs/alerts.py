@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from jobs.airbnb import listings_daily, listings_job
 from jobs.mnist import digits_daily, digits_job, rollback_endpoint, teardown_endpoint
 from jobs.pipelines import due_pipelines
+from monitoring.approvals import approval_findings
 from monitoring.dates import Due, late_dates
 from monitoring.failed_runs import NewFailures, failed_runs, read_new
 from monitoring.findings import Finding, Problem
@@ -25,7 +26,7 @@ from monitoring.serving import (
 from monitoring.spend import Spend, endpoint_spend, spend_findings
 from monitoring.stuck_runs import stuck_runs
 from platform_assets.alert_settings import AlertSettings
-from platform_assets.mnist.deployed import Endpoint
+from platform_assets.models.endpoint import Endpoint
 from platform_assets.partitions import DAILY
 from resources.alerts import AlertError, AlertMessageError, Alerts, AlertTargetError, Message
 from resources.sagemaker import SageMakerResource
@@ -77,7 +78,7 @@ def utc_now() -> datetime:
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Looks what is wrong, and tells it once to the target in PLATFORM_ALERTS: failed and stuck "
-        "runs, late dates, refused or rolled-back classifiers, a silent endpoint, spend."
+        "runs, late dates, refused, waiting or rolled-back classifiers, a silent endpoint, spend."
     ),
 )
 def alerts_sensor(
@@ -224,6 +225,7 @@ def find_problems(
     yield from rollback_findings(
         instance, settings, now, rollback_job=rollback_endpoint.name, reported=before.reported
     )
+    yield from approval_findings(instance, _specs(context.repository_def), settings, now)
     stuck = list(stuck_runs(instance, settings, now, reported=before.reported))
     yield from stuck
     hanging = [finding for finding in stuck if isinstance(finding, Problem)]
@@ -233,6 +235,11 @@ def find_problems(
     yield from failed_runs(
         instance, settings, now, new=new, reported=before.reported, turn=before.turn
     )
+
+
+def _specs(repository: dg.RepositoryDefinition | None) -> list[dg.AssetSpec]:
+    definitions = repository.assets_defs_by_key.items() if repository else ()
+    return [definition.specs_by_key[key] for key, definition in definitions]
 
 
 def due_daily(repository: dg.RepositoryDefinition | None) -> list[Due]:

@@ -1,28 +1,24 @@
 """When digits are made (every day, and as soon as the public object changes), and taken back."""
 
 import dagster as dg
-from pydantic import Field
 
 from jobs.daily import build_daily_schedule
-from platform_assets.mnist import deployed
-from platform_assets.mnist.endpoint import POOL, Endpoint, Proof, describe_served, mnist_endpoint
+from platform_assets.mnist.endpoint import POOL, serve
 from platform_assets.mnist.raw import (
     PUBLIC_MNIST,
     PublicMnist,
     describe_public,
     raw_mnist,
 )
+from platform_assets.models import taking_back
+from platform_assets.models.endpoint import Endpoint
+from platform_assets.models.taking_back import Rollback
 from platform_assets.partitions import DAILY
-from platform_assets.reports import DATA_VERSION_TAG, to_failure
+from platform_assets.reports import DATA_VERSION_TAG
 from platform_assets.settings import sensor_status
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.sagemaker import (
-    EndpointError,
-    Invoke,
-    SageMakerError,
-    SageMakerResource,
-)
+from resources.sagemaker import SageMakerResource
 
 digits_job = dg.define_asset_job(
     "digits",
@@ -77,15 +73,6 @@ def public_digits_changed(
     )
 
 
-class Rollback(dg.Config):
-    """Where to roll back to."""
-
-    to: str = Field(
-        default="",
-        description="A version or endpoint config; the one before the live one if empty.",
-    )
-
-
 # One change of the endpoint at a time: a deploy under way is waited for.
 @dg.op(pool=POOL)
 def roll_back(
@@ -95,58 +82,20 @@ def roll_back(
     endpoint: Endpoint,
     sagemaker: SageMakerResource,
 ) -> None:
-    """Put an earlier version back and prove it.
-
-    What is newer is not deployed again by itself.
-    """
-
-    def smoke(invoke: Invoke) -> None:
-        served = deployed.find_live(digits_store, sagemaker, endpoint.name)
-        if served is None:
-            raise EndpointError(f"Endpoint {endpoint.name} serves nothing.")
-        Proof.read(served).require(invoke)
-
-    try:
-        done = sagemaker.rollback(
-            endpoint.name,
-            to=config.to or None,
-            smoke=smoke,
-            log=context.log,
-            tags={"pipeline": "mnist", "run_id": context.run.run_id},
-        )
-    except SageMakerError as error:
-        raise to_failure(error) from error
-    context.log.info(f"{endpoint.name} serves {done.version} again.")
-    live = deployed.find_live(digits_store, sagemaker, endpoint.name)
-    # Or else the asset's page would go on showing the version that was rolled back.
-    context.log_event(
-        dg.AssetMaterialization(
-            mnist_endpoint.key,
-            metadata={**done.metadata(), **(describe_served(live) if live else {})},
-            tags={DATA_VERSION_TAG: done.version},
-        )
-    )
+    """Put an earlier version back and prove it."""
+    serving = serve(endpoint, digits_store, sagemaker, context.log)
+    taking_back.roll_back(context, serving, config.to)
 
 
 @dg.op(pool=POOL)
 def tear_down(
-    context: dg.OpExecutionContext, endpoint: Endpoint, sagemaker: SageMakerResource
+    context: dg.OpExecutionContext,
+    digits_store: ObjectStore,
+    endpoint: Endpoint,
+    sagemaker: SageMakerResource,
 ) -> None:
     """Delete the endpoint; its versions stay, so that the next deploy or rollback finds them."""
-    try:
-        existed = sagemaker.teardown(endpoint.name, log=context.log)
-    except SageMakerError as error:
-        raise to_failure(error) from error
-    outcome = "is deleted" if existed else "did not exist"
-    context.log.info(f"{endpoint.name} {outcome}.")
-    # Or else the asset's page would tell nothing of it.
-    context.log_event(
-        dg.AssetObservation(
-            mnist_endpoint.key,
-            description=f"{endpoint.name} {outcome}.",
-            metadata={"status": "none"},
-        )
-    )
+    taking_back.tear_down(context, serve(endpoint, digits_store, sagemaker, context.log))
 
 
 # With a configuration of its own, the UI's form opens with this and not with all resources'.

@@ -8,6 +8,7 @@ import dagster as dg
 from jobs.daily import build_daily_schedule
 from monitoring.dates import Due
 from platform_assets.components.pipeline_asset import SCHEDULE, time_of
+from platform_assets.partitions import DAILY
 from platform_assets.settings import schedule_status
 
 
@@ -43,7 +44,7 @@ def due_pipelines(assets: Iterable[dg.AssetsDefinition]) -> list[Due]:
             _schedule_name(name),
             schedule_status() is dg.DefaultScheduleStatus.RUNNING,
             name,
-            sorted(spec.key for spec in specs),
+            sorted(spec.key for spec in specs if spec.partitions_def == DAILY),
             asked_after=timedelta(hours=hour, minutes=minute),
         )
         for name, specs in group_by_pipeline(assets).items()

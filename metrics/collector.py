@@ -22,7 +22,7 @@ from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
 from monitoring.spend import Spend, endpoint_spend
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import deployed
-from platform_assets.mnist.deployed import Endpoint
+from platform_assets.models.endpoint import Endpoint
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 

@@ -203,7 +203,8 @@ def _describe(
         title = "A classifier is not deployed: its gate refused it"
         to_do = (
             "What was live still is. Look at the check accuracy_above_gate of mnist/classifier; "
-            "train on better digits, or change min_accuracy and max_drop."
+            "train on better digits, change min_accuracy and max_drop, or run override_gate with "
+            "a reason."
         )
         assets, dates = ["mnist/classifier"], sorted(failure.refused_dates) or dates
         refused_date = max(dates, default="")

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from monitoring.findings import Finding, Problem, Well
 from platform_assets.alert_settings import AlertSettings
-from platform_assets.mnist.deployed import Endpoint
 from platform_assets.mnist.endpoint import mnist_endpoint
 from platform_assets.mnist.model import mnist_model
+from platform_assets.models.endpoint import Endpoint
 
 _PAGE = 500
 

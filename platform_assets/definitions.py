@@ -38,8 +38,8 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     timed = build_pipeline_jobs(a for a in by_yaml if isinstance(a, dg.AssetsDefinition))
     return dg.Definitions(
         assets=dg.with_source_code_references([*own, *by_yaml]),
-        asset_checks=loaded.asset_checks,
-        jobs=[*(loaded.jobs or []), *(timed.jobs or [])],
+        asset_checks=[*(loaded.asset_checks or []), *(pipelines.asset_checks or [])],
+        jobs=[*(loaded.jobs or []), *(pipelines.jobs or []), *(timed.jobs or [])],
         schedules=[*(loaded.schedules or []), *(timed.schedules or [])],
         sensors=loaded.sensors,
         resources={

@@ -15,8 +15,8 @@ from pydantic import Field
 from formats.proxies import proxy_variables
 from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.alert_settings import AlertSettings
-from platform_assets.mnist.endpoint import Endpoint
 from platform_assets.mnist.raw import SAMPLE_DATA, SAMPLE_FILES, PublicMnist
+from platform_assets.models.endpoint import Approval, Endpoint
 from platform_assets.partitions import PartitionSettings
 from platform_assets.pipelines import FOLDER
 from platform_assets.tables.limits import Limits
@@ -50,6 +50,10 @@ class Settings(PartitionSettings):
     instance_type: str = Field(
         default="ml.m5.large",
         description="Instances that serve.",
+    )
+    approval: Approval = Field(
+        default="none",
+        description="Whether a person approves each classifier before it goes live: `required`.",
     )
     training_instance_type: str = Field(
         default="ml.m5.large", description="Instances that train, where a run does not say."
@@ -206,7 +210,10 @@ def resources(settings: Settings) -> dict[str, Any]:
             ),
         ),
         "endpoint": Endpoint(
-            name=settings.endpoint_name, instance_type=settings.instance_type, security=security
+            name=settings.endpoint_name,
+            instance_type=settings.instance_type,
+            approval=settings.approval,
+            security=security,
         ),
         "listings_store": ObjectStore(
             bucket=dg.EnvVar("PLATFORM_AIRBNB_BUCKET"), kms_key_id=kms_key_id

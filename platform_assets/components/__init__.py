@@ -10,5 +10,6 @@ loaded, in `platform_assets/pipelines.py`.
 from platform_assets.components.container_transform import ContainerTransform
 from platform_assets.components.postgres_snapshot import PostgresSnapshot
 from platform_assets.components.s3_object_copy import S3ObjectCopy
+from platform_assets.components.sagemaker_model import SageMakerModel
 
-__all__ = ["ContainerTransform", "PostgresSnapshot", "S3ObjectCopy"]
+__all__ = ["ContainerTransform", "PostgresSnapshot", "S3ObjectCopy", "SageMakerModel"]

@@ -142,6 +142,10 @@ class PipelineAsset(dg.Component, dg.Model):
         """How it is made and checked."""
         raise NotImplementedError
 
+    def beside(self) -> dg.Definitions:
+        """What belongs to it and is no partition: an endpoint, and jobs that change it."""
+        return dg.Definitions()
+
     def spec(self, *, description: str, code_version: str, **more: Any) -> dg.AssetSpec:
         """The asset's spec, with all that is the same in each component."""
         return dg.AssetSpec(
@@ -194,13 +198,20 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         )
         for asset in assets
     ]
-    return dg.Definitions(
+    made = dg.Definitions(
         assets=[
             build_chain(f"{name}_pipeline", in_pipeline, pool=f"pipeline_{name}"),
             *(source for form in forms for source in form.sources()),
         ],
         resources={key: value for form in forms for key, value in form.resources().items()},
     )
+    beside = [
+        form.beside().map_asset_specs(
+            func=lambda spec: spec.merge_attributes(metadata={SCHEDULE: schedule})
+        )
+        for form in forms
+    ]
+    return dg.Definitions.merge(made, *beside)
 
 
 def schedule_of(forms: Sequence[PipelineAsset]) -> str:

@@ -1,11 +1,11 @@
-"""The endpoint: serves the newest classifier that passed its gate.
+"""The endpoint: serves the newest classifier that passed its gate and that nobody keeps out.
 
-It is no partition but a reconciliation: a backfill of an old date never puts an old model live.
-How a version is put into service, proved and rolled back stands in `resources.sagemaker`.
+It is no partition but a reconciliation, which stands in `platform_assets.models.serving`: here is
+what is special about digits.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,28 +14,23 @@ import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
 
-from platform_assets.errors import EXPECTED, PlatformError
+from platform_assets.errors import PlatformError
 from platform_assets.lineage import place
-from platform_assets.mnist import centroids, classifier, dataset, deployed, retention
-from platform_assets.mnist.deployed import Endpoint
+from platform_assets.mnist import centroids, classifier, dataset, deployed, model
 from platform_assets.mnist.digit_sheets import answer_sheet
 from platform_assets.mnist.gate import Margin
 from platform_assets.mnist.published_classifier import PublishedClassifier
+from platform_assets.models.endpoint import Endpoint
+from platform_assets.models.lines import Line
+from platform_assets.models.serving import Serving
 from platform_assets.partitions import DUE_DAILY, ONE_RUN
-from platform_assets.pictures import attempt_to_show
-from platform_assets.reports import to_failure
-from platform_assets.retries import retry_call
-from resources.s3 import DATE, NotPublishedError, ObjectStore, list_published
+from resources.s3 import ObjectStore
 from resources.sagemaker import (
-    EndpointSpec,
-    EndpointState,
-    EndpointVersion,
-    Instances,
     Invoke,
     Log,
     ModelContainer,
     SageMakerResource,
-    Variant,
+    SmokeTest,
     builtin_image_uri,
 )
 
@@ -54,199 +49,83 @@ _SMOKE_DIGITS = 100
     owners=["team:machine-learning"],
     tags=place("digits", "served"),
     description=(
-        "The SageMaker endpoint, serving the newest classifier that passes its gate and was not "
-        "rolled back. Its answer's closest_cluster mod 10 is the digit."
+        "The SageMaker endpoint, serving the newest classifier that passes its gate, was approved "
+        "where that is asked for, and was not rolled back. Its answer's closest_cluster mod 10 is "
+        "the digit."
     ),
     code_version=CODE_VERSION,
     backfill_policy=ONE_RUN,
     freshness_policy=DUE_DAILY,
     pool=POOL,
+    # As long as nothing was ever approved, there is none.
+    output_required=False,
 )
 def mnist_endpoint(
     context: dg.AssetExecutionContext,
     endpoint: Endpoint,
     digits_store: ObjectStore,
     sagemaker: SageMakerResource,
-) -> dg.MaterializeResult:
-    try:
-        return retry_call(
-            f"Endpoint {endpoint.name}",
-            lambda: reconcile(context, endpoint, digits_store, sagemaker),
+) -> Iterator[dg.MaterializeResult]:
+    yield from serve(endpoint, digits_store, sagemaker, context.log).materialize(context)
+
+
+def serve(
+    endpoint: Endpoint, store: ObjectStore, sagemaker: SageMakerResource, log: Log
+) -> Serving[PublishedClassifier]:
+    """The endpoint with the digits' classifiers."""
+    return Serving(Digits(store), endpoint, sagemaker, log)
+
+
+class Digits(Line[PublishedClassifier]):
+    """The digits' classifiers."""
+
+    pipeline = "mnist"
+    judged = classifier.mnist_classifier.key
+    check = classifier.GATE
+    served = dg.AssetKey(["mnist", "endpoint"])
+    dates = classifier.DATES
+    models = model.PREFIX
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.copies = deployed.copies(store)
+        self.decisions = deployed.decisions(store)
+
+    def is_current(self, model: PublishedClassifier) -> bool:
+        """Whether a classifier reads the features that are sent today, by its code version."""
+        return model.files.manifest.code_version == classifier.CODE_VERSION
+
+    def margin(self, live: PublishedClassifier | None) -> Margin:
+        """By the accuracies on the same digits."""
+        return Margin(live)
+
+    def container(self, region: str, model: PublishedClassifier) -> ModelContainer:
+        """SageMaker's own k-means."""
+        return ModelContainer(
+            image=builtin_image_uri("kmeans", region), model_data_url=model.artifact_uri
         )
-    except EXPECTED as error:
-        raise to_failure(error) from error
 
+    def proof(self, model: PublishedClassifier) -> SmokeTest:
+        """It has to read test digits as the classifier does."""
+        return Proof.read(model).require
 
-def reconcile(
-    context: dg.AssetExecutionContext,
-    endpoint: Endpoint,
-    store: ObjectStore,
-    sagemaker: SageMakerResource,
-) -> dg.MaterializeResult:
-    """Put the newest approved classifier into service where it is not there yet, and prove it.
-
-    Raises:
-        NotPublishedError: No classifier has passed its gate.
-        LiveUnknownError: What is live is not ours, so that nothing can be compared with it.
-        SageMakerError: It could not be deployed; what was live before still is.
-    """
-    versions = sagemaker.list_versions(endpoint.name, log=context.log)
-    live = deployed.find_live(store, sagemaker, endpoint.name)
-    wanted = find_wanted(endpoint, store, versions, live, log=context.log)
-    wanted_version = endpoint.version(wanted.sha256)
-    state = sagemaker.describe_endpoint(endpoint.name, log=context.log)
-    # The same classifier is in the folder of every date that made it: which one is served is known
-    # by its version, not by its folder.
-    if state and served_versions(state, versions) == [wanted_version]:
-        outcome = {
-            "status": state.status,
-            "endpoint_config": state.config_name,
-            "outcome": "unchanged",
+    def describe(self, model: PublishedClassifier) -> dict[str, Any]:
+        """Its centroids, date and accuracy."""
+        manifest = model.files.manifest
+        return {
+            # Of centroids that it answers with.
+            "dagster/row_count": manifest.rows,
+            "classifier_date": model.date,
+            "accuracy": manifest.extra["accuracy"],
         }
-    else:
-        # The copy that is live is left as it is, down to its manifest.
-        copy = live if live and live.sha256 == wanted.sha256 else None
-        copy = copy or deployed.copy_for_endpoint(wanted, endpoint.name)
-        # Read beforehand: a version that could not be proved does not go live in the first place.
-        proof = Proof.read(copy)
-        deployment = sagemaker.deploy(
-            describe(endpoint, sagemaker.region, copy),
-            smoke=proof.require,
-            log=context.log,
-            tags={"pipeline": "mnist", "partition": wanted.date, "run_id": context.run.run_id},
-        )
-        removed = retention.clean_up(
-            store, sagemaker, endpoint.name, keep=endpoint.keep_versions, log=context.log
-        )
-        outcome = {**deployment.metadata(), **removed}
-    return dg.MaterializeResult(
-        metadata={
-            "endpoint": endpoint.name,
-            "version": wanted_version,
-            **outcome,
-            **describe_served(wanted),
-            **attempt_to_show(lambda: show_answers(endpoint, sagemaker, wanted)),
-        },
-        data_version=dg.DataVersion(wanted_version),
-    )
 
-
-def describe_served(served: PublishedClassifier) -> dict[str, Any]:
-    """What a materialisation says of the classifier that the endpoint serves."""
-    manifest = served.files.manifest
-    return {
-        # Of centroids that it answers with.
-        "dagster/row_count": manifest.rows,
-        "classifier_date": served.date,
-        "accuracy": manifest.extra["accuracy"],
-    }
-
-
-def show_answers(
-    endpoint: Endpoint, sagemaker: SageMakerResource, served: PublishedClassifier
-) -> dict[str, Any]:
-    """Test digits with what the endpoint answers now, and what it should: its proof."""
-    proof = Proof.read(served)
-    answers = ask(partial(sagemaker.invoke, endpoint.name), proof.images)
-    return {"proof": answer_sheet(proof.images, answers, proof.digits)}
-
-
-def find_wanted(
-    endpoint: Endpoint,
-    store: ObjectStore,
-    versions: Sequence[EndpointVersion],
-    live: PublishedClassifier | None,
-    *,
-    log: Log,
-) -> PublishedClassifier:
-    """The newest classifier that passes its gate and was not rolled back.
-
-    Raises:
-        NotPublishedError: No classifier has passed its gate.
-    """
-    rolled_back = {version.version for version in versions if version.rolled_back_at}
-    candidates = (
-        candidate
-        for candidate in approved(store, log=log)
-        if endpoint.version(candidate.sha256) not in rolled_back
-    )
-    wanted = choose(candidates, Margin(live), live, log=log)
-    if wanted is None:
-        raise NotPublishedError(
-            f"No classifier under {store.uri(classifier.DATES)} has passed its gate: materialise "
-            "mnist/classifier for a recent date, or look at why its check fails."
-        )
-    return wanted
-
-
-def served_versions(state: EndpointState, versions: Sequence[EndpointVersion]) -> list[str]:
-    """The version that is in service and was proved, if one is."""
-    return [
-        version.version
-        for version in versions
-        if state.in_service and version.config_name == state.config_name and version.verified_at
-    ]
-
-
-def approved(store: ObjectStore, *, log: Log) -> Iterator[PublishedClassifier]:
-    """The classifiers of today's features that are above their gate's floor, newest date first."""
-    folders = [
-        folder for folder, _ in list_published(store, classifier.DATES, DATE, warn=log.warning)
-    ]
-    for folder in sorted(folders, key=lambda folder: folder.prefix, reverse=True):
-        files = folder.published()
-        if files is not None and files.manifest.extra.get("passed"):
-            candidate = PublishedClassifier(files)
-            if is_current(candidate):
-                yield candidate
-
-
-def is_current(published: PublishedClassifier) -> bool:
-    """Whether a classifier reads the features that are sent today, by its code version."""
-    return published.files.manifest.code_version == classifier.CODE_VERSION
-
-
-def choose(
-    candidates: Iterable[PublishedClassifier],
-    margin: Margin,
-    live: PublishedClassifier | None,
-    *,
-    log: Log,
-) -> PublishedClassifier | None:
-    """The first candidate that keeps its margin to the live classifier, or else the live one.
-
-    Args:
-        candidates: Newest first. One that is older than the live one does not replace it.
-        margin: To the live classifier.
-        live: None where nothing is live.
-        log: Gets a warning of every candidate that does not keep its margin.
-    """
-    for candidate in candidates:
-        if live and candidate.date < live.date:
-            break
-        verdict = margin.judge(candidate)
-        if verdict.passed:
-            return candidate
-        log.warning(f"The classifier of {candidate.date} is not deployed. {verdict.description}")
-    return live
-
-
-def describe(endpoint: Endpoint, region: str, wanted: PublishedClassifier) -> EndpointSpec:
-    """The endpoint that serves a classifier."""
-    return EndpointSpec(
-        endpoint_name=endpoint.name,
-        version=endpoint.version(wanted.sha256),
-        container=ModelContainer(
-            image=builtin_image_uri("kmeans", region), model_data_url=wanted.artifact_uri
-        ),
-        variants=[
-            Variant(
-                instances=Instances(
-                    instance_type=endpoint.instance_type, instance_count=endpoint.instance_count
-                )
-            )
-        ],
-    )
+    def show(
+        self, endpoint: Endpoint, sagemaker: SageMakerResource, model: PublishedClassifier
+    ) -> dict[str, Any]:
+        """Test digits with what the endpoint answers now, and what it should: its proof."""
+        proof = Proof.read(model)
+        answers = ask(partial(sagemaker.invoke, endpoint.name), proof.images)
+        return {"proof": answer_sheet(proof.images, answers, proof.digits)}
 
 
 class WrongAnswersError(PlatformError):
@@ -275,7 +154,7 @@ class Proof:
             NotPublishedError: The date has no digits any more.
             WrongAnswersError: It was made for other features than are sent today.
         """
-        if not is_current(served):
+        if served.files.manifest.code_version != classifier.CODE_VERSION:
             raise WrongAnswersError(
                 f"The classifier of {served.date} was made by an earlier version of the code, for "
                 "other features of digits than the API sends: materialise this date anew, or roll "

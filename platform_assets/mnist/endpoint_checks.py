@@ -4,24 +4,17 @@ A version is proved before it counts as deployed, too, in `endpoint.py`; these s
 of it since.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import dagster as dg
 import numpy as np
 
 from platform_assets.checks import Verdict
-from platform_assets.errors import EXPECTED
 from platform_assets.mnist import deployed
-from platform_assets.mnist.deployed import Endpoint
 from platform_assets.mnist.digit_sheets import answer_sheet
-from platform_assets.mnist.endpoint import (
-    Proof,
-    ask,
-    find_wanted,
-    mnist_endpoint,
-    served_versions,
-)
+from platform_assets.mnist.endpoint import Proof, ask, mnist_endpoint, serve
+from platform_assets.models.endpoint import Endpoint
+from platform_assets.models.version_check import check_now, judge_version
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 
@@ -34,15 +27,15 @@ from resources.sagemaker import SageMakerResource
 def answers_test_digits(
     endpoint: Endpoint, digits_store: ObjectStore, sagemaker: SageMakerResource
 ) -> dg.AssetCheckResult:
-    return _check(lambda: judge_answers(endpoint, digits_store, sagemaker))
+    return check_now(lambda: judge_answers(endpoint, digits_store, sagemaker))
 
 
 @dg.asset_check(
     asset=mnist_endpoint,
     name="is_the_wanted_one",
     description=(
-        "In service is the newest classifier that passes its gate and was not rolled back, and "
-        "its version was proved."
+        "In service is the newest classifier that passes its gate, was approved where that is "
+        "asked for and was not rolled back, and its version was proved."
     ),
 )
 def is_the_wanted_one(
@@ -51,7 +44,8 @@ def is_the_wanted_one(
     digits_store: ObjectStore,
     sagemaker: SageMakerResource,
 ) -> dg.AssetCheckResult:
-    return _check(lambda: judge_version(context, endpoint, digits_store, sagemaker))
+    serving = serve(endpoint, digits_store, sagemaker, context.log)
+    return check_now(lambda: judge_version(serving))
 
 
 def judge_answers(endpoint: Endpoint, store: ObjectStore, sagemaker: SageMakerResource) -> Verdict:
@@ -75,47 +69,4 @@ def judge_answers(endpoint: Endpoint, store: ObjectStore, sagemaker: SageMakerRe
             "read_otherwise": wrong,
             "answers": answer_sheet(proof.images, answers, proof.digits),
         },
-    )
-
-
-def judge_version(
-    context: dg.AssetCheckExecutionContext,
-    endpoint: Endpoint,
-    store: ObjectStore,
-    sagemaker: SageMakerResource,
-) -> Verdict:
-    """Compares what is in service with what the next run would put there."""
-    state = sagemaker.describe_endpoint(endpoint.name, log=context.log)
-    if state is None:
-        return Verdict(False, f"There is no endpoint {endpoint.name}: run the job digits.")
-    versions = sagemaker.list_versions(endpoint.name, log=context.log)
-    live = deployed.find_live(store, sagemaker, endpoint.name)
-    wanted = find_wanted(endpoint, store, versions, live, log=context.log)
-    wanted_version = endpoint.version(wanted.sha256)
-    served = served_versions(state, versions)
-    evidence = {
-        "status": state.status,
-        "endpoint_config": state.config_name,
-        "served_version": ", ".join(served) or "none that was proved",
-        "wanted_version": wanted_version,
-        "wanted_classifier_date": wanted.date,
-    }
-    if served == [wanted_version]:
-        return Verdict(True, f"It serves the classifier of {wanted.date}, as it should.", evidence)
-    return Verdict(
-        False,
-        f"Endpoint {endpoint.name} is {state.status} with {state.config_name}, and should serve "
-        f"version {wanted_version}, the classifier of {wanted.date}: materialise mnist/endpoint, "
-        "or roll back if something else is meant to be live.",
-        evidence,
-    )
-
-
-def _check(judge: Callable[[], Verdict]) -> dg.AssetCheckResult:
-    try:
-        verdict = judge()
-    except EXPECTED as error:
-        verdict = Verdict(False, f"could not be checked: {error}")
-    return dg.AssetCheckResult(
-        passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
     )

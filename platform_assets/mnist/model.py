@@ -1,11 +1,8 @@
 """The k-means model, with its hyperparameters: a training job's artifact, reused where it can be.
 
-How a job is started, found, awaited and stopped stands in `resources.sagemaker`.
+How a model is trained once for equal work stands in `platform_assets.models.training`.
 """
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import dagster as dg
@@ -14,27 +11,18 @@ from pydantic import Field
 
 from formats import ndarray_file
 from formats.digit_features import FEATURES
-from formats.manifest import Manifest
 from platform_assets.checks import Verdict, check_each
 from platform_assets.lineage import place
 from platform_assets.mnist import centroids, dataset, shards
 from platform_assets.mnist.centroids import DIGITS
 from platform_assets.mnist.digit_sheets import confusion_picture
 from platform_assets.mnist.gate import Gate
-from platform_assets.mnist.published_classifier import MAX_ARTIFACT_BYTES
+from platform_assets.models.published import MAX_ARTIFACT_BYTES
+from platform_assets.models.training import Training, Work, date_folder
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, report
-from resources.s3 import Folder, ObjectStore, Publication, Published
-from resources.sagemaker import (
-    Log,
-    S3Channel,
-    SageMakerResource,
-    TrainingCompute,
-    TrainingError,
-    TrainingJobSpec,
-    builtin_image_uri,
-    deterministic_name,
-)
+from resources.s3 import Folder, ObjectStore
+from resources.sagemaker import SageMakerResource, TrainingCompute, builtin_image_uri
 
 CODE_VERSION = "2"
 PREFIX = "mnist/models"
@@ -89,12 +77,7 @@ class KMeans(dg.Config):
 
 def folder(store: ObjectStore, date: str) -> Folder:
     """Where a manifest without files says which model is a date's."""
-    return Folder(store, f"{PREFIX}/date={date}")
-
-
-def work_folder(store: ObjectStore, digest: str) -> Folder:
-    """Where the artifact of equal inputs and configuration is, whatever the date."""
-    return Folder(store, f"{PREFIX}/work={digest}")
+    return date_folder(store, PREFIX, date)
 
 
 @dg.asset(
@@ -122,125 +105,48 @@ def mnist_model(
     digits_store: ObjectStore,
     sagemaker: SageMakerResource,
 ) -> dg.MaterializeResult:
-    training = Training(sagemaker, digits_store, config, context.log, context.run.run_id)
-    return report(context, make_each(context.partition_keys, training.make_model))
+    training = Training(
+        sagemaker,
+        digits_store,
+        prefix=PREFIX,
+        pipeline="mnist",
+        code_version=CODE_VERSION,
+        compute=config.compute or sagemaker.compute,
+        log=context.log,
+        run_id=context.run.run_id,
+    )
+
+    def make(date: str) -> Materialization:
+        return training.make_model(describe_work(digits_store, date, config, training))
+
+    return report(context, make_each(context.partition_keys, make))
 
 
-@dataclass
-class Training:
-    """Finds or trains the models of the dates of one run.
+def describe_work(store: ObjectStore, date: str, config: KMeans, training: Training) -> Work:
+    """The training of a date's digits.
 
-    Attributes:
-        sagemaker: Trains.
-        store: Where digits and models are.
-        config: How to train.
-        log: Of the run.
-        run_id: Of the run; a tag of the jobs that it starts.
+    Raises:
+        NotPublishedError: The date has no digits.
     """
-
-    sagemaker: SageMakerResource
-    store: ObjectStore
-    config: KMeans
-    log: Log
-    run_id: str
-    # By the digest of the work: what failed for good is not paid for again by another date.
-    _failed: dict[str, TrainingError] = field(default_factory=dict, init=False)
-
-    @property
-    def _compute(self) -> TrainingCompute:
-        return self.config.compute or self.sagemaker.compute
-
-    def make_model(self, date: str) -> Materialization:
-        """Points the date to the model of its digits and configuration; trains it where none is.
-
-        Raises:
-            NotPublishedError: The date has no digits.
-            resources.sagemaker.errors.SageMakerError: The model could not be trained.
-        """
-        channels = dataset.folder(self.store, date).require("mnist/dataset")
-        work = describe_work(channels.manifest, self.config, self._compute.instance_count)
-        digest = hashlib.sha256(repr(sorted(work.items())).encode()).hexdigest()[:16]
-        target = work_folder(self.store, digest)
-        earlier = target.made_of(work, CODE_VERSION)
-        trained = (earlier or self._train(channels, work, target, digest)).manifest
-        (artifact,) = trained.files
-        with Publication(folder(self.store, date)) as publication:
-            publication.commit(
-                partition=date,
-                rows=trained.rows,
-                code_version=CODE_VERSION,
-                inputs={channels.folder.prefix: channels.manifest.content_sha256},
-                extra={
-                    "artifact": target.key(artifact.name),
-                    "sha256": artifact.sha256,
-                    "job": trained.extra["job"],
-                },
-            )
-        job = dict(trained.extra["metadata"])
-        url = job.pop("training_job_url", "")
-        return Materialization(
-            metadata={
-                "dagster/uri": target.file_uri(artifact.name),
-                # Of centroids.
-                "dagster/partition_row_count": trained.rows,
-                **(without_cost(job) if earlier else job),
-                **({"training_job_url": dg.MetadataValue.url(url)} if url else {}),
-                "training_job": trained.extra["job"],
-                "bytes": artifact.bytes,
-                "reused": earlier is not None,
-            },
-            data_version=artifact.sha256,
-        )
-
-    def _train(
-        self, channels: Published, work: Mapping[str, str], target: Folder, digest: str
-    ) -> Published:
-        """Has SageMaker train, and publishes the artifact in the folder of the work."""
-        if digest in self._failed:
-            raise self._failed[digest]
-        date, instances = channels.manifest.partition, self._compute.instance_count
-        try:
-            with shards.training_channel(channels, digest, instances) as channel:
-                job = self.sagemaker.train(
-                    self._job_spec(date, target, digest, channel),
-                    log=self.log,
-                    tags={
-                        "pipeline": "mnist",
-                        "partition": date,
-                        "run_id": self.run_id,
-                        "version": digest,
-                    },
-                    # A finished job whose artifact somebody has removed is of no use.
-                    usable=lambda done: self.store.exists(
-                        done.artifact_uri.removeprefix(self.store.uri(""))
-                    ),
-                )
-        except TrainingError as error:
-            if not error.transient:
-                self._failed[digest] = error
-            raise
-        with Publication(target) as publication:
-            publication.adopt(job.artifact_uri.removeprefix(target.file_uri("")))
-            return publication.commit(
-                partition=date,
-                rows=self.config.clusters,
-                code_version=CODE_VERSION,
-                inputs=work,
-                extra={"job": job.name, "metadata": job.metadata()},
-            )
-
-    def _job_spec(
-        self, date: str, target: Folder, digest: str, channel: S3Channel
-    ) -> TrainingJobSpec:
-        return TrainingJobSpec(
-            name=deterministic_name("mnist", date, digest_of=digest),
-            image=builtin_image_uri("kmeans", self.sagemaker.region),
-            output_s3_uri=target.uri,
-            hyperparameters=self.config.to_hyperparameters(),
-            channels=[channel],
-            compute=self._compute,
-            extra_request=self.config.extra_request,
-        )
+    channels = dataset.folder(store, date).require("mnist/dataset")
+    instances = training.compute.instance_count
+    hyperparameters = config.to_hyperparameters()
+    return Work(
+        date=date,
+        what={
+            "code_version": CODE_VERSION,
+            dataset.MARKED: channels.manifest.file(dataset.channel_file(dataset.MARKED)).sha256,
+            "instance_count": str(instances),
+            **({"distribution": "shares"} if instances > 1 else {}),
+            **hyperparameters,
+        },
+        inputs={channels.folder.prefix: channels.manifest.content_sha256},
+        rows=config.clusters,
+        image=builtin_image_uri("kmeans", training.sagemaker.region),
+        hyperparameters=hyperparameters,
+        channels=lambda digest: shards.training_channels(channels, digest, instances),
+        extra_request=config.extra_request,
+    )
 
 
 @dg.asset_check(
@@ -289,24 +195,3 @@ def judge_model(store: ObjectStore, date: str) -> Verdict:
         evidence,
         severity="warn",
     )
-
-
-def describe_work(channels: Manifest, config: KMeans, instance_count: int) -> dict[str, str]:
-    """What makes a model what it is: the digits and the configuration."""
-    return {
-        "code_version": CODE_VERSION,
-        dataset.MARKED: channels.file(dataset.channel_file(dataset.MARKED)).sha256,
-        "instance_count": str(instance_count),
-        **({"distribution": "shares"} if instance_count > 1 else {}),
-        **config.to_hyperparameters(),
-    }
-
-
-def without_cost(job: Mapping[str, Any]) -> dict[str, Any]:
-    """A job's metadata for a date that reuses its model: what was paid is shown with one date only.
-
-    Summed over the dates, the costs are what was paid. What is not known (None) stays so.
-    """
-    billable_seconds = None if job["billable_seconds"] is None else 0
-    estimated_cost = None if job["estimated_cost"] is None else 0.0
-    return {**job, "billable_seconds": billable_seconds, "estimated_cost": estimated_cost}

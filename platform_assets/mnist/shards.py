@@ -18,7 +18,9 @@ CONTENT_TYPE = "application/x-recordio-protobuf"
 
 
 @contextmanager
-def training_channel(channels: Published, digest: str, instances: int) -> Iterator[S3Channel]:
+def training_channels(
+    channels: Published, digest: str, instances: int
+) -> Iterator[list[S3Channel]]:
     """What a job of so many instances reads, for as long as the job needs it.
 
     Args:
@@ -27,24 +29,22 @@ def training_channel(channels: Published, digest: str, instances: int) -> Iterat
         instances: How many. One reads the digits where they are.
     """
     if instances == 1:
-        yield S3Channel(
-            name="train",
-            s3_uri=channels.folder.file_uri(f"{dataset.MARKED}/"),
-            content_type=CONTENT_TYPE,
-        )
+        uri = channels.folder.file_uri(f"{dataset.MARKED}/")
+        yield [S3Channel(name="train", s3_uri=uri, content_type=CONTENT_TYPE)]
         return
     shares = folder(channels.folder.store, digest)
     goes_on = False
     try:
         write(channels, shares, instances)
-        yield S3Channel(
-            name="train",
-            s3_uri=shares.file_uri(""),
-            content_type=CONTENT_TYPE,
-            extra_request={
-                "DataSource": {"S3DataSource": {"S3DataDistributionType": "ShardedByS3Key"}}
-            },
-        )
+        share = {"DataSource": {"S3DataSource": {"S3DataDistributionType": "ShardedByS3Key"}}}
+        yield [
+            S3Channel(
+                name="train",
+                s3_uri=shares.file_uri(""),
+                content_type=CONTENT_TYPE,
+                extra_request=share,
+            )
+        ]
     except UnavailableError:
         goes_on = True  # nobody can tell; the next run attaches to the job
         raise

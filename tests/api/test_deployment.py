@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from platform_assets.mnist import deployed
+from resources.s3 import ObjectStore
 from tests.api.rig import Deployment, Split
 from tests.conftest import CHECKOUT, Services, clean_environ
 from tests.digit_pictures import encoded
@@ -162,7 +163,7 @@ def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> Non
         "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/digits",
         "arn:aws:sagemaker:eu-west-1:123456789012:endpoint-config/digits-*",
         "arn:aws:sagemaker:eu-west-1:123456789012:model/digits-*",
-        f"arn:aws:s3:::platform/{deployed.root('Digits')}*",
+        f"arn:aws:s3:::platform/{deployed.copies(ObjectStore(bucket='platform')).root_of('Digits')}*",
         # By way of S3 alone: a condition of the policy.
         "arn:aws:kms:eu-west-1:123456789012:key/*",
         f"{log}data-platform-digits-eu-west-1-prod",

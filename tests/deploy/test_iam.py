@@ -10,6 +10,7 @@ from string import Template
 import pytest
 
 from platform_assets.mnist import classifier, dataset, deployed, model, raw
+from platform_assets.models.training import work_folder
 from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
 from resources.sagemaker.names import REGISTRY_ACCOUNTS
@@ -161,7 +162,7 @@ def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
     keys = {
         "raw": raw.folder(STORE, DATE).prefix,
         "dataset": dataset.folder(STORE, DATE).prefix,
-        "models": model.work_folder(STORE, "0" * 16).prefix,
+        "models": work_folder(STORE, model.PREFIX, "0" * 16).prefix,
         "classifiers": deployed.folder(STORE, "Digits", "0" * 64).prefix,
         # What a date has is not served: it has not passed its gate, or not yet.
         "a date's classifier": classifier.folder(STORE, DATE).prefix,

@@ -345,6 +345,25 @@ def test_a_rollback_by_a_person_is_one_message_until_something_newer_serves(
     well_again(rig)
 
 
+def test_a_version_that_waits_for_approval_is_one_message_until_somebody_decides(
+    rig: AlertsRig, digits: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_APPROVAL", "required")
+    put_digits(digits, DATE)
+    version = put_classifier(digits, DATE, 400).sha256
+    assert digits.run("digits", DATE, assets=["mnist/endpoint"]).success
+    text = reported_once(rig)
+    assert text.startswith("*A version of mnist/classifier waits for approval*")
+    assert version in text
+    assert DATE in text
+    form = {"version": version, "by": "Ada", "why": "Its sevens are poor."}
+    rejected = digits.run(
+        "reject_classifier", DATE, config={"ops": {"reject_classifier_form": {"config": form}}}
+    )
+    assert rejected.success
+    well_again(rig)
+
+
 def test_an_endpoint_that_is_silent_is_one_message(
     rig: AlertsRig, serving: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

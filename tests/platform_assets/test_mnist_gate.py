@@ -12,6 +12,7 @@ from platform_assets.mnist import classifier, deployed
 from platform_assets.mnist.endpoint import Proof, WrongAnswersError, ask
 from platform_assets.mnist.gate import Gate, Margin
 from platform_assets.mnist.published_classifier import ARTIFACT
+from platform_assets.models.copies import LiveUnknownError
 from resources.sagemaker import (
     EndpointSpec,
     Invocation,
@@ -150,7 +151,7 @@ def test_what_nobody_can_compare_with_is_not_replaced(digits: Platform, endpoint
     resource(digits).deploy(EndpointSpec(endpoint_name=endpoint, version="1", container=container))
     live = live_config(endpoint)
 
-    with pytest.raises(deployed.LiveUnknownError, match=r"elsewhere/model\.tar\.gz"):
+    with pytest.raises(LiveUnknownError, match=r"elsewhere/model\.tar\.gz"):
         judge(digits, asked(digits, endpoint))
     assert "Nobody can tell" in reason_of(digits.run("digits", DATE, assets=[ENDPOINT]))
     assert live_config(endpoint) == live

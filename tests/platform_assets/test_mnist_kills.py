@@ -21,7 +21,8 @@ import pytest
 
 from formats.mnist_pickle import MnistDataset, Split
 from platform_assets.mnist import dataset, deployed
-from platform_assets.mnist.endpoint import Endpoint, Proof
+from platform_assets.mnist.endpoint import Proof
+from platform_assets.models.endpoint import Endpoint
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 from tests.conftest import Services

@@ -14,6 +14,7 @@ from formats.mnist_pickle import MnistDataset, Split
 from platform_assets.mnist import classifier, dataset, model
 from platform_assets.mnist.gate import Margin
 from platform_assets.mnist.published_classifier import ARTIFACT
+from platform_assets.models.training import work_folder
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import (
     FEW,
@@ -108,7 +109,7 @@ def test_a_model_that_somebody_has_removed_is_trained_again(digits: Platform) ->
     """SageMaker still has the finished job, and its artifact is nowhere."""
     created = ["mnist/raw", "mnist/dataset", MODEL, CLASSIFIER]
     assert digits.run("digits", DATE, assets=created, config=FEW).success
-    digits.store.delete_prefix(model.work_folder(digits.store, "").prefix)
+    digits.store.delete_prefix(work_folder(digits.store, model.PREFIX, "").prefix)
     assert digits.run("digits", DATE, assets=created, config=FEW).success
     assert len(jobs(digits)) == 2
 

@@ -13,9 +13,11 @@ import boto3
 import dagster as dg
 import pytest
 
-from platform_assets.mnist import deployed, model, retention
+from platform_assets.mnist import deployed, model
 from platform_assets.mnist.endpoint import mnist_endpoint
 from platform_assets.mnist.published_classifier import ARTIFACT
+from platform_assets.models import retention
+from platform_assets.models.training import work_folder
 from resources.s3 import ManifestInvalidError, ObjectStore, Publication
 from resources.sagemaker import SageMakerResource
 from tests.conftest import CHECKOUT
@@ -153,7 +155,7 @@ def test_an_artifact_that_comes_back_is_of_its_latest_date(digits: Platform, end
 
 def put_work(platform: Platform, digest: str, *dates: str) -> None:
     """A finished training, and dates that have its model."""
-    work = model.work_folder(platform.store, digest)
+    work = work_folder(platform.store, model.PREFIX, digest)
     with Publication(work) as publication:
         publication.put("job/output/model.tar.gz", digest.encode())
         publication.commit(partition="", rows=1, code_version="1")
@@ -168,7 +170,7 @@ def put_work(platform: Platform, digest: str, *dates: str) -> None:
 
 
 def works(platform: Platform) -> set[str]:
-    root = model.work_folder(platform.store, "").prefix
+    root = work_folder(platform.store, model.PREFIX, "").prefix
     return {item.key.removeprefix(root).split("/")[0] for item in platform.store.list(root)}
 
 
@@ -179,13 +181,13 @@ def test_models_that_no_date_has_go_but_for_the_newest(platform: Platform) -> No
         # S3 tells times to the second.
         wait_for_the_next_second()
     # A training under way: its artifact is there, its manifest is not.
-    begun = model.work_folder(platform.store, "begun")
+    begun = work_folder(platform.store, model.PREFIX, "begun")
     platform.store.put_bytes(begun.key("job/output/model.tar.gz"), b"x")
 
-    assert retention.remove_models(platform.store, keep=3, log=LOG) == 0
-    assert retention.remove_models(platform.store, keep=1, log=LOG) == 2
+    assert retention.remove_models(platform.store, model.PREFIX, keep=3, log=LOG) == 0
+    assert retention.remove_models(platform.store, model.PREFIX, keep=1, log=LOG) == 2
     assert works(platform) == {"had", "left-3", "begun"}
-    assert retention.remove_models(platform.store, keep=1, log=LOG) == 0
+    assert retention.remove_models(platform.store, model.PREFIX, keep=1, log=LOG) == 0
 
 
 def wait_for_the_next_second() -> None:
@@ -199,20 +201,20 @@ def test_nothing_is_removed_where_a_date_cannot_be_read(platform: Platform) -> N
     put_work(platform, "left")
     platform.store.put_bytes(model.folder(platform.store, DATES[1]).key("manifest.json"), b"{}")
     with pytest.raises(ManifestInvalidError):
-        retention.remove_models(platform.store, keep=1, log=LOG)
+        retention.remove_models(platform.store, model.PREFIX, keep=1, log=LOG)
     assert works(platform) == {"had", "left"}
 
 
 def test_what_is_in_use_or_just_begun_stays(digits: Platform, endpoint: str) -> None:
     put_digits(digits, DATES[0])
-    first = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 40), endpoint)
-    second = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 50), endpoint)
-    others = deployed.copy_for_endpoint(put_classifier(digits, DATES[0], 60), "another")
+    first = deployed.copies(digits.store).copy(put_classifier(digits, DATES[0], 40), endpoint)
+    second = deployed.copies(digits.store).copy(put_classifier(digits, DATES[0], 50), endpoint)
+    others = deployed.copies(digits.store).copy(put_classifier(digits, DATES[0], 60), "another")
     began = min(item.modified for item in digits.store.list(first.files.folder.prefix))
 
     def remove(in_use: set[str], before: datetime) -> int:
-        return retention.remove_classifiers(
-            digits.store, endpoint, in_use=in_use, before=before, log=LOG
+        return retention.remove_copies(
+            deployed.copies(digits.store), endpoint, in_use=in_use, before=before, log=LOG
         )
 
     uris = {first.artifact_uri, second.artifact_uri}
@@ -278,15 +280,16 @@ def test_what_is_foreign_among_models_is_named_and_stays(
     foreign = [
         model.folder(platform.store, "x").key("manifest.json"),
         model.folder(platform.store, DATES[0]).key(""),
-        model.work_folder(platform.store, "left").key("a note.txt"),
-        model.work_folder(platform.store, "left").key("line\nbreak/manifest.json"),
+        work_folder(platform.store, model.PREFIX, "left").key("a note.txt"),
+        work_folder(platform.store, model.PREFIX, "left").key("line\nbreak/manifest.json"),
     ]
     for key in foreign:
         platform.store.put_bytes(key, b"")
     with caplog.at_level(logging.WARNING):
-        assert retention.remove_models(platform.store, keep=0, log=LOG) == 1
+        assert retention.remove_models(platform.store, model.PREFIX, keep=0, log=LOG) == 1
     left = {
-        item.key for item in platform.store.list(model.work_folder(platform.store, "left").prefix)
+        item.key
+        for item in platform.store.list(work_folder(platform.store, model.PREFIX, "left").prefix)
     }
     assert left == set(foreign[2:])
     assert all(caplog.text.count(repr(key)) == 1 for key in foreign)
@@ -298,14 +301,14 @@ def test_a_second_slash_does_not_have_somebody_elses_model_removed(
     """The embedded S3 takes two slashes for one, so that a front of it has to show the key."""
     put_work(platform, "had", DATES[0])
     keys = [
-        model.work_folder(platform.store, "had").key("/manifest.json"),
+        work_folder(platform.store, model.PREFIX, "had").key("/manifest.json"),
         model.folder(platform.store, DATES[0]).key("/m.json"),
     ]
     with in_front_of(platform.env["AWS_ENDPOINT_URL_S3"]) as front:
         front.rewrite = with_keys(*keys)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", front.url)
         store = ObjectStore(bucket=platform.store.bucket)
-        assert retention.remove_models(store, keep=0, log=LOG) == 0
+        assert retention.remove_models(store, model.PREFIX, keep=0, log=LOG) == 0
         assert {method for method, _ in front.requests} == {"GET"}
     assert works(platform) == {"had"}
     assert all(repr(key) in caplog.text for key in keys)

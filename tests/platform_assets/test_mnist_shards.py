@@ -107,7 +107,7 @@ def test_the_shares_stay_only_for_a_job_that_may_go_on(
 ) -> None:
     put_digits(platform, DATE)
     channels = dataset.folder(platform.store, DATE).require("mnist/dataset")
-    with suppress(type(error)), shards.training_channel(channels, "0", 2):
+    with suppress(type(error)), shards.training_channels(channels, "0", 2):
         assert len(shares(platform)) == 2
         raise error
     assert len(shares(platform)) == (2 if stay else 0)

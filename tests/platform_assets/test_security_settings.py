@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from platform_assets.mnist.deployed import Endpoint
+from platform_assets.models.endpoint import Endpoint
 from platform_assets.settings import Settings, resources
 from resources.sagemaker import SageMakerResource, Security
 

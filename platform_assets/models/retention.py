@@ -1,4 +1,4 @@
-"""What is removed after a deploy: old versions, their classifiers, and models that no date has.
+"""What is removed after a deploy: old versions, their copies, and trained models that no date has.
 
 Never what is live or could be rolled back to, and nothing at all where anything could not be read.
 Objects among them that are not the platform's are left alone.
@@ -10,7 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from platform_assets.errors import EXPECTED
-from platform_assets.mnist import deployed, model
+from platform_assets.models.copies import Copies, M
+from platform_assets.models.endpoint import Endpoint
+from platform_assets.models.lines import Line
+from platform_assets.models.training import date_folder, work_folder
 from resources.s3 import DATE, Folder, ObjectStore, list_published
 from resources.sagemaker import Log, SageMakerResource
 
@@ -21,38 +24,45 @@ _DIGEST = r"[\w-]+"
 
 
 def clean_up(
-    store: ObjectStore, sagemaker: SageMakerResource, endpoint_name: str, *, keep: int, log: Log
+    line: Line[M], sagemaker: SageMakerResource, endpoint: Endpoint, *, log: Log
 ) -> dict[str, Any]:
-    """Remove what the last `keep` versions do not need; returns metadata to show.
+    """Remove what the last versions do not need; returns metadata to show.
 
     The deploy before it has succeeded, so a failure is logged and left to the next clean-up.
     """
     removed: dict[str, Any] = {}
     try:
-        pruned = sagemaker.prune(endpoint_name, keep=keep, log=log)
+        pruned = sagemaker.prune(endpoint.name, keep=endpoint.keep_versions, log=log)
         removed |= pruned.metadata()
         if pruned.artifacts_in_use is not None and pruned.newest is not None:
-            removed["removed_classifiers"] = remove_classifiers(
-                store,
-                endpoint_name,
+            removed[f"removed_{line.copies.noun}s"] = remove_copies(
+                line.copies,
+                endpoint.name,
                 in_use=pruned.artifacts_in_use,
                 before=pruned.newest,
                 log=log,
             )
-        removed["removed_models"] = remove_models(store, keep=keep, log=log)
+        removed["removed_models"] = remove_models(
+            line.store, line.models, keep=endpoint.keep_versions, log=log
+        )
     except EXPECTED as error:
         log.warning(f"Not everything old was removed; the next deploy tries again. {error}")
         removed["clean_up_failed"] = str(error)
     return removed
 
 
-def remove_classifiers(
-    store: ObjectStore, endpoint_name: str, *, in_use: Collection[str], before: datetime, log: Log
+def remove_copies(
+    copies: Copies[M],
+    endpoint_name: str,
+    *,
+    in_use: Collection[str],
+    before: datetime,
+    log: Log,
 ) -> int:
-    """Remove an endpoint's classifiers that no version of it has.
+    """Remove an endpoint's copies of models that no version of it has.
 
     Args:
-        store: Where they stand.
+        copies: Where they stand.
         endpoint_name: Whose they are.
         in_use: S3 URIs of what SageMaker may still load.
         before: What is younger may be of a deploy that has just begun, and stays.
@@ -61,33 +71,39 @@ def remove_classifiers(
     Returns:
         How many were removed.
     """
-    beginning = deployed.folder(store, endpoint_name, "").prefix
+    beginning = copies.folder(endpoint_name, "").prefix
     unused = [
         folder
-        for folder, modified in list_published(store, beginning, _DIGEST, warn=log.warning)
+        for folder, modified in list_published(copies.store, beginning, _DIGEST, warn=log.warning)
         if modified + _CLOCK < before
         and not any(uri.startswith(folder.file_uri("")) for uri in in_use)
     ]
     return _remove(unused)
 
 
-def remove_models(store: ObjectStore, *, keep: int, log: Log) -> int:
+def remove_models(store: ObjectStore, prefix: str, *, keep: int, log: Log) -> int:
     """Remove the models of trainings that no date has any more, but for the newest `keep`.
 
     A date that is made with an earlier configuration again finds the newest of them; of an older
     one it has the model trained anew.
 
+    Args:
+        store: The bucket.
+        prefix: Where a pipeline's trained models are, `mnist/models` for instance.
+        keep: How many stay although no date has them.
+        log: Gets a warning of objects there that are not the platform's.
+
     Returns:
         How many were removed.
     """
     works = sorted(
-        list_published(store, model.work_folder(store, "").prefix, _DIGEST, warn=log.warning),
+        list_published(store, work_folder(store, prefix, "").prefix, _DIGEST, warn=log.warning),
         key=lambda work: work[1],
         reverse=True,
     )
     if len(works) <= keep:
         return 0
-    dates = list_published(store, model.folder(store, "").prefix, DATE, warn=log.warning)
+    dates = list_published(store, date_folder(store, prefix, "").prefix, DATE, warn=log.warning)
     with ThreadPoolExecutor(_READERS) as pool:
         models = list(pool.map(lambda item: item[0].published(), dates))
     used = {model.manifest.extra["artifact"] for model in models if model is not None}

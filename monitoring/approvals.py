@@ -1,0 +1,65 @@
+"""Versions of models that wait for a person's approval."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+import dagster as dg
+
+from monitoring.findings import Finding, Problem, Well
+from platform_assets.alert_settings import AlertSettings
+from platform_assets.models.endpoint import DECIDED_BY
+from platform_assets.models.serving import DECISION, WAITS
+
+# Of what is told of a model, what a look goes back.
+_MOST_OBSERVATIONS = 100
+_KEY = "approval"
+
+
+def approval_findings(
+    instance: dg.DagsterInstance,
+    specs: Iterable[dg.AssetSpec],
+    settings: AlertSettings,
+    now: datetime,
+) -> Iterator[Finding]:
+    """A notice of the newest version of each model that waits, until somebody decides over it.
+
+    Args:
+        instance: Dagster's records.
+        specs: Of all assets.
+        settings: How far back it is looked.
+        now: The time.
+    """
+    for spec in specs:
+        if DECIDED_BY in spec.metadata:
+            yield from _find_waiting(instance, spec, settings, now)
+
+
+def _find_waiting(
+    instance: dg.DagsterInstance, spec: dg.AssetSpec, settings: AlertSettings, now: datetime
+) -> Iterator[Finding]:
+    records = instance.fetch_observations(
+        dg.AssetRecordsFilter(asset_key=spec.key, after_timestamp=settings.since(now).timestamp()),
+        limit=_MOST_OBSERVATIONS,
+    ).records
+    asset, decided = spec.key.to_user_string(), set[str]()
+    for record in records:  # newest first
+        seen = record.asset_observation
+        values = {name: value.value for name, value in seen.metadata.items()} if seen else {}
+        version, decision = str(values.get("version")), values.get(DECISION)
+        if decision == WAITS and version not in decided:
+            yield Problem(
+                key=f"{_KEY} {asset} {version}",
+                title=f"A version of {asset} waits for approval",
+                assets=[asset],
+                dates=[str(record.partition_key)],
+                reason=f"Version {version} passed its gate, and nobody has decided over it.",
+                to_do=(
+                    f"Look at it, then run one of {spec.metadata[DECIDED_BY]} with its version. "
+                    "Until then what was live still is."
+                ),
+                link=settings.link(f"assets/{asset}"),
+            )
+            return
+        if decision and version not in decided:
+            decided.add(version)
+            yield Well(f"{_KEY} {asset} {version}")

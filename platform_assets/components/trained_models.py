@@ -1,0 +1,164 @@
+"""The models of `SageMakerModel`: how they are judged, served and proved."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.checks import Verdict
+from platform_assets.components.model_gate import Gate
+from platform_assets.errors import PlatformError
+from platform_assets.models.copies import Copies
+from platform_assets.models.decisions import Decisions
+from platform_assets.models.endpoint import Jobs
+from platform_assets.models.lines import Line
+from platform_assets.models.margin import Margin, is_within
+from platform_assets.models.published import ARTIFACT, PublishedModel
+from resources.s3 import Folder, ObjectChangedError, ObjectStore, Publication
+from resources.sagemaker import Invoke, ModelContainer, SmokeTest
+
+CODE_VERSION = "1"
+GATE = "good_enough"
+
+
+class EmptyAnswerError(PlatformError):
+    """An endpoint answered its probe with nothing."""
+
+
+class TrainedModel(PublishedModel):
+    """A model as its training job left it: a date points to it, an endpoint has a copy."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its artifact: its data version."""
+        return self.files.manifest.extra["sha256"]
+
+    @property
+    def value(self) -> float:
+        """What its training job measured for its gate."""
+        return self.files.manifest.extra["value"]
+
+    def add_to(self, publication: Publication) -> None:
+        """Have the store copy its artifact into another folder.
+
+        Raises:
+            ObjectChangedError: It was replaced meanwhile.
+        """
+        store, key = self.files.folder.store, self.files.manifest.extra["artifact"]
+        stored = store.fingerprint(key)
+        if stored.sha256 != self.sha256:
+            raise ObjectChangedError(
+                f"{store.uri(key)} is not the artifact that the model of {self.date} has: "
+                "materialise this date again."
+            )
+        publication.copy(ARTIFACT, store, key, etag=stored.etag)
+
+
+class ValueMargin(Margin[TrainedModel]):
+    """Compares what the training jobs measured, each on its own channels."""
+
+    def __init__(self, live: TrainedModel | None, gate: Gate) -> None:
+        super().__init__(live)
+        self._gate = gate
+
+    def compare(self, candidate: TrainedModel, live: TrainedModel) -> Verdict:
+        """By the values in their manifests."""
+        gate = self._gate
+        if gate.max_drop is None:
+            return Verdict(True, "It is not compared with the live one.")
+        return Verdict(
+            is_within(gate.drop(candidate.value, live.value), gate.max_drop),
+            f"The live one of {live.date} has {live.value:.4g} and this one {candidate.value:.4g}; "
+            f"at most {gate.max_drop:g} worse is allowed.",
+            {"live_value": live.value, "live_date": live.date, "max_drop": gate.max_drop},
+        )
+
+
+class TrainedModels(Line[TrainedModel]):
+    """The models of one component."""
+
+    check = GATE
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        pipeline: str,
+        key: dg.AssetKey,
+        served: dg.AssetKey,
+        prefix: str,
+        jobs: Jobs,
+        gate: Gate,
+        image: Callable[[str], str],
+        probe: Callable[[str], tuple[bytes, str]] | None,
+    ) -> None:
+        """Where and what they are.
+
+        Args:
+            store: Where everything is.
+            pipeline: Its name.
+            key: Of the asset of the models.
+            served: Of the asset of the endpoint.
+            prefix: Where the models are.
+            jobs: What a person presses.
+            gate: What a model has to reach.
+            image: From a region to the image that serves.
+            probe: From a date to a request that the endpoint has to answer, and its type.
+        """
+        self.store, self.pipeline, self.judged, self.served = store, pipeline, key, served
+        self.dates, self.models = f"{prefix}/date=", prefix
+        self.copies = Copies(store, f"{prefix}/endpoint=", "version", jobs, TrainedModel)
+        self.decisions = Decisions(store, f"{prefix}/decisions")
+        self._gate, self._image, self._probe = gate, image, probe
+
+    def is_current(self, model: TrainedModel) -> bool:
+        """Whether it was judged by the gate as it is now: its metric at least."""
+        return model.files.manifest.extra.get("metric") == self._gate.metric
+
+    def margin(self, live: TrainedModel | None) -> ValueMargin:
+        """By what the training jobs measured."""
+        return ValueMargin(live, self._gate)
+
+    def container(self, region: str, model: TrainedModel) -> ModelContainer:
+        """The image that trained it serves it."""
+        return ModelContainer(image=self._image(region), model_data_url=model.artifact_uri)
+
+    def proof(self, model: TrainedModel) -> SmokeTest | None:
+        """It has to answer the probe."""
+        if self._probe is None:
+            return None
+        body, content_type = self._probe(model.date)
+
+        def require(invoke: Invoke) -> None:
+            if not invoke(body, content_type=content_type).body.strip():
+                raise EmptyAnswerError("The endpoint answered its probe with nothing.")
+
+        return require
+
+    def describe(self, model: TrainedModel) -> dict[str, Any]:
+        """Its date and value."""
+        return {
+            "dagster/row_count": model.files.manifest.rows,
+            "model_date": model.date,
+            self._gate.metric: model.value,
+        }
+
+    def judge(self, date: str, live: Callable[[], TrainedModel | None]) -> Verdict:
+        """The gate: its limit, as it was measured, and the margin to what is live now.
+
+        A person may have overridden the gate for this very version.
+
+        Args:
+            date: Of the model.
+            live: Asks what is live; what it raises is raised here.
+        """
+        published = Folder(self.store, f"{self.dates}{date}").require(self.judged.to_user_string())
+        model = TrainedModel(published)
+        compared = self.margin(live()).judge(model)
+        verdict = Verdict(
+            model.passed and compared.passed,
+            f"{self._gate.metric} is {model.value:.4g}; the gate asks for {self._gate.say()}. "
+            f"{compared.description}",
+            {"value": model.value, **compared.metadata},
+        )
+        return self.decisions.overrule(verdict, model)

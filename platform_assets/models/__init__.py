@@ -1,0 +1,4 @@
+"""What pipelines of models have in common: training once, a gate, people's decisions, an endpoint.
+
+Nothing here knows digits: what is special about a pipeline is its `Line` (`lines.py`).
+"""

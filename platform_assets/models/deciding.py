@@ -1,0 +1,215 @@
+"""How a person decides over a version: jobs with a form, whose decisions take effect at once.
+
+Dagster's UI asks nobody who they are: `by` is what the person says.
+"""
+
+from collections.abc import Callable, Set
+from typing import Any
+
+import dagster as dg
+
+from platform_assets.checks import Verdict, find_targets, log_evaluation
+from platform_assets.errors import EXPECTED
+from platform_assets.models.copies import M
+from platform_assets.models.decisions import (
+    Decision,
+    DecisionError,
+    DecisionForm,
+    Outcome,
+)
+from platform_assets.models.endpoint import Jobs
+from platform_assets.models.serving import DECISION, Serving, as_event
+from platform_assets.models.taking_back import Rollback, roll_back, tear_down
+from platform_assets.reports import to_failure
+
+_EMPTY = {"version": "", "by": "", "why": ""}
+
+
+def build_decision_jobs(
+    names: Jobs,
+    serve: Callable[[dg.OpExecutionContext], Serving[Any]],
+    *,
+    resource_keys: Set[str],
+    pool: str,
+) -> list[dg.JobDefinition]:
+    """The jobs by which people approve, reject and override.
+
+    Args:
+        names: Of the jobs; that of its one op is the same.
+        serve: From a run to the endpoint that is decided over.
+        resource_keys: What `serve` takes from the run.
+        pool: Of all that changes the endpoint.
+    """
+
+    def build(name: str, outcome: Outcome, description: str) -> dg.JobDefinition:
+        @dg.op(name=f"{name}_form", required_resource_keys=set(resource_keys), pool=pool)
+        def form(context: dg.OpExecutionContext, config: DecisionForm) -> None:
+            try:
+                decide(context, serve(context), outcome, config)
+            except EXPECTED as error:
+                raise to_failure(error) from error
+
+        # With a configuration of its own, the UI's form opens with this.
+        config = dg.RunConfig(ops={f"{name}_form": DecisionForm(**_EMPTY)})
+
+        @dg.job(name=name, description=description, config=config)
+        def job() -> None:
+            form()
+
+        return job
+
+    return [
+        build(
+            names.approve,
+            "approved",
+            "A person approves one version that passed its gate; it goes live.",
+        ),
+        build(
+            names.reject,
+            "rejected",
+            "A person rejects one version: it never goes live, unless it is approved later.",
+        ),
+        build(
+            names.override,
+            "overridden",
+            "A person lets one version go live although its gate refused it, and says why.",
+        ),
+    ]
+
+
+def build_endpoint_jobs(
+    names: Jobs,
+    serve: Callable[[dg.OpExecutionContext], Serving[Any]],
+    *,
+    resource_keys: Set[str],
+    pool: str,
+) -> list[dg.JobDefinition]:
+    """All jobs by which people change an endpoint: those of `build_decision_jobs`, and two more."""
+    needs = set(resource_keys)
+
+    @dg.op(name=f"{names.roll_back}_form", required_resource_keys=needs, pool=pool)
+    def put_back(context: dg.OpExecutionContext, config: Rollback) -> None:
+        roll_back(context, serve(context), config.to)
+
+    @dg.op(name=f"{names.tear_down}_form", required_resource_keys=needs, pool=pool)
+    def delete(context: dg.OpExecutionContext) -> None:
+        tear_down(context, serve(context))
+
+    @dg.job(
+        name=names.roll_back,
+        config=dg.RunConfig(ops={f"{names.roll_back}_form": Rollback()}),
+        description="Puts the endpoint's previous version, or a named one, back into service.",
+    )
+    def rollback_job() -> None:
+        put_back()
+
+    @dg.job(
+        name=names.tear_down,
+        config=dg.RunConfig(),
+        description="Deletes the endpoint, so that it costs nothing, until it is made again.",
+    )
+    def teardown_job() -> None:
+        delete()
+
+    decisions = build_decision_jobs(names, serve, resource_keys=resource_keys, pool=pool)
+    return [*decisions, rollback_job, teardown_job]
+
+
+def decide(
+    context: dg.OpExecutionContext, serving: Serving[M], outcome: Outcome, form: DecisionForm
+) -> None:
+    """Keep a person's decision, show it on the model's page, and let it take effect.
+
+    Raises:
+        DecisionError: The form is not filled in, or the decision would have no effect.
+        SageMakerError: The version could not be deployed; the decision is kept, so that the next
+            run of the endpoint's asset tries again.
+    """
+    form.check()
+    line, model = serving.line, find_version(serving, form.version.strip())
+    _require_effect(serving, model, outcome)
+    decision = Decision.over(model, outcome, form, context.run.run_id)
+    kept_in = line.decisions.record(decision)
+    context.log_event(
+        dg.AssetObservation(
+            line.judged,
+            partition=model.date,
+            description=decision.describe(),
+            metadata={
+                DECISION: outcome,
+                "version": model.sha256,
+                "by": decision.by,
+                "why": decision.why,
+                "dagster/uri": kept_in.uri,
+            },
+        )
+    )
+    if outcome == "rejected":
+        return
+    if outcome == "overridden":
+        # Or else the model's page would go on showing that its gate refuses it.
+        targets = find_targets(context, line.judged, [model.date])
+        verdict = Verdict(True, decision.describe(), {"overridden_by": decision.by})
+        check = dg.AssetCheckKey(line.judged, line.check)
+        log_evaluation(context, check, model.date, verdict, targets.get(model.date))
+    result = serving.reconcile(context)
+    if result is not None:
+        context.log_event(as_event(line.served, result))
+
+
+def find_version(serving: Serving[M], version: str) -> M:
+    """The newest date's model of a version.
+
+    Args:
+        serving: Where to look.
+        version: Its data version, or what that begins with.
+
+    Raises:
+        DecisionError: There is none.
+    """
+    for candidate in serving.line.candidates(log=serving.log):
+        if candidate.sha256.startswith(version):
+            return candidate
+    asset = serving.line.judged.to_user_string()
+    raise DecisionError(
+        f"No date of {asset} has version {version} now: what was made anew for a date is another "
+        f"version. Look at the newest materialisation of {asset}, and decide over that one."
+    )
+
+
+def _require_effect(serving: Serving[M], model: M, outcome: Outcome) -> None:
+    """See that a decision says what its job is for, and changes what happens.
+
+    Raises:
+        DecisionError: It does not; says what to do instead.
+    """
+    jobs, live, name = serving.line.jobs, serving.find_live(), f"Version {model.sha256[:12]}"
+    is_live = live is not None and live.sha256 == model.sha256
+    if outcome == "rejected":
+        if is_live:
+            raise DecisionError(f"{name} is live: take it back by the job {jobs.roll_back}.")
+        return
+    if is_live:
+        raise DecisionError(f"{name} is live already: there is nothing to decide.")
+    if live is not None and model.date < live.date:
+        raise DecisionError(
+            f"{name} is of {model.date}, and the live one of {live.date} is newer: what was live "
+            f"before comes back by the job {jobs.roll_back}."
+        )
+    version = serving.endpoint.version(model.sha256)
+    if any(item.version == version and item.rolled_back_at for item in serving.versions()):
+        raise DecisionError(
+            f"{name} was rolled back: it comes back by the job {jobs.roll_back} with to: {version}."
+        )
+    compared = serving.line.margin(live).judge(model)
+    if outcome == "approved" and not (model.passed and compared.passed):
+        below = compared.description if model.passed else "It is below the gate's floor."
+        raise DecisionError(
+            f"The gate refuses {name.lower()}. {below} If it is to go live all the same, run the "
+            f"job {jobs.override}."
+        )
+    if outcome == "overridden" and model.passed and compared.passed:
+        raise DecisionError(
+            f"{name} passes its gate: there is nothing to override. Where it waits for a person, "
+            f"run the job {jobs.approve}."
+        )

@@ -1,0 +1,61 @@
+"""The endpoint by its settings: which it is, what it runs on, and by what a person changes it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from resources.sagemaker import Security, deterministic_name
+
+Approval = Literal["none", "required"]
+# Under this name of their metadata, assets of models say by which jobs people decide over them.
+DECIDED_BY = "decided_by"
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The names of what a person presses.
+
+    Attributes:
+        approve: Lets a version that passed its gate go live.
+        reject: Keeps a version out.
+        override: Lets a version go live that its gate refused.
+        roll_back: Puts the version before the live one back.
+        tear_down: Deletes the endpoint.
+    """
+
+    approve: str
+    reject: str
+    override: str
+    roll_back: str
+    tear_down: str
+
+    def metadata(self) -> dict[str, str]:
+        """What the asset of the models says of it, for people and for the alerts."""
+        return {DECIDED_BY: f"{self.approve}, {self.reject}, {self.override}"}
+
+
+class Endpoint(dg.ConfigurableResource):
+    """Which endpoint serves the models of a pipeline, and on what."""
+
+    name: str = Field(description="Name of the SageMaker endpoint.")
+    instance_type: str = Field(default="ml.m5.large", description="ML instance type.")
+    instance_count: int = Field(default=1, ge=1, description="Number of instances.")
+    keep_versions: int = Field(
+        default=3, ge=1, description="How many versions stay for a rollback, the live one included."
+    )
+    approval: Approval = Field(
+        default="none",
+        description="Whether a person has to approve each version before it goes live.",
+    )
+    security: Security = Field(
+        default_factory=Security, description="What SageMaker runs it with: a part of its version."
+    )
+
+    def version(self, artifact_sha256: str) -> str:
+        """The version that serves an artifact on these instances, with this security."""
+        configuration: list[object] = [self.instance_type, self.instance_count]
+        if self.security != Security():
+            configuration.append(self.security.model_dump())
+        return deterministic_name(artifact_sha256[:12], digest_of=configuration)

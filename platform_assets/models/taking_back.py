@@ -1,0 +1,88 @@
+"""How a version is taken out of service: the one before it comes back, or the endpoint goes."""
+
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from platform_assets.models.copies import M
+from platform_assets.models.serving import Serving
+from platform_assets.reports import DATA_VERSION_TAG, to_failure
+from resources.sagemaker import EndpointError, Invoke, SageMakerError
+
+
+class Rollback(dg.Config):
+    """Where to roll back to."""
+
+    to: str = Field(
+        default="",
+        description="A version or endpoint config; the one before the live one if empty.",
+    )
+
+
+def roll_back(context: dg.OpExecutionContext, serving: Serving[M], to: str) -> None:
+    """Put an earlier version back and prove it.
+
+    What is newer is not deployed again by itself.
+
+    Args:
+        context: Of the run.
+        serving: The endpoint.
+        to: As of `Rollback`.
+
+    Raises:
+        dagster.Failure: It could not be put back.
+    """
+    name, line = serving.endpoint.name, serving.line
+
+    def smoke(invoke: Invoke) -> None:
+        served = serving.find_live()
+        if served is None:
+            raise EndpointError(f"Endpoint {name} serves nothing.")
+        if prove := line.proof(served):
+            prove(invoke)
+
+    try:
+        done = serving.sagemaker.rollback(
+            name,
+            to=to or None,
+            smoke=smoke,
+            log=context.log,
+            tags={"pipeline": line.pipeline, "run_id": context.run.run_id},
+        )
+    except SageMakerError as error:
+        raise to_failure(error) from error
+    context.log.info(f"{name} serves {done.version} again.")
+    live = serving.find_live()
+    described: dict[str, Any] = line.describe(live) if live else {}
+    # Or else the asset's page would go on showing the version that was rolled back.
+    context.log_event(
+        dg.AssetMaterialization(
+            line.served,
+            metadata={**done.metadata(), **described},
+            tags={DATA_VERSION_TAG: done.version},
+        )
+    )
+
+
+def tear_down(context: dg.OpExecutionContext, serving: Serving[M]) -> None:
+    """Delete the endpoint; its versions stay, so that the next deploy or rollback finds them.
+
+    Raises:
+        dagster.Failure: It could not be deleted.
+    """
+    name = serving.endpoint.name
+    try:
+        existed = serving.sagemaker.teardown(name, log=context.log)
+    except SageMakerError as error:
+        raise to_failure(error) from error
+    outcome = "is deleted" if existed else "did not exist"
+    context.log.info(f"{name} {outcome}.")
+    # Or else the asset's page would tell nothing of it.
+    context.log_event(
+        dg.AssetObservation(
+            serving.line.served,
+            description=f"{name} {outcome}.",
+            metadata={"status": "none"},
+        )
+    )

@@ -1,0 +1,220 @@
+"""The component SageMakerModel: by YAML alone, from channels in S3 to an endpoint that is asked."""
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import dagster as dg
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from formats import ndarray_file, recordio
+from monitoring.approvals import approval_findings
+from monitoring.findings import Problem
+from platform_assets.alert_settings import AlertSettings
+from platform_assets.components.model_gate import Gate, MetricMissingError
+from platform_assets.components.model_inputs import DatedInput
+from platform_assets.components.pipeline_asset import PipelineError, dated_folder
+from platform_assets.definitions import build_defs
+from platform_assets.models.deciding import DecisionForm
+from platform_assets.pipelines import Taken, load_pipelines
+from resources.s3 import NotPublishedError, Publication
+from resources.sagemaker import SageMakerResource
+from tests.platform_assets.conftest import Platform, failed_checks, reason_of
+from tests.platform_assets.mnist_rig import live_config
+from tests.platform_assets.pipelines_rig import example, write
+
+FIRST, SAME, THIRD, BAD, LAST = [f"2026-02-0{day}" for day in range(1, 6)]
+MODEL, ENDPOINT = "shapes/model", "shapes/model_endpoint"
+# Fifteen lines at most: that is the promise.
+FORM = example("pipelines/README.md", "yaml")
+
+
+@cache
+def shapes() -> NDArray[np.float32]:
+    """1,797 real digits of 8 × 8, (n, 64) in 0..16."""
+    images, _ = load_digits(return_X_y=True)
+    return np.asarray(images, np.float32)
+
+
+def to_csv(rows: NDArray[np.float32]) -> str:
+    return "\n".join(",".join(f"{value:g}" for value in row) for row in rows.tolist())
+
+
+class Shapes:
+    """The pipeline, and what a test puts into its place in S3."""
+
+    def __init__(self, platform: Platform, folder: Path, endpoint: str) -> None:
+        self.platform, self.folder, self.endpoint = platform, folder, endpoint
+        self.write()
+
+    def write(self, *, approval: str = "none") -> None:
+        text = FORM.replace("my-bucket", self.platform.store.bucket)
+        text = text.replace("endpoint: shapes", f"endpoint: {self.endpoint}")
+        write(self.folder, {"shapes": text.replace("approval: required", f"approval: {approval}")})
+
+    def put(self, date: str, rows: NDArray[np.float32]) -> None:
+        """A date's channels: most rows to train on, the others to test, some of them to ask."""
+        files = {
+            "train/part.rec": b"".join(recordio.encode(rows[100:])),
+            "test/part.rec": b"".join(recordio.encode(rows[:100])),
+            "probe.csv": to_csv(rows[:5]).encode(),
+        }
+        for name, data in files.items():
+            self.platform.store.put_bytes(f"shapes/date={date}/{name}", data)
+
+    def run(self, first: str, last: str, assets: Sequence[str] = (MODEL, ENDPOINT)) -> Any:
+        return self.platform.run("shapes", first, last, assets=list(assets))
+
+    def artifact(self, date: str) -> NDArray[np.float32]:
+        """The centroids that a date's manifest points to."""
+        store = self.platform.store
+        data = store.get_bytes(f"pipelines/{MODEL}/date={date}/manifest.json", max_bytes=2**20)
+        key = json.loads(data)["extra"]["artifact"]
+        return ndarray_file.unpack_model(store.get_bytes(key, max_bytes=2**24))
+
+    def ask(self, rows: NDArray[np.float32]) -> list[int]:
+        """The clusters that the endpoint says."""
+        answer = boto3.client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=self.endpoint, ContentType="text/csv", Body=to_csv(rows)
+        )
+        predictions = json.loads(answer["Body"].read())["predictions"]
+        return [int(prediction["closest_cluster"]) for prediction in predictions]
+
+    def serves(self, date: str) -> bool:
+        """Whether it answers as the model of a date does, by plain distances."""
+        rows = shapes()[:40]
+        distances = ((rows[:, None] - self.artifact(date)[None]) ** 2).sum(axis=2)
+        return self.ask(rows) == distances.argmin(axis=1).tolist()
+
+    def trainings(self) -> int:
+        jobs = self.platform.store.list(f"pipelines/{MODEL}/work=")
+        return sum(item.key.endswith("model.tar.gz") for item in jobs)
+
+
+@pytest.fixture
+def pipeline(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Shapes]:
+    monkeypatch.setenv("PLATFORM_PIPELINES", str(tmp_path))
+    name = f"shapes-{secrets.token_hex(4)}"
+    yield Shapes(platform, tmp_path, name)
+    role = platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
+    SageMakerResource(role_arn=role, poll_seconds=0.1).teardown(name, versions_too=True)
+
+
+def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
+    pipeline: Shapes,
+) -> None:
+    assert len(FORM.splitlines()) <= 15
+    platform, rows = pipeline.platform, shapes()
+    assert build_defs().resolve_schedule_def("shapes_daily").cron_schedule == "0 2 * * *"
+    pipeline.put(FIRST, rows[:700])
+    pipeline.put(SAME, rows[:700])
+    pipeline.put(THIRD, rows[700:1400])
+    assert pipeline.run(FIRST, THIRD).success
+    assert platform.materialized(MODEL) == {FIRST, SAME, THIRD}
+    assert pipeline.trainings() == 2  # equal days have one model
+    assert pipeline.serves(THIRD)
+    assert not pipeline.serves(FIRST)
+
+    # A day that is made anew of other data has another model, which is served.
+    before = live_config(pipeline.endpoint)
+    pipeline.put(THIRD, rows[1000:1700])
+    assert pipeline.run(THIRD, THIRD).success
+    assert live_config(pipeline.endpoint) != before
+    assert pipeline.serves(THIRD)
+
+    # A bad day stays out, with and without the check before the endpoint.
+    live = live_config(pipeline.endpoint)
+    noise = np.random.default_rng(0).uniform(0, 16, (400, 64)).astype(np.float32)
+    pipeline.put(BAD, noise)
+    bad = pipeline.run(BAD, BAD)
+    assert "the gate asks for at most 900" in reason_of(bad)
+    assert list(failed_checks(bad)) == ["good_enough"]
+    assert pipeline.run(BAD, BAD, [ENDPOINT]).success
+    assert live_config(pipeline.endpoint) == live
+
+    # Where a person has to approve, the next good day waits for one.
+    pipeline.write(approval="required")
+    pipeline.put(LAST, rows[300:1000])
+    assert pipeline.run(LAST, LAST).success
+    assert live_config(pipeline.endpoint) == live
+    (waiting,) = approval_findings(
+        platform.instance,
+        build_defs().resolve_all_asset_specs(),
+        AlertSettings(ui_url="", late_after_hours=1, stuck_after_minutes=1, spend_limit=0),
+        datetime.now(UTC),
+    )
+    assert isinstance(waiting, Problem)
+    assert waiting.title == "A version of shapes/model waits for approval"
+    form = DecisionForm(version=waiting.key.split()[-1], by="Ada", why="As good as yesterday's.")
+    job = "approve_shapes_model"
+    config = {"ops": {f"{job}_form": {"config": form.model_dump()}}}
+    assert platform.run(job, LAST, config=config).success
+    assert pipeline.serves(LAST)
+
+
+def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platform) -> None:
+    store, key = platform.store, dg.AssetKey(["shapes", "images"])
+    folder = dated_folder(store, key, FIRST)
+    with Publication(folder) as publication:
+        publication.put("train/part.rec", b"one")
+        publication.put("test.rec", b"two")
+        publication.commit(partition=FIRST, rows=1, code_version="1")
+    train = DatedInput.find("shapes/images:train/", store, FIRST)
+    assert train.uri == folder.file_uri("train/")
+    assert list(train.contents) == ["part.rec"]
+    # The same bytes on another day are the same work.
+    store.put_bytes("a/1/part.rec", b"one")
+    store.put_bytes("a/2/part.rec", b"one")
+    outside = [DatedInput.find(f"s3://{store.bucket}/a/{n}/", store, FIRST) for n in (1, 2)]
+    assert outside[0].digest == outside[1].digest
+    assert DatedInput.find("shapes/images:test.rec", store, FIRST).read(store) == b"two"
+    with pytest.raises(NotPublishedError, match="put it there, or correct the channel"):
+        DatedInput.find("shapes/images:validation/", store, FIRST)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "passed"),
+    [
+        ({"at_most": 2}, 2.0, True),
+        ({"at_most": 2}, 2.1, False),
+        ({"at_least": 0.9}, 0.9, True),
+        ({"at_least": 0.9}, 0.8, False),
+    ],
+)
+def test_a_gate_knows_which_values_are_good(
+    limit: dict[str, float], value: float, passed: bool
+) -> None:
+    gate = Gate.model_validate({"metric": "m", **limit})
+    assert gate.judge({"metric/m": value})["passed"] is passed
+    assert (gate.drop(1, 2) > 0) == ("at_least" in limit)
+    with pytest.raises(MetricMissingError, match="measured no m, only other"):
+        gate.judge({"metric/other": value})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "remedy"),
+    [
+        ("  channels:", "  chanels:", 5, "did you mean channels?"),
+        ("algorithm: kmeans", "algorithm: kmean", 4, "Known are: factorization-machines"),
+        ("at_most: 900", "at_most: 900, at_least: 1", 9, "a gate has one limit"),
+        ("s3://my-bucket/shapes/date={date}/test/", "Test", 7, "write it as s3://bucket/prefix/"),
+    ],
+)
+def test_what_is_wrong_in_a_form_is_told_with_its_line_and_what_to_do(
+    before: str, after: str, line: int, remedy: str, tmp_path: Path
+) -> None:
+    file = write(tmp_path, {"shapes": FORM.replace(before, after)}) / "shapes" / "defs.yaml"
+    with pytest.raises(PipelineError) as told:
+        load_pipelines(tmp_path, Taken())
+    assert f"{file}:{line}: " in str(told.value)
+    assert remedy in str(told.value)
