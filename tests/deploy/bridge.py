@@ -29,13 +29,15 @@ class Bridge:
     def __init__(self, address: str) -> None:
         self.address = address
         self.waiting: set[str] = set()
+        self._held = ""
         self._passing = threading.Event()
         self._passing.set()
         self._listeners: list[socket.socket] = []
 
-    def hold(self) -> None:
-        """Let nothing more through, until `release`."""
+    def hold(self, addresses: str) -> None:
+        """Let nothing more through of those whose addresses begin so, until `release`."""
         self.waiting.clear()
+        self._held = addresses
         self._passing.clear()
 
     def release(self) -> None:
@@ -69,9 +71,10 @@ class Bridge:
 
     def _copy(self, source: socket.socket, target: socket.socket, held: bool) -> None:
         with suppress(OSError):
+            address: str = source.getpeername()[0]
             while data := source.recv(65536):
-                if held and not self._passing.is_set():
-                    self.waiting.add(source.getpeername()[0])
+                if held and address.startswith(self._held) and not self._passing.is_set():
+                    self.waiting.add(address)
                     self._passing.wait()
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)

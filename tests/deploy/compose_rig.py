@@ -110,11 +110,9 @@ class Deployment:
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def runs_container(self, run_id: str) -> Any:
-        """The container of a run."""
-        label = f"dagster/run_id={run_id}"
-        (container,) = self.client.containers.list(filters={"label": label})
-        return container
+    def containers(self, label: str) -> list[Any]:
+        """Those that run and have a label."""
+        return self.client.containers.list(filters={"label": label}, ignore_removed=True)
 
     def private(self, name: str) -> Path:
         """A file of deploy/private."""

@@ -163,48 +163,48 @@ def reads_digits(deployment: Deployment, s3_client: Any) -> float:
     return float(np.mean(np.array(clusters) % 10 == expected))
 
 
-def held_run(deployment: Deployment, ui: Ui, backfill: str, *before: str) -> str:
-    """The run of a backfill, beside those before, once it has begun and waits for S3; its id."""
+def hold(deployment: Deployment) -> None:
+    """Have number crunchers wait for S3: their network is the bridge's, that of runs is not."""
+    deployment.bridge.hold(deployment.bridge.address.rpartition(".")[0])
 
-    def started() -> str | None:
+
+def held_run(deployment: Deployment, ui: Ui, backfill: str, *before: str) -> str:
+    """The run of a backfill, beside those before, once its number cruncher waits; its id."""
+
+    def waiting() -> str | None:
         for run in ui.show_backfill(backfill)["runs"]:
-            if run["runId"] not in before and run["status"] == "STARTED":
-                return run["runId"]
+            if run["runId"] not in before:
+                for cruncher in deployment.containers(f"data-platform.run-id={run['runId']}"):
+                    address = cruncher.attrs["NetworkSettings"]["IPAddress"]
+                    if address in deployment.bridge.waiting:
+                        return run["runId"]
         return None
 
-    run_id = until(started)
-    address = deployment.runs_container(run_id).attrs["NetworkSettings"]["Networks"]
-    until(lambda: deployment.bridge.waiting & {one["IPAddress"] for one in address.values()})
-    return run_id
+    return until(waiting)
 
 
 def test_a_run_is_terminated(deployment: Deployment) -> None:
     ui = deployment.ui("editor")
-    deployment.bridge.hold()
-    backfill = begin(ui, TERMINATED, TERMINATED)
-    run_id = held_run(deployment, ui, backfill)
-    container = deployment.runs_container(run_id)
+    hold(deployment)
+    run_id = held_run(deployment, ui, begin(ui, TERMINATED, TERMINATED))
     ui.query("mutation($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id)
     assert ui.ended(run_id)["status"] == "CANCELED"
+    for label in (f"dagster/run_id={run_id}", f"data-platform.run-id={run_id}"):
+        until(lambda label=label: not deployment.containers(label))
     deployment.bridge.release()
-    until(lambda: container.name not in names_of_containers(deployment))
-    assert ui.statuses("snapshot").get(TERMINATED) != "MATERIALIZED"
-
-
-def names_of_containers(deployment: Deployment) -> list[str]:
-    listed = deployment.client.containers.list(all=True, ignore_removed=True)
-    return [str(container.name) for container in listed]
+    assert ui.statuses("price_changes").get(TERMINATED) != "MATERIALIZED"
 
 
 def test_a_killed_run_and_restarted_services_within_a_backfill(
     deployment: Deployment, s3_client: Any, table: connection
 ) -> None:
     ui = deployment.ui("editor")
-    deployment.bridge.hold()
+    hold(deployment)
     backfill = begin(ui, BACKFILLED[0], BACKFILLED[-1])
     killed = held_run(deployment, ui, backfill)
-    deployment.runs_container(killed).kill()
-    # Its successor begins by itself, and waits for S3 as well.
+    (container,) = deployment.containers(f"dagster/run_id={killed}")
+    container.kill()
+    # Its successor begins by itself, and its number cruncher waits as well.
     again = held_run(deployment, ui, backfill, killed)
     deployment.compose("restart")
     deployment.bridge.release()
