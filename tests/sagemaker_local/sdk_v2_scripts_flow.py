@@ -1,8 +1,9 @@
 """What a user of the SageMaker SDK v2 writes for scripts; run by a Python that has the SDK.
 
 Usage: `python sdk_v2_scripts_flow.py BUCKET ROLE SKLEARN_SCRIPT XGBOOST_SCRIPT [IMAGE]`, with the
-services' names in the environment. Without an image they are SageMaker's own of both frameworks.
-The last line printed is a JSON object. It imports nothing of the project.
+services' names in the environment. Without an image they are SageMaker's own of both frameworks;
+an image is one for XGBoost. The last line printed is a JSON object. It imports nothing of the
+project.
 """
 
 import json
@@ -124,7 +125,8 @@ def main() -> None:
             "0 0:0.1 1:1\n0 0:0.9 1:1\n",
         ),
     }
-    answers = {name: run(framework, bucket) for name, framework in frameworks.items()}
+    wanted = ["xgboost"] if image else ["sklearn", "xgboost"]
+    answers = {name: run(frameworks[name], bucket) for name in wanted}
     # The SDK ends its progress dots without a newline.
     print()
     print(json.dumps(answers))

@@ -1,4 +1,4 @@
-"""scikit-learn and XGBoost in containers: the same code of users, by the SDKs v2 and v3."""
+"""XGBoost (SDK v2) and scikit-learn (SDK v3) in containers: the code of users, unchanged."""
 
 import importlib.metadata
 import os
@@ -112,7 +112,7 @@ def bucket(docker_server: Server) -> str:
     return name
 
 
-def test_the_sdk_v2s_scikit_learn_and_xgboost_run_in_containers(
+def test_the_sdk_v2s_xgboost_trains_serves_updates_transforms_and_stops_in_containers(
     client: docker.DockerClient, docker_server: Server, bucket: str, image: str, tmp_path: Path
 ) -> None:
     run_scripts(docker_server, bucket, tmp_path, image)
