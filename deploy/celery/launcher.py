@@ -15,6 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from deploy.celery.lease import connect, lease_of
 
 _REDIS_AWAY_SECONDS = 600
+_PRIORITY_TAG = "dagster/priority"
 
 
 class LeasedRunLauncher(CeleryRunLauncher):
@@ -36,10 +37,15 @@ class LeasedRunLauncher(CeleryRunLauncher):
             wait=wait_fixed(5),
             reraise=True,
         )(self._redis.ping)
+        # A retry has the tags of the lost run, whose task is not its own.
+        run_id = context.dagster_run.run_id
+        self._instance.add_run_tags(run_id, {DAGSTER_CELERY_TASK_ID_TAG: ""})
         super().launch_run(context)
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> Any:
         """What Celery says of an ended task; of others, whether the run's lease is held.
+
+        A lost run gets a higher priority, for its retry, which would come last in the queue.
 
         Raises:
             redis.RedisError: Redis does not answer, which says nothing about the run.
@@ -48,8 +54,10 @@ class LeasedRunLauncher(CeleryRunLauncher):
         statuses = type(health.status)
         if health.status in (statuses.SUCCESS, statuses.FAILED):
             return health
-        if lease_of(self._redis, run.tags[DAGSTER_CELERY_TASK_ID_TAG]).locked():
+        task_id = run.tags[DAGSTER_CELERY_TASK_ID_TAG]
+        if not task_id or lease_of(self._redis, task_id).locked():
             return health._replace(status=statuses.RUNNING, msg=None)
+        self._instance.add_run_tags(run.run_id, {_PRIORITY_TAG: str(_priority(run) + 1)})
         return health._replace(
             status=statuses.NOT_FOUND, msg="The run's process is gone, or its host."
         )
@@ -65,3 +73,10 @@ class LeasedRunLauncher(CeleryRunLauncher):
             return False
         self._instance.report_run_canceling(run)
         return super().terminate(run_id)
+
+
+def _priority(run: dg.DagsterRun) -> int:
+    try:
+        return int(run.tags.get(_PRIORITY_TAG, "0"))
+    except ValueError:  # a user's own; Dagster takes it for 0 as well
+        return 0

@@ -1,5 +1,6 @@
 """The lease of a run against a Redis that dies, hangs and forgets; and the files beside it."""
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import redis
 import yaml
@@ -21,6 +23,7 @@ from deploy.celery.lease import (
     lease_of,
 )
 from tests.conftest import CHECKOUT
+from tests.sagemaker_local.rig import free_port
 
 DEPLOY = CHECKOUT / "deploy"
 TASK = "a-task"
@@ -39,12 +42,13 @@ class Server:
     """A Redis, by its process and a client of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.url = f"unix://{folder}/redis.sock"
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--save", "", "--unixsocket", f"{folder}/redis.sock"],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
+        password, port = secrets.token_hex(16), free_port()
+        self.url = f"redis://:{password}@127.0.0.1:{port}/0"
+        settings = folder / "redis.conf"
+        settings.write_text(
+            f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\ndir {folder}\n'
         )
+        self.process = subprocess.Popen(["redis-server", settings], stdout=subprocess.DEVNULL)
         self.client = connect(self.url)
         while not self._answers():
             assert self.process.poll() is None
@@ -126,3 +130,28 @@ def test_the_instance_differs_from_that_of_one_host_in_how_runs_are_started_alon
         for name in ("start_timeout_seconds", "poll_interval_seconds"):
             del settings["run_monitoring"][name]
     assert many == one
+
+
+def test_a_lost_run_is_noticed_and_its_retry_comes_first(
+    server: Server, holder: subprocess.Popen[str]
+) -> None:
+    """Looked at as Dagster's daemon does."""
+
+    @dg.job
+    def nothing() -> None:
+        pass
+
+    config = {"broker": server.url, "backend": server.url, "default_queue": "dagster"}
+    launcher = {"module": "deploy.celery.launcher", "class": "LeasedRunLauncher", "config": config}
+    with dg.DagsterInstance.local_temp(overrides={"run_launcher": launcher}) as instance:
+        tags = {"dagster-celery/task_id": TASK}
+        run = nothing.execute_in_process(instance=instance, tags=tags).dagster_run
+        look = instance.run_launcher.check_run_worker_health
+        assert look(run).status.value == "RUNNING"
+        holder.kill()
+        assert lease_of(server.client, TASK).acquire(blocking_timeout=10 * LEASE)
+        server.client.delete(lease_of(server.client, TASK).name)
+        assert look(run).status.value == "NOT_FOUND"
+        kept = instance.get_run_by_id(run.run_id)
+        assert kept is not None
+        assert kept.tags["dagster/priority"] == "1"
