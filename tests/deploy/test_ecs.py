@@ -13,7 +13,8 @@ import yaml
 from tests.aws_requests import AwsRequest, Recorder
 from tests.conftest import CHECKOUT, Services, fresh_database
 from tests.deploy.conftest import variables_of
-from tests.deploy.ecs_history import BUCKET, SECRETS, History, account, happen, network_of
+from tests.deploy.ecs_account import BUCKET, SECRETS, account
+from tests.deploy.ecs_history import History, happen, network_of
 from tests.deploy.ecs_rig import TEMPLATE, Template
 from tests.deploy.iam_needs import Account, needs_of, needs_to_run, needs_to_start
 from tests.deploy.iam_policies import (
