@@ -219,10 +219,10 @@ def _digest(days: list[str]) -> str:
     """One digest of the manifests of all outputs."""
     from resources.s3 import Folder
 
-    digest = hashlib.sha256()
+    digest, store = hashlib.sha256(), _store()
     for output in _OUTPUTS:
         for day in days:
-            published = Folder(_store(), f"airbnb/{output}/date={day}").published()
+            published = Folder(store, f"airbnb/{output}/date={day}").published()
             digest.update(str(published and published.manifest).encode())
     return digest.hexdigest()
 

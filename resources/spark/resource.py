@@ -55,8 +55,8 @@ class SparkResource(dg.ConfigurableResource[Any]):
     role_arn: str = Field(default="", description="Role of its jobs.")
     environment: str = Field(
         default="",
-        description="Packed Python environment of the tasks (venv-pack): a path or, for EMR, an S3"
-        " address. Empty for the Python that runs this, which all hosts have at the same path.",
+        description="Packed Python environment of the tasks: a path or, for EMR, an S3 address."
+        " Empty for the Python that runs this, which all hosts have at the same path.",
     )
     settings: dict[str, str] = Field(
         default={}, description="Spark's settings by their names; no secrets, since all show them."
