@@ -112,6 +112,7 @@ def build_chain(
     assets: Sequence[ChainAsset],
     *,
     checks_at_once: Callable[[Any], int] = lambda _: 1,
+    pool: str | None = None,
 ) -> dg.AssetsDefinition:
     """The step that makes assets, in their order, and evaluates their checks.
 
@@ -119,6 +120,7 @@ def build_chain(
         name: Of the step.
         assets: Each after those that it is made of.
         checks_at_once: (resources) → how many dates are checked at a time.
+        pool: Of which the step takes a place, so that one waits for another.
     """
 
     @dg.multi_asset(
@@ -144,6 +146,7 @@ def build_chain(
         can_subset=True,
         partitions_def=DAILY,
         backfill_policy=ONE_RUN,
+        pool=pool,
     )
     def chain(
         context: dg.AssetExecutionContext,

@@ -5,21 +5,27 @@ What may stand in them is in `components`. What is wrong with one is said with i
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import dagster as dg
+import yaml
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from platform_assets import components
-from platform_assets.components.pipeline_asset import PipelineAsset, PipelineError
+from platform_assets.components.pipeline_asset import (
+    OWN_FOLDERS,
+    PipelineAsset,
+    PipelineError,
+)
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_PLACE = re.compile(r"(?P<field>.*?)(?: at (?P<place>.+:\d+))?")
+_PLACE = re.compile(r"(?P<field>.*?) at (?P<place>.+:\d+)")
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
                 f"{file}:1: the folder of a pipeline is its name: rename {file.parent.name!r}, to "
                 "small letters, digits and _ alone."
             )
+        check_types(file)
     module = ModuleType(folder.name)
     module.__path__ = [str(folder.absolute())]
     module.__file__ = None
@@ -81,9 +88,38 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
         for cause in _causes(error):
             if isinstance(cause, PipelineError):
                 raise cause from None
-            if isinstance(cause, ValidationError):
-                raise PipelineError("\n".join(_sentences(cause))) from None
-        raise
+            if isinstance(cause, ValidationError) and (sentences := list(_sentences(cause))):
+                raise PipelineError("\n".join(sentences)) from None
+        *_, last = _causes(error)
+        raise PipelineError(f"A pipeline cannot be loaded: {last}\n{error}") from error
+
+
+def check_types(file: Path) -> None:
+    """It is YAML, and the components that it names are there.
+
+    Raises:
+        PipelineError: Otherwise.
+    """
+    try:
+        documents = list(yaml.compose_all(file.read_text(encoding="utf-8"), yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PipelineError(
+            f"{file}:{line}: this is no YAML, {error.problem}: look here, and at the line before."
+        ) from None
+    for document in documents:
+        fields = document.value if isinstance(document, yaml.MappingNode) else []
+        for name, value in fields:
+            package, _, component = str(value.value).rpartition(".")
+            if (
+                name.value == "type"
+                and package == components.__name__
+                and component not in components.__all__
+            ):
+                raise PipelineError(
+                    f"{file}:{value.start_mark.line + 1}: there is no component {component}: "
+                    f"{_like(component, components.__all__)}"
+                )
 
 
 def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> None:
@@ -94,25 +130,25 @@ def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> 
     """
     places = dict.fromkeys(known, "the platform's own code")
     for form in forms:
-        if form.key in places:
+        if form.asset_key in places:
             raise PipelineError(
                 f"{form.where('asset')}: there is an asset {form.asset} already, in "
-                f"{places[form.key]}: give one of them another key."
+                f"{places[form.asset_key]}: give one of them another key."
             )
-        places[form.key] = form.where("asset")
+        places[form.asset_key] = form.where("asset")
+    names = {form.asset for form in forms} | OWN_FOLDERS.keys()
     for form in forms:
         for key in form.upstream():
-            if key not in places:
-                name = key.to_user_string()
+            if (name := key.to_user_string()) not in names:
                 raise PipelineError(
-                    f"{form.where('inputs')}: there is no asset {name}{_like(name, places)}."
+                    f"{form.where('inputs')}: there is no asset {name} to make {form.asset} of: "
+                    f"{_like(name, sorted(names - {form.asset}))}"
                 )
 
 
-def _like(name: str, places: dict[dg.AssetKey, str]) -> str:
-    names = [key.to_user_string() for key in places]
+def _like(name: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
-    return f": did you mean {close[0]}?" if close else f". There are {', '.join(sorted(names))}"
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}."
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -124,27 +160,31 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _sentences(error: ValidationError) -> Iterator[str]:
     """What is wrong: file, line, field, and what to do."""
-    component = next((c for c in _components() if c.__name__ == error.title), None)
-    fields = sorted(component.model_fields) if component else []
     for wrong in error.errors():
-        match = _PLACE.fullmatch(str(wrong["loc"][-1]))
-        path, place = match.group("field", "place") if match else ("", "")
-        name = path.rpartition(".")[2]
+        match = _PLACE.fullmatch(str(wrong["loc"][-1])) if wrong["loc"] else None
+        if match is None:  # not of a file
+            continue
+        path, place = match.group("field", "place")
+        *above, name = [part for part in path.split(".") if not part.isdecimal()]
+        fields = _fields(error.title, above[1:])
+        description = fields[name].description if name in fields else None
+        what = f": {description.rstrip('.')}" if description else ""
         if wrong["type"] == "missing":
-            text = f"{name} has to be filled in{_what(component, name)}"
+            text = f"{name} has to be filled in{what}"
         elif wrong["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, fields, n=1)
-            like = f"did you mean {close[0]}?" if close else f"there are {', '.join(fields)}"
-            text = f"{error.title} has no field {name}: {like}"
-        else:
+            where = above[-1] if above[1:] else error.title
+            text = f"{where} has no field {name}: {_like(name, sorted(fields))}"
+        elif wrong["type"] == "value_error":  # which says by itself what to do
             text = f"{name}: {wrong['msg'].removeprefix('Value error, ')}"
-        yield f"{place}: {text}{'' if text.endswith('?') else '.'}"
+        else:
+            text = f"{name}: {wrong['msg']}{what}"
+        yield f"{place}: {text}{'' if text.endswith(('?', '.')) else '.'}"
 
 
-def _components() -> list[type[PipelineAsset]]:
-    return [getattr(components, name) for name in components.__all__]
-
-
-def _what(component: type[PipelineAsset] | None, field: str) -> str:
-    known = component.model_fields.get(field) if component else None
-    return f": {known.description.rstrip('.')}" if known and known.description else ""
+def _fields(component: str, path: Sequence[str]) -> Mapping[str, FieldInfo]:
+    """The fields of a component, or of the form in one of its fields."""
+    form: Any = getattr(components, component, None)
+    for name in path:
+        field = form.model_fields.get(name) if hasattr(form, "model_fields") else None
+        form = field.annotation if field else None
+    return getattr(form, "model_fields", {})

@@ -7,7 +7,7 @@ What it computes, and how it publishes, stands in `numbercruncher`; where it run
 import io
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -31,13 +31,11 @@ from platform_assets.airbnb.published_snapshots import require_snapshot
 from platform_assets.airbnb.snapshots import SNAPSHOT
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.checks import Verdict
-from platform_assets.errors import PlatformError
 from platform_assets.lineage import place
+from platform_assets.module_runs import refusal_of, run_module
 from platform_assets.partitions import DUE_DAILY
 from platform_assets.pictures import attempt_to_show, newest
 from platform_assets.reports import Materialization, Outcome, table_schema
-from resources.docker import ModuleRunError
-from resources.errors import ResourceError
 from resources.s3 import Folder, ObjectStore
 
 MODULE = "numbercruncher"
@@ -45,8 +43,6 @@ CODE_VERSION = "1"
 _MAX_RESULT_BYTES = 512 * 2**20
 _FIELDS = ("id", "first_date", "first_price", "last_date", "last_price", "price_change_per_day")
 _MOST = 5
-# What of a run's figures is true of each of its dates.
-_SHOWN = ("mode", "image", "image_digest")
 _DESCRIPTIONS = {
     "price_changes": PRICE_CHANGE_COLUMNS,
     "neighbourhood_summary": NEIGHBOURHOOD_COLUMNS,
@@ -60,16 +56,6 @@ _OUTDATED = Verdict(
     "An earlier snapshot has come or changed since this was made: materialise it again.",
     severity="warn",
 )
-
-
-class NotCrunchedError(PlatformError):
-    """The number cruncher says that it could not make a date, and why."""
-
-
-class NotCrunchedNowError(NotCrunchedError):
-    """The same, where the same attempt may succeed later."""
-
-    transient: ClassVar[bool] = True
 
 
 def result_folder(store: ObjectStore, key: dg.AssetKey, date: str) -> Folder:
@@ -91,31 +77,17 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
         "code_version": CODE_VERSION,
         "kms_key_id": store.kms_key_id or "",
     }
-    messages: Sequence[Mapping[str, Any]]
-    unreported: Exception = NotCrunchedError("The number cruncher did not report this date.")
-    try:
-        crunched = run.resources.docker.run(run.context, MODULE, extras=request)
-    except ResourceError as error:
-        run.context.log.warning(str(error))
-        messages = error.messages if isinstance(error, ModuleRunError) else ()
-        run_metadata, unreported = {}, error
-    else:
-        messages, run_metadata = crunched.messages, crunched.metadata
-        figures = ", ".join(f"{name} {value}" for name, value in run_metadata.items())
-        run.context.log.info(f"The number cruncher has made {len(dates)} date(s): {figures}")
+    report = run_module(run, run.resources.docker, MODULE, request, name="The number cruncher")
     check = PRICE_CHANGES.check_key(PRICE_CHANGES.checks[0].name)
-    for message in messages:
+    for message in report.messages:
         for date in message.get("outdated", []):
             run.report_later(check, date, _OUTDATED)
-    # The same on every date: what ran it. How long it took is of all dates together.
-    kind = {name: run_metadata[name] for name in _SHOWN if name in run_metadata}
     show = _Shown(store, newest(dates))
-    reported = {message["date"]: message for message in messages if "date" in message}
     return {
         date: {
-            key: _outcome(reported[date], key, store, kind, show)
-            if date in reported
-            else unreported
+            key: _outcome(report.by_date[date], key, store, report.kind, show)
+            if date in report.by_date
+            else report.unreported
             for key in keys
         }
         for date in dates
@@ -130,9 +102,8 @@ def _outcome(
     show: "_Shown",
 ) -> Outcome:
     output = message["outputs"].get(key.path[-1], message)
-    if output.get("error"):
-        error = NotCrunchedNowError if output.get("transient") else NotCrunchedError
-        return error(output["error"])
+    if refusal := refusal_of(output):
+        return refusal
     return Materialization(
         metadata={
             "dagster/uri": store.uri(output["prefix"]),

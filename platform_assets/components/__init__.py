@@ -7,6 +7,8 @@ step, one job, one schedule. What they have in common is in `pipeline_asset.py`;
 loaded, in `platform_assets/pipelines.py`.
 """
 
+from platform_assets.components.container_transform import ContainerTransform
+from platform_assets.components.postgres_snapshot import PostgresSnapshot
 from platform_assets.components.s3_object_copy import S3ObjectCopy
 
-__all__ = ["S3ObjectCopy"]
+__all__ = ["ContainerTransform", "PostgresSnapshot", "S3ObjectCopy"]

@@ -58,4 +58,11 @@ ObjectUri = Annotated[
         "is no object in S3: write it as s3://bucket/key",
     ),
 ]
+FileName = Annotated[
+    str,
+    _matching(
+        r"(?!manifest\.json$)[A-Za-z0-9_][\w.-]*",
+        "is no name of a file: write it as levels.csv; manifest.json is the platform's own",
+    ),
+]
 OneOrMore = BeforeValidator(_listed)

@@ -20,6 +20,14 @@ SCHEDULE = "pipeline/schedule"
 """Metadata of a pipeline's assets: when it is made, as cron; empty where it has no schedule."""
 
 
+OWN_FOLDERS = {
+    "airbnb/snapshot": "airbnb/listings",
+    "airbnb/price_changes": "airbnb/price_changes",
+    "airbnb/neighbourhood_summary": "airbnb/neighbourhood_summary",
+}
+"""The platform's own assets that pipelines can be made of, with where their dates stand."""
+
+
 class PipelineError(PlatformError):
     """A file of a pipeline cannot be loaded; the message begins with the file and the line."""
 
@@ -91,24 +99,24 @@ class PipelineAsset(dg.Component, dg.Model):
         raise NotImplementedError
 
     @property
-    def key(self) -> dg.AssetKey:
+    def asset_key(self) -> dg.AssetKey:
         """The asset's key."""
         return dg.AssetKey(self.asset.split("/"))
 
     @property
     def pipeline(self) -> str:
         """The name of the pipeline: of the folder that the file is in."""
-        return self._folder.name if self._folder else self.key.path[0]
+        return self._folder.name if self._folder else self.asset_key.path[0]
 
     @property
     def source_key(self) -> dg.AssetKey:
         """The key of what is outside, where it is made of such."""
-        *folders, name = self.key.path
+        *folders, name = self.asset_key.path
         return dg.AssetKey([*folders, f"{name}_source"])
 
     def folder(self, store: ObjectStore, date: str) -> Folder:
         """Where a date of it is published."""
-        return pipeline_folder(store, self.key, date)
+        return dated_folder(store, self.asset_key, date)
 
     def where(self, field: str = "asset") -> str:
         """`FILE:LINE` of a field, or of what is nearest to it."""
@@ -136,7 +144,7 @@ class PipelineAsset(dg.Component, dg.Model):
     def spec(self, *, description: str, code_version: str, **more: Any) -> dg.AssetSpec:
         """The asset's spec, with all that is the same in each component."""
         return dg.AssetSpec(
-            self.key,
+            self.asset_key,
             deps=[*self.sources(), *self.upstream()],
             group_name=self.pipeline,
             kinds=set(self.kinds),
@@ -162,9 +170,10 @@ class PipelineAsset(dg.Component, dg.Model):
         return build_pipeline(forms)
 
 
-def pipeline_folder(store: ObjectStore, key: dg.AssetKey, date: str) -> Folder:
-    """Where a date of a pipeline's asset is published: apart from the platform's own chains."""
-    return Folder(store, f"pipelines/{'/'.join(key.path)}/date={date}")
+def dated_folder(store: ObjectStore, key: dg.AssetKey, date: str) -> Folder:
+    """Where a date of an asset is published: pipelines' apart from the platform's own chains."""
+    name = key.to_user_string()
+    return Folder(store, f"{OWN_FOLDERS.get(name, f'pipelines/{name}')}/date={date}")
 
 
 def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
@@ -173,7 +182,7 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
     Raises:
         PipelineError: The forms do not fit together.
     """
-    schedule = schedule_of(forms)
+    name, schedule = forms[0].pipeline, schedule_of(forms)
     assets = [form.chain_asset() for form in in_order(forms)]
     in_pipeline = [
         replace(
@@ -186,7 +195,7 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
     ]
     return dg.Definitions(
         assets=[
-            build_chain(f"{forms[0].pipeline}_pipeline", in_pipeline),
+            build_chain(f"{name}_pipeline", in_pipeline, pool=f"pipeline_{name}"),
             *(source for form in forms for source in form.sources()),
         ],
         resources={key: value for form in forms for key, value in form.resources().items()},
@@ -218,7 +227,7 @@ def in_order(forms: Sequence[PipelineAsset]) -> list[PipelineAsset]:
     """
     waiting, done = list(forms), list[PipelineAsset]()
     while waiting:
-        pending = {form.key for form in waiting}
+        pending = {form.asset_key for form in waiting}
         ready = [form for form in waiting if not pending.intersection(form.upstream())]
         if not ready:
             raise PipelineError(

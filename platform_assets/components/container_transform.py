@@ -1,0 +1,235 @@
+"""The component `ContainerTransform`: files made of other assets by a module in a container."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from formats.columns import Column
+from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
+from platform_assets.checks import Verdict
+from platform_assets.components.fields import AssetNames, FileName, ModuleName, OneOrMore
+from platform_assets.components.pipeline_asset import PipelineAsset, dated_folder
+from platform_assets.module_runs import NotMadeError, refusal_of, run_module
+from platform_assets.reports import Materialization, Outcome, table_schema
+from platform_assets.retries import attempt
+from resources.docker import DockerResource
+from resources.s3 import Folder, ObjectStore, Publication, Published
+
+
+class ContainerTransform(PipelineAsset):
+    """Files of a day, made of other assets' of that day by a Python module of your own.
+
+    It runs in a container of its image where Docker is there, and as a child process where it is
+    not or there is no image: once for all dates of a run that are not there already. What it gets
+    and reports is in pipelines/README.md. Its files are published, with a manifest, once it has
+    reported the date.
+    """
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"docker", "s3"})
+
+    inputs: Annotated[AssetNames, OneOrMore] = Field(
+        description="Keys of what it is made of.", examples=[["lisbon/snapshot"]]
+    )
+    module: ModuleName = Field(
+        description="What is run, as by python -m: it is in the image, or can be imported here."
+    )
+    outputs: Annotated[list[FileName], Field(min_length=1), OneOrMore] = Field(
+        description="Names of the files that it writes for each date.", examples=[["levels.csv"]]
+    )
+    image: str = Field(
+        default="", description="The image whose Python has the module; or leave it out."
+    )
+    engine: Literal["auto", "docker", "process"] = Field(
+        default="auto",
+        description="docker: in a container, or fail. process: as a child process. auto: in a "
+        "container where there is an image, and an engine that answers and has it.",
+    )
+    memory_mb: int = Field(default=1024, ge=64, description="Its memory limit in MiB.")
+    cpus: float = Field(default=2, gt=0, description="Its limit of processors.")
+    deadline_seconds: float = Field(default=3600, gt=0, description="Its time limit.")
+    code_version: str = Field(
+        default="1", description="Another one has every date made anew: change it with the module."
+    )
+
+    @classmethod
+    def example(cls, pipeline: str) -> dict[str, Any]:
+        """A filled-in form, for `dg scaffold`."""
+        return {
+            "asset": f"{pipeline}/summary",
+            "inputs": ["airbnb/snapshot"],
+            "module": f"{pipeline}_summary",
+            "outputs": ["summary.csv"],
+            "schedule": "30 1 * * *",
+        }
+
+    def upstream(self) -> Sequence[dg.AssetKey]:
+        """The inputs."""
+        return [dg.AssetKey(name.split("/")) for name in self.inputs]
+
+    def chain_asset(self) -> ChainAsset:
+        """How dates are made and checked."""
+
+        def make(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
+            outcomes = self.make_dates(run, dates)
+            return {date: dict.fromkeys(keys, outcome) for date, outcome in outcomes.items()}
+
+        return ChainAsset(
+            spec=self.spec(
+                description=f"Made of {' and '.join(self.inputs)} by the module {self.module}.",
+                code_version=self.code_version,
+            ),
+            make=make,
+            resources=frozenset({"docker", "listings_store"}),
+            checks=[
+                ChainCheck(
+                    "intact",
+                    "The files have the bytes that the manifest names.",
+                    lambda resources, date: judge_files(
+                        self.folder(resources.listings_store, date), self.asset
+                    ),
+                )
+            ],
+        )
+
+    def make_dates(self, run: ChainRun, dates: Sequence[str]) -> dict[str, Outcome]:
+        """Run the module once for the dates that are not made of their inputs already."""
+        store: ObjectStore = run.resources.listings_store
+        inputs = {date: attempt(self._inputs, store, date) for date in dates}
+        outcomes: dict[str, Outcome] = {}
+        wanted: dict[str, Mapping[str, Published]] = {}
+        for date, some in inputs.items():
+            if isinstance(some, Exception):
+                outcomes[date] = some
+                continue
+            earlier = self.folder(store, date).made_of(versions_of(some), self.code_version)
+            if earlier:
+                outcomes[date] = self._report(earlier, {}, unchanged=True)
+            else:
+                wanted[date] = some
+        return outcomes | (self._run(run, store, wanted) if wanted else {})
+
+    def _inputs(self, store: ObjectStore, date: str) -> dict[str, Published]:
+        return {
+            name: dated_folder(store, key, date).require(name)
+            for name, key in zip(self.inputs, self.upstream(), strict=True)
+        }
+
+    def _run(
+        self, run: ChainRun, store: ObjectStore, wanted: Mapping[str, Mapping[str, Published]]
+    ) -> dict[str, Outcome]:
+        staged = f"pipelines/{self.asset}/staged/"
+        request = {
+            "bucket": store.bucket,
+            "dates": [
+                {
+                    "date": date,
+                    "inputs": {name: _describe(some) for name, some in inputs.items()},
+                    "outputs": {name: f"{staged}date={date}/{name}" for name in self.outputs},
+                }
+                for date, inputs in wanted.items()
+            ],
+        }
+        store.delete_prefix(staged)
+        try:
+            docker = self._within_limits(run.resources.docker)
+            report = run_module(run, docker, self.module, request, name=self.module)
+            return {
+                date: attempt(self._publish, store, date, inputs, report.by_date[date], report.kind)
+                if date in report.by_date
+                else report.unreported
+                for date, inputs in wanted.items()
+            }
+        finally:
+            store.delete_prefix(staged)
+
+    def _within_limits(self, docker: DockerResource) -> DockerResource:
+        """The platform's resource with the image and the limits of this."""
+        engine = docker.mode if self.image else "process"
+        return docker.model_copy(
+            update={
+                "mode": engine if self.engine == "auto" else self.engine,
+                "image": self.image or docker.image,
+                "memory_mb": self.memory_mb,
+                "cpus": self.cpus,
+                "deadline_seconds": self.deadline_seconds,
+            }
+        )
+
+    def _publish(
+        self,
+        store: ObjectStore,
+        date: str,
+        inputs: Mapping[str, Published],
+        message: Mapping[str, Any],
+        kind: Mapping[str, Any],
+    ) -> Materialization:
+        """Publish what the module has written for a date.
+
+        Raises:
+            NotMadeError: The module refused the date, or did not say how many rows there are.
+            resources.s3.ObjectMissingError: It has not written all of its files.
+        """
+        if refusal := refusal_of(message):
+            raise refusal
+        rows = message.get("rows")
+        if not isinstance(rows, int):
+            raise NotMadeError(
+                f"{self.module} reported {date} without its number of rows: report "
+                '{"date": …, "rows": …} or {"date": …, "error": …}.'
+            )
+        with Publication(self.folder(store, date)) as publication:
+            for name in self.outputs:
+                key = f"pipelines/{self.asset}/staged/date={date}/{name}"
+                publication.copy(name, store, key, etag=store.head(key).etag)
+            published = publication.commit(
+                partition=date,
+                rows=rows,
+                columns=[
+                    Column(name=str(name), type=str(type_))
+                    for name, type_ in dict(message.get("columns") or {}).items()
+                ],
+                code_version=self.code_version,
+                inputs=versions_of(inputs),
+            )
+        told = dict(message.get("metadata") or {})
+        return self._report(published, {**told, **kind}, unchanged=not published.changed)
+
+    def _report(
+        self, published: Published, more: Mapping[str, Any], *, unchanged: bool
+    ) -> Materialization:
+        manifest = published.manifest
+        return Materialization(
+            {
+                **more,
+                "dagster/uri": published.folder.file_uri(self.outputs[0]),
+                "dagster/partition_row_count": manifest.rows,
+                "dagster/column_schema": table_schema(manifest.columns, {}),
+                "bytes": manifest.size,
+                "unchanged": unchanged,
+            },
+            manifest.content_sha256,
+        )
+
+
+def versions_of(inputs: Mapping[str, Published]) -> dict[str, str]:
+    """Each input's digest, by its name."""
+    return {name: published.manifest.content_sha256 for name, published in inputs.items()}
+
+
+def judge_files(folder: Folder, asset: str) -> Verdict:
+    """Read all files, and compare them with the manifest."""
+    published = folder.require(asset)
+    problems = published.verify()
+    size = {"bytes": published.manifest.size, "rows": published.manifest.rows}
+    return Verdict(not problems, " ".join(problems) or "Whole.", size)
+
+
+def _describe(published: Published) -> dict[str, Any]:
+    manifest = published.manifest
+    return {
+        "rows": manifest.rows,
+        "columns": {column.name: column.type for column in manifest.columns},
+        "files": {file.name: published.folder.key(file.name) for file in manifest.files},
+    }

@@ -1,0 +1,89 @@
+"""Runs of a module over dates, in a container or a child process, and what it reports of each.
+
+The module reports a date by a Pipes message `{"date": …}`. What else is in it is its own affair.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from platform_assets.chain import ChainRun
+from platform_assets.errors import PlatformError
+from resources.docker import DockerResource, ModuleRunError
+from resources.errors import ResourceError
+
+# What of a run's figures is true of each of its dates.
+_OF_EACH_DATE = ("mode", "image", "image_digest")
+
+
+class NotMadeError(PlatformError):
+    """A module says that it could not make a date, and why; or it said nothing of it."""
+
+
+class NotMadeNowError(NotMadeError):
+    """The same, where the same attempt may succeed later."""
+
+    transient: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class ModuleReport:
+    """What a module reported.
+
+    Attributes:
+        messages: All of them, in order.
+        by_date: Those of dates.
+        kind: What ran it: metadata that are the same of every date.
+        unreported: Why there is no message of a date that is not among them.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    by_date: Mapping[str, Mapping[str, Any]]
+    kind: Mapping[str, Any]
+    unreported: Exception
+
+
+def run_module(
+    run: ChainRun,
+    docker: DockerResource,
+    module: str,
+    request: Mapping[str, Any],
+    *,
+    name: str,
+) -> ModuleReport:
+    """Run a module once. Where it breaks off, the dates that it had reported count.
+
+    Args:
+        run: Of the chain.
+        docker: With the image and the limits.
+        module: Importable name.
+        request: What it finds in its Pipes context, in JSON's types.
+        name: What messages call it, like "The number cruncher".
+    """
+    try:
+        ended = docker.run(run.context, module, extras=request)
+    except ResourceError as error:
+        run.context.log.warning(str(error))
+        messages = error.messages if isinstance(error, ModuleRunError) else ()
+        figures, unreported = {}, error
+    else:
+        messages, figures = ended.messages, ended.metadata
+        unreported = NotMadeError(f"{name} did not report this date.")
+    by_date = {message["date"]: message for message in messages if "date" in message}
+    if figures:
+        told = ", ".join(f"{label} {value}" for label, value in figures.items())
+        run.context.log.info(f"{name} has made {len(by_date)} date(s): {told}")
+    return ModuleReport(
+        messages=messages,
+        by_date=by_date,
+        kind={label: figures[label] for label in _OF_EACH_DATE if label in figures},
+        unreported=unreported,
+    )
+
+
+def refusal_of(message: Mapping[str, Any]) -> NotMadeError | None:
+    """The error that a module's message tells; None where it made what it was asked for."""
+    if not message.get("error"):
+        return None
+    error = NotMadeNowError if message.get("transient") else NotMadeError
+    return error(str(message["error"]))

@@ -1,0 +1,188 @@
+"""What is wrong with a pipeline's file is said with the file, the line and what to do."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from platform_assets.components.pipeline_asset import PipelineError
+from platform_assets.definitions import build_defs
+from tests.conftest import CHECKOUT, clean_environ
+from tests.platform_assets.pipelines_rig import example, write
+
+SNAPSHOT = """\
+type: platform_assets.components.PostgresSnapshot
+attributes:
+  asset: lisbon/snapshot
+  table: anuncios
+  columns: {id_anuncio: id, preco: price}
+  contract:
+    id: int64
+    price: double
+  key: id
+  date_column: dia
+  measure: price
+  format: parquet
+  schedule: "30 1 * * *"
+"""
+TRANSFORM = """\
+---
+type: platform_assets.components.ContainerTransform
+attributes:
+  asset: lisbon/levels
+  inputs: lisbon/snapshot
+  module: levels
+  outputs: levels.csv
+"""
+COPY = """\
+type: platform_assets.components.S3ObjectCopy
+attributes:
+  asset: trams/copy
+  source: s3://open-data/trams.csv.gz
+"""
+# What is replaced by what, the line that is named, and what is said.
+CASES = {
+    "unknown field": (
+        "table: anuncios",
+        "tabel: anuncios",
+        4,
+        "did you mean table?",
+    ),
+    "wrong type": (
+        "  columns: {id_anuncio: id, preco: price}",
+        "  columns: [id]",
+        5,
+        "object: The table's",
+    ),
+    "missing field": ("  key: id\n", "", 2, "key has to be filled in: The column"),
+    "bad cron": ('"30 1 * * *"', '"every night"', 13, "write 'MINUTE HOUR * * *', in UTC"),
+    "more than once a day": ('"30 1 * * *"', '"*/5 * * * *"', 13, "is not once a day"),
+    "injected table": ("anuncios", '"a; drop table b"', 4, "write its name, or schema.name"),
+    "table with many dots": ("anuncios", "a.b.c", 4, "write a SELECT as the query instead"),
+    "query with a semicolon": ("table: anuncios", "query: select 1; delete", 4, "one SELECT"),
+    "neither table nor query": ("  table: anuncios\n", "", 2, "fill in either table or query"),
+    "unknown format": ("parquet", "xlsx", 12, "'csv', 'csv.gz' or 'parquet'"),
+    "unknown type of a column": ("double", "decimal", 8, "'int64', 'double', 'string' or 'date32'"),
+    "key outside the contract": ("key: id", "key: nummer", 9, "nummer is not in the contract: add"),
+    "measure that is no number": ("double", "string", 11, "no number: name another column"),
+    "the day in the contract": ("price: double", "dia: date32", 10, "take it out of the contract"),
+    "unknown limit": (
+        "  format: parquet",
+        "  checks: {drift: 2}",
+        12,
+        "has no field drift: did you",
+    ),
+    "unknown asset": ("inputs: lisbon/snapshot", "inputs: lisbon/snapshots", 18, "did you mean"),
+    "a key without a slash": ("asset: lisbon/levels", "asset: levels", 17, "write it as lisbon/"),
+    "made of itself": (
+        "inputs: lisbon/snapshot",
+        "inputs: lisbon/levels",
+        18,
+        "made of each other",
+    ),
+    "no module": ("module: levels", "module: levels.py; ls", 19, "write it as for python -m"),
+    "file with a path": ("outputs: levels.csv", "outputs: ../levels.csv", 20, "no name of a file"),
+    "too little memory": ("outputs: levels.csv", "memory_mb: 1", 20, "greater than or equal to 64"),
+    "two schedules": ("module: levels", 'schedule: "0 2 * * *"\n  module: levels', 19, "leave one"),
+    "unknown component": ("ContainerTransform", "ContainerTransfrom", 15, "mean ContainerT"),
+    "not YAML": ("  table: anuncios", "  table: [anuncios", 5, "this is no YAML"),
+}
+
+
+def load_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("PLATFORM_PIPELINES", str(folder))
+    with pytest.raises(PipelineError) as caught:
+        build_defs()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_wrong_file_is_refused_with_its_line_and_what_to_do(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after, line, remedy = CASES[case]
+    text = SNAPSHOT + TRANSFORM
+    assert before in text
+    folder = write(tmp_path, {"lisbon": text.replace(before, after, 1)})
+    message = load_error(folder, monkeypatch)
+    assert f"{folder}/lisbon/defs.yaml:{line}: " in message
+    assert remedy in message
+
+
+def test_two_pipelines_cannot_have_the_same_asset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path, {"trams": COPY, "buses": COPY})
+    message = load_error(folder, monkeypatch)
+    assert f"{folder}/trams/defs.yaml:3: " in message
+    assert f"{folder}/buses/defs.yaml:3" in message
+    assert "give one of them another key" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("listings", COPY, "listings is a job or a group of the platform's own"),
+        ("airbnb", COPY, "airbnb is a job or a group of the platform's own"),
+        ("lisbon-2", COPY, "rename 'lisbon-2'"),
+        ("trams", COPY.replace("trams/copy", "mnist/raw"), "there is an asset mnist/raw already"),
+        ("trams", COPY.replace("s3://open-data/", "https://"), "write it as s3://bucket/key"),
+        ("trams", COPY.partition("\n")[0], "has no attributes: fill in asset, source"),
+    ],
+)
+def test_what_the_platform_has_already_and_other_names_are_refused(
+    name: str, content: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path, {name: content})
+    message = load_error(folder, monkeypatch)
+    assert f"{folder}/{name}/defs.yaml:" in message
+    assert said in message
+
+
+@pytest.fixture
+def dg(tmp_path: Path) -> Callable[..., str]:
+    """Runs `dg` in a checkout whose pipelines are its own: what it prints, after its exit code."""
+    shutil.copy(CHECKOUT / "pyproject.toml", tmp_path)
+    (tmp_path / "pipelines").mkdir()
+    env = clean_environ(
+        PYTHONPATH=str(CHECKOUT),
+        PLATFORM_PIPELINES=str(tmp_path / "pipelines"),
+        DAGSTER_DISABLE_TELEMETRY="yes",
+    )
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("dg"), *arguments],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return f"{done.returncode} {done.stdout}{done.stderr}"
+
+    return run
+
+
+def test_dg_lists_scaffolds_and_checks_pipelines(dg: Callable[..., str], tmp_path: Path) -> None:
+    code, _, listed = dg("list", "components", "--json").partition(" ")
+    assert code == "0"
+    names = {item["key"] for item in json.loads(listed)["items"]}
+    components = {f"platform_assets.components.{n}" for n in ("PostgresSnapshot", "S3ObjectCopy")}
+    assert components | {"platform_assets.components.ContainerTransform"} <= names
+    for name in components:
+        pipeline = name.rpartition(".")[2].lower()
+        assert dg("scaffold", "defs", name, pipeline).startswith("0 ")
+    write(tmp_path / "pipelines", {"lisbon": example("README.md", "yaml")})
+    checked = dg("check", "defs")  # of the YAML, too
+    assert checked.startswith("0 "), checked
+    file = tmp_path / "pipelines" / "lisbon" / "defs.yaml"
+    file.write_text(file.read_text().replace("  module:", "  modul:").replace("outputs", "output"))
+    refused = dg("check", "yaml", str(file.parent))
+    assert refused.startswith("1 ")
+    assert f"{file}:13 " in refused
+    assert "'output' was unexpected" in refused
