@@ -65,4 +65,4 @@ FileName = Annotated[
         "is no name of a file: write it as levels.csv; manifest.json is the platform's own",
     ),
 ]
-OneOrMore = BeforeValidator(_listed)
+OneOrMore = BeforeValidator(_listed, json_schema_input_type=str | list[str])

@@ -28,7 +28,8 @@ DEPLOY = CHECKOUT / "deploy"
 SOCKET = "/var/run/docker.sock:/var/run/docker.sock"
 USES_DOCKER = {"code-server", "webserver", "daemon"}
 # Variables of the environment file that runs do not need: the sensor and web server do.
-NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS"}
+# Pipelines are in the image.
+NOT_FOR_RUNS = {"PLATFORM_ALERTS", "PLATFORM_ALLOWED_HOSTS", "PLATFORM_PIPELINES"}
 
 LOOK = """
 import json, dagster as dg

@@ -37,7 +37,12 @@ from tests.deploy.recorded_runs import ROLE, Runs, fronts, own_place
 POLICIES = {"platform": PLATFORM, "api": API, "sagemaker": SAGEMAKER_ROLE}
 LAMBDA = "Lambda itself writes the log, as the function's role"
 # Statement and action → why nothing here needs it.
+PIPELINES = "only by pipelines in YAML, which publish by the code of the two chains"
 NEVER_NEEDED = {
+    ("KeepObjectsOfPipelines", "s3:GetObject"): PIPELINES,
+    ("KeepObjectsOfPipelines", "s3:PutObject"): PIPELINES,
+    ("KeepObjectsOfPipelines", "s3:DeleteObject"): PIPELINES,
+    ("KeepObjectsOfPipelines", "s3:AbortMultipartUpload"): PIPELINES,
     ("WriteRunLogs", "s3:AbortMultipartUpload"): (
         "boto3 takes back a log of more than 8 MiB whose upload fails"
     ),
