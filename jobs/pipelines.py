@@ -1,12 +1,13 @@
 """When pipelines of YAML are made: a job each, and a schedule for those whose file has one."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
 from jobs.daily import build_daily_schedule
 from monitoring.dates import Due
-from platform_assets.components.pipeline_asset import SCHEDULE
+from platform_assets.components.pipeline_asset import SCHEDULE, time_of
 from platform_assets.settings import schedule_status
 
 
@@ -27,7 +28,7 @@ def build_pipeline_jobs(assets: Iterable[dg.AssetsDefinition]) -> dg.Definitions
             name=_schedule_name(name),
             asset=specs[0].key,
             cron_schedule=cron,
-            description=f"The day that has just ended, at {_time(cron)} UTC.",
+            description="The day that has just ended, at {:02}:{:02} UTC.".format(*time_of(cron)),
         )
         for name, specs in pipelines.items()
         if (cron := specs[0].metadata[SCHEDULE])
@@ -43,9 +44,11 @@ def due_pipelines(assets: Iterable[dg.AssetsDefinition]) -> list[Due]:
             schedule_status() is dg.DefaultScheduleStatus.RUNNING,
             name,
             sorted(spec.key for spec in specs),
+            asked_after=timedelta(hours=hour, minutes=minute),
         )
         for name, specs in group_by_pipeline(assets).items()
-        if specs[0].metadata[SCHEDULE]
+        if (cron := specs[0].metadata[SCHEDULE])
+        for hour, minute in [time_of(cron)]
     ]
 
 
@@ -63,8 +66,3 @@ def group_by_pipeline(
 
 def _schedule_name(pipeline: str) -> str:
     return f"{pipeline}_daily"
-
-
-def _time(cron: str) -> str:
-    minute, hour, *_ = cron.split()
-    return f"{int(hour):02}:{int(minute):02}"

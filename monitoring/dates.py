@@ -20,12 +20,15 @@ class Due:
         runs_by_default: Whether the schedule runs where nobody has started or stopped it.
         job: The name of what the schedule starts.
         assets: Whose partition of the day has to be there.
+        asked_after: How long after the day's end it is asked for, where that is no matter of
+            minutes.
     """
 
     schedule: str
     runs_by_default: bool
     job: str
     assets: Sequence[dg.AssetKey]
+    asked_after: timedelta = timedelta()
 
 
 def late_dates(
@@ -36,7 +39,7 @@ def late_dates(
     *,
     hanging: Sequence[Problem],
 ) -> Iterator[Finding]:
-    """A problem for each date that is missing or empty, `late_after_hours` after its end.
+    """A problem for each date that is missing or empty, `late_after_hours` after it was due.
 
     Only dates that a running schedule has asked for count: before it was started, nothing was due.
     A date whose run failed or hangs is no finding: that is a problem of its own.
@@ -55,7 +58,8 @@ def late_dates(
     dates = [
         day.isoformat()
         for day, end in ends.items()
-        if end >= running_since and now >= end + timedelta(hours=settings.late_after_hours)
+        if end >= running_since
+        and now >= end + due.asked_after + timedelta(hours=settings.late_after_hours)
     ]
     if not dates:
         return

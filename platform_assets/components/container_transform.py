@@ -119,14 +119,14 @@ class ContainerTransform(PipelineAsset):
     def _run(
         self, run: ChainRun, store: ObjectStore, wanted: Mapping[str, Mapping[str, Published]]
     ) -> dict[str, Outcome]:
-        staged = f"pipelines/{self.asset}/staged/"
+        staged = self._staged("")
         request = {
             "bucket": store.bucket,
             "dates": [
                 {
                     "date": date,
                     "inputs": {name: _describe(some) for name, some in inputs.items()},
-                    "outputs": {name: f"{staged}date={date}/{name}" for name in self.outputs},
+                    "outputs": {name: self._staged(f"{date}/{name}") for name in self.outputs},
                 }
                 for date, inputs in wanted.items()
             ],
@@ -143,6 +143,10 @@ class ContainerTransform(PipelineAsset):
             }
         finally:
             store.delete_prefix(staged)
+
+    def _staged(self, name: str) -> str:
+        """The key of a file before it is published: where no asset's files are."""
+        return f"pipelines/.staged/{'.'.join(self.asset_key.path)}/{name}"
 
     def _within_limits(self, docker: DockerResource) -> DockerResource:
         """The platform's resource with the image and the limits of this."""
@@ -181,7 +185,7 @@ class ContainerTransform(PipelineAsset):
             )
         with Publication(self.folder(store, date)) as publication:
             for name in self.outputs:
-                key = f"pipelines/{self.asset}/staged/date={date}/{name}"
+                key = self._staged(f"{date}/{name}")
                 publication.copy(name, store, key, etag=store.head(key).etag)
             published = publication.commit(
                 partition=date,

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,13 +14,13 @@ from platform_assets.chain import ChainAsset, build_chain
 from platform_assets.components.fields import AssetName, Cron
 from platform_assets.errors import PlatformError
 from platform_assets.lineage import Tier, place
-from platform_assets.partitions import DUE_DAILY
 from resources.s3 import Folder, ObjectStore
 
 SCHEDULE = "pipeline/schedule"
 """Metadata of a pipeline's assets: when it is made, as cron; empty where it has no schedule."""
 
 
+_HOURS = 6
 OWN_FOLDERS = {
     "airbnb/snapshot": "airbnb/listings",
     "airbnb/price_changes": "airbnb/price_changes",
@@ -188,7 +189,7 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         replace(
             asset,
             spec=asset.spec.replace_attributes(
-                freshness_policy=DUE_DAILY if schedule else None
+                freshness_policy=due_after(schedule) if schedule else None
             ).merge_attributes(metadata={SCHEDULE: schedule}),
         )
         for asset in assets
@@ -217,6 +218,22 @@ def schedule_of(forms: Sequence[PipelineAsset]) -> str:
                 "into a file of its own."
             )
     return first.schedule or "" if first else ""
+
+
+def time_of(schedule: str) -> tuple[int, int]:
+    """Hour and minute of a schedule."""
+    minute, hour, *_ = schedule.split()
+    return int(hour), int(minute)
+
+
+def due_after(schedule: str) -> dg.FreshnessPolicy:
+    """Late in the UI six hours after the schedule, where nothing was made since."""
+    hour, minute = time_of(schedule)
+    return dg.FreshnessPolicy.cron(
+        deadline_cron=f"{minute} {(hour + _HOURS) % 24} * * *",
+        lower_bound_delta=timedelta(hours=_HOURS),
+        timezone="UTC",
+    )
 
 
 def in_order(forms: Sequence[PipelineAsset]) -> list[PipelineAsset]:

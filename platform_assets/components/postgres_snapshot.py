@@ -77,7 +77,7 @@ class SnapshotTable(SourceTable):
 
 def resource_key(asset: str) -> str:
     """The key of the resource that is the table of a snapshot."""
-    return f"{asset.replace('/', '_')}_table"
+    return f"{asset.replace('/', '__')}_table"
 
 
 class PostgresSnapshot(PipelineAsset):

@@ -25,7 +25,7 @@ def lisbon(platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The platform with the README's pipeline, its module and its table."""
     folder = pipelines_rig.write(tmp_path / "pipelines", {"lisbon": README})
     monkeypatch.setenv("PLATFORM_PIPELINES", str(folder))
-    (tmp_path / "levels.py").write_text(MODULE)
+    (folder / "lisbon" / "levels.py").write_text(MODULE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     pipelines_rig.execute(platform.env["PLATFORM_POSTGRES_DSN"], pipelines_rig.TABLE)
     return platform
@@ -73,7 +73,9 @@ def test_the_readmes_pipeline_is_made_checked_backfilled_and_made_again(
     before = objects(lisbon)
     # No module is needed for what is there: only the date that is missing would be made.
     assert lisbon.run("lisbon", "2026-03-02").success
-    (tmp_path / "levels.py").write_text("raise SystemExit('this is not to be run')")
+    (tmp_path / "pipelines/lisbon/levels.py").write_text(
+        "raise SystemExit('this is not to be run')"
+    )
     again = lisbon.run("lisbon", DATES[0], DATES[-1])
     assert again.success
     assert lisbon.materialized(LEVELS) == set(DATES)
@@ -83,7 +85,7 @@ def test_the_readmes_pipeline_is_made_checked_backfilled_and_made_again(
 
     # The same data from the beginning: the same bytes, manifests and all.
     lisbon.store.delete_prefix("pipelines/")
-    (tmp_path / "levels.py").write_text(MODULE)
+    (tmp_path / "pipelines/lisbon/levels.py").write_text(MODULE)
     assert lisbon.run("lisbon", DATES[0], DATES[-1]).success
     assert objects(lisbon) == after
 
@@ -137,13 +139,14 @@ def test_a_module_runs_in_an_image_of_its_own_and_within_its_limits(
     lisbon: Platform, tmp_path: Path
 ) -> None:
     client = engine()
-    image = image_with_module(client, tmp_path / "levels.py", "test-pipelines")
+    image = image_with_module(client, tmp_path / "pipelines/lisbon/levels.py", "test-pipelines")
     folder = tmp_path / "pipelines"
-    limits = f"image: {image}, engine: docker, memory_mb: 300, code_version: '2'"
-    yaml = README.replace("outputs: levels.csv}", f"outputs: levels.csv, {limits}}}")
-    assert yaml != README
+    end = "pipelines.lisbon.levels, outputs: levels.csv}"
+    assert README.rstrip().endswith(end)
+    limited = README.replace(end, "MODULE, outputs: levels.csv, memory_mb: 300, HOW}")
+    in_image = limited.replace("MODULE", "levels").replace("HOW", f"image: {image}, engine: docker")
     try:
-        pipelines_rig.write(folder, {"lisbon": yaml})
+        pipelines_rig.write(folder, {"lisbon": in_image})
         done = lisbon.run("lisbon", DATES[0])
         assert done.success
         assert levels(lisbon, DATES[0]) == levels_by_sql(lisbon, DATES[0])
@@ -154,14 +157,17 @@ def test_a_module_runs_in_an_image_of_its_own_and_within_its_limits(
         ]
         assert (made["mode"].value, made["image"].value) == ("docker", image)
 
-        (tmp_path / "levels.py").write_text(HUNGRY + MODULE)
-        pipelines_rig.write(folder, {"lisbon": yaml.replace("engine: docker", "engine: process")})
+        (folder / "lisbon" / "levels.py").write_text(HUNGRY + MODULE)
+        here = limited.replace("MODULE", "pipelines.lisbon.levels").replace(
+            "HOW", "engine: process"
+        )
+        pipelines_rig.write(folder, {"lisbon": here})
         assert "ran out of its 300 MiB" in reason_of(lisbon.run("lisbon", DATES[1]))
         assert lisbon.materialized(SNAPSHOT) == set(DATES[:2])
         assert lisbon.materialized(LEVELS) == set(DATES[:1])
-        assert not [key for key in objects(lisbon) if "/staged/" in key]
+        assert not [key for key in objects(lisbon) if "/.staged/" in key]
     finally:
-        client.images.remove(image)
+        client.images.remove(image, force=True)
         client.close()
 
 

@@ -181,8 +181,8 @@ def test_dg_lists_scaffolds_and_checks_pipelines(dg: Callable[..., str], tmp_pat
     checked = dg("check", "defs")  # of the YAML, too
     assert checked.startswith("0 "), checked
     file = tmp_path / "pipelines" / "lisbon" / "defs.yaml"
-    file.write_text(file.read_text().replace("  module:", "  modul:").replace("outputs", "output"))
+    file.write_text(file.read_text().replace("outputs", "output"))
     refused = dg("check", "yaml", str(file.parent))
     assert refused.startswith("1 ")
-    assert f"{file}:13 " in refused
+    assert f"{file}:14 " in refused
     assert "'output' was unexpected" in refused
