@@ -4,22 +4,16 @@ Where profiles come from, and what becomes of a day that is refused, stands in `
 """
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 
 from formats.columns import ColumnDifferences
 from formats.long_ids import LongIds
 from platform_assets.checks import Verdict
+from platform_assets.tables.grading import grade, judge_drift, worst_of
 from platform_assets.tables.limits import Limits
 from platform_assets.tables.source_table import Rules
 from resources.postgres import Profile
-
-# Makes a median absolute deviation comparable with a standard deviation (of a normal law).
-_MAD_TO_SIGMA = 1.4826
-# Where nothing ever changes the deviation is 0: it counts as 5 % of the median at least.
-_LEAST_SIGMA = 0.05
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def judge_values(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     such_as = f", such as {example!r}," if example is not None else ""
     others = [other for other in profile.lost if other != name]
     also = f" (and of {', '.join(others)})" if others else ""
-    return _graded(
+    return grade(
         count / profile.rows,
         limits,
         rules,
@@ -106,7 +100,7 @@ def judge_ids(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     if not shares:
         return Verdict(True, "No id is beyond 2**53.")
     name = max(shares, key=lambda column: shares[column])
-    return _graded(
+    return grade(
         shares[name],
         limits,
         rules,
@@ -129,12 +123,12 @@ def judge_nulls(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
         grouped = max(sorted(rules.filled), key=lambda name: shares.get(name, 0.0))
         share = shares.get(grouped, 0.0)
         finding = f"{profile.nulls.get(grouped, 0)} rows ({share:.1%}) have no {grouped}"
-        verdicts.append(_graded(share, limits, rules, "null_keys", finding, shares))
+        verdicts.append(grade(share, limits, rules, "null_keys", finding, shares))
     if rules.measure:
         share = shares[rules.measure]
         finding = f"{share:.1%} of the rows have no {rules.measure}"
-        verdicts.append(_graded(share, limits, rules, "null_prices", finding, shares))
-    return _worst(verdicts) if verdicts else Verdict(True, "No column has to be filled.", shares)
+        verdicts.append(grade(share, limits, rules, "null_prices", finding, shares))
+    return worst_of(verdicts) if verdicts else Verdict(True, "No column has to be filled.", shares)
 
 
 def judge_range(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
@@ -151,10 +145,10 @@ def judge_range(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     negative = profile.negative or int(profile.least < 0)
     finding = f"{many.capitalize()} go from {profile.least:,.2f} to {profile.largest:,.2f}"
     below = f"{finding}, {negative} of them below 0"
-    return _worst(
+    return worst_of(
         [
-            _graded(negative / profile.rows, limits, rules, "negative_prices", below, extremes),
-            _graded(profile.largest, limits, rules, "price", finding, extremes),
+            grade(negative / profile.rows, limits, rules, "negative_prices", below, extremes),
+            grade(profile.largest, limits, rules, "price", finding, extremes),
         ]
     )
 
@@ -165,7 +159,7 @@ def judge_volume(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     before = [float(profile.rows) for profile in candidate.trailing]
     if not rows:
         return Verdict(not before, "The table has no rows of this day.", severity="warn")
-    return _drift(float(rows), before, "rows", limits, rules)
+    return judge_drift(float(rows), before, "rows", limits, rules)
 
 
 def judge_level(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
@@ -174,7 +168,7 @@ def judge_level(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     if median is None:
         return Verdict(True, f"There are no {rules.measure}s.")
     before = [profile.median for profile in candidate.trailing if profile.median is not None]
-    return _drift(median, before, f"as the median {rules.measure}", limits, rules)
+    return judge_drift(median, before, f"as the median {rules.measure}", limits, rules)
 
 
 @dataclass(frozen=True)
@@ -224,90 +218,6 @@ def checks_of(rules: Rules) -> Mapping[str, QualityCheck]:
 def judge(candidate: Candidate, limits: Limits, rules: Rules) -> dict[str, Verdict]:
     """The verdict of every check, by the check's name."""
     return {name: check.judge(candidate, limits, rules) for name, check in checks_of(rules).items()}
-
-
-def _drift(
-    value: float, before: Sequence[float], unit: str, limits: Limits, rules: Rules
-) -> Verdict:
-    if not math.isfinite(value):
-        return Verdict(False, f"{value} {unit} is no number: correct the table.")
-    if len(before) < limits.drift_least_days:
-        message = f"{len(before)} days before it have listings, too few to compare with."
-        return Verdict(True, message, {"value": value})
-    median = statistics.median(before)
-    deviation = statistics.median(abs(other - median) for other in before)
-    sigma = max(_MAD_TO_SIGMA * deviation, _LEAST_SIGMA * median) or 1.0
-    distance = abs(value - median) / sigma
-    return _graded(
-        distance,
-        limits,
-        rules,
-        "drift",
-        f"{value:,.6g} {unit}; the {len(before)} days before have {median:,.6g} in the middle, "
-        f"{distance:.1f} robust standard deviations away",
-        {"value": value, "trailing_median": median, "robust_deviations": distance},
-    )
-
-
-def _graded(
-    value: float,
-    limits: Limits,
-    rules: Rules,
-    kind: str,
-    finding: str,
-    figures: Mapping[str, float | None],
-    remedy: str = "Correct the table",
-) -> Verdict:
-    """Passed up to the warning limit; above the blocking limit the day is not published.
-
-    A day that the default limits would have stopped has `let_through` among its metadata.
-
-    Args:
-        value: What is compared with the limits.
-        limits: Of this run.
-        rules: Of the table.
-        kind: Which of them: `{kind}_warn` and `{kind}_block`.
-        finding: What the value is, in words.
-        figures: Shown as the verdict's metadata.
-        remedy: What to do about a day that is stopped.
-    """
-    metadata: dict[str, float | str] = {k: v for k, v in figures.items() if v is not None}
-    warn, block = getattr(limits, f"{kind}_warn"), getattr(limits, f"{kind}_block")
-    if value > block:
-        return Verdict(
-            False,
-            f"{finding}: more than {block:,g}, where a day is stopped. {remedy}, or let the "
-            f"day through by a run with another {kind}_block among the limits of the resource "
-            f"{rules.resource}.",
-            metadata,
-        )
-    default = Limits.model_fields[f"{kind}_block"].default
-    if value > default:
-        metadata["let_through"] = f"{kind}_block is {block:,g} instead of {default:,g}"
-    odd = min(warn, default)
-    if value > odd:
-        message = f"{finding}: more than {odd:,g}, which is odd."
-        return Verdict(False, message, metadata, severity="warn")
-    return Verdict(True, f"{finding}.", metadata)
-
-
-def _worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The worst, with the descriptions of all that have not passed."""
-    return reduce(_worse, verdicts)
-
-
-def _worse(one: Verdict, other: Verdict) -> Verdict:
-    first, second = sorted((one, other), key=lambda verdict: (verdict.passed, not verdict.stops))
-    descriptions = [first.description] + [second.description] * (not second.passed)
-    metadata = {**second.metadata, **first.metadata}
-    let_through = [
-        verdict.metadata["let_through"]
-        for verdict in (first, second)
-        if "let_through" in verdict.metadata
-    ]
-    if let_through:
-        metadata["let_through"] = "; ".join(let_through)
-    return Verdict(first.passed, " ".join(descriptions), metadata, severity=first.severity)
 
 
 def _a(name: str) -> str:

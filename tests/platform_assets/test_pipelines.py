@@ -9,7 +9,11 @@ import dagster as dg
 import pytest
 
 from jobs.alerts import due_daily
+from platform_assets.airbnb.processed import NEIGHBOURHOOD_SUMMARY, PRICE_CHANGES, result_folder
+from platform_assets.airbnb.published_snapshots import snapshot_folder
+from platform_assets.components.pipeline_asset import dated_folder
 from platform_assets.definitions import build_defs
+from resources.s3 import ObjectStore
 from tests.containers import engine, image_with_module
 from tests.platform_assets import pipelines_rig
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
@@ -132,6 +136,17 @@ def test_a_pipeline_has_a_schedule_is_due_and_knows_what_it_is_made_of(
         for reference in references.code_references
         if isinstance(reference, dg.LocalFileCodeReference)
     ]
+
+
+def test_pipelines_find_the_dates_of_the_platforms_own_assets() -> None:
+    store, day = ObjectStore(bucket="any"), DATES[0]
+    own = [snapshot_folder(store, day)]
+    own += [
+        result_folder(store, asset.key, day) for asset in (PRICE_CHANGES, NEIGHBOURHOOD_SUMMARY)
+    ]
+    names = ("airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary")
+    read = [dated_folder(store, dg.AssetKey(name.split("/")), day) for name in names]
+    assert [folder.prefix for folder in read] == [folder.prefix for folder in own]
 
 
 @pytest.mark.docker
