@@ -5,7 +5,7 @@ What may stand in them is in `components`. What is wrong with one is said with i
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from platform_assets.components.pipeline_asset import (
     OWN_FOLDERS,
     PipelineAsset,
     PipelineError,
+    in_order,
 )
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
@@ -61,20 +62,11 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
     Raises:
         PipelineError: A file is wrong; the message says where, and what to do.
     """
-    files = sorted(folder.glob("*/defs.y*ml"))
+    files = sorted(folder.rglob("defs.y*ml"))
     if not files:  # the machinery of components would cost every process a second
         return dg.Definitions()
     for file in files:
-        if file.parent.name in taken.names:
-            raise PipelineError(
-                f"{file}:1: {file.parent.name} is a job or a group of the platform's own: give the "
-                "folder another name."
-            )
-        if not _NAME.fullmatch(file.parent.name):
-            raise PipelineError(
-                f"{file}:1: the folder of a pipeline is its name: rename {file.parent.name!r}, to "
-                "small letters, digits and _ alone."
-            )
+        check_name(file, folder, taken.names)
         check_types(file)
     module = ModuleType(folder.name)
     module.__path__ = [str(folder.absolute())]
@@ -94,6 +86,24 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
         raise PipelineError(f"A pipeline cannot be loaded: {last}\n{error}") from error
 
 
+def check_name(file: Path, folder: Path, taken: Collection[str]) -> None:
+    """The file is where it belongs, and its folder is a name that nothing else has.
+
+    Raises:
+        PipelineError: Otherwise.
+    """
+    name = file.parent.name
+    if file.parent.parent != folder:
+        remedy = f"move it to {folder}/NAME/defs.yaml"
+    elif name in taken:
+        remedy = f"{name} is a job or a group of the platform's own: give the folder another name"
+    elif not _NAME.fullmatch(name):
+        remedy = f"a folder is a name: rename {name!r}, to small letters, digits and _ alone"
+    else:
+        return
+    raise PipelineError(f"{file}:1: {remedy}.")
+
+
 def check_types(file: Path) -> None:
     """It is YAML, and the components that it names are there.
 
@@ -107,6 +117,8 @@ def check_types(file: Path) -> None:
         raise PipelineError(
             f"{file}:{line}: this is no YAML, {error.problem}: look here, and at the line before."
         ) from None
+    if not documents:
+        raise PipelineError(f"{file}:1: nothing is in it: describe an asset, or remove the file.")
     for document in documents:
         fields = document.value if isinstance(document, yaml.MappingNode) else []
         for name, value in fields:
@@ -123,19 +135,20 @@ def check_types(file: Path) -> None:
 
 
 def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> None:
-    """Each key once, and nothing is made of what is not there.
+    """Each key once, and nothing is made of itself or of what is not there.
 
     Raises:
         PipelineError: Otherwise.
     """
     places = dict.fromkeys(known, "the platform's own code")
     for form in forms:
-        if form.asset_key in places:
-            raise PipelineError(
-                f"{form.where('asset')}: there is an asset {form.asset} already, in "
-                f"{places[form.asset_key]}: give one of them another key."
-            )
-        places[form.asset_key] = form.where("asset")
+        for key in (form.asset_key, *(source.key for source in form.sources())):
+            if key in places:
+                raise PipelineError(
+                    f"{form.where('asset')}: there is an asset {key.to_user_string()} already, in "
+                    f"{places[key]}: give one of them another key."
+                )
+            places[key] = form.where("asset")
     names = {form.asset for form in forms} | OWN_FOLDERS.keys()
     for form in forms:
         for key in form.upstream():
@@ -144,6 +157,7 @@ def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> 
                     f"{form.where('inputs')}: there is no asset {name} to make {form.asset} of: "
                     f"{_like(name, sorted(names - {form.asset}))}"
                 )
+    in_order(forms)
 
 
 def _like(name: str, names: Sequence[str]) -> str:

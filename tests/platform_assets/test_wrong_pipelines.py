@@ -113,6 +113,18 @@ def test_a_wrong_file_is_refused_with_its_line_and_what_to_do(
     assert remedy in message
 
 
+def test_two_pipelines_cannot_be_made_of_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = TRANSFORM.removeprefix("---\n").replace("inputs: lisbon/snapshot", "inputs: a/two")
+    other = one.replace("inputs: a/two", "inputs: lisbon/levels").replace(
+        "asset: lisbon/levels", "asset: a/two"
+    )
+    folder = write(tmp_path, {"one": one, "other": other})
+    message = load_error(folder, monkeypatch)
+    assert f"{folder}/one/defs.yaml:4: lisbon/levels and a/two are made of each other" in message
+
+
 def test_two_pipelines_cannot_have_the_same_asset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +143,8 @@ def test_two_pipelines_cannot_have_the_same_asset(
         ("lisbon-2", COPY, "rename 'lisbon-2'"),
         ("trams", COPY.replace("trams/copy", "mnist/raw"), "there is an asset mnist/raw already"),
         ("trams", COPY.replace("s3://open-data/", "https://"), "write it as s3://bucket/key"),
+        ("trams", "# type:", "nothing is in it"),
+        ("city/trams", COPY, "move it to"),
         ("trams", COPY.partition("\n")[0], "has no attributes: fill in asset, source"),
     ],
 )
