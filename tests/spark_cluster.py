@@ -76,7 +76,7 @@ def spark_cluster(folder: Path, workers: int = 2, memory: str = "1g") -> Iterato
         "spark.eventLog.enabled": "true",
         "spark.eventLog.dir": f"file://{folder}/events",
         "spark.driver.extraJavaOptions": FRUGAL,
-        "spark.executor.extraJavaOptions": FRUGAL,
+        "spark.executor.extraJavaOptions": f"{FRUGAL} -Djava.io.tmpdir={folder}/work",
     }
     conf = folder / "conf" / "spark-defaults.conf"
     conf.touch(mode=0o600)
@@ -92,7 +92,8 @@ def spark_cluster(folder: Path, workers: int = 2, memory: str = "1g") -> Iterato
         **environment,
         "SPARK_HOME": str(SPARK / "pyspark"),
         "SPARK_DAEMON_MEMORY": "128m",
-        "SPARK_DAEMON_JAVA_OPTS": FRUGAL,
+        "SPARK_DAEMON_JAVA_OPTS": f"{FRUGAL} -Djava.io.tmpdir={folder}/work",
+        "SPARK_LOCAL_DIRS": f"{folder}/work",
         "SPARK_PUBLIC_DNS": HERE,
     }
     running: list[subprocess.Popen[bytes]] = []

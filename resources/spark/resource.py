@@ -162,7 +162,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
             archive = Path(folder) / "code.zip"
             archive.write_bytes(code)
             extras["spark"] |= {
-                "settings": self._settings_here(),
+                "settings": {"spark.local.dir": folder, **self._settings_here()},
                 "code": str(archive),
                 "forward_credentials": self.forward_credentials,
             }
@@ -178,6 +178,8 @@ class SparkResource(dg.ConfigurableResource[Any]):
                     arguments=(),
                     environment={
                         "TZ": "UTC",
+                        # What Java leaves when it is killed goes with the folder.
+                        "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={folder}",
                         "PYSPARK_PYTHON": PACKED_PYTHON if self.environment else sys.executable,
                         **reach.environment,
                         **variables,
