@@ -250,8 +250,11 @@ def test_a_copy_has_no_tags_so_that_no_right_to_tag_is_needed(
 ) -> None:
     """By default S3 copies tags, and refuses the copy to those who may not read and write them."""
     store.put_bytes("source", bytes(size))
-    tags = {"TagSet": [{"Key": "owner", "Value": "somebody"}]}
-    store.client.put_object_tagging(Bucket=store.bucket, Key="source", Tagging=tags)
+    store.client.put_object_tagging(
+        Bucket=store.bucket,
+        Key="source",
+        Tagging={"TagSet": [{"Key": "owner", "Value": "somebody"}]},
+    )
     sent: list[str] = []
     store.client.meta.events.register("before-call.s3", lambda model, **_: sent.append(model.name))
     store.copy_from(store, "source", "copy")
