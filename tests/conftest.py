@@ -97,14 +97,8 @@ class SharedModels(JSONFileLoader):
         return model_file(file_path)
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Nothing is done over and over that a whole run needs but once."""
-    # Its own modules import this one.
-    from tests.sent_requests import SentRequests
-
-    sent = SentRequests()
-    sent.install()
-    config.pluginmanager.register(sent, "requests to AWS")
     # Tests make hundreds of clients, each from a session of its own.
     Loader.FILE_LOADER_CLASS = SharedModels
     # A shell ignores SIGINT for what it runs in the background. Dagster's import would have SIGTERM

@@ -199,27 +199,9 @@ _NEEDS = {
     "sagemaker": _sagemaker,
     "sagemaker-runtime": _sagemaker,
     "service-quotas": _by_name,
-    "sns": _by_name,
     # Everybody may ask who they are.
     "sts": _nothing,
 }
-
-
-def further_needs_of(request: AwsRequest) -> list[Need]:
-    """What the settings of a key add to that, for whoever sends a request.
-
-    - https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
-    - https://docs.aws.amazon.com/sagemaker/latest/dg/api-permissions-reference.html
-    """
-    given = request.parameters
-    if request.service == "s3" and "SSEKMSKeyId" in given:
-        parts = request.operation == "CreateMultipartUpload"
-        return [Need(f"kms:{name}", "key") for name in ("GenerateDataKey", *["Decrypt"] * parts)]
-    inside = given.get("ResourceConfig", {}), given.get("TransformResources", {})
-    keys = [given.get("KmsKeyId"), *(one.get("VolumeKmsKeyId") for one in inside)]
-    if request.service == "sagemaker" and any(keys):
-        return [Need("kms:CreateGrant", "key"), Need("kms:DescribeKey", "key")]
-    return []
 
 
 def actions_of(requests: Iterable[AwsRequest]) -> set[str]:
