@@ -1,4 +1,4 @@
-"""What a person decides over classifiers: that one may go live, or may not, or may all the same."""
+"""When a person decides over classifiers. The forms are in `platform_assets/models/deciding.py`."""
 
 import dagster as dg
 

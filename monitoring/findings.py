@@ -1,6 +1,7 @@
 """What a look finds: a problem, or that what was one is well, or that this cannot be seen now.
 
-What is not among the findings any more is forgotten without a word: nobody has seen it well.
+The words of a problem are written by the module of its kind. What is not among the findings any
+more is forgotten without a word: nobody has seen it well.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What all components share: a name, an owner, a time, and one step for those of a file."""
+"""What all components share: a name, an owner, a schedule, and one step for those of a file."""
 
 import importlib
 from collections.abc import Sequence

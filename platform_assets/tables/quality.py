@@ -1,6 +1,7 @@
 """What a day's rows must be like before they are published: pure judgements on their profile.
 
-Where profiles come from, and what becomes of a day that is refused, stands in `exporter.py`.
+The rules are for any table. Where profiles come from, and what becomes of a day that is refused,
+stands in `exporter.py`.
 """
 
 import math

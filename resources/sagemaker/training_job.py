@@ -1,6 +1,7 @@
 """A training job as data: its settings and tags, the request for it, and what it came to.
 
-How it is started and waited for stands in `jobs.py`.
+How it is started and waited for stands in `jobs.py`; tags that all jobs are to have are given to the
+resource.
 """
 
 from collections.abc import Mapping
