@@ -16,6 +16,9 @@ HEAD_BYTES = 10_240
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
 
+# More than one read has: whatever is no body is held in memory until it ends.
+_OVERHEAD_BYTES = 512 * 1024
+
 # Empty lines may stand before a request.
 _WHOLE_HEAD = re.compile(rb"[^\r\n].*?\n\r?\n", re.DOTALL)
 
@@ -34,6 +37,8 @@ class LimitedHttp(HttpToolsProtocol):
     _part: _Part | None = None
     _timer: asyncio.TimerHandle | None = None
     _refused = False
+    # What has come since the last part of a body: headers, and the trailers of a chunked body.
+    _overhead = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Asyncio's: the time for the first head begins."""
@@ -50,12 +55,21 @@ class LimitedHttp(HttpToolsProtocol):
             if len(self._head) > HEAD_BYTES and not _WHOLE_HEAD.search(self._head, 0, HEAD_BYTES):
                 self._refuse_head()
                 return
+        self._overhead += len(data)
         super().data_received(data)
+        if self._overhead > _OVERHEAD_BYTES:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         """httptools': a request begins to arrive."""
         super().on_message_begin()
+        self._overhead = 0
         self._await(_Part.HEAD)
+
+    def on_body(self, body: bytes) -> None:
+        """httptools': a part of its body."""
+        self._overhead = 0
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         """httptools': its head is whole."""

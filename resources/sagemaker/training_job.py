@@ -1,7 +1,6 @@
 """A training job as data: its settings and tags, the request for it, and what it came to.
 
-How it is started and waited for stands in `jobs.py`; tags that all jobs are to have are given to the
-resource.
+How it is started and waited for stands in `jobs.py`; the tags of all jobs are the resource's.
 """
 
 from collections.abc import Mapping

@@ -231,6 +231,16 @@ def test_a_head_without_end_is_refused_while_it_is_sent(patient_port: int) -> No
     assert peer.answer()[0] == 431
 
 
+def test_trailers_without_end_are_cut_off(patient_port: int) -> None:
+    chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n"
+    whole = Peer(patient_port, chunked + b"X-Sum: 1\r\n\r\n")
+    assert whole.answer() == (200, b"2")
+    peer = Peer(patient_port, chunked + b"X-Endless: ")
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        for _ in range(10_000):
+            peer.send(b"a" * 10_000)
+
+
 def test_each_request_of_a_connection_has_a_head_of_its_own(patient_port: int) -> None:
     peer = Peer(patient_port)
     for _ in range(5):
