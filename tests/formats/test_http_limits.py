@@ -237,8 +237,7 @@ def test_trailers_without_end_are_cut_off(patient_port: int) -> None:
     assert whole.answer() == (200, b"2")
     peer = Peer(patient_port, chunked + b"X-Endless: ")
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
-        for _ in range(10_000):
-            peer.send(b"a" * 10_000)
+        peer.send(b"a" * 100_000_000)
 
 
 def test_each_request_of_a_connection_has_a_head_of_its_own(patient_port: int) -> None:
