@@ -56,13 +56,17 @@ def due_pipelines(assets: Iterable[dg.AssetsDefinition]) -> list[Due]:
 def group_by_pipeline(
     assets: Iterable[dg.AssetsDefinition],
 ) -> Mapping[str, Sequence[dg.AssetSpec]]:
-    """Pipeline → its assets, each after those that it is made of."""
-    pipelines: dict[str, list[dg.AssetSpec]] = {}
+    """Pipeline → its assets, each once and after those that it is made of.
+
+    Args:
+        assets: Those that make several assets may be among them as often.
+    """
+    pipelines: dict[str, dict[dg.AssetKey, dg.AssetSpec]] = {}
     for definition in assets:
         for spec in definition.specs:
             if SCHEDULE in spec.metadata and spec.group_name:
-                pipelines.setdefault(spec.group_name, []).append(spec)
-    return pipelines
+                pipelines.setdefault(spec.group_name, {})[spec.key] = spec
+    return {name: list(specs.values()) for name, specs in pipelines.items()}
 
 
 def _schedule_name(pipeline: str) -> str:

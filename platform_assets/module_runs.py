@@ -62,8 +62,8 @@ def run_module(run: ChainRun, start: Callable[[], ModuleRun], *, name: str) -> M
         unreported = NotMadeError(f"{name} did not report this date.")
     by_date = {message["date"]: message for message in messages if "date" in message}
     if figures:
-        told = ", ".join(f"{label} {value}" for label, value in figures.items())
-        run.context.log.info(f"{name} has made {len(by_date)} date(s): {told}")
+        how = ", ".join(f"{label} {value}" for label, value in figures.items())
+        run.context.log.info(f"{name} has made {len(by_date)} date(s): {how}")
     return ModuleReport(
         messages=messages,
         by_date=by_date,

@@ -15,6 +15,7 @@ import dagster as dg
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from yaml.reader import ReaderError
 
 from platform_assets import components
 from platform_assets.components.pipeline_asset import (
@@ -65,6 +66,7 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
     files = sorted(folder.rglob("defs.y*ml"))
     if not files:  # the machinery of components would cost every process a second
         return dg.Definitions()
+    check_strays(folder)
     for file in files:
         check_name(file, folder, taken.names)
         check_types(file)
@@ -74,7 +76,7 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
     tree = dg.ComponentTree.from_module(defs_module=module, project_root=folder.absolute().parent)
     try:
         forms = tree.get_all_components(of_type=PipelineAsset)
-        check_keys(forms, taken.keys)
+        check_keys(forms, taken)
         return tree.build_defs()
     except Exception as error:
         for cause in _causes(error):
@@ -84,6 +86,23 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
                 raise PipelineError("\n".join(sentences)) from None
         *_, last = _causes(error)
         raise PipelineError(f"A pipeline cannot be loaded: {last}\n{error}") from error
+
+
+def check_strays(folder: Path) -> None:
+    """Nothing is loaded but files named defs: Dagster runs Python that no such file stands beside.
+
+    Raises:
+        PipelineError: A file would be.
+    """
+    pipelines = {file.parent for file in folder.glob("*/defs.y*ml")}
+    for file in sorted(folder.rglob("*.py")):
+        if not pipelines.intersection(file.parents):
+            raise PipelineError(
+                f"{file}:1: Python outside a pipeline's folder would be run whenever definitions "
+                f"are loaded: put it beside the defs.yaml whose module it is, or out of {folder}."
+            )
+    for file in sorted(folder.rglob("component.yaml")):
+        raise PipelineError(f"{file}:1: no file of this name is read: call it defs.yaml.")
 
 
 def check_name(file: Path, folder: Path, taken: Collection[str]) -> None:
@@ -110,13 +129,7 @@ def check_types(file: Path) -> None:
     Raises:
         PipelineError: Otherwise.
     """
-    try:
-        documents = list(yaml.compose_all(file.read_text(encoding="utf-8"), yaml.SafeLoader))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise PipelineError(
-            f"{file}:{line}: this is no YAML, {error.problem}: look here, and at the line before."
-        ) from None
+    documents = _documents(file)
     if not documents:
         raise PipelineError(f"{file}:1: nothing is in it: describe an asset, or remove the file.")
     for document in documents:
@@ -134,21 +147,44 @@ def check_types(file: Path) -> None:
                 )
 
 
-def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> None:
-    """Each key once, and nothing is made of itself or of what is not there.
+def _documents(file: Path) -> list[yaml.Node]:
+    try:
+        return list(yaml.compose_all(file.read_text(encoding="utf-8"), yaml.SafeLoader))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        remedy = "this is no text in UTF-8: save it as such"
+    except ReaderError as error:
+        line = file.read_text(encoding="utf-8").count("\n", 0, error.position) + 1
+        remedy = f"YAML has no character {error.character:#x}: take it out"
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        remedy = f"this is no YAML, {error.problem}: look here, and at the line before"
+    raise PipelineError(f"{file}:{line}: {remedy}.")
+
+
+def check_keys(forms: Sequence[PipelineAsset], taken: Taken) -> None:
+    """Each key and each name once, and nothing is made of itself or of what is not there.
 
     Raises:
         PipelineError: Otherwise.
     """
-    places = dict.fromkeys(known, "the platform's own code")
+    places = dict.fromkeys(
+        [
+            *(f"an asset {key.to_user_string()}" for key in taken.keys),
+            *(f"a job {name}" for name in taken.names),
+        ],
+        "the platform's own code",
+    )
+    for form in forms:  # of which each has the job of its folder
+        places[f"a job {form.pipeline}"] = f"{form.where()}, by the name of its folder"
     for form in forms:
-        for key in (form.asset_key, *(source.key for source in form.sources())):
-            if key in places:
+        for name in _added_by(form):
+            if name in places:
                 raise PipelineError(
-                    f"{form.where('asset')}: there is an asset {key.to_user_string()} already, in "
-                    f"{places[key]}: give one of them another key."
+                    f"{form.where()}: there is {name} already, in {places[name]}: give one of "
+                    "them another name."
                 )
-            places[key] = form.where("asset")
+            places[name] = form.where()
     names = {form.asset for form in forms} | OWN_FOLDERS.keys()
     for form in forms:
         for key in form.upstream():
@@ -158,6 +194,16 @@ def check_keys(forms: Sequence[PipelineAsset], known: Iterable[dg.AssetKey]) -> 
                     f"{_like(name, sorted(names - {form.asset}))}"
                 )
     in_order(forms)
+
+
+def _added_by(form: PipelineAsset) -> Iterator[str]:
+    """What a form adds that nothing else may be called."""
+    beside = form.beside("")
+    added = Taken.by([*form.sources(), *(beside.assets or [])], ())
+    for key in (form.asset_key, *sorted(added.keys)):
+        yield f"an asset {key.to_user_string()}"
+    yield from (f"a job {job.name}" for job in beside.jobs or [])
+    yield from (f"a resource {name}" for name in form.resources())
 
 
 def _like(name: str, names: Sequence[str]) -> str:

@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from formats.columns import Column
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.checks import Verdict
 from platform_assets.components.fields import AssetNames, FileName, ModuleName, OneOrMore
 from platform_assets.components.pipeline_asset import PipelineAsset, dated_folder
-from platform_assets.module_runs import NotMadeError, refusal_of, run_module
+from platform_assets.module_runs import NotMadeError, NotMadeNowError, refusal_of, run_module
 from platform_assets.reports import Materialization, Outcome, table_schema
 from platform_assets.retries import attempt
 from resources.docker import DockerResource
-from resources.s3 import Folder, ObjectStore, Publication, Published
+from resources.s3 import Folder, ObjectStore, Publication, Published, StoreError
 
 
 class ContainerTransform(PipelineAsset):
@@ -52,6 +52,13 @@ class ContainerTransform(PipelineAsset):
     code_version: str = Field(
         default="1", description="Another one has every date made anew: change it with the module."
     )
+
+    @field_validator("engine")
+    @classmethod
+    def _has_an_image(cls, engine: str, info: ValidationInfo) -> str:
+        if engine == "docker" and not info.data.get("image"):
+            raise ValueError("a container needs an image: name it, or leave engine out")
+        return engine
 
     @classmethod
     def example(cls, pipeline: str) -> dict[str, Any]:
@@ -104,7 +111,7 @@ class ContainerTransform(PipelineAsset):
                 outcomes[date] = some
                 continue
             earlier = self.folder(store, date).made_of(versions_of(some), self.code_version)
-            if earlier:
+            if earlier and {file.name for file in earlier.manifest.files} == set(self.outputs):
                 outcomes[date] = self._report(earlier, {}, unchanged=True)
             else:
                 wanted[date] = some
@@ -119,19 +126,20 @@ class ContainerTransform(PipelineAsset):
     def _run(
         self, run: ChainRun, store: ObjectStore, wanted: Mapping[str, Mapping[str, Published]]
     ) -> dict[str, Outcome]:
-        staged = self._staged("")
+        run_id = run.context.run.run_id
         request = {
             "bucket": store.bucket,
+            "kms_key_id": store.kms_key_id or "",
             "dates": [
                 {
                     "date": date,
                     "inputs": {name: _describe(some) for name, some in inputs.items()},
-                    "outputs": {name: self._staged(f"{date}/{name}") for name in self.outputs},
+                    "outputs": {name: self._staged(run_id, date, name) for name in self.outputs},
                 }
                 for date, inputs in wanted.items()
             ],
         }
-        store.delete_prefix(staged)
+        self._remove_staged(run, store)
         try:
             docker = self._within_limits(run.resources.docker)
             report = run_module(
@@ -140,17 +148,30 @@ class ContainerTransform(PipelineAsset):
                 name=self.module,
             )
             return {
-                date: attempt(self._publish, store, date, inputs, report.by_date[date], report.kind)
+                date: attempt(
+                    self._publish, store, run_id, date, inputs, report.by_date[date], report.kind
+                )
                 if date in report.by_date
                 else report.unreported
                 for date, inputs in wanted.items()
             }
         finally:
-            store.delete_prefix(staged)
+            self._remove_staged(run, store)
 
-    def _staged(self, name: str) -> str:
-        """The key of a file before it is published: where no asset's files are."""
-        return f"pipelines/.staged/{'.'.join(self.asset_key.path)}/{name}"
+    def _staged(self, *names: str) -> str:
+        """The key of a file before it is published: where no asset's files are.
+
+        By its run: a container that outlived an earlier one may still write its own.
+        """
+        return "/".join(["pipelines/.staged", ".".join(self.asset_key.path), *names])
+
+    def _remove_staged(self, run: ChainRun, store: ObjectStore) -> None:
+        """Remove what this and earlier runs have left; the next run does it where this fails."""
+        prefix = self._staged("")
+        try:
+            store.delete_prefix(prefix)
+        except StoreError as error:
+            run.context.log.warning(f"What is under {store.uri(prefix)} could not go: {error}")
 
     def _within_limits(self, docker: DockerResource) -> DockerResource:
         """The platform's resource with the image and the limits of this."""
@@ -158,7 +179,7 @@ class ContainerTransform(PipelineAsset):
         return docker.model_copy(
             update={
                 "mode": engine if self.engine == "auto" else self.engine,
-                "image": self.image or docker.image,
+                "image": self.image,
                 "memory_mb": self.memory_mb,
                 "cpus": self.cpus,
                 "deadline_seconds": self.deadline_seconds,
@@ -168,6 +189,7 @@ class ContainerTransform(PipelineAsset):
     def _publish(
         self,
         store: ObjectStore,
+        run_id: str,
         date: str,
         inputs: Mapping[str, Published],
         message: Mapping[str, Any],
@@ -177,6 +199,7 @@ class ContainerTransform(PipelineAsset):
 
         Raises:
             NotMadeError: The module refused the date, or did not say how many rows there are.
+            NotMadeNowError: An input was published anew while the module read it.
             resources.s3.ObjectMissingError: It has not written all of its files.
         """
         if refusal := refusal_of(message):
@@ -187,9 +210,13 @@ class ContainerTransform(PipelineAsset):
                 f"{self.module} reported {date} without its number of rows: report "
                 '{"date": …, "rows": …} or {"date": …, "error": …}.'
             )
+        if versions_of(self._inputs(store, date)) != versions_of(inputs):
+            raise NotMadeNowError(
+                f"An input of {date} was published anew while {self.module} was making it."
+            )
         with Publication(self.folder(store, date)) as publication:
             for name in self.outputs:
-                key = self._staged(f"{date}/{name}")
+                key = self._staged(run_id, date, name)
                 publication.copy(name, store, key, etag=store.head(key).etag)
             published = publication.commit(
                 partition=date,
@@ -201,8 +228,8 @@ class ContainerTransform(PipelineAsset):
                 code_version=self.code_version,
                 inputs=versions_of(inputs),
             )
-        told = dict(message.get("metadata") or {})
-        return self._report(published, {**told, **kind}, unchanged=not published.changed)
+        metadata = {**dict(message.get("metadata") or {}), **kind}
+        return self._report(published, metadata, unchanged=not published.changed)
 
     def _report(
         self, published: Published, more: Mapping[str, Any], *, unchanged: bool

@@ -54,8 +54,9 @@ ModuleName = Annotated[
 ObjectUri = Annotated[
     str,
     _matching(
-        r"s3://[a-z0-9][a-z0-9.-]{2,62}/([^\s/]+/)*[\w.-]+",
-        "is no object in S3: write it as s3://bucket/key",
+        r"s3://[a-z0-9][a-z0-9.-]{2,62}/([^\s/]+/)*(?!manifest\.json$)[\w.-]+",
+        "is no object that can be copied: write it as s3://bucket/key; the name manifest.json is "
+        "the platform's own",
     ),
 ]
 FileName = Annotated[

@@ -142,8 +142,12 @@ class PipelineAsset(dg.Component, dg.Model):
         """How it is made and checked."""
         raise NotImplementedError
 
-    def beside(self) -> dg.Definitions:
-        """What belongs to it and is no partition: an endpoint, and jobs that change it."""
+    def beside(self, schedule: str) -> dg.Definitions:  # noqa: ARG002 (a hook)
+        """What belongs to it and is no partition: an endpoint, and jobs that change it.
+
+        Args:
+            schedule: Of the pipeline: `SCHEDULE` among the metadata of its assets.
+        """
         return dg.Definitions()
 
     def spec(self, *, description: str, code_version: str, **more: Any) -> dg.AssetSpec:
@@ -205,13 +209,7 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         ],
         resources={key: value for form in forms for key, value in form.resources().items()},
     )
-    beside = [
-        form.beside().map_asset_specs(
-            func=lambda spec: spec.merge_attributes(metadata={SCHEDULE: schedule})
-        )
-        for form in forms
-    ]
-    return dg.Definitions.merge(made, *beside)
+    return dg.Definitions.merge(made, *(form.beside(schedule) for form in forms))
 
 
 def schedule_of(forms: Sequence[PipelineAsset]) -> str:

@@ -37,6 +37,9 @@ class SnapshotTable(SourceTable):
     types: dict[str, str] = Field(description="What readers rely on: column → type.")
     required: list[str] = Field(default=[], description="Columns of which few rows lack a value.")
     measure: str | None = Field(default=None, description="The number that is judged.")
+    checks: Limits = Field(
+        default_factory=Limits, description="The file's own; `limits` are those of a run."
+    )
 
     @property
     def rules(self) -> Rules:
@@ -49,6 +52,7 @@ class SnapshotTable(SourceTable):
             resource=resource_key(self.snapshot),
             columns_setting=self.setting("columns"),
             key_remedy=f"Where keys are no numbers, write {self.key}: string in the contract.",
+            usual=self.checks,
         )
 
     @property
@@ -183,6 +187,7 @@ class PostgresSnapshot(PipelineAsset):
     @property
     def source_table(self) -> SnapshotTable:
         """The table as those who export it know it."""
+        limits = Limits(**self.checks.model_dump())
         return SnapshotTable(
             snapshot=self.asset,
             defined_in=f"pipelines/{self.pipeline}/defs.yaml",
@@ -195,7 +200,8 @@ class PostgresSnapshot(PipelineAsset):
             measure=self.measure,
             required=self.required,
             format=self.format,
-            limits=Limits(**self.checks.model_dump()),
+            checks=limits,
+            limits=limits,
             leave_out=self.leave_out,
             pseudonymise=self.pseudonymise,
         )

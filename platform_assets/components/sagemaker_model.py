@@ -15,7 +15,7 @@ from pydantic import Field
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.components.model_gate import Gate
 from platform_assets.components.model_inputs import Algorithm, DatedInput, Input, asset_of
-from platform_assets.components.pipeline_asset import PipelineAsset
+from platform_assets.components.pipeline_asset import SCHEDULE, PipelineAsset
 from platform_assets.components.trained_models import (
     CODE_VERSION,
     GATE,
@@ -89,7 +89,7 @@ class SageMakerModel(PipelineAsset):
             "channels": {"train": f"{where}/train/", "test": f"{where}/test/"},
             "hyperparameters": {"k": 10, "feature_dim": 64},
             "gate": {"metric": "test:msd", "at_most": 20, "max_drop": 2},
-            "endpoint": pipeline,
+            "endpoint": pipeline.replace("_", "-"),
             "probe": f"{where}/probe.csv",
             "approval": "required",
             "schedule": "0 2 * * *",
@@ -146,7 +146,7 @@ class SageMakerModel(PipelineAsset):
             ],
         )
 
-    def beside(self) -> dg.Definitions:
+    def beside(self, schedule: str) -> dg.Definitions:
         """The endpoint, its check, and the jobs by which people change it."""
         if self.endpoint is None:
             return dg.Definitions()
@@ -162,6 +162,7 @@ class SageMakerModel(PipelineAsset):
             tags=place(self.pipeline, "served"),
             description=f"The SageMaker endpoint {self.endpoint}: serves the newest good model.",
             code_version=CODE_VERSION,
+            metadata={SCHEDULE: schedule},
             backfill_policy=ONE_RUN,
             pool=pool,
             # As long as nothing was ever approved, there is none.

@@ -30,7 +30,7 @@ def judge_drift(
     if not math.isfinite(value):
         return Verdict(False, f"{value} {unit} is no number: correct the table.")
     if len(before) < limits.drift_least_days:
-        message = f"{len(before)} days before it have listings, too few to compare with."
+        message = f"{len(before)} days before it have rows, too few to compare with."
         return Verdict(True, message, {"value": value})
     median = statistics.median(before)
     deviation = statistics.median(abs(other - median) for other in before)
@@ -58,7 +58,7 @@ def grade(
 ) -> Verdict:
     """Passed up to the warning limit; above the blocking limit the day is not published.
 
-    A day that the default limits would have stopped has `let_through` among its metadata.
+    A day that the table's usual limits would have stopped has `let_through` among its metadata.
 
     Args:
         value: What is compared with the limits.
@@ -79,10 +79,10 @@ def grade(
             f"{rules.resource}.",
             metadata,
         )
-    default = Limits.model_fields[f"{kind}_block"].default
-    if value > default:
-        metadata["let_through"] = f"{kind}_block is {block:,g} instead of {default:,g}"
-    odd = min(warn, default)
+    usual = getattr(rules.usual, f"{kind}_block")
+    if value > usual:
+        metadata["let_through"] = f"{kind}_block is {block:,g} instead of {usual:,g}"
+    odd = min(warn, usual)
     if value > odd:
         message = f"{finding}: more than {odd:,g}, which is odd."
         return Verdict(False, message, metadata, severity="warn")

@@ -69,5 +69,5 @@ class Limits(dg.Config):
         default=28, ge=1, description="How many days before the day it is compared with."
     )
     drift_least_days: int = Field(
-        default=7, ge=1, description="How many of these must have listings for a comparison."
+        default=7, ge=1, description="How many of these must have rows for a comparison."
     )

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date as Date  # noqa: N812 - dates are text everywhere else
 from datetime import timedelta
 from typing import Literal
@@ -43,6 +43,7 @@ class Rules:
         resource: Key of the table's resource, whose limits a run may change.
         columns_setting: Where names of columns are mapped.
         key_remedy: What to do where the keys are no numbers; empty for nothing.
+        usual: The limits of a run that has none of its own: what they would have stopped is marked.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Rules:
     resource: str
     columns_setting: str
     key_remedy: str = ""
+    usual: Limits = field(default_factory=Limits)
 
 
 class PastDayError(PlatformError):

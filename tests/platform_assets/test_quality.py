@@ -8,6 +8,7 @@ import pytest
 from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.listings import RULES
 from platform_assets.checks import Verdict
+from platform_assets.components.postgres_snapshot import Checks, PostgresSnapshot, SnapshotTable
 from platform_assets.tables.limits import Limits
 from platform_assets.tables.quality import Candidate, checks_of, judge
 from resources.postgres import Profile
@@ -210,6 +211,29 @@ def test_a_limit_that_was_raised_is_not_told_of_where_it_let_nothing_through() -
     result = judge(Candidate(profile(), AS_EXPECTED, days(14)), Limits(null_keys_block=1), RULES)
     assert not any("let_through" in item.metadata for item in result.values())
     assert set(result) == set(checks_of(RULES))
+
+
+def test_a_day_within_the_limits_of_a_pipelines_file_is_a_day_as_any_other() -> None:
+    table = PostgresSnapshot(
+        asset="a/b",
+        table="a",
+        contract={"id": "int64", "price": "double"},
+        key="id",
+        date_column="day",
+        measure="price",
+        checks=Checks(price_warn=2e7, price_block=5e7),
+    ).source_table
+    of_a_run = table.model_copy(update={"limits": Limits(price_block=7e7)})
+
+    def price_range(largest: float, table: SnapshotTable) -> Verdict:
+        today = Candidate(profile(largest=largest), AS_EXPECTED, days(14))
+        return judge(today, table.limits, table.rules)["price_range"]
+
+    usual = price_range(1.5e7, table)
+    assert (usual.passed, "let_through" in usual.metadata) == (True, False)
+    assert price_range(6e7, table).stops
+    let = price_range(6e7, of_a_run)
+    assert let.metadata["let_through"] == "price_block is 7e+07 instead of 5e+07"
 
 
 def test_ids_without_which_there_are_no_results_have_no_limit() -> None:

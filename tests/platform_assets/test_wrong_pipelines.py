@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from platform_assets import components
 from platform_assets.components.pipeline_asset import PipelineError
 from platform_assets.definitions import build_defs
 from tests.conftest import CHECKOUT, clean_environ
@@ -87,6 +88,7 @@ CASES = {
     "no module": ("module: levels", "module: levels.py; ls", 19, "write it as for python -m"),
     "file with a path": ("outputs: levels.csv", "outputs: ../levels.csv", 20, "no name of a file"),
     "too little memory": ("outputs: levels.csv", "memory_mb: 1", 20, "greater than or equal to 64"),
+    "container without image": ("outputs: levels.csv", "engine: docker", 20, "name it, or leave"),
     "two schedules": ("module: levels", 'schedule: "0 2 * * *"\n  module: levels', 19, "leave one"),
     "unknown component": ("ContainerTransform", "ContainerTransfrom", 15, "mean ContainerT"),
     "not YAML": ("  table: anuncios", "  table: [anuncios", 5, "this is no YAML"),
@@ -132,7 +134,7 @@ def test_two_pipelines_cannot_have_the_same_asset(
     message = load_error(folder, monkeypatch)
     assert f"{folder}/trams/defs.yaml:3: " in message
     assert f"{folder}/buses/defs.yaml:3" in message
-    assert "give one of them another key" in message
+    assert "give one of them another name" in message
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,7 @@ def test_two_pipelines_cannot_have_the_same_asset(
         ("lisbon-2", COPY, "rename 'lisbon-2'"),
         ("trams", COPY.replace("trams/copy", "mnist/raw"), "there is an asset mnist/raw already"),
         ("trams", COPY.replace("s3://open-data/", "https://"), "write it as s3://bucket/key"),
+        ("trams", COPY.replace("trams.csv.gz", "manifest.json"), "manifest.json is the platform"),
         ("trams", "# type:", "nothing is in it"),
         ("city/trams", COPY, "move it to"),
         ("trams", COPY.partition("\n")[0], "has no attributes: fill in asset, source"),
@@ -155,6 +158,95 @@ def test_what_the_platform_has_already_and_other_names_are_refused(
     message = load_error(folder, monkeypatch)
     assert f"{folder}/{name}/defs.yaml:" in message
     assert said in message
+
+
+MODEL = """\
+type: platform_assets.components.SageMakerModel
+attributes:
+  asset: ASSET
+  algorithm: kmeans
+  channels: {train: "s3://my-bucket/train/"}
+  gate: {metric: test:msd, at_most: 900}
+  endpoint: ENDPOINT
+"""
+# What each asset of two pipelines is, and what both have.
+CLASHES = {
+    "jobs": (
+        MODEL.replace("ASSET", "a/b_c").replace("ENDPOINT", "one"),
+        MODEL.replace("ASSET", "a_b/c").replace("ENDPOINT", "other"),
+        "a job approve_a_b_c",
+    ),
+    "endpoint": (
+        MODEL.replace("ASSET", "a/m").replace("ENDPOINT", "one"),
+        COPY.replace("trams/copy", "a/m_endpoint"),
+        "an asset a/m_endpoint",
+    ),
+    "resources": (
+        SNAPSHOT.replace("lisbon/snapshot", "a__b/c"),
+        SNAPSHOT.replace("lisbon/snapshot", "a/b/c"),
+        "a resource a__b__c_table",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLASHES)
+def test_names_that_are_made_of_keys_do_not_clash(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, name = CLASHES[case]
+    folder = write(tmp_path, {"one": one, "other": other})
+    message = load_error(folder, monkeypatch)
+    assert f"{folder}/other/defs.yaml:3: there is {name} already, in {folder}/one/defs" in message
+
+
+def test_a_folder_is_not_called_as_a_job_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MODEL.replace("ASSET", "a/m").replace("ENDPOINT", "one")
+    folder = write(tmp_path, {"one": model, "approve_a_m": COPY})
+    message = load_error(folder, monkeypatch)
+    assert f"{folder}/one/defs.yaml:3: there is a job approve_a_m already, in {folder}/approve" in (
+        message
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "remedy"),
+    [
+        (COPY.replace("copy", "co\x07py").encode(), 3, "YAML has no character 0x7: take it out"),
+        (COPY.replace("trams.csv", "trÃms.csv").encode("latin-1"), 4, "save it as such"),
+    ],
+)
+def test_what_is_no_text_is_told_with_its_line(
+    content: bytes, line: int, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path, {"trams": ""}) / "trams" / "defs.yaml"
+    file.write_bytes(content)
+    message = load_error(tmp_path, monkeypatch)
+    assert f"{file}:{line}: " in message
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("common.py", "put it beside the defs.yaml"),
+        ("shared/deep/common.py", "put it beside the defs.yaml"),
+        ("other/component.yaml", "call it defs.yaml"),
+    ],
+)
+def test_nothing_is_run_or_loaded_that_is_no_pipeline(
+    name: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path, {"trams": COPY})
+    (folder / "trams" / "beside.py").write_text("raise SystemExit('is not to be run')")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("raise SystemExit('is not to be run')")
+    message = load_error(folder, monkeypatch)
+    assert f"{folder}/{name}:1: " in message
+    assert remedy in message
+    (folder / name).unlink()
+    build_defs()
 
 
 @pytest.fixture
@@ -186,11 +278,12 @@ def test_dg_lists_scaffolds_and_checks_pipelines(dg: Callable[..., str], tmp_pat
     code, _, listed = dg("list", "components", "--json").partition(" ")
     assert code == "0"
     names = {item["key"] for item in json.loads(listed)["items"]}
-    components = {f"platform_assets.components.{n}" for n in ("PostgresSnapshot", "S3ObjectCopy")}
-    assert components | {"platform_assets.components.ContainerTransform"} <= names
-    for name in components:
-        pipeline = name.rpartition(".")[2].lower()
-        assert dg("scaffold", "defs", name, pipeline).startswith("0 ")
+    assert names >= {f"platform_assets.components.{name}" for name in components.__all__}
+    for name in components.__all__:
+        scaffolded = dg(
+            "scaffold", "defs", f"platform_assets.components.{name}", f"my_{name.lower()}"
+        )
+        assert scaffolded.startswith("0 "), scaffolded
     write(tmp_path / "pipelines", {"lisbon": example("README.md", "yaml")})
     checked = dg("check", "defs")  # of the YAML, too
     assert checked.startswith("0 "), checked
