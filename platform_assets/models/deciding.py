@@ -196,10 +196,10 @@ def _require_effect(serving: Serving[M], model: M, outcome: Outcome) -> None:
             f"{name} is of {model.date}, and the live one of {live.date} is newer: what was live "
             f"before comes back by the job {jobs.roll_back}."
         )
-    version = serving.endpoint.version(model.sha256)
-    if any(item.version == version and item.rolled_back_at for item in serving.versions()):
+    if version := serving.endpoint.find_rolled_back(model.sha256, serving.versions()):
         raise DecisionError(
-            f"{name} was rolled back: it comes back by the job {jobs.roll_back} with to: {version}."
+            f"{name} was rolled back: it comes back by the job {jobs.roll_back} with to: "
+            f"{version.version}."
         )
     compared = serving.line.margin(live).judge(model)
     if outcome == "approved" and not (model.passed and compared.passed):

@@ -84,13 +84,12 @@ class Serving(Generic[M]):
         Raises:
             NotPublishedError: There is nothing that could ever be served.
         """
-        rolled_back = {version.version for version in versions if version.rolled_back_at}
         margin = self.line.margin(live)
         waiting: M | None = None
         for candidate in self.line.candidates(log=self.log):
             if live and candidate.date < live.date:
                 break
-            if self.endpoint.version(candidate.sha256) in rolled_back:
+            if self.endpoint.find_rolled_back(candidate.sha256, versions):
                 continue
             if waiting is not None and candidate.sha256 == waiting.sha256:
                 continue
