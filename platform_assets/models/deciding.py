@@ -201,14 +201,14 @@ def _require_effect(serving: Serving[M], model: M, outcome: Outcome) -> None:
             f"{name} was rolled back: it comes back by the job {jobs.roll_back} with to: "
             f"{version.version}."
         )
-    compared = serving.line.margin(live).judge(model)
-    if outcome == "approved" and not (model.passed and compared.passed):
-        below = compared.description if model.passed else "It is below the gate's floor."
+    passed, compared = serving.line.passes(model), serving.line.margin(live).judge(model)
+    if outcome == "approved" and not (passed and compared.passed):
+        below = compared.description if passed else "It is below the gate's floor."
         raise DecisionError(
             f"The gate refuses {name.lower()}. {below} If it is to go live all the same, run the "
             f"job {jobs.override}."
         )
-    if outcome == "overridden" and model.passed and compared.passed:
+    if outcome == "overridden" and passed and compared.passed:
         raise DecisionError(
             f"{name} passes its gate: there is nothing to override. Where it waits for a person, "
             f"run the job {jobs.approve}."

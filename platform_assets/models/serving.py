@@ -97,7 +97,7 @@ class Serving(Generic[M]):
             outcome = decision.outcome if decision else None
             if outcome == "overridden":
                 return Choice(candidate, waiting)
-            if outcome == "rejected" or not candidate.passed:
+            if outcome == "rejected" or not self.line.passes(candidate):
                 continue
             verdict = margin.judge(candidate)
             if not verdict.passed:

@@ -22,10 +22,14 @@ from platform_assets.alert_settings import AlertSettings
 from platform_assets.components.model_gate import Gate, MetricMissingError
 from platform_assets.components.model_inputs import DatedInput
 from platform_assets.components.pipeline_asset import PipelineError, dated_folder
+from platform_assets.components.trained_models import TrainedModel, TrainedModels
 from platform_assets.definitions import build_defs
 from platform_assets.models.deciding import DecisionForm
+from platform_assets.models.endpoint import Endpoint, Jobs
+from platform_assets.models.serving import Serving
+from platform_assets.models.training import date_folder
 from platform_assets.pipelines import Taken, load_pipelines
-from resources.s3 import NotPublishedError, Publication
+from resources.s3 import NotPublishedError, ObjectStore, Publication
 from resources.sagemaker import SageMakerResource
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import live_config
@@ -160,6 +164,61 @@ def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
     config = {"ops": {f"{job}_form": {"config": form.model_dump()}}}
     assert platform.run(job, LAST, config=config).success
     assert pipeline.serves(LAST)
+
+
+def line_of(store: ObjectStore, gate: Gate) -> TrainedModels:
+    return TrainedModels(
+        store,
+        pipeline="shapes",
+        key=dg.AssetKey(MODEL.split("/")),
+        served=dg.AssetKey(ENDPOINT.split("/")),
+        prefix=f"pipelines/{MODEL}",
+        jobs=Jobs("approve", "reject", "override", "roll_back", "tear_down"),
+        gate=gate,
+        image=lambda region: f"kmeans-in-{region}",
+        probe=None,
+    )
+
+
+def put_model(store: ObjectStore, date: str, metric: str, value: float) -> TrainedModel:
+    """A date's model, as its training publishes it, which passed the gate of that time."""
+    artifact = f"pipelines/{MODEL}/work={date}/model.tar.gz"
+    store.put_bytes(artifact, date.encode())
+    extra = {"metric": metric, "value": value, "passed": True, "artifact": artifact}
+    extra |= {"sha256": store.fingerprint(artifact).sha256}
+    with Publication(date_folder(store, f"pipelines/{MODEL}", date)) as publication:
+        published = publication.commit(partition=date, rows=1, code_version="1", extra=extra)
+    return TrainedModel(published)
+
+
+def test_models_are_judged_by_the_gate_as_it_is_now(platform: Platform) -> None:
+    store, log = platform.store, dg.get_dagster_logger()
+    sagemaker, endpoint = SageMakerResource(role_arn="not asked"), Endpoint(name="not-asked")
+    old = put_model(store, FIRST, "test:msd", 700)
+
+    def wanted(line: TrainedModels) -> str | None:
+        choice = Serving(line, endpoint, sagemaker, log).choose([], None)
+        return choice.wanted.date if choice.wanted else None
+
+    loose = line_of(store, Gate(metric="test:msd", at_most=900))
+    assert loose.judge(FIRST, lambda: None).passed
+    assert wanted(loose) == FIRST
+    tightened = line_of(store, Gate(metric="test:msd", at_most=500))
+    assert not tightened.judge(FIRST, lambda: None).passed
+    with pytest.raises(NotPublishedError, match="has passed its gate"):
+        wanted(tightened)
+
+    # Values of two metrics cannot be compared: 0.9 is not 699 better than 700, nor worse.
+    other = line_of(store, Gate(metric="test:accuracy", at_least=0.5, max_drop=0.1))
+    verdict = other.judge(FIRST, lambda: None)
+    assert not verdict.passed
+    assert "materialise shapes/model for 2026-02-01 again" in verdict.description
+    put_model(store, THIRD, "test:accuracy", 0.9)
+    verdict = other.judge(THIRD, lambda: old)
+    assert verdict.passed
+    assert "not compared with the live one" in verdict.description
+    assert other.describe(old)["test:msd"] == 700
+    assert wanted(other) == THIRD
 
 
 def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platform) -> None:
