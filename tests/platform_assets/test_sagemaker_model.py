@@ -260,6 +260,19 @@ def test_a_gate_knows_which_values_are_good(
         gate.judge({"metric/other": value})
 
 
+def test_an_endpoint_serves_the_models_of_one_asset(tmp_path: Path) -> None:
+    other = FORM.replace("shapes/model", "signs/model").replace(": shapes", ": Shapes")
+    folder = write(tmp_path, {"shapes": FORM})
+    with pytest.raises(PipelineError) as told:
+        load_pipelines(folder, Taken.by([], [], "SHAPES"))
+    place = f"{folder}/shapes/defs.yaml:10"
+    assert f"{place}: the endpoint shapes serves other models already, of the" in str(told.value)
+    with pytest.raises(PipelineError) as told:
+        load_pipelines(write(folder, {"signs": other}), Taken())
+    assert f"{folder}/signs/defs.yaml:10: the endpoint Shapes serves" in str(told.value)
+    assert f"of {place}: give one of them another name" in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "line", "remedy"),
     [
