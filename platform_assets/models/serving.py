@@ -33,6 +33,7 @@ Context = dg.OpExecutionContext | dg.AssetExecutionContext
 # Under this name of their metadata, observations of a model say what is decided over it.
 DECISION = "decision"
 WAITS = "waits for approval"
+NOTHING_WAITS = "nothing waits"
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,15 @@ class Serving(Generic[M]):
             SageMakerError: It could not be deployed; what was live before still is.
         """
         versions, live = self.versions(), self.find_live()
-        choice = self.choose(versions, live)
+        try:
+            choice = self.choose(versions, live)
+        except NotPublishedError:
+            self._tell_that_nothing_waits(context)
+            raise
         if choice.waiting is not None:
             self._tell_waiting(context, choice.waiting)
+        else:
+            self._tell_that_nothing_waits(context)
         wanted = choice.wanted
         if wanted is None:
             return None
@@ -224,6 +231,20 @@ class Serving(Generic[M]):
                 metadata={DECISION: WAITS, "version": waiting.sha256},
             )
         )
+
+    def _tell_that_nothing_waits(self, context: Context) -> None:
+        """Where it was said that a version waits: its date was made anew, or nobody is asked."""
+        newest = context.instance.fetch_observations(self.line.judged, limit=1).records
+        seen = newest[0].asset_observation if newest else None
+        decision = seen.metadata.get(DECISION) if seen else None
+        if decision is not None and decision.value == WAITS:
+            context.log_event(
+                dg.AssetObservation(
+                    self.line.judged,
+                    description="No version waits for a person any more.",
+                    metadata={DECISION: NOTHING_WAITS},
+                )
+            )
 
     @property
     def _noun(self) -> str:

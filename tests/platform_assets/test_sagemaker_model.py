@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from formats import ndarray_file, recordio
 from monitoring.approvals import approval_findings
-from monitoring.findings import Problem
+from monitoring.findings import Finding, Problem, Well
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.components.model_gate import Gate, MetricMissingError
 from platform_assets.components.model_inputs import DatedInput
@@ -25,7 +25,7 @@ from platform_assets.components.pipeline_asset import PipelineError, dated_folde
 from platform_assets.components.trained_models import TrainedModel, TrainedModels
 from platform_assets.definitions import build_defs
 from platform_assets.models.deciding import DecisionForm
-from platform_assets.models.endpoint import Endpoint, Jobs
+from platform_assets.models.endpoint import DECIDED_BY, Endpoint, Jobs
 from platform_assets.models.serving import Serving
 from platform_assets.models.training import date_folder
 from platform_assets.pipelines import Taken, load_pipelines
@@ -219,6 +219,37 @@ def test_models_are_judged_by_the_gate_as_it_is_now(platform: Platform) -> None:
     assert "not compared with the live one" in verdict.description
     assert other.describe(old)["test:msd"] == 700
     assert wanted(other) == THIRD
+
+
+def test_a_version_that_cannot_be_approved_any_more_does_not_wait(platform: Platform) -> None:
+    store, instance = platform.store, platform.instance
+    version = put_model(store, FIRST, "test:msd", 700).sha256
+    endpoint = Endpoint(name=platform.env["PLATFORM_ENDPOINT_NAME"], approval="required")
+    sagemaker = SageMakerResource(role_arn=platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"])
+    spec = dg.AssetSpec(dg.AssetKey(MODEL.split("/")), metadata={DECIDED_BY: "approve"})
+    settings = AlertSettings(ui_url="", late_after_hours=1, stuck_after_minutes=1, spend_limit=0)
+
+    def look(at_most: float) -> list[Finding]:
+        """After a run of the endpoint with that gate."""
+        line = line_of(store, Gate(metric="test:msd", at_most=at_most))
+
+        @dg.op
+        def reconcile(context: dg.OpExecutionContext) -> None:
+            Serving(line, endpoint, sagemaker, context.log).reconcile(context)
+
+        @dg.job
+        def job() -> None:
+            reconcile()
+
+        job.execute_in_process(instance=instance, raise_on_error=False)
+        return list(approval_findings(instance, [spec], settings, datetime.now(UTC)))
+
+    (waits,) = look(at_most=900)
+    assert isinstance(waits, Problem)
+    assert version in waits.key
+    assert look(at_most=500) == [Well(waits.key)]
+    assert look(at_most=500) == [Well(waits.key)]
+    assert len(instance.fetch_observations(spec.key, limit=9).records) == 2
 
 
 def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platform) -> None:
