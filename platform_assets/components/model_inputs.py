@@ -18,7 +18,7 @@ _INPUT = r"s3://[^/\s]+/\S+|[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+(:\S+)?"
 # Each region has the same algorithms.
 _ANY_REGION = "eu-west-1"
 # SageMaker takes no larger request.
-_MAX_REQUEST_BYTES = 6 * 2**20
+MAX_REQUEST_BYTES = 6 * 2**20
 
 
 def _is_input(text: str) -> str:
@@ -109,4 +109,4 @@ class DatedInput:
             ObjectTooLargeError: It is larger than a request may be.
         """
         bucket, key = s3_uri.parse(self.uri)
-        return store.sibling(bucket).get_bytes(key, max_bytes=_MAX_REQUEST_BYTES)
+        return store.sibling(bucket).get_bytes(key, max_bytes=MAX_REQUEST_BYTES)

@@ -7,6 +7,7 @@ import dagster as dg
 
 from platform_assets.checks import Verdict
 from platform_assets.components.model_gate import Gate
+from platform_assets.components.model_inputs import MAX_REQUEST_BYTES
 from platform_assets.errors import PlatformError
 from platform_assets.models.copies import Copies
 from platform_assets.models.decisions import Decisions
@@ -19,6 +20,8 @@ from resources.sagemaker import Invoke, ModelContainer, SmokeTest
 
 CODE_VERSION = "1"
 GATE = "good_enough"
+# Of a copy: a request that its endpoint has to answer, and the request's content type.
+_PROBE, _PROBE_TYPE = "probe", "probe-type"
 
 
 class EmptyAnswerError(PlatformError):
@@ -121,7 +124,9 @@ class TrainedModels(Line[TrainedModel]):
         """
         self.store, self.pipeline, self.judged, self.served = store, pipeline, key, served
         self.dates, self.models = f"{prefix}/date=", prefix
-        self.copies = Copies(store, f"{prefix}/endpoint=", "version", jobs, TrainedModel)
+        self.copies = Copies(
+            store, f"{prefix}/endpoint=", "version", jobs, TrainedModel, self._keep_probe
+        )
         self.decisions = Decisions(store, f"{prefix}/decisions")
         self._gate, self._image, self._probe = gate, image, probe
 
@@ -142,16 +147,27 @@ class TrainedModels(Line[TrainedModel]):
         return ModelContainer(image=self._image(region), model_data_url=model.artifact_uri)
 
     def proof(self, model: TrainedModel) -> SmokeTest | None:
-        """It has to answer the probe."""
+        """It has to answer the probe that its copy was made with, or its date's."""
         if self._probe is None:
             return None
-        body, content_type = self._probe(model.date)
+        files = model.files
+        if any(file.name == _PROBE for file in files.manifest.files):
+            body = files.read(_PROBE, max_bytes=MAX_REQUEST_BYTES)
+            content_type = files.read(_PROBE_TYPE, max_bytes=MAX_REQUEST_BYTES).decode()
+        else:
+            body, content_type = self._probe(model.date)
 
         def require(invoke: Invoke) -> None:
             if not invoke(body, content_type=content_type).body.strip():
                 raise EmptyAnswerError("The endpoint answered its probe with nothing.")
 
         return require
+
+    def _keep_probe(self, model: TrainedModel, publication: Publication) -> None:
+        if self._probe is not None:
+            body, content_type = self._probe(model.date)
+            publication.put(_PROBE, body)
+            publication.put(_PROBE_TYPE, content_type.encode())
 
     def describe(self, model: TrainedModel) -> dict[str, Any]:
         """Its date and value."""

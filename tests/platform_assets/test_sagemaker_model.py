@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from platform_assets.alert_settings import AlertSettings
 from platform_assets.components.model_gate import Gate, MetricMissingError
 from platform_assets.components.model_inputs import DatedInput
 from platform_assets.components.pipeline_asset import PipelineError, dated_folder
-from platform_assets.components.trained_models import TrainedModel, TrainedModels
+from platform_assets.components.trained_models import EmptyAnswerError, TrainedModel, TrainedModels
 from platform_assets.definitions import build_defs
 from platform_assets.models.deciding import DecisionForm
 from platform_assets.models.endpoint import DECIDED_BY, Endpoint, Jobs
@@ -30,7 +30,7 @@ from platform_assets.models.serving import Serving
 from platform_assets.models.training import date_folder
 from platform_assets.pipelines import Taken, load_pipelines
 from resources.s3 import NotPublishedError, ObjectStore, Publication
-from resources.sagemaker import SageMakerResource
+from resources.sagemaker import Invocation, SageMakerResource
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import live_config
 from tests.platform_assets.pipelines_rig import example, write
@@ -166,7 +166,9 @@ def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
     assert pipeline.serves(LAST)
 
 
-def line_of(store: ObjectStore, gate: Gate) -> TrainedModels:
+def line_of(
+    store: ObjectStore, gate: Gate, probe: Callable[[str], tuple[bytes, str]] | None = None
+) -> TrainedModels:
     return TrainedModels(
         store,
         pipeline="shapes",
@@ -176,7 +178,7 @@ def line_of(store: ObjectStore, gate: Gate) -> TrainedModels:
         jobs=Jobs("approve", "reject", "override", "roll_back", "tear_down"),
         gate=gate,
         image=lambda region: f"kmeans-in-{region}",
-        probe=None,
+        probe=probe,
     )
 
 
@@ -219,6 +221,33 @@ def test_models_are_judged_by_the_gate_as_it_is_now(platform: Platform) -> None:
     assert "not compared with the live one" in verdict.description
     assert other.describe(old)["test:msd"] == 700
     assert wanted(other) == THIRD
+
+
+def test_a_copy_is_proved_with_what_it_was_deployed_with(platform: Platform) -> None:
+    store, gate, asked = platform.store, Gate(metric="test:msd", at_most=900), list[Any]()
+    model = put_model(store, FIRST, "test:msd", 700)
+    line = line_of(store, gate, lambda date: (date.encode(), "text/plain"))
+    copy = line.copies.copy(model, "shapes")
+    assert copy.artifact_uri.endswith("/model.tar.gz")
+
+    def is_gone(date: str) -> tuple[bytes, str]:
+        raise NotPublishedError(f"There is nothing of {date}.")
+
+    def invoke(body: bytes, **options: Any) -> Invocation:
+        asked.append((body, options))
+        return Invocation(b" " if len(asked) > 1 else b"1", "text/csv", "")
+
+    later = line_of(store, gate, is_gone)
+    prove = later.proof(copy)
+    assert prove is not None
+    prove(invoke)
+    assert asked == [(FIRST.encode(), {"content_type": "text/plain"})]
+    with pytest.raises(EmptyAnswerError):
+        prove(invoke)
+    # What has no copy yet is not deployed without what would prove it.
+    with pytest.raises(NotPublishedError):
+        later.copies.copy(model, "others")
+    assert later.copies.folder("others", model.sha256).published() is None
 
 
 def test_a_version_that_cannot_be_approved_any_more_does_not_wait(platform: Platform) -> None:
