@@ -53,7 +53,7 @@ class SageMakerModel(PipelineAsset):
     )
     channels: dict[str, Input] = Field(
         min_length=1,
-        description="Channel → s3://bucket/prefix/ with {date}, or KEY:FOLDER of an asset.",
+        description="Channel → s3://bucket/prefix/ with {date}, or KEY:FILE of an asset.",
         examples=[{"train": "s3://my-bucket/shapes/{date}/train/"}],
     )
     content_type: str = Field(

@@ -285,12 +285,12 @@ def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platfo
     store, key = platform.store, dg.AssetKey(["shapes", "images"])
     folder = dated_folder(store, key, FIRST)
     with Publication(folder) as publication:
-        publication.put("train/part.rec", b"one")
+        publication.put("train.rec", b"one")
         publication.put("test.rec", b"two")
         publication.commit(partition=FIRST, rows=1, code_version="1")
-    train = DatedInput.find("shapes/images:train/", store, FIRST)
-    assert train.uri == folder.file_uri("train/")
-    assert list(train.contents) == ["part.rec"]
+    train = DatedInput.find("shapes/images:train.rec", store, FIRST)
+    assert train.uri == folder.file_uri("train.rec")
+    assert len(train.contents) == 1
     # The same bytes on another day are the same work.
     store.put_bytes("a/1/part.rec", b"one")
     store.put_bytes("a/2/part.rec", b"one")
@@ -298,7 +298,7 @@ def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platfo
     assert outside[0].digest == outside[1].digest
     assert DatedInput.find("shapes/images:test.rec", store, FIRST).read(store) == b"two"
     with pytest.raises(NotPublishedError, match="put it there, or correct the channel"):
-        DatedInput.find("shapes/images:validation/", store, FIRST)
+        DatedInput.find("shapes/images:validation.rec", store, FIRST)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +340,7 @@ def test_an_endpoint_serves_the_models_of_one_asset(tmp_path: Path) -> None:
         ("algorithm: kmeans", "algorithm: kmean", 4, "Known are: factorization-machines"),
         ("at_most: 900", "at_most: 900, at_least: 1", 9, "a gate has one limit"),
         ("s3://my-bucket/shapes/date={date}/test/", "Test", 7, "write it as s3://bucket/prefix/"),
+        ("s3://my-bucket/shapes/date={date}/test/", "a/b", 7, "a colon a file of it: shapes/"),
     ],
 )
 def test_what_is_wrong_in_a_form_is_told_with_its_line_and_what_to_do(
