@@ -341,6 +341,7 @@ def test_an_endpoint_serves_the_models_of_one_asset(tmp_path: Path) -> None:
         ("at_most: 900", "at_most: 900, at_least: 1", 9, "a gate has one limit"),
         ("s3://my-bucket/shapes/date={date}/test/", "Test", 7, "write it as s3://bucket/prefix/"),
         ("s3://my-bucket/shapes/date={date}/test/", "a/b", 7, "a colon a file of it: shapes/"),
+        ("  endpoint: shapes\n", "", 2, "a probe and an approval are for an endpoint"),
     ],
 )
 def test_what_is_wrong_in_a_form_is_told_with_its_line_and_what_to_do(
