@@ -55,14 +55,20 @@ def to_csv(rows: NDArray[np.float32]) -> str:
 class Shapes:
     """The pipeline, and what a test puts into its place in S3."""
 
-    def __init__(self, platform: Platform, folder: Path, endpoint: str) -> None:
+    def __init__(
+        self, platform: Platform, folder: Path, endpoint: str, patch: pytest.MonkeyPatch
+    ) -> None:
         self.platform, self.folder, self.endpoint = platform, folder, endpoint
+        self._patch = patch
         self.write()
 
     def write(self, *, approval: str = "none") -> None:
         text = FORM.replace("my-bucket", self.platform.store.bucket)
         text = text.replace("endpoint: shapes", f"endpoint: {self.endpoint}")
-        write(self.folder, {"shapes": text.replace("approval: required", f"approval: {approval}")})
+        text = text.replace("approval: required", f"approval: {approval}")
+        # A folder of its own, since what is loaded is the same for the same environment.
+        folder = write(self.folder / approval, {"shapes": text})
+        self._patch.setenv("PLATFORM_PIPELINES", str(folder))
 
     def put(self, date: str, rows: NDArray[np.float32]) -> None:
         """A date's channels: most rows to train on, the others to test, some of them to ask."""
@@ -107,9 +113,8 @@ class Shapes:
 def pipeline(
     platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Shapes]:
-    monkeypatch.setenv("PLATFORM_PIPELINES", str(tmp_path))
     name = f"shapes-{secrets.token_hex(4)}"
-    yield Shapes(platform, tmp_path, name)
+    yield Shapes(platform, tmp_path, name, monkeypatch)
     role = platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
     SageMakerResource(role_arn=role, poll_seconds=0.1).teardown(name, versions_too=True)
 
