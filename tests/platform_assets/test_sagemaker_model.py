@@ -30,7 +30,7 @@ from platform_assets.models.serving import Serving
 from platform_assets.models.training import date_folder
 from platform_assets.pipelines import Taken, load_pipelines
 from resources.s3 import NotPublishedError, ObjectStore, Publication
-from resources.sagemaker import Invocation, SageMakerResource
+from resources.sagemaker import EndpointVersion, Invocation, SageMakerResource
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import live_config
 from tests.platform_assets.pipelines_rig import example, write
@@ -226,6 +226,25 @@ def test_models_are_judged_by_the_gate_as_it_is_now(platform: Platform) -> None:
     assert "not compared with the live one" in verdict.description
     assert other.describe(old)["test:msd"] == 700
     assert wanted(other) == THIRD
+
+
+def test_a_model_that_was_rolled_back_does_not_come_back_on_other_instances(
+    platform: Platform,
+) -> None:
+    for date, value in ((FIRST, 700), (THIRD, 600)):
+        put_model(platform.store, date, "test:msd", value)
+    line = line_of(platform.store, Gate(metric="test:msd", at_most=900))
+    newest, older = line.candidates(log=dg.get_dagster_logger())
+    small, large = [
+        Endpoint(name="e", instance_type=f"ml.m5.{size}") for size in ("large", "xlarge")
+    ]
+    now, name = datetime.now(UTC), small.version(newest.sha256)
+    versions = [EndpointVersion(name, name, f"arn:{name}", (name,), now, now, now)]
+    for endpoint in (small, large):
+        sagemaker = SageMakerResource(role_arn="not asked")
+        serving = Serving(line, endpoint, sagemaker, dg.get_dagster_logger())
+        assert serving.choose([], None).wanted == newest
+        assert serving.choose(versions, None).wanted == older
 
 
 def test_a_copy_is_proved_with_what_it_was_deployed_with(platform: Platform) -> None:
