@@ -8,7 +8,7 @@ import dagster as dg
 from monitoring.findings import Finding, Problem, Well
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.models.endpoint import DECIDED_BY
-from platform_assets.models.serving import DECISION, WAITS
+from platform_assets.models.serving import DECISION, NOTHING_WAITS, WAITS
 
 # Of what is told of a model, what a look goes back.
 _MOST_OBSERVATIONS = 100
@@ -41,25 +41,43 @@ def _find_waiting(
         dg.AssetRecordsFilter(asset_key=spec.key, after_timestamp=settings.since(now).timestamp()),
         limit=_MOST_OBSERVATIONS,
     ).records
-    asset, decided = spec.key.to_user_string(), set[str]()
+    asset, decided, nothing_waits = spec.key.to_user_string(), set[str](), False
     for record in records:  # newest first
         seen = record.asset_observation
         values = {name: value.value for name, value in seen.metadata.items()} if seen else {}
         version, decision = str(values.get("version")), values.get(DECISION)
-        if decision == WAITS and version not in decided:
-            yield Problem(
-                key=f"{_KEY} {asset} {version}",
-                title=f"A version of {asset} waits for approval",
-                assets=[asset],
-                dates=[str(record.partition_key)],
-                reason=f"Version {version} passed its gate, and nobody has decided over it.",
-                to_do=(
-                    f"Look at it, then run one of {spec.metadata[DECIDED_BY]} with its version. "
-                    "Until then what was live still is."
-                ),
-                link=settings.link(f"assets/{asset}"),
-            )
+        key = f"{_KEY} {asset} {version}"
+        if decision is None or (decision == WAITS and version in decided):
+            continue
+        if decision == NOTHING_WAITS:
+            nothing_waits = True
+        elif decision == WAITS:
+            if nothing_waits:
+                yield Well(key)
+            else:
+                yield _waiting(key, version, spec, str(record.partition_key), settings)
             return
-        if decision and version not in decided:
+        else:
+            if version not in decided:
+                yield Well(key)
             decided.add(version)
-            yield Well(f"{_KEY} {asset} {version}")
+            if decision != "rejected":  # it took effect at once, and said what waits since
+                return
+
+
+def _waiting(
+    key: str, version: str, spec: dg.AssetSpec, date: str, settings: AlertSettings
+) -> Problem:
+    asset = spec.key.to_user_string()
+    return Problem(
+        key=key,
+        title=f"A version of {asset} waits for approval",
+        assets=[asset],
+        dates=[date],
+        reason=f"Version {version} passed its gate, and nobody has decided over it.",
+        to_do=(
+            f"Look at it, then run one of {spec.metadata[DECIDED_BY]} with its version. "
+            "Until then what was live still is."
+        ),
+        link=settings.link(f"assets/{asset}"),
+    )

@@ -1,4 +1,6 @@
-"""What the platform has spent in this calendar month (UTC), as far as prices are configured.
+"""What the digits have cost in this calendar month (UTC), as far as prices are configured.
+
+Models and endpoints of pipelines in YAML are not counted.
 
 Training jobs: what their materialisations say (`estimated_cost`, counted once however many dates
 use the model); jobs that failed are not among them. The endpoint: its hours, from a deployment to

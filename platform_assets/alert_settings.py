@@ -16,7 +16,7 @@ class AlertSettings(dg.ConfigurableResource[Any]):
     ui_url: str = Field(description="Where people find Dagster's UI: for links.")
     late_after_hours: float = Field(description="Hours after a day's end (UTC) that it may take.")
     stuck_after_minutes: float = Field(description="How long a run may wait, or work.")
-    spend_limit: float = Field(description="Estimated spend of a calendar month; 0 for no limit.")
+    spend_limit: float = Field(description="Of the digits in a month, estimated; 0 for no limit.")
     days: int = Field(
         default=7,
         ge=1,

@@ -33,7 +33,8 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     # Modules that import an asset from another one have it by name, too.
     assets = {id(asset): asset for asset in loaded.assets or []}
     own = [*assets.values(), *describe_online(chosen.api_url)]
-    pipelines = load_pipelines(chosen.pipelines, Taken.by(own, loaded.jobs or []))
+    taken = Taken.by(own, loaded.jobs or [], chosen.endpoint_name)
+    pipelines = load_pipelines(chosen.pipelines, taken)
     by_yaml = list(pipelines.assets or [])
     timed = build_pipeline_jobs(a for a in by_yaml if isinstance(a, dg.AssetsDefinition))
     return dg.Definitions(

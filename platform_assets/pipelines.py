@@ -37,19 +37,23 @@ class Taken:
     Attributes:
         keys: Of assets.
         names: Of jobs, and of groups of assets.
+        endpoints: Of SageMaker.
     """
 
     keys: frozenset[dg.AssetKey] = frozenset()
     names: frozenset[str] = frozenset()
+    endpoints: frozenset[str] = frozenset()
 
     @classmethod
-    def by(cls, assets: Iterable[Any], jobs: Iterable[Any]) -> "Taken":
-        """What these assets and jobs take."""
+    def by(cls, assets: Iterable[Any], jobs: Iterable[Any], *endpoints: str) -> "Taken":
+        """What these assets, jobs and endpoints take."""
         of_steps = [a.specs if isinstance(a, dg.AssetsDefinition) else [a] for a in assets]
         specs = [spec for some in of_steps for spec in some]
         groups = {spec.group_name for spec in specs if spec.group_name}
         return cls(
-            frozenset(spec.key for spec in specs), frozenset(groups | {job.name for job in jobs})
+            frozenset(spec.key for spec in specs),
+            frozenset(groups | {job.name for job in jobs}),
+            frozenset(endpoints),
         )
 
 
@@ -77,6 +81,7 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
     try:
         forms = tree.get_all_components(of_type=PipelineAsset)
         check_keys(forms, taken)
+        check_endpoints(forms, taken.endpoints)
         return tree.build_defs()
     except Exception as error:
         for cause in _causes(error):
@@ -204,6 +209,25 @@ def _added_by(form: PipelineAsset) -> Iterator[str]:
         yield f"an asset {key.to_user_string()}"
     yield from (f"a job {job.name}" for job in beside.jobs or [])
     yield from (f"a resource {name}" for name in form.resources())
+
+
+def check_endpoints(forms: Sequence[PipelineAsset], known: Iterable[str]) -> None:
+    """Each endpoint serves the models of one asset; AWS takes `Shapes` and `shapes` for one name.
+
+    Raises:
+        PipelineError: Otherwise.
+    """
+    places = {name.lower(): "the platform's own digits" for name in known}
+    for form in forms:
+        if not isinstance(form, components.SageMakerModel) or form.endpoint is None:
+            continue
+        where, name = form.where("endpoint"), form.endpoint.lower()
+        if name in places:
+            raise PipelineError(
+                f"{where}: the endpoint {form.endpoint} serves other models already, of "
+                f"{places[name]}: give one of them another name."
+            )
+        places[name] = where
 
 
 def _like(name: str, names: Sequence[str]) -> str:

@@ -152,7 +152,9 @@ class Settings(PartitionSettings):
         default=180, gt=0, description="How long a run may wait in the queue, or work."
     )
     spend_limit: float = Field(
-        default=0, ge=0, description="Estimated spend of a calendar month; 0 for no limit."
+        default=0,
+        ge=0,
+        description="Estimated spend of a calendar month on the digits; 0 for no limit.",
     )
     aws_endpoint_url_s3: str = Field(default="", validation_alias="AWS_ENDPOINT_URL_S3")
     aws_region: str = Field(default="", validation_alias="AWS_DEFAULT_REGION")

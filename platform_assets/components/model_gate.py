@@ -52,11 +52,13 @@ class Gate(BaseModel):
                 " name one of these as the gate's metric, or give the channel that it is measured "
                 "on (test, for k-means)."
             )
+        return {"metric": self.metric, "value": value, "passed": self.passes(value)}
+
+    def passes(self, value: float) -> bool:
+        """Whether a value is good enough."""
         if self.at_most is not None:
-            passed = value <= self.at_most
-        else:
-            passed = self.at_least is not None and value >= self.at_least
-        return {"metric": self.metric, "value": value, "passed": passed}
+            return value <= self.at_most
+        return self.at_least is not None and value >= self.at_least
 
     def drop(self, own: float, live: float) -> float:
         """By how much a value is worse than another."""

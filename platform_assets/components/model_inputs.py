@@ -14,19 +14,19 @@ from platform_assets.components.pipeline_asset import dated_folder
 from resources.s3 import NotPublishedError, ObjectStore
 from resources.sagemaker import SpecError, builtin_image_uri
 
-_INPUT = r"s3://[^/\s]+/\S+|[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+(:\S+)?"
+_INPUT = r"s3://[^/\s]+/\S+|[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)+:\S+"
 # Each region has the same algorithms.
 _ANY_REGION = "eu-west-1"
 # SageMaker takes no larger request.
-_MAX_REQUEST_BYTES = 6 * 2**20
+MAX_REQUEST_BYTES = 6 * 2**20
 
 
 def _is_input(text: str) -> str:
     if not re.fullmatch(_INPUT, text, re.ASCII):
         raise ValueError(
             f"{text!r} is no input: write it as s3://bucket/prefix/, with {{date}} where the date "
-            "stands, or as the key of a pipeline's asset, shapes/images, and after a colon the "
-            "file or folder of it"
+            "stands, or as the key of a pipeline's asset, and after a colon a file of it: "
+            "shapes/images:train.rec"
         )
     return text
 
@@ -109,4 +109,4 @@ class DatedInput:
             ObjectTooLargeError: It is larger than a request may be.
         """
         bucket, key = s3_uri.parse(self.uri)
-        return store.sibling(bucket).get_bytes(key, max_bytes=_MAX_REQUEST_BYTES)
+        return store.sibling(bucket).get_bytes(key, max_bytes=MAX_REQUEST_BYTES)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.components.model_gate import Gate
@@ -53,7 +53,7 @@ class SageMakerModel(PipelineAsset):
     )
     channels: dict[str, Input] = Field(
         min_length=1,
-        description="Channel → s3://bucket/prefix/ with {date}, or KEY:FOLDER of an asset.",
+        description="Channel → s3://bucket/prefix/ with {date}, or KEY:FILE of an asset.",
         examples=[{"train": "s3://my-bucket/shapes/{date}/train/"}],
     )
     content_type: str = Field(
@@ -78,6 +78,14 @@ class SageMakerModel(PipelineAsset):
         default="none",
         description="required: a person approves each version before it goes live.",
     )
+
+    @model_validator(mode="after")
+    def _has_something_to_prove(self) -> "SageMakerModel":
+        if self.endpoint is None and (self.probe or self.approval == "required"):
+            raise ValueError(
+                "a probe and an approval are for an endpoint: name one, or leave them out"
+            )
+        return self
 
     @classmethod
     def example(cls, pipeline: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import dagster as dg
 
 from platform_assets.checks import Verdict
 from platform_assets.components.model_gate import Gate
+from platform_assets.components.model_inputs import MAX_REQUEST_BYTES
 from platform_assets.errors import PlatformError
 from platform_assets.models.copies import Copies
 from platform_assets.models.decisions import Decisions
@@ -19,6 +20,8 @@ from resources.sagemaker import Invoke, ModelContainer, SmokeTest
 
 CODE_VERSION = "1"
 GATE = "good_enough"
+# Of a copy: a request that its endpoint has to answer, and the request's content type.
+_PROBE, _PROBE_TYPE = "probe", "probe-type"
 
 
 class EmptyAnswerError(PlatformError):
@@ -34,8 +37,13 @@ class TrainedModel(PublishedModel):
         return self.files.manifest.extra["sha256"]
 
     @property
+    def metric(self) -> str:
+        """What its value is of: its gate's metric when it was made."""
+        return self.files.manifest.extra["metric"]
+
+    @property
     def value(self) -> float:
-        """What its training job measured for its gate."""
+        """What its training job measured of its metric."""
         return self.files.manifest.extra["value"]
 
     def add_to(self, publication: Publication) -> None:
@@ -62,10 +70,19 @@ class ValueMargin(Margin[TrainedModel]):
         self._gate = gate
 
     def compare(self, candidate: TrainedModel, live: TrainedModel) -> Verdict:
-        """By the values in their manifests."""
+        """By the values in their manifests, where both are of the gate's metric.
+
+        Another metric in the gate is a decision of whoever changed it: the gate's limit alone
+        holds until a model is live that has it, or else none would ever replace the live one.
+        """
         gate = self._gate
         if gate.max_drop is None:
             return Verdict(True, "It is not compared with the live one.")
+        if live.metric != gate.metric:
+            return Verdict(
+                True,
+                f"It is not compared with the live one of {live.date}, which has {live.metric}.",
+            )
         return Verdict(
             is_within(gate.drop(candidate.value, live.value), gate.max_drop),
             f"The live one of {live.date} has {live.value:.4g} and this one {candidate.value:.4g}; "
@@ -107,13 +124,19 @@ class TrainedModels(Line[TrainedModel]):
         """
         self.store, self.pipeline, self.judged, self.served = store, pipeline, key, served
         self.dates, self.models = f"{prefix}/date=", prefix
-        self.copies = Copies(store, f"{prefix}/endpoint=", "version", jobs, TrainedModel)
+        self.copies = Copies(
+            store, f"{prefix}/endpoint=", "version", jobs, TrainedModel, self._keep_probe
+        )
         self.decisions = Decisions(store, f"{prefix}/decisions")
         self._gate, self._image, self._probe = gate, image, probe
 
     def is_current(self, model: TrainedModel) -> bool:
-        """Whether it was judged by the gate as it is now: its metric at least."""
-        return model.files.manifest.extra.get("metric") == self._gate.metric
+        """Whether its value is of the metric that the gate asks for now."""
+        return model.metric == self._gate.metric
+
+    def passes(self, model: TrainedModel) -> bool:
+        """Whether its value is good enough for the gate as it is now."""
+        return self._gate.passes(model.value)
 
     def margin(self, live: TrainedModel | None) -> ValueMargin:
         """By what the training jobs measured."""
@@ -124,10 +147,15 @@ class TrainedModels(Line[TrainedModel]):
         return ModelContainer(image=self._image(region), model_data_url=model.artifact_uri)
 
     def proof(self, model: TrainedModel) -> SmokeTest | None:
-        """It has to answer the probe."""
+        """It has to answer the probe that its copy was made with, or its date's."""
         if self._probe is None:
             return None
-        body, content_type = self._probe(model.date)
+        files = model.files
+        if any(file.name == _PROBE for file in files.manifest.files):
+            body = files.read(_PROBE, max_bytes=MAX_REQUEST_BYTES)
+            content_type = files.read(_PROBE_TYPE, max_bytes=MAX_REQUEST_BYTES).decode()
+        else:
+            body, content_type = self._probe(model.date)
 
         def require(invoke: Invoke) -> None:
             if not invoke(body, content_type=content_type).body.strip():
@@ -135,16 +163,22 @@ class TrainedModels(Line[TrainedModel]):
 
         return require
 
+    def _keep_probe(self, model: TrainedModel, publication: Publication) -> None:
+        if self._probe is not None:
+            body, content_type = self._probe(model.date)
+            publication.put(_PROBE, body)
+            publication.put(_PROBE_TYPE, content_type.encode())
+
     def describe(self, model: TrainedModel) -> dict[str, Any]:
         """Its date and value."""
         return {
             "dagster/row_count": model.files.manifest.rows,
             "model_date": model.date,
-            self._gate.metric: model.value,
+            model.metric: model.value,
         }
 
     def judge(self, date: str, live: Callable[[], TrainedModel | None]) -> Verdict:
-        """The gate: its limit, as it was measured, and the margin to what is live now.
+        """The gate as it is now: its limit, and the margin to what is live now.
 
         A person may have overridden the gate for this very version.
 
@@ -154,9 +188,15 @@ class TrainedModels(Line[TrainedModel]):
         """
         published = Folder(self.store, f"{self.dates}{date}").require(self.judged.to_user_string())
         model = TrainedModel(published)
+        if not self.is_current(model):
+            return Verdict(
+                False,
+                f"It was measured by {model.metric}, and the gate asks for {self._gate.metric} "
+                f"now: materialise {self.judged.to_user_string()} for {date} again.",
+            )
         compared = self.margin(live()).judge(model)
         verdict = Verdict(
-            model.passed and compared.passed,
+            self.passes(model) and compared.passed,
             f"{self._gate.metric} is {model.value:.4g}; the gate asks for {self._gate.say()}. "
             f"{compared.description}",
             {"value": model.value, **compared.metadata},

@@ -32,6 +32,8 @@ class Copies(Generic[M]):
         noun: What such a model is called: "classifier".
         jobs: What a person presses.
         read: From what is published to a model.
+        add_proof: Puts beside a copy what its endpoint is to be proved with, where a rollback needs
+            it after the date is gone.
     """
 
     store: ObjectStore
@@ -39,6 +41,7 @@ class Copies(Generic[M]):
     noun: str
     jobs: Jobs
     read: Callable[[Published], M]
+    add_proof: Callable[[M, Publication], None] = lambda _model, _publication: None
 
     def root_of(self, endpoint_name: str) -> str:
         """What the prefixes of an endpoint's copies begin with."""
@@ -55,6 +58,7 @@ class Copies(Generic[M]):
 
         Raises:
             ObjectChangedError: The date was made again meanwhile.
+            NotPublishedError: The date has nothing that it could be proved with.
         """
         source = model.files.manifest
         target = self.folder(endpoint_name, model.sha256)
@@ -62,6 +66,7 @@ class Copies(Generic[M]):
         if copy is None or copy.manifest.partition != model.date:
             with Publication(target) as publication:
                 model.add_to(publication)
+                self.add_proof(model, publication)
                 copy = publication.commit(
                     partition=source.partition,
                     rows=source.rows,

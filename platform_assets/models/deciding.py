@@ -196,19 +196,19 @@ def _require_effect(serving: Serving[M], model: M, outcome: Outcome) -> None:
             f"{name} is of {model.date}, and the live one of {live.date} is newer: what was live "
             f"before comes back by the job {jobs.roll_back}."
         )
-    version = serving.endpoint.version(model.sha256)
-    if any(item.version == version and item.rolled_back_at for item in serving.versions()):
+    if version := serving.endpoint.find_rolled_back(model.sha256, serving.versions()):
         raise DecisionError(
-            f"{name} was rolled back: it comes back by the job {jobs.roll_back} with to: {version}."
+            f"{name} was rolled back: it comes back by the job {jobs.roll_back} with to: "
+            f"{version.version}."
         )
-    compared = serving.line.margin(live).judge(model)
-    if outcome == "approved" and not (model.passed and compared.passed):
-        below = compared.description if model.passed else "It is below the gate's floor."
+    passed, compared = serving.line.passes(model), serving.line.margin(live).judge(model)
+    if outcome == "approved" and not (passed and compared.passed):
+        below = compared.description if passed else "It is below the gate's floor."
         raise DecisionError(
             f"The gate refuses {name.lower()}. {below} If it is to go live all the same, run the "
             f"job {jobs.override}."
         )
-    if outcome == "overridden" and model.passed and compared.passed:
+    if outcome == "overridden" and passed and compared.passed:
         raise DecisionError(
             f"{name} passes its gate: there is nothing to override. Where it waits for a person, "
             f"run the job {jobs.approve}."

@@ -1,14 +1,17 @@
 """The endpoint by its settings: which it is, what it runs on, and by what a person changes it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
-from resources.sagemaker import Security, deterministic_name
+from resources.sagemaker import EndpointVersion, Security, deterministic_name
 
 Approval = Literal["none", "required"]
+# Of an artifact's sha256, what the versions that serve it begin with.
+_ARTIFACT_CHARACTERS = 12
 # Under this name of their metadata, assets of models say by which jobs people decide over them.
 DECIDED_BY = "decided_by"
 
@@ -58,4 +61,23 @@ class Endpoint(dg.ConfigurableResource):
         configuration: list[object] = [self.instance_type, self.instance_count]
         if self.security != Security():
             configuration.append(self.security.model_dump())
-        return deterministic_name(artifact_sha256[:12], digest_of=configuration)
+        return deterministic_name(artifact_sha256[:_ARTIFACT_CHARACTERS], digest_of=configuration)
+
+    def find_rolled_back(
+        self, artifact_sha256: str, versions: Sequence[EndpointVersion]
+    ) -> EndpointVersion | None:
+        """The version by which an artifact was rolled back; None where it was not.
+
+        Other instances, or another security, do not make a model good that was taken back. But
+        where the version of today's settings was proved and not rolled back, this one counts.
+
+        Args:
+            artifact_sha256: Of the model.
+            versions: Of the endpoint, newest first.
+        """
+        beginning, today = artifact_sha256[:_ARTIFACT_CHARACTERS], self.version(artifact_sha256)
+        serving = [item for item in versions if item.version.partition("-")[0] == beginning]
+        good = {item.version for item in serving if item.verified_at and not item.rolled_back_at}
+        if today in good:
+            return None
+        return next((item for item in serving if item.rolled_back_at), None)

@@ -48,6 +48,10 @@ class Line(ABC, Generic[M]):
     def is_current(self, model: M) -> bool:
         """Whether a model takes what is sent to it today."""
 
+    def passes(self, model: M) -> bool:
+        """Whether a model is above its gate's floor."""
+        return model.passed
+
     @abstractmethod
     def margin(self, live: M | None) -> Margin[M]:
         """The comparison with what is live."""

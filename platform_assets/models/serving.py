@@ -33,6 +33,7 @@ Context = dg.OpExecutionContext | dg.AssetExecutionContext
 # Under this name of their metadata, observations of a model say what is decided over it.
 DECISION = "decision"
 WAITS = "waits for approval"
+NOTHING_WAITS = "nothing waits"
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,12 @@ class Serving(Generic[M]):
         Raises:
             NotPublishedError: There is nothing that could ever be served.
         """
-        rolled_back = {version.version for version in versions if version.rolled_back_at}
         margin = self.line.margin(live)
         waiting: M | None = None
         for candidate in self.line.candidates(log=self.log):
             if live and candidate.date < live.date:
                 break
-            if self.endpoint.version(candidate.sha256) in rolled_back:
+            if self.endpoint.find_rolled_back(candidate.sha256, versions):
                 continue
             if waiting is not None and candidate.sha256 == waiting.sha256:
                 continue
@@ -98,7 +98,7 @@ class Serving(Generic[M]):
             outcome = decision.outcome if decision else None
             if outcome == "overridden":
                 return Choice(candidate, waiting)
-            if outcome == "rejected" or not candidate.passed:
+            if outcome == "rejected" or not self.line.passes(candidate):
                 continue
             verdict = margin.judge(candidate)
             if not verdict.passed:
@@ -142,9 +142,15 @@ class Serving(Generic[M]):
             SageMakerError: It could not be deployed; what was live before still is.
         """
         versions, live = self.versions(), self.find_live()
-        choice = self.choose(versions, live)
+        try:
+            choice = self.choose(versions, live)
+        except NotPublishedError:
+            self._tell_that_nothing_waits(context)
+            raise
         if choice.waiting is not None:
             self._tell_waiting(context, choice.waiting)
+        else:
+            self._tell_that_nothing_waits(context)
         wanted = choice.wanted
         if wanted is None:
             return None
@@ -225,6 +231,20 @@ class Serving(Generic[M]):
                 metadata={DECISION: WAITS, "version": waiting.sha256},
             )
         )
+
+    def _tell_that_nothing_waits(self, context: Context) -> None:
+        """Where it was said that a version waits: its date was made anew, or nobody is asked."""
+        newest = context.instance.fetch_observations(self.line.judged, limit=1).records
+        seen = newest[0].asset_observation if newest else None
+        decision = seen.metadata.get(DECISION) if seen else None
+        if decision is not None and decision.value == WAITS:
+            context.log_event(
+                dg.AssetObservation(
+                    self.line.judged,
+                    description="No version waits for a person any more.",
+                    metadata={DECISION: NOTHING_WAITS},
+                )
+            )
 
     @property
     def _noun(self) -> str:

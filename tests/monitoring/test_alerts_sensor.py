@@ -10,10 +10,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from jobs.alerts import Cursor
+from monitoring.approvals import approval_findings
+from monitoring.findings import Problem, Well
 from monitoring.reported import Entry, changes
 from monitoring.serving import Look, endpoint_findings
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.definitions import build_defs
+from platform_assets.models.endpoint import DECIDED_BY
+from platform_assets.models.serving import DECISION, NOTHING_WAITS, WAITS
 from resources.alerts import AlertTargetError, AlertUnavailableError
 from tests.monitoring.conftest import AlertsRig
 from tests.platform_assets.conftest import Platform
@@ -285,3 +289,32 @@ def test_no_error_of_a_tick_shows_the_target(
         rig.tick()
     assert "hush" not in "".join(traceback.format_exception(refused.value))
     assert "hush" not in repr((build_defs().resources or {})["alerts"])
+
+
+@pytest.mark.parametrize(
+    ("sequence", "problem", "well"),
+    [
+        (f"{WAITS} 1, {WAITS} 2", "2", ""),
+        (f"{WAITS} 1, {WAITS} 2, approved 2", "", "2"),
+        (f"{WAITS} 1, overridden 2", "", "2"),
+        (f"{WAITS} 2, approved 2, {WAITS} 3", "3", ""),
+        (f"{WAITS} 1, approved 2, rejected 2", "", "2"),
+        (f"{WAITS} 1, {WAITS} 2, rejected 2", "1", "2"),
+        (f"{WAITS} 1, {NOTHING_WAITS}", "", "1"),
+        (f"{WAITS} 1, {NOTHING_WAITS}, {WAITS} 2", "2", ""),
+    ],
+)
+def test_only_a_version_that_can_be_approved_is_said_to_wait(
+    sequence: str, problem: str, well: str
+) -> None:
+    spec = dg.AssetSpec("model", metadata={DECIDED_BY: "approve"})
+    with dg.DagsterInstance.ephemeral() as instance:
+        for step in sequence.split(", "):
+            decision, _, version = (step, "", "") if step == NOTHING_WAITS else step.rpartition(" ")
+            metadata = {DECISION: decision, **({"version": version} if version else {})}
+            instance.report_runless_asset_event(dg.AssetObservation("model", metadata=metadata))
+        findings = list(approval_findings(instance, [spec], SETTINGS, datetime.now(UTC)))
+    waits = [item.key for item in findings if isinstance(item, Problem)]
+    over = [item.key for item in findings if isinstance(item, Well)]
+    assert waits == [f"approval model {version}" for version in problem.split()]
+    assert over == [f"approval model {version}" for version in well.split()]

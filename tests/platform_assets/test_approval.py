@@ -1,6 +1,7 @@
 """A person between the gate and the endpoint: approving, rejecting, and overriding the gate."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -8,6 +9,8 @@ import dagster as dg
 import pytest
 
 from platform_assets.mnist.gate import Gate
+from platform_assets.models.endpoint import Endpoint
+from resources.sagemaker import EndpointVersion, Security
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import live_config, put_classifier, put_digits
 
@@ -145,3 +148,24 @@ def test_a_gate_is_overridden_for_one_version_with_a_reason_that_is_kept(
     # Another version of the same date needs a reason of its own.
     put_classifier(digits, NEXT, 20, Gate())
     assert GATE[1] in failed_checks(digits.check(NEXT, NEXT, [GATE]))
+
+
+def version_of(endpoint: Endpoint, sha256: str, *, rolled_back: bool) -> EndpointVersion:
+    now, name = datetime.now(UTC), endpoint.version(sha256)
+    return EndpointVersion(
+        name, name, f"arn:{name}", (name,), now, now, now if rolled_back else None
+    )
+
+
+def test_a_model_that_was_rolled_back_stays_out_whatever_it_would_run_on() -> None:
+    bad, other = "b" * 64, "0" * 64
+    small, large = Endpoint(name="e"), Endpoint(name="e", instance_type="ml.m5.xlarge")
+    secured = Endpoint(name="e", security=Security(network_isolation=True))
+    back = version_of(small, bad, rolled_back=True)
+    versions = [version_of(small, other, rolled_back=False), back]
+    assert [e.find_rolled_back(bad, versions) for e in (small, large, secured)] == [back] * 3
+    assert small.find_rolled_back(other, versions) is None
+    # It was taken back from the large instances alone, and serves on the small ones.
+    versions = [version_of(large, bad, rolled_back=True), version_of(small, bad, rolled_back=False)]
+    assert small.find_rolled_back(bad, versions) is None
+    assert large.find_rolled_back(bad, versions) == versions[0]

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -17,16 +17,20 @@ from sklearn.datasets import load_digits
 
 from formats import ndarray_file, recordio
 from monitoring.approvals import approval_findings
-from monitoring.findings import Problem
+from monitoring.findings import Finding, Problem, Well
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.components.model_gate import Gate, MetricMissingError
 from platform_assets.components.model_inputs import DatedInput
 from platform_assets.components.pipeline_asset import PipelineError, dated_folder
+from platform_assets.components.trained_models import EmptyAnswerError, TrainedModel, TrainedModels
 from platform_assets.definitions import build_defs
 from platform_assets.models.deciding import DecisionForm
+from platform_assets.models.endpoint import DECIDED_BY, Endpoint, Jobs
+from platform_assets.models.serving import Serving
+from platform_assets.models.training import date_folder
 from platform_assets.pipelines import Taken, load_pipelines
-from resources.s3 import NotPublishedError, Publication
-from resources.sagemaker import SageMakerResource
+from resources.s3 import NotPublishedError, ObjectStore, Publication
+from resources.sagemaker import EndpointVersion, Invocation, SageMakerResource
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
 from tests.platform_assets.mnist_rig import live_config
 from tests.platform_assets.pipelines_rig import example, write
@@ -51,14 +55,20 @@ def to_csv(rows: NDArray[np.float32]) -> str:
 class Shapes:
     """The pipeline, and what a test puts into its place in S3."""
 
-    def __init__(self, platform: Platform, folder: Path, endpoint: str) -> None:
+    def __init__(
+        self, platform: Platform, folder: Path, endpoint: str, patch: pytest.MonkeyPatch
+    ) -> None:
         self.platform, self.folder, self.endpoint = platform, folder, endpoint
+        self._patch = patch
         self.write()
 
     def write(self, *, approval: str = "none") -> None:
         text = FORM.replace("my-bucket", self.platform.store.bucket)
         text = text.replace("endpoint: shapes", f"endpoint: {self.endpoint}")
-        write(self.folder, {"shapes": text.replace("approval: required", f"approval: {approval}")})
+        text = text.replace("approval: required", f"approval: {approval}")
+        # A folder of its own, since what is loaded is the same for the same environment.
+        folder = write(self.folder / approval, {"shapes": text})
+        self._patch.setenv("PLATFORM_PIPELINES", str(folder))
 
     def put(self, date: str, rows: NDArray[np.float32]) -> None:
         """A date's channels: most rows to train on, the others to test, some of them to ask."""
@@ -103,9 +113,8 @@ class Shapes:
 def pipeline(
     platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Shapes]:
-    monkeypatch.setenv("PLATFORM_PIPELINES", str(tmp_path))
     name = f"shapes-{secrets.token_hex(4)}"
-    yield Shapes(platform, tmp_path, name)
+    yield Shapes(platform, tmp_path, name, monkeypatch)
     role = platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
     SageMakerResource(role_arn=role, poll_seconds=0.1).teardown(name, versions_too=True)
 
@@ -162,16 +171,150 @@ def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
     assert pipeline.serves(LAST)
 
 
+def line_of(
+    store: ObjectStore, gate: Gate, probe: Callable[[str], tuple[bytes, str]] | None = None
+) -> TrainedModels:
+    return TrainedModels(
+        store,
+        pipeline="shapes",
+        key=dg.AssetKey(MODEL.split("/")),
+        served=dg.AssetKey(ENDPOINT.split("/")),
+        prefix=f"pipelines/{MODEL}",
+        jobs=Jobs("approve", "reject", "override", "roll_back", "tear_down"),
+        gate=gate,
+        image=lambda region: f"kmeans-in-{region}",
+        probe=probe,
+    )
+
+
+def put_model(store: ObjectStore, date: str, metric: str, value: float) -> TrainedModel:
+    """A date's model, as its training publishes it, which passed the gate of that time."""
+    artifact = f"pipelines/{MODEL}/work={date}/model.tar.gz"
+    store.put_bytes(artifact, date.encode())
+    extra = {"metric": metric, "value": value, "passed": True, "artifact": artifact}
+    extra |= {"sha256": store.fingerprint(artifact).sha256}
+    with Publication(date_folder(store, f"pipelines/{MODEL}", date)) as publication:
+        published = publication.commit(partition=date, rows=1, code_version="1", extra=extra)
+    return TrainedModel(published)
+
+
+def test_models_are_judged_by_the_gate_as_it_is_now(platform: Platform) -> None:
+    store, log = platform.store, dg.get_dagster_logger()
+    sagemaker, endpoint = SageMakerResource(role_arn="not asked"), Endpoint(name="not-asked")
+    old = put_model(store, FIRST, "test:msd", 700)
+
+    def wanted(line: TrainedModels) -> str | None:
+        choice = Serving(line, endpoint, sagemaker, log).choose([], None)
+        return choice.wanted.date if choice.wanted else None
+
+    loose = line_of(store, Gate(metric="test:msd", at_most=900))
+    assert loose.judge(FIRST, lambda: None).passed
+    assert wanted(loose) == FIRST
+    tightened = line_of(store, Gate(metric="test:msd", at_most=500))
+    assert not tightened.judge(FIRST, lambda: None).passed
+    with pytest.raises(NotPublishedError, match="has passed its gate"):
+        wanted(tightened)
+
+    # Values of two metrics cannot be compared: 0.9 is not 699 better than 700, nor worse.
+    other = line_of(store, Gate(metric="test:accuracy", at_least=0.5, max_drop=0.1))
+    verdict = other.judge(FIRST, lambda: None)
+    assert not verdict.passed
+    assert "materialise shapes/model for 2026-02-01 again" in verdict.description
+    put_model(store, THIRD, "test:accuracy", 0.9)
+    verdict = other.judge(THIRD, lambda: old)
+    assert verdict.passed
+    assert "not compared with the live one" in verdict.description
+    assert other.describe(old)["test:msd"] == 700
+    assert wanted(other) == THIRD
+
+
+def test_a_model_that_was_rolled_back_does_not_come_back_on_other_instances(
+    platform: Platform,
+) -> None:
+    for date, value in ((FIRST, 700), (THIRD, 600)):
+        put_model(platform.store, date, "test:msd", value)
+    line = line_of(platform.store, Gate(metric="test:msd", at_most=900))
+    newest, older = line.candidates(log=dg.get_dagster_logger())
+    small, large = [
+        Endpoint(name="e", instance_type=f"ml.m5.{size}") for size in ("large", "xlarge")
+    ]
+    now, name = datetime.now(UTC), small.version(newest.sha256)
+    versions = [EndpointVersion(name, name, f"arn:{name}", (name,), now, now, now)]
+    for endpoint in (small, large):
+        sagemaker = SageMakerResource(role_arn="not asked")
+        serving = Serving(line, endpoint, sagemaker, dg.get_dagster_logger())
+        assert serving.choose([], None).wanted == newest
+        assert serving.choose(versions, None).wanted == older
+
+
+def test_a_copy_is_proved_with_what_it_was_deployed_with(platform: Platform) -> None:
+    store, gate, asked = platform.store, Gate(metric="test:msd", at_most=900), list[Any]()
+    model = put_model(store, FIRST, "test:msd", 700)
+    line = line_of(store, gate, lambda date: (date.encode(), "text/plain"))
+    copy = line.copies.copy(model, "shapes")
+    assert copy.artifact_uri.endswith("/model.tar.gz")
+
+    def is_gone(date: str) -> tuple[bytes, str]:
+        raise NotPublishedError(f"There is nothing of {date}.")
+
+    def invoke(body: bytes, **options: Any) -> Invocation:
+        asked.append((body, options))
+        return Invocation(b" " if len(asked) > 1 else b"1", "text/csv", "")
+
+    later = line_of(store, gate, is_gone)
+    prove = later.proof(copy)
+    assert prove is not None
+    prove(invoke)
+    assert asked == [(FIRST.encode(), {"content_type": "text/plain"})]
+    with pytest.raises(EmptyAnswerError):
+        prove(invoke)
+    # What has no copy yet is not deployed without what would prove it.
+    with pytest.raises(NotPublishedError):
+        later.copies.copy(model, "others")
+    assert later.copies.folder("others", model.sha256).published() is None
+
+
+def test_a_version_that_cannot_be_approved_any_more_does_not_wait(platform: Platform) -> None:
+    store, instance = platform.store, platform.instance
+    version = put_model(store, FIRST, "test:msd", 700).sha256
+    endpoint = Endpoint(name=platform.env["PLATFORM_ENDPOINT_NAME"], approval="required")
+    sagemaker = SageMakerResource(role_arn=platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"])
+    spec = dg.AssetSpec(dg.AssetKey(MODEL.split("/")), metadata={DECIDED_BY: "approve"})
+    settings = AlertSettings(ui_url="", late_after_hours=1, stuck_after_minutes=1, spend_limit=0)
+
+    def look(at_most: float) -> list[Finding]:
+        """After a run of the endpoint with that gate."""
+        line = line_of(store, Gate(metric="test:msd", at_most=at_most))
+
+        @dg.op
+        def reconcile(context: dg.OpExecutionContext) -> None:
+            Serving(line, endpoint, sagemaker, context.log).reconcile(context)
+
+        @dg.job
+        def job() -> None:
+            reconcile()
+
+        job.execute_in_process(instance=instance, raise_on_error=False)
+        return list(approval_findings(instance, [spec], settings, datetime.now(UTC)))
+
+    (waits,) = look(at_most=900)
+    assert isinstance(waits, Problem)
+    assert version in waits.key
+    assert look(at_most=500) == [Well(waits.key)]
+    assert look(at_most=500) == [Well(waits.key)]
+    assert len(instance.fetch_observations(spec.key, limit=9).records) == 2
+
+
 def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platform) -> None:
     store, key = platform.store, dg.AssetKey(["shapes", "images"])
     folder = dated_folder(store, key, FIRST)
     with Publication(folder) as publication:
-        publication.put("train/part.rec", b"one")
+        publication.put("train.rec", b"one")
         publication.put("test.rec", b"two")
         publication.commit(partition=FIRST, rows=1, code_version="1")
-    train = DatedInput.find("shapes/images:train/", store, FIRST)
-    assert train.uri == folder.file_uri("train/")
-    assert list(train.contents) == ["part.rec"]
+    train = DatedInput.find("shapes/images:train.rec", store, FIRST)
+    assert train.uri == folder.file_uri("train.rec")
+    assert len(train.contents) == 1
     # The same bytes on another day are the same work.
     store.put_bytes("a/1/part.rec", b"one")
     store.put_bytes("a/2/part.rec", b"one")
@@ -179,7 +322,7 @@ def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platfo
     assert outside[0].digest == outside[1].digest
     assert DatedInput.find("shapes/images:test.rec", store, FIRST).read(store) == b"two"
     with pytest.raises(NotPublishedError, match="put it there, or correct the channel"):
-        DatedInput.find("shapes/images:validation/", store, FIRST)
+        DatedInput.find("shapes/images:validation.rec", store, FIRST)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +344,19 @@ def test_a_gate_knows_which_values_are_good(
         gate.judge({"metric/other": value})
 
 
+def test_an_endpoint_serves_the_models_of_one_asset(tmp_path: Path) -> None:
+    other = FORM.replace("shapes/model", "signs/model").replace(": shapes", ": Shapes")
+    folder = write(tmp_path, {"shapes": FORM})
+    with pytest.raises(PipelineError) as told:
+        load_pipelines(folder, Taken.by([], [], "SHAPES"))
+    place = f"{folder}/shapes/defs.yaml:10"
+    assert f"{place}: the endpoint shapes serves other models already, of the" in str(told.value)
+    with pytest.raises(PipelineError) as told:
+        load_pipelines(write(folder, {"signs": other}), Taken())
+    assert f"{folder}/signs/defs.yaml:10: the endpoint Shapes serves" in str(told.value)
+    assert f"of {place}: give one of them another name" in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "line", "remedy"),
     [
@@ -208,6 +364,8 @@ def test_a_gate_knows_which_values_are_good(
         ("algorithm: kmeans", "algorithm: kmean", 4, "Known are: factorization-machines"),
         ("at_most: 900", "at_most: 900, at_least: 1", 9, "a gate has one limit"),
         ("s3://my-bucket/shapes/date={date}/test/", "Test", 7, "write it as s3://bucket/prefix/"),
+        ("s3://my-bucket/shapes/date={date}/test/", "a/b", 7, "a colon a file of it: shapes/"),
+        ("  endpoint: shapes\n", "", 2, "a probe and an approval are for an endpoint"),
     ],
 )
 def test_what_is_wrong_in_a_form_is_told_with_its_line_and_what_to_do(
