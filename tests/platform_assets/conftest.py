@@ -28,6 +28,9 @@ CHECKS = "checks_alone"
 
 def definitions() -> dg.Definitions:
     """What Dagster loads; once for each environment, since it is the same as long as that is."""
+    if "PLATFORM_PIPELINES" in os.environ:
+        # Their files are a test's own, and change.
+        return build_defs()
     return _definitions(frozenset(os.environ.items()))
 
 
