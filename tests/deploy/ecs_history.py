@@ -103,9 +103,14 @@ def services(ecs: Ecs, stack: ExitStack) -> Iterator[Any]:
     port = free_port()
     workspace = (CHECKOUT / "deploy" / "ecs" / "workspace.yaml").read_text()
     (ecs.folder / "workspace.yaml").write_text(workspace.replace("port: 4000", f"port: {port}"))
-    code = str(Path(__file__).with_name("ecs_location.py"))
-    server = ["dagster", "api", "grpc", "--python-file", code, "--host", "127.0.0.1"]
-    yield ecs.running("code-server", [*server, "--port", str(port)])
+    here = {
+        "--module-name": "--python-file",
+        "platform_assets.definitions": str(Path(__file__).with_name("ecs_location.py")),
+        "0.0.0.0": "127.0.0.1",
+        "4000": str(port),
+    }
+    server = ecs.container("code-server")["command"]
+    yield ecs.running("code-server", [here.get(word, word) for word in server])
     cluster = ecs.template.made["Cluster"]
     own = ecs.clients["ecs"].run_task(
         cluster=cluster,
@@ -114,8 +119,8 @@ def services(ecs: Ecs, stack: ExitStack) -> Iterator[Any]:
         networkConfiguration=network_of(ecs.template),
     )["tasks"][0]["taskArn"]
     url = stack.enter_context(metadata_of(own, cluster))
-    (daemon,) = ecs.definitions["daemon"]["containerDefinitions"]
-    command = [word.replace("/dagster/ecs", str(ecs.folder)) for word in daemon["command"]]
+    daemon = ecs.container("daemon")["command"]
+    command = [word.replace("/dagster/ecs", str(ecs.folder)) for word in daemon]
     yield ecs.running("daemon", command, ECS_CONTAINER_METADATA_URI_V4=url)
 
 

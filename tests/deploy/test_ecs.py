@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ import pytest
 import yaml
 
 from tests.aws_requests import AwsRequest, Recorder
-from tests.conftest import CHECKOUT, Services, fresh_database
+from tests.conftest import CHECKOUT, Services, clean_environ, fresh_database
 from tests.deploy.conftest import variables_of
 from tests.deploy.ecs_account import BUCKET, SECRETS, account
 from tests.deploy.ecs_history import History, happen, network_of
-from tests.deploy.ecs_rig import TEMPLATE, Template
+from tests.deploy.ecs_rig import TEMPLATE, Template, filled_in, of_image, started_by
 from tests.deploy.iam_needs import Account, needs_of, needs_to_run, needs_to_start
 from tests.deploy.iam_policies import (
     PLATFORM,
@@ -109,6 +110,25 @@ def test_the_image_has_the_files_where_the_containers_look(history: History) -> 
     copied = (ECS.parent / "Dockerfile").read_text()
     assert "COPY deploy/ecs/dagster.yaml deploy/ecs/workspace.yaml /dagster/ecs/\n" in copied
     assert {one["DAGSTER_HOME"] for one in history.environments.values()} == {"/dagster/ecs"}
+
+
+def test_containers_start_as_on_one_host_without_files_of_settings() -> None:
+    """The image's entry point wants such files, and ECS mounts none."""
+    containers = filled_in().containers()
+    assert containers["code-server"]["command"] == of_image("CMD")
+    for container in containers.values():
+        show = [sys.executable, "-c", "import os; print(os.environ['GIVEN'])"]
+        done = subprocess.run(
+            started_by(container, show),
+            cwd=CHECKOUT,
+            env=clean_environ(GIVEN="by ECS"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.stdout, done.stderr) == ("by ECS\n", "")
+        # A command of its own, since the image's goes with its entry point.
+        assert container["command"]
 
 
 def variables(file: Path) -> set[str]:
