@@ -58,9 +58,14 @@ class Template:
     def _document(self) -> dict[str, Any]:
         return yaml.load(TEMPLATE.read_text(), _Loader)
 
+    @property
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """Name → what is said of a parameter."""
+        return self._document["Parameters"]
+
     @cached_property
     def _values(self) -> dict[str, Any]:
-        parameters = self._document["Parameters"].items()
+        parameters = self.parameters.items()
         defaults = {name: one["Default"] for name, one in parameters if "Default" in one}
         return {"AWS::NoValue": _NOTHING, **PSEUDO, **defaults, **self.given}
 
@@ -94,7 +99,8 @@ class Template:
     def containers(self) -> dict[str, dict[str, Any]]:
         """Name → definition of each container."""
         definitions = map(self.definition, self.of_type("AWS::ECS::TaskDefinition"))
-        return {one["name"]: one for definition in definitions for one in definition["containerDefinitions"]}
+        containers = (one for each in definitions for one in each["containerDefinitions"])
+        return {one["name"]: one for one in containers}
 
     def _resolve(self, value: Any) -> Any:
         match value:
@@ -135,10 +141,8 @@ class Template:
 
 
 def filled_in(**given: str) -> Template:
-    """The template with some values for its parameters, whatever they are, and these."""
-    parameters = yaml.load(TEMPLATE.read_text(), _Loader)["Parameters"].items()
-    needed = (name for name, one in parameters if "Default" not in one)
-    return Template({**dict.fromkeys(needed, "given"), **given}, {})
+    """The template with these values for its parameters, and some value for each other one."""
+    return Template({**dict.fromkeys(Template({}, {}).parameters, "given"), **given}, {})
 
 
 def _as_sent(value: Any) -> Any:

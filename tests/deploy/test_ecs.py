@@ -186,6 +186,19 @@ def test_all_that_is_asked_is_allowed_and_nothing_else(history: History) -> None
     assert unused == [("DaemonRole", "ecs:StopTask")]
 
 
+def test_during_an_update_runs_of_the_older_definition_still_start() -> None:
+    """The daemon that starts them is the last service to be replaced, the roles are the first."""
+    old, new = (filled_in(SettingsFile=f"settings/{number}.env") for number in (1, 2))
+    allowed = permissions_of(new.statements("RunExecutionRole"))
+    needs = [*needs_to_start(old.definition("RunTask"), ACCOUNT)]
+    reads = [need for need in needs if need.action == "s3:GetObject"]
+    assert [need.resource for need in reads] == ["arn:aws:s3:::given/settings/1.env"]
+    assert all(any(one.allows(need) for one in allowed) for need in reads)
+    pattern = new.parameters["SettingsFile"]["AllowedPattern"]
+    for key, matches in {"settings/1.env": True, "1.env": False, "settings/1": False}.items():
+        assert bool(re.fullmatch(pattern, key)) == matches
+
+
 def test_runs_need_no_more_than_the_platform_does(history: History) -> None:
     values = dict.fromkeys(("airbnb_bucket", "mnist_source", "endpoint", "endpoint_name"), "x")
     values |= {"partition": "aws", "account": "123456789012", "region": "eu-west-1"}
