@@ -131,6 +131,14 @@ def test_containers_start_as_on_one_host_without_files_of_settings() -> None:
         assert container["command"]
 
 
+def test_the_cluster_has_the_capacity_that_runs_may_be_given() -> None:
+    """ECS refuses a strategy with a provider that is not the cluster's."""
+    offered = re.findall(r"capacityProvider: (\w+)", (ECS / "dagster.yaml").read_text())
+    (cluster,) = filled_in().of_type("AWS::ECS::Cluster").values()
+    assert offered == ["FARGATE_SPOT"]
+    assert {*offered, "FARGATE"} == set(cluster["CapacityProviders"])
+
+
 def variables(file: Path) -> set[str]:
     """The variables that a file of Dagster's takes values from."""
 
