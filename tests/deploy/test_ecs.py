@@ -139,6 +139,14 @@ def test_the_cluster_has_the_capacity_that_runs_may_be_given() -> None:
     assert {*offered, "FARGATE"} == set(cluster["CapacityProviders"])
 
 
+def test_health_is_checked_as_on_one_host() -> None:
+    """The daemon's check there asks the webserver, whose address is not known here."""
+    services = yaml.safe_load((ECS.parent / "docker-compose.yaml").read_text())["services"]
+    containers = filled_in().containers()
+    for name in ("code-server", "webserver"):
+        assert containers[name]["healthCheck"]["command"] == services[name]["healthcheck"]["test"]
+
+
 def variables(file: Path) -> set[str]:
     """The variables that a file of Dagster's takes values from."""
 
