@@ -62,9 +62,14 @@ class Bridge:
         while True:
             try:
                 client, _ = listener.accept()
-                server = socket.create_connection(("127.0.0.1", port))
             except OSError:
                 return
+            try:
+                server = socket.create_connection(("127.0.0.1", port))
+            except OSError:
+                # Refused, as by a service that is being started again: the next may be taken.
+                client.close()
+                continue
             for source, target, held in ((client, server, holds), (server, client, False)):
                 arguments = (source, target, held)
                 threading.Thread(target=self._copy, args=arguments, daemon=True).start()

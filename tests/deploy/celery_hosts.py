@@ -9,8 +9,7 @@ import re
 import secrets
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +25,10 @@ from tests.certificates import make_authority, write_server_files
 from tests.conftest import CHECKOUT, Services, clean_environ, fresh_database, point_to
 from tests.deploy.conftest import variables_of
 from tests.network_namespaces import GATEWAY, Host, Network, network
+from tests.waiting import until
 
 REDIS_PORT, UI_PORT = 6379, 3000
 LOCATION = "platform_assets.definitions"
-# Long, since a busy machine may be slow.
-PATIENCE_SECONDS = 900
 _START = CHECKOUT / "deploy" / "celery" / "start"
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
@@ -39,15 +37,6 @@ _LOCATIONS = """query { workspaceOrError { ... on Workspace { locationEntries {
   locationOrLoadError { __typename } } } } }"""
 _TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) {
   __typename ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
-    """Wait until a condition is true; returns what it gave."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < end, f"after {seconds} s: {what}"
-        time.sleep(1)
-    return result
 
 
 @dataclass

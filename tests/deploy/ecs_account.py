@@ -25,7 +25,7 @@ from moto.backends import get_backend
 from tests.aws_requests import Recorder
 from tests.conftest import CHECKOUT, clean_environ
 from tests.deploy.conftest import REGION, moto_server
-from tests.deploy.ecs_rig import PSEUDO, Template, environment_of
+from tests.deploy.ecs_rig import PSEUDO, Template, environment_of, started_by
 
 BUCKET, SETTINGS_FILE = "digits-bucket", "settings/1.env"
 SECRETS = {"ListingsSecret": "postgresql://reader:hush-listings@db:5432/market"}
@@ -52,10 +52,15 @@ class Ecs:
     folder: Path
     asked: Queue[tuple[str, dict[str, Any]]]
 
+    def container(self, name: str) -> dict[str, Any]:
+        """A container's definition."""
+        (definition,) = self.definitions[name]["containerDefinitions"]
+        return definition
+
     def environment(self, container: str) -> dict[str, str]:
         """What Fargate gives a container."""
-        (definition,) = self.definitions[container]["containerDefinitions"]
-        return environment_of(definition, self.clients["s3"], self.clients["secretsmanager"])
+        s3, secrets = self.clients["s3"], self.clients["secretsmanager"]
+        return environment_of(self.container(container), s3, secrets)
 
     def here(self, container: str) -> dict[str, str]:
         """The same with this machine's addresses and paths, and keys that name the container."""
@@ -73,10 +78,10 @@ class Ecs:
 
     @contextmanager
     def running(self, container: str, command: list[str], **more: str) -> Iterator[Any]:
-        """A command in a container's environment, in a process group of its own."""
+        """A command as a container is started with it, in a process group of its own."""
         with (self.folder / f"{container}.log").open("a") as log:
             process = subprocess.Popen(
-                command,
+                started_by(self.container(container), command),
                 cwd=CHECKOUT,
                 env=clean_environ(**self.here(container), **more),
                 stdout=log,

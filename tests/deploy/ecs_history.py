@@ -6,8 +6,7 @@ the template; whatever they ask of AWS is kept.
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.conftest import CHECKOUT, point_to
 from tests.deploy.ecs_account import WAIT, Ecs, metadata_of
 from tests.deploy.ecs_rig import Template
 from tests.sagemaker_local.rig import free_port
+from tests.waiting import until
 
 # Of deploy/ecs/dagster.yaml, for a test that waits.
 FASTER = {
@@ -69,7 +69,7 @@ def happen(ecs: Ecs, recorder: Recorder) -> History:
 
         first = run_of(instance, "interrupted")
         with ecs.running("run", command_of(started["interrupted"][0])) as worker:
-            until(lambda: (ecs.folder / "begun").exists(), "the worker's start")
+            until(lambda: (ecs.folder / "begun").exists(), "the worker has not begun")
             os.killpg(worker.pid, signal.SIGKILL)
         ecs.lose(first.tags["ecs/task_arn"])
         again = ecs.next("RunTask")
@@ -78,7 +78,7 @@ def happen(ecs: Ecs, recorder: Recorder) -> History:
         second = run_of(instance, "interrupted", not_this=first.run_id)
         with ecs.running("run", command_of(again)) as worker:
             assert worker.wait(WAIT) == 0
-        until(lambda: known(instance, stopped).is_finished, "the stopped run's end")
+        until(lambda: known(instance, stopped).is_finished, "the stopped run has not ended")
         pair, stopped = (known(instance, first), known(instance, second)), known(instance, stopped)
         events = instance.all_logs(first.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
         lost = " ".join(event.message for event in events)
@@ -103,9 +103,14 @@ def services(ecs: Ecs, stack: ExitStack) -> Iterator[Any]:
     port = free_port()
     workspace = (CHECKOUT / "deploy" / "ecs" / "workspace.yaml").read_text()
     (ecs.folder / "workspace.yaml").write_text(workspace.replace("port: 4000", f"port: {port}"))
-    code = str(Path(__file__).with_name("ecs_location.py"))
-    server = ["dagster", "api", "grpc", "--python-file", code, "--host", "127.0.0.1"]
-    yield ecs.running("code-server", [*server, "--port", str(port)])
+    here = {
+        "--module-name": "--python-file",
+        "platform_assets.definitions": str(Path(__file__).with_name("ecs_location.py")),
+        "0.0.0.0": "127.0.0.1",
+        "4000": str(port),
+    }
+    server: list[str] = ecs.container("code-server")["command"]
+    yield ecs.running("code-server", [here.get(word, word) for word in server])
     cluster = ecs.template.made["Cluster"]
     own = ecs.clients["ecs"].run_task(
         cluster=cluster,
@@ -114,8 +119,8 @@ def services(ecs: Ecs, stack: ExitStack) -> Iterator[Any]:
         networkConfiguration=network_of(ecs.template),
     )["tasks"][0]["taskArn"]
     url = stack.enter_context(metadata_of(own, cluster))
-    (daemon,) = ecs.definitions["daemon"]["containerDefinitions"]
-    command = [word.replace("/dagster/ecs", str(ecs.folder)) for word in daemon["command"]]
+    daemon = ecs.container("daemon")["command"]
+    command = [word.replace("/dagster/ecs", str(ecs.folder)) for word in daemon]
     yield ecs.running("daemon", command, ECS_CONTAINER_METADATA_URI_V4=url)
 
 
@@ -145,7 +150,7 @@ def run_of(instance: dg.DagsterInstance, job: str, not_this: str = "") -> dg.Dag
             (one for one in runs if "ecs/task_arn" in one.tags and one.run_id != not_this), None
         )
 
-    until(lambda: find() is not None, f"the task of {job}")
+    until(lambda: find() is not None, f"{job} has no task")
     run = find()
     assert run is not None
     return run
@@ -156,11 +161,3 @@ def known(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun:
     now = instance.get_run_by_id(run.run_id)
     assert now is not None
     return now
-
-
-def until(is_so: Callable[[], bool], what: str) -> None:
-    """Wait for what another process does."""
-    end = time.monotonic() + WAIT
-    while not is_so():
-        assert time.monotonic() < end, f"{what} did not come"
-        time.sleep(0.2)

@@ -16,6 +16,7 @@ import yaml
 from tests.conftest import CHECKOUT
 
 TEMPLATE = CHECKOUT / "deploy" / "ecs" / "template.yaml"
+DOCKERFILE = CHECKOUT / "deploy" / "Dockerfile"
 PSEUDO = {
     "AWS::AccountId": "123456789012",
     "AWS::Partition": "aws",
@@ -57,9 +58,14 @@ class Template:
     def _document(self) -> dict[str, Any]:
         return yaml.load(TEMPLATE.read_text(), _Loader)
 
+    @property
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """Name → what is said of a parameter."""
+        return self._document["Parameters"]
+
     @cached_property
     def _values(self) -> dict[str, Any]:
-        parameters = self._document["Parameters"].items()
+        parameters = self.parameters.items()
         defaults = {name: one["Default"] for name, one in parameters if "Default" in one}
         return {"AWS::NoValue": _NOTHING, **PSEUDO, **defaults, **self.given}
 
@@ -89,6 +95,12 @@ class Template:
         """What CloudFormation sends to ECS for a task definition."""
         properties = _as_sent(self.of_type("AWS::ECS::TaskDefinition")[name])
         return {**properties, "cpu": str(properties["cpu"]), "memory": str(properties["memory"])}
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """Name → definition of each container."""
+        definitions = map(self.definition, self.of_type("AWS::ECS::TaskDefinition"))
+        containers = (one for each in definitions for one in each["containerDefinitions"])
+        return {one["name"]: one for one in containers}
 
     def _resolve(self, value: Any) -> Any:
         match value:
@@ -128,6 +140,11 @@ class Template:
         return self._resolve(one) != other
 
 
+def filled_in(**given: str) -> Template:
+    """The template with these values for its parameters, and some value for each other one."""
+    return Template({**dict.fromkeys(Template({}, {}).parameters, "given"), **given}, {})
+
+
 def _as_sent(value: Any) -> Any:
     """Names as ECS has them; those of the log driver's options stay."""
     if isinstance(value, list):
@@ -135,6 +152,21 @@ def _as_sent(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {name[0].lower() + name[1:]: _as_sent(one) for name, one in value.items()}
+
+
+def of_image(instruction: str) -> list[str]:
+    """ENTRYPOINT or CMD of the platform's image."""
+    lines = DOCKERFILE.read_text().replace("\\\n", "").splitlines()
+    (given,) = (line for line in lines if line.startswith(f"{instruction} "))
+    return json.loads(given.removeprefix(instruction))
+
+
+def started_by(container: Mapping[str, Any], command: list[str]) -> list[str]:
+    """What is executed for a command: it follows the entry point, the image's if there is no other.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html
+    """
+    return [*(container.get("entryPoint") or of_image("ENTRYPOINT")), *command]
 
 
 def environment_of(container: Mapping[str, Any], s3: Any, secrets: Any) -> dict[str, str]:

@@ -19,9 +19,10 @@ from platform_assets.definitions import build_defs
 from platform_assets.mnist import dataset
 from resources.s3 import ObjectStore
 from tests.conftest import Services, fresh_bucket, fresh_database
-from tests.deploy.celery_hosts import PATIENCE_SECONDS, Cluster, cluster, until
+from tests.deploy.celery_hosts import Cluster, cluster
 from tests.platform_assets import mnist_rig
 from tests.platform_assets.conftest import RANGE_END, RANGE_START
+from tests.waiting import PATIENCE_SECONDS, until
 
 # Few for the suite's time; HOSTS_DATES=60 makes it sixty.
 COUNT = int(os.environ.get("HOSTS_DATES", "12"))

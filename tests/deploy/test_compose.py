@@ -8,8 +8,7 @@ a restore; and then, where the secrets are.
 import json
 import secrets
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -27,6 +26,7 @@ from tests.conftest import Services, fresh_bucket, fresh_database
 from tests.deploy.compose_rig import IMAGE, Deployment, deployed
 from tests.embedded.dagster_rig import Ui
 from tests.platform_assets import airbnb_rig, mnist_rig
+from tests.waiting import until
 
 pytestmark = [pytest.mark.minutes, pytest.mark.docker]
 
@@ -71,15 +71,6 @@ def table(services: Services, deployment: Deployment) -> Iterator[connection]:
     dsn = deployment.settings["PLATFORM_POSTGRES_DSN"]
     with closing(psycopg2.connect(dsn.replace(deployment.bridge.address, "127.0.0.1"))) as opened:
         yield opened
-
-
-def until(condition: Callable[[], Any], seconds: float = 600) -> Any:
-    """What a condition gives as soon as it gives something."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return result
 
 
 def begin(ui: Ui, first: str, last: str) -> str:

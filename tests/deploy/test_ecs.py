@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ import pytest
 import yaml
 
 from tests.aws_requests import AwsRequest, Recorder
-from tests.conftest import CHECKOUT, Services, fresh_database
+from tests.conftest import CHECKOUT, Services, clean_environ, fresh_database
 from tests.deploy.conftest import variables_of
 from tests.deploy.ecs_account import BUCKET, SECRETS, account
 from tests.deploy.ecs_history import History, happen, network_of
-from tests.deploy.ecs_rig import TEMPLATE, Template
+from tests.deploy.ecs_rig import TEMPLATE, Template, filled_in, of_image, started_by
 from tests.deploy.iam_needs import Account, needs_of, needs_to_run, needs_to_start
 from tests.deploy.iam_policies import (
     PLATFORM,
@@ -111,6 +112,41 @@ def test_the_image_has_the_files_where_the_containers_look(history: History) -> 
     assert {one["DAGSTER_HOME"] for one in history.environments.values()} == {"/dagster/ecs"}
 
 
+def test_containers_start_as_on_one_host_without_files_of_settings() -> None:
+    """The image's entry point wants such files, and ECS mounts none."""
+    containers = filled_in().containers()
+    assert containers["code-server"]["command"] == of_image("CMD")
+    for container in containers.values():
+        show = [sys.executable, "-c", "import os; print(os.environ['GIVEN'])"]
+        done = subprocess.run(
+            started_by(container, show),
+            cwd=CHECKOUT,
+            env=clean_environ(GIVEN="by ECS"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.stdout, done.stderr) == ("by ECS\n", "")
+        # A command of its own, since the image's goes with its entry point.
+        assert container["command"]
+
+
+def test_the_cluster_has_the_capacity_that_runs_may_be_given() -> None:
+    """ECS refuses a strategy with a provider that is not the cluster's."""
+    offered = re.findall(r"capacityProvider: (\w+)", (ECS / "dagster.yaml").read_text())
+    (cluster,) = filled_in().of_type("AWS::ECS::Cluster").values()
+    assert offered == ["FARGATE_SPOT"]
+    assert {*offered, "FARGATE"} == set(cluster["CapacityProviders"])
+
+
+def test_health_is_checked_as_on_one_host() -> None:
+    """The daemon's check there asks the webserver, whose address is not known here."""
+    services = yaml.safe_load((ECS.parent / "docker-compose.yaml").read_text())["services"]
+    containers = filled_in().containers()
+    for name in ("code-server", "webserver"):
+        assert containers[name]["healthCheck"]["command"] == services[name]["healthcheck"]["test"]
+
+
 def variables(file: Path) -> set[str]:
     """The variables that a file of Dagster's takes values from."""
 
@@ -164,6 +200,19 @@ def test_all_that_is_asked_is_allowed_and_nothing_else(history: History) -> None
     unused = [(role, one.action) for role, all_ in uses.items() for one, n in all_.items() if not n]
     # The daemon also stops what takes longer than `max_runtime_seconds`.
     assert unused == [("DaemonRole", "ecs:StopTask")]
+
+
+def test_during_an_update_runs_of_the_older_definition_still_start() -> None:
+    """The daemon that starts them is the last service to be replaced, the roles are the first."""
+    old, new = (filled_in(SettingsFile=f"settings/{number}.env") for number in (1, 2))
+    allowed = permissions_of(new.statements("RunExecutionRole"))
+    needs = [*needs_to_start(old.definition("RunTask"), ACCOUNT)]
+    reads = [need for need in needs if need.action == "s3:GetObject"]
+    assert [need.resource for need in reads] == ["arn:aws:s3:::given/settings/1.env"]
+    assert all(any(one.allows(need) for one in allowed) for need in reads)
+    pattern = new.parameters["SettingsFile"]["AllowedPattern"]
+    for key, matches in {"settings/1.env": True, "1.env": False, "settings/1": False}.items():
+        assert bool(re.fullmatch(pattern, key)) == matches
 
 
 def test_runs_need_no_more_than_the_platform_does(history: History) -> None:

@@ -27,6 +27,7 @@ from tests.deploy.iam_policies import (
 )
 
 IAM = DEPLOY / "iam"
+SPARK_ROLE = IAM / "spark-role.json"
 POLICIES = [*sorted(IAM.glob("*.json")), API]
 REGION, ACCOUNT, DATE = "eu-west-1", "123456789012", "2026-11-22"
 STORE = ObjectStore(bucket="digits-bucket")
@@ -171,6 +172,19 @@ def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
     readable = {name for name, key in keys.items() if reaches("s3:GetObject", key)}
     writable = {name for name, key in keys.items() if reaches("s3:PutObject", key)}
     assert (readable, writable) == ({"dataset", "classifiers"}, {"models"})
+
+
+def test_spark_sees_that_an_object_is_not_there_and_uses_the_key_as_the_platform_does() -> None:
+    """It looks for manifests that nobody has written yet, which S3 tells to those who may list."""
+    assert Need("s3:ListBucket", "arn:aws:s3:::listings-bucket") in [
+        Need(one.action, one.resource)
+        for one in permissions(SPARK_ROLE, FILLED_IN)
+        if not one.conditions
+    ]
+    readme = (DEPLOY / "README.md").read_text()
+    (row,) = (line for line in readme.splitlines() if line.startswith("| a key |"))
+    *_, spark, _ = row.split("|")
+    assert spark == " `kms:GenerateDataKey`, `kms:Decrypt` "
 
 
 def test_sagemaker_lists_nothing_but_digits() -> None:

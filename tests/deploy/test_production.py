@@ -64,12 +64,12 @@ def environment_file() -> dict[str, str]:
     return read_env_file(DEPLOY / "env.example")
 
 
-def composed(profiles: Sequence[str] = ()) -> Any:
-    """The services as Compose reads them."""
+def composed(profiles: Sequence[str] = (), part: str = "services") -> Any:
+    """The services, or another part, as Compose reads them from outside its folder."""
     compose = Path(sys.executable).with_name("docker-compose")
     profile = [word for name in profiles for word in ("--profile", name)]
     command = [str(compose), "-f", str(DEPLOY / "docker-compose.yaml"), *profile]
-    return json.loads(run([*command, "config", "--format", "json"], clean_environ()))["services"]
+    return json.loads(run([*command, "config", "--format", "json"], clean_environ()))[part]
 
 
 # What a shell, or Compose, would change or refuse.
@@ -136,6 +136,8 @@ def test_a_run_gets_all_settings_by_the_folder_that_services_have() -> None:
         mounted = {(one["source"], one["target"]) for one in composition.get("volumes", [])}
         ours = composition["image"] == "data-platform"
         assert (("settings", str(FOLDER)) in mounted) == ours, service
+    options = composed(part="volumes")["settings"]["driver_opts"]
+    assert options["device"] == str(DEPLOY / "private" / "platform")
 
 
 def test_the_example_names_every_setting() -> None:

@@ -2,9 +2,8 @@
 
 import json
 import os
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from tests.sagemaker_local.test_local_contract_serving import ask
 from tests.sagemaker_local.test_local_script_mode import archive
 from tests.sagemaker_local.test_local_sdk import run_processing
 from tests.sagemaker_local.test_local_transform import completed, outputs, started
+from tests.waiting import until
 
 pytestmark = pytest.mark.docker
 
@@ -120,13 +120,6 @@ def label(server: Server) -> str:
 def containers_of(client: docker.DockerClient, server: Server) -> list[Any]:
     """A server's containers, running or not."""
     return client.containers.list(all=True, ignore_removed=True, filters={"label": label(server)})
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("which", ["image", "image_of_a_user"])

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.conftest import Services, point_to
 from tests.resources.sagemaker.conftest import Faults, RecordingLog
 from tests.sagemaker_local.conftest import FAST
 from tests.sagemaker_local.rig import CHECKOUT, PATIENCE_SECONDS, Server, gone
+from tests.waiting import until
 
 # Sums what it reads, once a file says that it may, and writes down there that it began.
 PROGRAM = """
@@ -145,13 +145,6 @@ def statuses(sagemaker: SageMakerResource, name: str) -> dict[str, str]:
     answer = sagemaker.clients.control.list_processing_jobs(NameContains=name)
     jobs = answer["ProcessingJobSummaries"]
     return {job["ProcessingJobName"]: job["ProcessingJobStatus"] for job in jobs}
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def process_of(processor: Server, name: str) -> psutil.Process:
