@@ -5,6 +5,7 @@ That Spark does them alike is in `test_spark.py`.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,9 @@ class InProcess:
     def __init__(self, places: Places, steps: list[Step]) -> None:
         self._places = places
         self.steps = steps
-        numbers = pa.record_batch({"id": list(range(len(steps)))})
-        rows = pa.Table.from_batches(read_steps(places, steps, [numbers]), READ)
+        given = [{"step": number, **asdict(step)} for number, step in enumerate(steps)]
+        batches = [pa.RecordBatch.from_pylist([row]) for row in given]
+        rows = pa.Table.from_batches(read_steps(places, batches), READ)
         is_fact = rows["fact"].is_valid()
         self._rows = rows
         facts = rows.filter(is_fact).sort_by("step")["fact"].to_pylist()
