@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from pyspark.sql.functions import col  # pyright: ignore[reportMissingImports]
 
 from formats.proxies import LOOPBACK, proxy_variables
 from numbercruncher.errors import CruncherError
-from numbercruncher.spark.rows import READ_TYPES, TABLES_TYPES, VALUE_TYPES
+from numbercruncher.spark.rows import READ_TYPES, STEP_TYPES, TABLES_TYPES, VALUE_TYPES
 from numbercruncher.spark.tasks import (
     Places,
     Step,
@@ -107,7 +108,7 @@ def find_variables(session: SparkSession, *, forward_credentials: bool) -> dict[
         forward_credentials: whether they get this process's credentials; else those of their hosts.
 
     Raises:
-        ClusterRefusedError: they would cross the network unprotected.
+        ClusterRefusedError: they would cross the network, or be on disks, unprotected.
     """
     aws = boto3.Session()
     variables = {name: os.environ[name] for name in _REACH if os.environ.get(name)}
@@ -130,12 +131,13 @@ def find_variables(session: SparkSession, *, forward_credentials: bool) -> dict[
 def _check_secrecy(context: Any) -> None:
     settings = context.getConf()
     is_here = urlsplit(context.master).hostname in LOOPBACK or context.master.startswith("local")
-    asked = ("spark.authenticate", "spark.network.crypto.enabled")
+    # The last is for what Spark keeps on disks: code is kept like any data.
+    asked = ("spark.authenticate", "spark.network.crypto.enabled", "spark.io.encryption.enabled")
     if not is_here and any(settings.get(name, "false") != "true" for name in asked):
         raise ClusterRefusedError(
             f"The tasks on {context.master} would get the AWS credentials unencrypted. Set"
-            " spark.authenticate and spark.network.crypto.enabled there, or give its hosts a role"
-            " of their own and set PLATFORM_SPARK_FORWARD_CREDENTIALS=false."
+            f" {', '.join(asked)} there, or give its hosts a role of their own and set"
+            " PLATFORM_SPARK_FORWARD_CREDENTIALS=false."
         )
 
 
@@ -164,9 +166,15 @@ class Reading:
     def __init__(self, session: SparkSession, places: Places, steps: Sequence[Step]) -> None:
         self._session = session
         self._places = places
-        numbers = session.range(0, len(steps), 1, max(1, len(steps)))
-        read = partial(read_steps, places, steps)
-        self._rows = numbers.mapInArrow(read, READ_TYPES).persist(StorageLevel.DISK_ONLY)
+        # As data a task gets its own step only. In the code of all of them, beside the credentials,
+        # they would be too much from some 1,000 on: Spark writes code beyond 1 MB to a file.
+        rows = [(number, *astuple(step)) for number, step in enumerate(steps)]
+        data = session.sparkContext.parallelize(rows, len(rows))
+        self._rows = (
+            session.createDataFrame(data, STEP_TYPES, verifySchema=False)
+            .mapInArrow(partial(read_steps, places), READ_TYPES)
+            .persist(StorageLevel.DISK_ONLY)
+        )
         with _job():
             facts = self._rows.where("fact is not null").select("step", "fact").collect()
         self.facts: list[Mapping[str, Any]] = [

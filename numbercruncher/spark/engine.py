@@ -99,15 +99,16 @@ class SparkEngine:
         """What has to be read, in the order of dates."""
         todo = {date: day for date, day in self._plan.items() if day.todo}
         priced = [date for date, day in todo.items() if PRICE_CHANGES in day.todo]
-        base, folded = None, set[str]()
+        base, folded, unplanned = None, set[str](), dict[str, bytes]()
         try:
             if priced:
                 base = self._find_state(priced[0])
                 begin = base.partition if base else ""
                 folded = {d for d in self._index.references if begin < d <= priced[-1]}
-        except CruncherError:
-            folded = set[str]()  # none could be listed; to confirm one says why
-        unplanned = self._index.manifests(sorted(folded - todo.keys()))
+                unplanned = self._index.manifests(sorted(folded - todo.keys()))
+        except CruncherError as error:
+            base, folded = None, set[str]()
+            self._fail_prices(error)
         steps = [
             Step(
                 date,
@@ -118,6 +119,10 @@ class SparkEngine:
             for date in sorted(folded | todo.keys())
         ]
         return [Step(base.partition, base.encode(), is_state=True), *steps] if base else steps
+
+    def _fail_prices(self, error: Exception) -> None:
+        """Their past cannot be had; summaries are made all the same."""
+        self._errors = {date: error for date in self._plan if PRICE_CHANGES in self._todo(date)}
 
     def _find_state(self, first: str) -> Manifest | None:
         """The manifest of the latest stored state before a date that is current and undamaged."""
@@ -152,6 +157,8 @@ class SparkEngine:
 
     def _follow(self, steps: list[Step], facts: Mapping[int, Fact]) -> dict[int, str]:
         """Goes from date to date, as prices do; returns the steps that are folded, with dates."""
+        if self._errors:
+            return {}
         exclusions = Exclusions(self._index)
         included: dict[int, str] = {}
         numbers, is_empty = True, True
@@ -163,7 +170,8 @@ class SparkEngine:
                 is_empty = not state.extra["listings_ever_priced"]
                 exclusions.left_out = dict(state.extra.get(LEFT_OUT, {}))
                 if "error" in fact:
-                    raise _error(fact["error"])
+                    self._fail_prices(_error(fact["error"]))
+                    return {}
                 included[number] = step.date
                 continue
             # One that is wanted and is not listed fails, too.

@@ -26,6 +26,10 @@ READ = pa.schema(
         ("failed", pa.bool_()),
     ]
 )
+STEP_TYPES = (
+    "step int, date string, manifest binary, is_state boolean, with_prices boolean,"
+    " with_summary boolean"
+)
 VALUE_TYPES = "first_day int, first_price double, last_day int, last_price double"
 READ_TYPES = f"step int, id_number long, id_text string, {VALUE_TYPES}, fact string, failed boolean"
 TABLES = pa.schema([("step", pa.int32()), ("manifest", pa.string())])

@@ -6,7 +6,7 @@ nobody reads; which of it is published is decided in `engine.py`. Nothing here k
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -99,10 +99,12 @@ def _open(bucket: str, kms_key_id: str, variables: tuple[tuple[str, str], ...]) 
     return Store(bucket, kms_key_id)
 
 
-def read_steps(
-    places: Places, steps: Sequence[Step], batches: Iterable[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    """Reads the steps whose numbers are in the batches' first column.
+def read_steps(places: Places, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Reads steps.
+
+    Args:
+        places: where tasks read and write.
+        batches: their numbers, as `step`, and what `Step` has.
 
     Yields:
         Of each step one fact, JSON, and the prices that are in it. Of one that could not be read
@@ -110,8 +112,8 @@ def read_steps(
     """
     store = places.open()
     for batch in batches:
-        for number in batch.column(0).to_pylist():
-            step = steps[number]
+        for row in batch.to_pylist():
+            number, step = row.pop("step"), Step(**row)
             try:
                 prices, fact = (_read_state if step.is_state else _read_day)(store, places, step)
             except MemoryError:

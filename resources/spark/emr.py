@@ -4,12 +4,13 @@ import math
 import time
 import uuid
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import dagster as dg
+from botocore.exceptions import BotoCoreError, ClientError
 from dagster_aws.pipes import (
     PipesEMRServerlessClient,
     PipesS3ContextInjector,
@@ -19,6 +20,8 @@ from dagster_pipes import PipesParams
 
 from resources.cancellation import Cancellation
 from resources.s3 import ObjectStore
+from resources.sagemaker.calls import is_transient
+from resources.spark.errors import SparkRunError
 from resources.spark.scratch import PACKED_PYTHON
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ DRIVER = 'import runpy\n\nrunpy.run_module({module!r}, run_name="__main__", alte
 STOP_SECONDS = 120
 LEAST_MINUTES = 5
 """Shortest time limit that EMR Serverless takes."""
+_AWS_ERRORS = (ClientError, BotoCoreError)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,19 @@ class _MessagesInFolder(PipesS3MessageReader):
         # The client's type is a function's name there.
         super().__init__(interval=interval, bucket=store.bucket, client=store.client)  # pyright: ignore[reportUnknownMemberType]
         self._folder = folder
+        self._handler: dg.PipesMessageHandler | None = None
+
+    @property
+    def messages(self) -> list[Mapping[str, Any]]:
+        """The custom messages that have arrived."""
+        return list(self._handler.get_custom_messages()) if self._handler else []
+
+    @contextmanager
+    def read_messages(self, handler: dg.PipesMessageHandler) -> Generator[PipesParams]:
+        """Dagster's hook: who gets the messages; of a job that failed it would not say."""
+        self._handler = handler
+        with super().read_messages(handler) as params:
+            yield params
 
     @contextmanager
     def get_params(self) -> Generator[PipesParams]:
@@ -79,7 +96,6 @@ def job_request(job: EmrJob) -> "StartJobRunRequestTypeDef":
             "spark.executorEnv.PYSPARK_PYTHON",
         ):
             settings[name] = PACKED_PYTHON
-    conf = " ".join(f"--conf {name}={value}" for name, value in settings.items())
     return {
         "applicationId": job.application_id,
         "clientToken": str(uuid.uuid4()),
@@ -90,8 +106,14 @@ def job_request(job: EmrJob) -> "StartJobRunRequestTypeDef":
             "sparkSubmit": {
                 "entryPoint": f"{job.folder}/driver.py",
                 "entryPointArguments": ["--pipes-in-s3"],
-                "sparkSubmitParameters": f"--py-files {job.folder}/code.zip {conf}".rstrip(),
+                "sparkSubmitParameters": f"--py-files {job.folder}/code.zip",
             }
+        },
+        # Not as parameters, where a space would end a value and what follows be an option.
+        "configurationOverrides": {
+            "applicationConfiguration": [
+                {"classification": "spark-defaults", "properties": settings}
+            ]
         },
     }
 
@@ -104,13 +126,14 @@ def run_on_emr(
     extras: Mapping[str, Any],
     poll_seconds: float,
 ) -> list[Mapping[str, Any]]:
-    """Runs a job to its end; one whose Dagster run is cancelled is cancelled, too.
+    """Runs a job to its end; one that is not followed to its end is cancelled.
 
     Returns:
         Its custom messages.
 
     Raises:
-        RuntimeError: Dagster's, where the job failed.
+        SparkRunError: the job failed, or AWS refused a request or did not answer.
+        DagsterExecutionInterruptedError: the run of Dagster was cancelled.
     """
     client: EMRServerlessClient = boto3.client("emr-serverless")  # pyright: ignore[reportUnknownMemberType]
     cancellation = Cancellation(context.instance, context.run)
@@ -120,38 +143,63 @@ def run_on_emr(
         cancellation.check()
 
     def keep_id(parsed: Mapping[str, Any], **_: object) -> None:
-        job_runs.append(parsed["jobRunId"])
+        if "jobRunId" in parsed:  # else it was refused
+            job_runs.append(parsed["jobRunId"])
 
     # Dagster's client waits by asking, and cancels where it is interrupted.
     client.meta.events.register("before-call.emr-serverless.GetJobRun", check)
     client.meta.events.register("after-call.emr-serverless.StartJobRun", keep_id)
+    reader = _MessagesInFolder(store, folder, poll_seconds)
     pipes = PipesEMRServerlessClient(
         client=client,
         context_injector=PipesS3ContextInjector(
             bucket=store.bucket, client=store.client, key_prefix=f"{folder}/"
         ),
-        message_reader=_MessagesInFolder(store, folder, poll_seconds),
+        message_reader=reader,
         poll_interval=poll_seconds,
     )
     try:
-        done = pipes.run(
-            context=context, start_job_run_params=job_request(job), extras=dict(extras)
-        )
-    except dg.DagsterExecutionInterruptedError:
+        pipes.run(context=context, start_job_run_params=job_request(job), extras=dict(extras))
+    except BaseException as error:
+        # Dagster's client cancels where it is interrupted only, and the job's folder goes next.
         client.meta.events.unregister("before-call.emr-serverless.GetJobRun", check)
-        _await_end(client, job.application_id, job_runs, poll_seconds)
+        for job_run in job_runs:
+            if not _cancel(client, job.application_id, job_run, poll_seconds):
+                context.log.warning(
+                    f"Whether the job run {job_run} of the application {job.application_id} was"
+                    " cancelled is not known: look at it, and cancel it where it still runs."
+                )
+        if isinstance(error, (RuntimeError, *_AWS_ERRORS)):
+            raise _failure(job, error, reader.messages) from error
         raise
-    return list(done.get_custom_messages())
+    return reader.messages
 
 
-def _await_end(
-    client: "EMRServerlessClient", application_id: str, job_runs: list[str], poll_seconds: float
-) -> None:
-    """Waits until cancelled jobs write no more, for a while."""
+def _cancel(
+    client: "EMRServerlessClient", application_id: str, job_run: str, poll_seconds: float
+) -> bool:
+    """Cancels a job and waits, for a while, until it writes no more; whether it has ended."""
     deadline = time.monotonic() + STOP_SECONDS
-    for job_run in job_runs:
-        while time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        with suppress(*_AWS_ERRORS):  # it may have ended, or AWS not answer yet
+            client.cancel_job_run(applicationId=application_id, jobRunId=job_run)
+        with suppress(*_AWS_ERRORS):
             answer = client.get_job_run(applicationId=application_id, jobRunId=job_run)
             if answer["jobRun"]["state"] in ("SUCCESS", "FAILED", "CANCELLED"):
-                break
-            time.sleep(poll_seconds)
+                return True
+        time.sleep(poll_seconds)
+    return False
+
+
+def _failure(job: EmrJob, error: Exception, messages: list[Mapping[str, Any]]) -> SparkRunError:
+    if isinstance(error, RuntimeError):
+        sentence = (
+            f"The job {job.name} on EMR Serverless failed ({error}). Its log, in the application"
+            f" {job.application_id}, says why; dates that it has published stay."
+        )
+    else:
+        sentence = (
+            f"The job {job.name} on EMR Serverless could not be started, or not be followed, and"
+            f" was given up: {error}. Dates that it has published stay."
+        )
+    return SparkRunError(sentence, messages=messages, transient=is_transient(error))

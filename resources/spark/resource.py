@@ -23,20 +23,12 @@ from resources.docker import ModuleRun, ModuleRunError
 from resources.docker.aws_reach import find_reach
 from resources.docker.modules import ModuleSpec, StreamMessageReader
 from resources.docker.process import run_in_process
-from resources.errors import ResourceError
 from resources.s3 import ObjectStore
+from resources.spark.errors import SparkNotSetUpError
 from resources.spark.scratch import PACKED_PYTHON, code_archive, scratch_folder
 
 HERE = "127.0.0.1"
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
-
-
-class SparkNotSetUpError(ResourceError):
-    """It is not said where Spark is, or what it needs is missing."""
-
-
-class SparkRunError(ResourceError):
-    """An application on EMR Serverless failed."""
 
 
 class SparkResource(dg.ConfigurableResource[Any]):
@@ -108,7 +100,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         Raises:
             SparkNotSetUpError: it is not said where Spark is, or pyspark or Java are missing.
             ModuleRunError: the driver failed, ran out of memory or time.
-            SparkRunError: the application on EMR Serverless failed.
+            SparkRunError: the application on EMR Serverless failed, or could not be followed.
         """
         started = time.monotonic()
         self.check_set_up()
@@ -235,11 +227,5 @@ class SparkResource(dg.ConfigurableResource[Any]):
             settings=self.settings,
             deadline_seconds=self.deadline_seconds,
         )
-        try:
-            messages = run_on_emr(context, job, store, folder, extras, self.poll_seconds)
-        except RuntimeError as error:
-            raise SparkRunError(
-                f"The job {job.name} on EMR Serverless failed ({error}). Its log, in the"
-                f" application {self.application_id}, says why; dates that it has published stay."
-            ) from error
+        messages = run_on_emr(context, job, store, folder, extras, self.poll_seconds)
         return messages, {"mode": "emr-serverless", "application": self.application_id}

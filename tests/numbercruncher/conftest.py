@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from numbercruncher.crunch import crunch
+from numbercruncher.errors import StoreUnavailableError
 from numbercruncher.request import parse_request
 from numbercruncher.store import Store
 
@@ -41,6 +42,23 @@ def run(environment: Mapping[str, str], bucket: str, warnings: list[str]) -> Cru
         return {message["date"]: message for message in messages}
 
     return crunch_dates
+
+
+@pytest.fixture
+def fail_store(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Makes a method of the store fail for keys, or folders, that end in some way."""
+
+    def fail(method: str, ending: str) -> None:
+        right = getattr(Store, method)
+
+        def refused(self: Store, key: str, **options: Any) -> Any:
+            if key.endswith(ending):
+                raise StoreUnavailableError("The store is away.")
+            return right(self, key, **options)
+
+        monkeypatch.setattr(Store, method, refused)
+
+    return fail
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Snapshots that are bad, missing, empty or replaced: what of it is told, and what is made."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,9 @@ import pytest
 from numbercruncher.errors import (
     SnapshotChangedError,
     SnapshotInvalidError,
-    StoreUnavailableError,
 )
 from numbercruncher.snapshot_index import SnapshotIndex
-from numbercruncher.store import Entry, Store
+from numbercruncher.store import Store
 from tests.numbercruncher.conftest import Crunch
 from tests.numbercruncher.listings import (
     Objects,
@@ -191,25 +190,18 @@ def test_a_snapshot_that_was_replaced_before_it_was_listed_counts_as_changed_not
 
 
 def test_where_the_past_cannot_be_listed_summaries_are_made_and_price_changes_fail(
-    run: Crunch, client: "S3Client", bucket: str, monkeypatch: pytest.MonkeyPatch
+    run: Crunch, client: "S3Client", bucket: str, fail_store: Callable[[str, str], None]
 ) -> None:
     for day, rows in market(days("2026-01-01", 2), 40).items():
         put_snapshot(client, bucket, day, rows)
-    entries = Store.entries
-
-    def refused(self: Store, folder: str, *, after: str = "") -> Iterator[Entry]:
-        if folder == "airbnb/listings":
-            raise StoreUnavailableError("The store failed.")
-        return entries(self, folder, after=after)
-
-    monkeypatch.setattr(Store, "entries", refused)
+    fail_store("entries", "airbnb/listings")
     messages = run("2026-01-01", "2026-01-02", "2026-01-03", outputs=["neighbourhood_summary"])
     statuses = [message["status"] for message in messages.values()]
     assert statuses == ["made", "made", "failed"]
     assert "no snapshot of 2026-01-03" in messages["2026-01-03"]["error"]
     messages = run("2026-01-02", "2026-01-03", outputs=["price_changes"])
     assert {(item["status"], item["error"]) for item in messages.values()} == {
-        ("failed", "The store failed."),
+        ("failed", "The store is away."),
         (
             "failed",
             "There is no snapshot of 2026-01-03: it has no manifest."

@@ -1,10 +1,12 @@
 """The number cruncher on a real cluster of Spark: a master and two workers."""
 
+import importlib
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -162,6 +164,42 @@ def what_shows(cluster: Cluster, spark: SparkResource) -> dict[str, bytes]:
         with suppress(psutil.Error):
             lines[f"process {process.pid}"] = " ".join(process.cmdline()).encode()
     return {page: answer.content for page, answer in shown.items()} | lines
+
+
+@pytest.mark.parametrize(
+    ("master", "missing", "refused"),
+    [
+        ("spark://10.0.0.1:7077", "", False),
+        ("spark://10.0.0.1:7077", "spark.authenticate", True),
+        ("spark://10.0.0.1:7077", "spark.network.crypto.enabled", True),
+        ("spark://10.0.0.1:7077", "spark.io.encryption.enabled", True),
+        ("spark://127.0.0.1:7077", "spark.io.encryption.enabled", False),
+    ],
+)
+def test_other_machines_get_credentials_only_where_all_is_encrypted(
+    environment: Mapping[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    master: str,
+    missing: str,
+    refused: bool,
+) -> None:
+    monkeypatch.syspath_prepend(SPARK)
+    pyspark: Any = pytest.importorskip("pyspark")
+    cluster: Any = importlib.import_module("numbercruncher.spark.cluster")
+    settings = pyspark.SparkConf(loadDefaults=False)
+    for name in (
+        "spark.authenticate",
+        "spark.network.crypto.enabled",
+        "spark.io.encryption.enabled",
+    ):
+        settings.set(name, "false" if name == missing else "true")
+    context = SimpleNamespace(master=master, getConf=lambda: settings)
+    session = SimpleNamespace(sparkContext=context)
+    with ExitStack() as stack:
+        if refused:
+            stack.enter_context(pytest.raises(cluster.ClusterRefusedError, match=missing))
+        variables = cluster.find_variables(session, forward_credentials=True)
+        assert variables["AWS_ACCESS_KEY_ID"] == environment["AWS_ACCESS_KEY_ID"]
 
 
 def test_a_cancelled_run_takes_its_application_with_it_and_leaves_nothing(

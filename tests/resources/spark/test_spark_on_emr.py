@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,17 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
-import requests
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.emrserverless import models as emr
-from moto.server import ThreadedMotoServer
 
 from resources.s3 import ObjectStore
-from resources.spark import SparkNotSetUpError, SparkResource
+from resources.spark import SparkNotSetUpError, SparkResource, SparkRunError
 from sagemaker_local import service_model
+from tests.deploy.conftest import REGION, moto_server
+from tests.s3_front import Answer, Front, Incoming
 
-REGION = "eu-west-1"
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/data-platform-spark"
 DRIVER = """
 import boto3
@@ -38,19 +38,27 @@ with open_dagster_pipes(context_loader=loader, message_writer=writer) as pipes:
 """
 
 
+SETTINGS = {
+    "spark.executor.memory": "4g",
+    "spark.driver.extraJavaOptions": "-Da=1 --conf spark.b=2",
+}
+
+
 @pytest.fixture
-def requests_sent(
+def emr_serverless(
     environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[Mapping[str, Any]]]:
-    """What asks EMR Serverless to start a job; it exists, and its jobs wait to be run."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    # Moto keeps its resources for the whole process.
-    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=60).raise_for_status()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_EMR_SERVERLESS", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.setattr(emr, "JOB_STATUS", "SCHEDULED")
+) -> Iterator[Front]:
+    """EMR Serverless, whose jobs wait to be run."""
+    with moto_server() as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EMR_SERVERLESS", front.url)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+        monkeypatch.setattr(emr, "JOB_STATUS", "SCHEDULED")
+        yield front
+
+
+@pytest.fixture
+def requests_sent(emr_serverless: Front) -> list[Mapping[str, Any]]:
+    """What asks it to start a job."""
     sent: list[Mapping[str, Any]] = []
     boto3.setup_default_session()
     assert boto3.DEFAULT_SESSION is not None
@@ -58,8 +66,7 @@ def requests_sent(
         "provide-client-params.emr-serverless.StartJobRun",
         lambda params, **_: sent.append(dict(params)),
     )
-    yield sent
-    server.stop()
+    return sent
 
 
 @pytest.fixture
@@ -82,14 +89,14 @@ def start(store: ObjectStore, when_sent: Callable[[dg.OpExecutionContext], None]
         application_id=application["applicationId"],
         role_arn=ROLE,
         environment="s3://bucket/environment.tar.gz",
-        settings={"spark.executor.memory": "4g"},
+        settings=SETTINGS,
         poll_seconds=0.2,
     )
     outcome: list[Any] = []
 
     @dg.op
     def crunch(context: dg.OpExecutionContext) -> None:
-        threading.Thread(target=when_sent, args=(context,)).start()
+        threading.Thread(target=when_sent, args=(context,), daemon=True).start()
         try:
             outcome.append(
                 spark.run(
@@ -118,7 +125,9 @@ def job_run() -> emr.JobRun | None:
 
 
 def await_job() -> emr.JobRun:
+    deadline = time.monotonic() + 60
     while (job := job_run()) is None:
+        assert time.monotonic() < deadline, "no job was started"
         threading.Event().wait(0.05)
     return job
 
@@ -167,21 +176,65 @@ def test_a_job_has_its_code_and_its_context_from_s3_and_answers_there(
     assert request["executionTimeoutMinutes"] == 60
     driver = request["jobDriver"]["sparkSubmit"]
     assert driver["entryPoint"] == f"s3://{bucket}/{scratch}/driver.py"
-    settings = dict(
-        setting.split("=", 1)
-        for setting in re.findall(r"--conf (\S+)", driver["sparkSubmitParameters"])
-        if "DAGSTER" not in setting
-    )
+    (defaults,) = request["configurationOverrides"]["applicationConfiguration"]
+    assert defaults["classification"] == "spark-defaults"
     python = "./environment/bin/python"
-    assert settings == {
-        "spark.executor.memory": "4g",
+    assert defaults["properties"] == {
+        **SETTINGS,
         "spark.archives": "s3://bucket/environment.tar.gz#environment",
         "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": python,
         "spark.emr-serverless.driverEnv.PYSPARK_PYTHON": python,
         "spark.executorEnv.PYSPARK_PYTHON": python,
     }
+    given = re.findall(r"--conf (\S+)=", driver["sparkSubmitParameters"])
+    assert [name for name in given if "driverEnv.DAGSTER_" not in name] == []
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
     assert secret not in json.dumps([request, message], default=str)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_job_that_does_not_end_well_is_cancelled_and_what_it_reported_is_kept(
+    emr_serverless: Front,
+    probe: None,
+    bucket: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    answers: bool,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    store = ObjectStore(bucket=bucket)
+    busy = {"x-amzn-errortype": "InternalServerException"}
+    refusals: list[Answer] = [(500, b'{"message": "busy"}', busy)] * 2
+
+    def refuse(request: Incoming) -> Answer | None:
+        """Fails to say how the job is, and then to cancel it, once each."""
+        return refusals.pop() if "/jobruns/" in request.path and refusals else None
+
+    def run_job(_: dg.OpExecutionContext) -> None:
+        job = await_job()
+        submit(store, job, tmp_path)
+        if answers:
+            job.state = "FAILED"
+        else:
+            emr_serverless.refuse = refuse
+
+    error = start(store, run_job)
+    assert isinstance(error, SparkRunError)
+    assert error.transient is not answers
+    (message,) = error.messages
+    assert message["extras"]["dates"] == ["2026-01-01"]
+    assert await_job().state == "CANCELLED"
+    assert not list(store.list())
+
+
+def test_a_job_that_is_refused_says_so(emr_serverless: Front, probe: None, bucket: str) -> None:
+    denied = (403, b'{"message": "not you"}', {"x-amzn-errortype": "AccessDeniedException"})
+    emr_serverless.refuse = lambda request: denied if request.path.endswith("/jobruns") else None
+    error = start(ObjectStore(bucket=bucket), lambda _: None)
+    assert isinstance(error, SparkRunError)
+    assert not error.transient
+    assert "AccessDeniedException" in str(error)
 
 
 def test_a_cancelled_run_cancels_its_job_and_leaves_nothing(
