@@ -134,6 +134,18 @@ class PipelineAsset(dg.Component, dg.Model):
         """What it is made of that somebody else fills."""
         return ()
 
+    def s3_source(self, uri: str, description: str) -> dg.AssetSpec:
+        """What somebody else puts into S3, as an asset of the pipeline."""
+        return dg.AssetSpec(
+            self.source_key,
+            group_name=self.pipeline,
+            kinds={"s3"},
+            owners=[self.owner],
+            tags=place(self.pipeline, "source"),
+            description=description,
+            metadata={"dagster/uri": uri},
+        )
+
     def resources(self) -> dict[str, Any]:
         """Resources of its own, by their keys."""
         return {}

@@ -8,7 +8,7 @@ from pydantic import Field
 from platform_assets.chain import ChainAsset, ChainCheck, make_one_by_one
 from platform_assets.components.fields import ObjectUri
 from platform_assets.components.pipeline_asset import PipelineAsset
-from platform_assets.lineage import Tier, place
+from platform_assets.lineage import Tier
 from platform_assets.object_copies import copy_object, find_original, judge_copy
 
 CODE_VERSION = "1"
@@ -40,17 +40,7 @@ class S3ObjectCopy(PipelineAsset):
 
     def sources(self) -> list[dg.AssetSpec]:
         """The object."""
-        return [
-            dg.AssetSpec(
-                self.source_key,
-                group_name=self.pipeline,
-                kinds={"s3"},
-                owners=[self.owner],
-                tags=place(self.pipeline, "source"),
-                description="The object as it is published.",
-                metadata={"dagster/uri": self.source},
-            )
-        ]
+        return [self.s3_source(self.source, "The object as it is published.")]
 
     def chain_asset(self) -> ChainAsset:
         """How it is copied and checked."""

@@ -112,17 +112,8 @@ class SageMakerModel(PipelineAsset):
         outside = [text for text in self._inputs if asset_of(text) is None]
         if not outside:
             return []
-        return [
-            dg.AssetSpec(
-                self.source_key,
-                group_name=self.pipeline,
-                kinds={"s3"},
-                owners=[self.owner],
-                tags=place(self.pipeline, "source"),
-                description="What the model is trained on, as somebody else puts it there.",
-                metadata={"dagster/uri": ", ".join(outside)},
-            )
-        ]
+        description = "What the model is trained on, as somebody else puts it there."
+        return [self.s3_source(", ".join(outside), description)]
 
     def chain_asset(self) -> ChainAsset:
         """How it is trained and judged."""
