@@ -51,10 +51,6 @@ class Account:
     """What of an account the platform works with.
 
     Attributes:
-        digits: The bucket of digits.
-        listings: The bucket of listings.
-        sagemaker: SageMaker.
-        endpoint: The endpoint that digits are put on.
         prices: Of an instance's hour, by instance type.
     """
 
@@ -151,9 +147,6 @@ class Smoke:
     """The stages, one after the other.
 
     Attributes:
-        account: Where.
-        date: The date that both chains are made of.
-        console: For people.
         rows: What came of each stage: its name, seconds, result, cost.
     """
 

@@ -68,11 +68,6 @@ class Outcome:
 def run(start: Callable[[], Running], ui: str, console: Console) -> Outcome:
     """Run the demo from nothing, or from whatever an earlier one left.
 
-    Args:
-        start: Starts the services and returns when they answer.
-        ui: Where Dagster's UI answers then.
-        console: For people.
-
     Raises:
         StackError: Something is in the way; the message says what.
         DemoError: A run failed, or not everything came out as it must.

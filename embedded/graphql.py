@@ -25,10 +25,8 @@ class Run:
     """A run, as Dagster reports it.
 
     Attributes:
-        run_id: Dagster's id of it.
         status: Such as QUEUED, STARTED, SUCCESS, FAILURE.
         steps: The status of each step that has begun, by step key.
-        failures: The messages of its failed steps.
     """
 
     run_id: str

@@ -173,10 +173,6 @@ class Home:
 
         The lock is the kernel's, so it goes with a killed process.
 
-        Args:
-            say: Gets a line when it has to wait.
-            wait_seconds: For how long at most.
-
         Raises:
             BusyError: Another one did not finish in time.
         """

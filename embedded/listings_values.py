@@ -73,9 +73,7 @@ def typed_column(
     """A column of the table: its name and type are those of `field`.
 
     Args:
-        field: Of the table's schema.
         columns: Those that the file has; others become null.
-        rows: Their number.
         day: The value of `download_date`.
 
     Raises:

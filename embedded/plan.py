@@ -59,10 +59,7 @@ class Plan:
     """A stack that can be started.
 
     Attributes:
-        home: Where its state lies.
         port_base: PLATFORM_PORT_BASE, this time's or the one kept in the home; empty without any.
-        ports: On which it listens.
-        credentials: Of the services that are embedded.
         environment: What clients get: the content of the env file.
         own: What of it the user has not given.
         embedded: Which of s3, sagemaker and postgres are ours to start.
@@ -97,9 +94,6 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
     """Read the environment and settle what is to run where.
 
     Makes the home's folders and credentials when they are missing, and nothing else.
-
-    Args:
-        environ: In the place of the process's environment.
 
     Raises:
         ConfigurationError: The environment asks for something that does not fit together.

@@ -61,7 +61,6 @@ def initialise(data: Path, admin_password: str) -> None:
 
     Args:
         data: The data folder to be; its parent exists.
-        admin_password: Of the superuser `postgres`.
 
     Raises:
         ServiceFailedError: initdb failed; in its own words.

@@ -29,9 +29,6 @@ class Part:
     """A program, and how the stack prepares it and sees that it is ready.
 
     Attributes:
-        program: For the supervisor.
-        title: For people.
-        ports: Those it listens on, by purpose.
         ready: Returns once the program does its work; raises any exception before.
         after: Names of the parts without which it cannot be ready; all start at once.
         prepare: Creates what it needs, before it starts.

@@ -59,10 +59,6 @@ def dataset() -> MnistDataset:
 def seed(client: Any, make: Callable[[], MnistDataset] = dataset) -> str:
     """Puts the object where the public one would be, unless it stands there already.
 
-    Args:
-        client: boto3's S3 client for the embedded S3.
-        make: Which digits.
-
     Returns:
         For people: how many digits, and where.
     """

@@ -31,8 +31,6 @@ class Running:
     """A stack that is up.
 
     Attributes:
-        plan: What it is: home, ports, credentials.
-        env: The environment that clients need, as in the env file.
         started: False when all of it ran already.
         seconds: How long `up` took.
     """
@@ -89,10 +87,8 @@ def up(
     """Start what does not run, wait until all of it works, and write the env file.
 
     Args:
-        plan: What is to run.
         parts: In the place of all of them.
         say: Gets a line for each step, for people.
-        ready_seconds: How long one part may take to come up.
 
     Raises:
         StackError: One sentence about what is in the way and what to do.
@@ -120,10 +116,6 @@ def up(
 
 def down(home: Home, *, say: Callable[[str], None] = _silent) -> int:
     """Stop everything of this home, whoever started it and in whatever state it is.
-
-    Args:
-        home: Whose processes are meant; without any, nothing happens.
-        say: Gets a line when another command has to be waited for.
 
     Returns:
         How many processes had to be ended.

@@ -45,10 +45,8 @@ class Cursor(BaseModel):
 
     Attributes:
         reported: What was reported and is not over, by the problems' keys.
-        spend: Of the month, so far.
         failures_until: Runs that failed until then are reported, or their messages were refused for
             good; None before the first look.
-        turn: How many looks there were.
         silent_looks: How many looks in a row the endpoint has not answered.
     """
 
@@ -136,8 +134,6 @@ class Sent:
     """What became of the changes of a tick.
 
     Attributes:
-        reported: What is reported now.
-        count: How many messages were delivered.
         refusals: Of each message that was refused for good, its subject and why.
         failure: Why the last message that is sent later could not be delivered.
         complete: Whether nothing is left for a later tick.

@@ -32,11 +32,8 @@ def build_daily_schedule(
     A day counts as missed when it is later than the newest that is materialised.
 
     Args:
-        job: What is run, with a date as its partition.
-        name: Of the schedule.
         asset: Whose dates tell which days are there.
         cron_schedule: Once a day, in UTC.
-        description: As the UI shows it.
     """
 
     @dg.schedule(
@@ -62,8 +59,6 @@ def due_days(instance: dg.DagsterInstance, asset: dg.AssetKey, tick: datetime) -
     """The day before a tick, and those before it that are later than all that there are.
 
     Args:
-        instance: With the records of what is materialised.
-        asset: Of daily partitions.
         tick: In UTC.
 
     Returns:

@@ -103,7 +103,6 @@ def choose_dates(config: Repair, statuses: Statuses) -> list[str]:
     """The dates of an asset that are as the form says.
 
     Args:
-        config: The form.
         statuses: Date → Dagster's status of it, in the order of dates; None where it was never
             made.
 

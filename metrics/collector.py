@@ -65,14 +65,7 @@ class Platform:
     """What is looked at.
 
     Attributes:
-        instance: Dagster's records.
-        assets: Keys of what is materialised.
-        checks: Keys of all checks.
-        due: What the daily schedules make.
-        store: Where classifiers are.
-        endpoint: Which one.
         sagemaker: Is asked; one that is in a hurry.
-        spend: Of the month, so far.
         newest: By asset, as it was read last.
     """
 

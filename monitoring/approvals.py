@@ -21,14 +21,7 @@ def approval_findings(
     settings: AlertSettings,
     now: datetime,
 ) -> Iterator[Finding]:
-    """A notice of the newest version of each model that waits, until somebody decides over it.
-
-    Args:
-        instance: Dagster's records.
-        specs: Of all assets.
-        settings: How far back it is looked.
-        now: The time.
-    """
+    """A notice of the newest version of each model that waits, until somebody decides over it."""
     for spec in specs:
         if DECIDED_BY in spec.metadata:
             yield from _find_waiting(instance, spec, settings, now)

@@ -16,9 +16,7 @@ class Due:
     """What a schedule has to have made of every day.
 
     Attributes:
-        schedule: The name of what asks for each day once it has ended.
         runs_by_default: Whether the schedule runs where nobody has started or stopped it.
-        job: The name of what the schedule starts.
         assets: Whose partition of the day has to be there.
         asked_after: How long after the day's end it is asked for, where that is no matter of
             minutes.
@@ -45,10 +43,6 @@ def late_dates(
     A date whose run failed or hangs is no finding: that is a problem of its own.
 
     Args:
-        instance: Dagster's records.
-        due: What is looked at.
-        settings: From when on a date is late.
-        now: The time.
         hanging: Problems of runs that hang.
     """
     running_since = schedule_runs_since(instance, due)

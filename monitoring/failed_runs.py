@@ -77,9 +77,6 @@ def failed_runs(
     several failed runs of the same work the last one counts.
 
     Args:
-        instance: Dagster's records.
-        settings: How long a failed run is followed.
-        now: The time.
         new: What failed since the last look.
         reported: What was reported, by the problems' keys.
         turn: How many looks there were before: which of the reported runs have their turn.

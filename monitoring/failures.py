@@ -18,10 +18,7 @@ class Failure:
     """Why a run failed, by its own records.
 
     Attributes:
-        steps: Keys of the steps that failed.
-        reasons: In words.
-        gate_refused: Whether a classifier was refused by its gate.
-        refused_dates: Of these classifiers, where the run told them.
+        refused_dates: Of the classifiers that their gate refused, where the run told them.
     """
 
     steps: Set[str]

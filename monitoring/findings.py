@@ -64,22 +64,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Well:
-    """The good state itself was seen.
-
-    Attributes:
-        key: Of the problem, if it was one.
-    """
+    """The good state itself was seen."""
 
     key: str
 
 
 @dataclass(frozen=True)
 class Unclear:
-    """Whether the problem is over could not be seen, or was not looked at: it stays as it is.
-
-    Attributes:
-        key: Of the problem, if it was one.
-    """
+    """Whether the problem is over could not be seen, or was not looked at: it stays as it is."""
 
     key: str
 

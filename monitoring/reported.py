@@ -15,14 +15,7 @@ from resources.alerts import Message
 
 
 class Entry(BaseModel):
-    """What was reported of a problem.
-
-    Attributes:
-        digest: Of the problem at that time.
-        title: Of the problem, for the message that it is over.
-        run_id: Of the problem.
-        refused_date: Of the problem.
-    """
+    """What was reported of a problem."""
 
     digest: str
     title: str
@@ -56,12 +49,7 @@ class Change:
 
 
 def changes(findings: Iterable[Finding], reported: Mapping[str, Entry]) -> Iterator[Change]:
-    """Problems that are new or have changed, those that are over, and at last those to forget.
-
-    Args:
-        findings: All of a look.
-        reported: By the problems' keys.
-    """
+    """Problems that are new or have changed, those that are over, and at last those to forget."""
     seen: set[str] = set()
     for finding in findings:
         seen.add(finding.key)

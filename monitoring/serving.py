@@ -54,9 +54,7 @@ def look_at_endpoint(
     """Ask SageMaker for the endpoint's state, and the endpoint for a digit.
 
     Args:
-        instance: Dagster's records.
         sagemaker: Is asked; one that is in a hurry.
-        name: Of the endpoint.
         teardown_job: The job that deletes the endpoint, after which nothing is expected of it.
     """
     if not is_expected(instance, teardown_job):
@@ -86,14 +84,7 @@ def count_silent_looks(look: Look, before: int) -> int:
 def endpoint_findings(
     look: Look, silent_looks: int, settings: AlertSettings, name: str
 ) -> Iterator[Finding]:
-    """A problem where the endpoint should answer and does not.
-
-    Args:
-        look: What was seen.
-        silent_looks: What `count_silent_looks` says.
-        settings: For the link.
-        name: Of the endpoint.
-    """
+    """A problem where the endpoint should answer and does not."""
     if look.state == "well":
         yield Well(_ENDPOINT)
     elif look.state == "down" or silent_looks >= MOST_SILENT_LOOKS:

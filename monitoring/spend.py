@@ -29,8 +29,6 @@ class Spend(BaseModel):
     Attributes:
         month: `2026-01` for instance.
         storage_id: Of the last materialisation that is counted.
-        training: By training jobs.
-        endpoint: By the endpoint.
     """
 
     month: str = ""
@@ -42,9 +40,7 @@ class Spend(BaseModel):
         """The same with what was spent since, or what was spent in a month that is new.
 
         Args:
-            instance: Dagster's records.
             endpoint: What `endpoint_spend` says.
-            now: The time.
         """
         month = f"{now:%Y-%m}"
         before = self if self.month == month else Spend(month=month)
@@ -78,15 +74,7 @@ def endpoint_spend(
     teardown_job: str,
     now: datetime,
 ) -> float:
-    """What the endpoint has cost in this month, by Dagster's records of when it was there.
-
-    Args:
-        instance: Dagster's records.
-        endpoint: Its instances.
-        price_per_hour: Of an instance, by its type.
-        teardown_job: The job that deletes the endpoint.
-        now: The time.
-    """
+    """What the endpoint has cost in this month, by Dagster's records of when it was there."""
     price = price_per_hour.get(endpoint.instance_type, 0) * endpoint.instance_count
     return price * _endpoint_hours(instance, teardown_job, now) if price else 0
 

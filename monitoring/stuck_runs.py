@@ -29,9 +29,6 @@ def stuck_runs(
     """A problem for each run that has been at work for too long, and one for the whole queue.
 
     Args:
-        instance: Dagster's records.
-        settings: How long is too long.
-        now: The time.
         reported: Keys of what was reported. Of a run among them it is looked what became of it.
     """
     limit = f"{settings.stuck_after_minutes:g} minutes"

@@ -189,12 +189,7 @@ def plan_step(context: dg.AssetExecutionContext, assets: Sequence[ChainAsset]) -
 
 
 class ChainRun:
-    """The dates of a run on their way through the assets of a chain.
-
-    Attributes:
-        context: Of the step, or of the op.
-        resources: Of the step, by their keys.
-    """
+    """The dates of a run on their way through the assets of a chain."""
 
     def __init__(self, context: Context, plan: Plan, checks_at_once: int) -> None:
         self.context = context

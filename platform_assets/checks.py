@@ -137,7 +137,6 @@ def judge_each(
     """The verdict on each date; a date that could not be checked has not passed.
 
     Args:
-        dates: What to check.
         judge: Called from that many threads.
         at_once: How many dates are checked at a time: a store that is far away keeps each waiting.
     """
@@ -167,9 +166,6 @@ def report_verdicts(
     """Tell Dagster the verdict on each date of the run.
 
     Args:
-        context: Of the step.
-        check: Which check.
-        verdicts: Date → what it says.
         targets: Date → which materialisation it judges, as `find_targets` gives them.
 
     Returns:

@@ -31,8 +31,6 @@ class ModuleReport:
     """What a module reported.
 
     Attributes:
-        messages: All of them, in order.
-        by_date: Those of dates.
         kind: What ran it: metadata that are the same of every date.
         unreported: Why there is no message of a date that is not among them.
     """
@@ -47,8 +45,6 @@ def run_module(run: ChainRun, start: Callable[[], ModuleRun], *, name: str) -> M
     """Run a module once. Where it breaks off, the dates that it had reported count.
 
     Args:
-        run: Of the chain.
-        start: Starts the module and waits for it.
         name: What messages call it, like "The number cruncher".
     """
     try:

@@ -18,9 +18,6 @@ class Original:
     """An object as it is now.
 
     Attributes:
-        uri: Where it is.
-        bucket: Its bucket.
-        info: Its key, size and ETag.
         instead_of: Why it is not the one that was asked for; empty where it is.
     """
 
@@ -57,15 +54,7 @@ def why_another(original: Original) -> dict[str, str]:
 def copy_object(
     original: Original, target: Folder, file: str, *, date: str, code_version: str
 ) -> Materialization:
-    """Copy an object as it is now; nothing to do where that copy is there already.
-
-    Args:
-        original: What to copy.
-        target: Where to.
-        file: Name of the copy.
-        date: The partition.
-        code_version: Of the asset.
-    """
+    """Copy an object as it is now; nothing to do where that copy is there already."""
     inputs: Mapping[str, str] = {original.uri: original.version}
     earlier = target.made_of(inputs, code_version)
     copy = earlier
@@ -91,14 +80,7 @@ def copy_object(
 
 
 def judge_copy(copied_to: Folder, file: str, *, asset: str, max_expanded_bytes: int) -> Verdict:
-    """Read the whole copy: sha256 by the manifest; of a gzip file also CRC and length.
-
-    Args:
-        copied_to: Where the copy is.
-        file: Its name.
-        asset: Whose copy it is, for the message that there is none.
-        max_expanded_bytes: What a gzip file may expand to.
-    """
+    """Read the whole copy: sha256 by the manifest; of a gzip file also CRC and length."""
     copy = copied_to.require(asset)
     if problems := copy.verify():
         return Verdict(False, " ".join(problems))

@@ -54,9 +54,7 @@ def to_markdown(image: Image.Image, title: str, below: str = "") -> dg.MarkdownM
     """A picture as metadata, with as many colours as fit into `MAX_BYTES`.
 
     Args:
-        image: What is shown.
         title: For those who do not see it.
-        below: A line of text under it.
     """
     for colours in (24, 12, 6):
         out = io.BytesIO()
@@ -105,8 +103,6 @@ def draw_digits(
 
     Args:
         tiles: (n, 28, 28) float32 in 0..1, ink high.
-        captions: Of each.
-        columns: How many stand in a row.
         wrong: Which captions are red; none where it is empty.
     """
     width, height = _TILE + 6, _TILE + _CAPTION + 5

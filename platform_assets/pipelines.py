@@ -60,10 +60,6 @@ class Taken:
 def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
     """The definitions of all pipelines.
 
-    Args:
-        folder: With a folder for each pipeline.
-        taken: What else there is.
-
     Raises:
         PipelineError: A file is wrong; the message says where, and what to do.
     """

@@ -51,10 +51,6 @@ def make_each(dates: Sequence[str], make: Callable[[str], Materialization]) -> d
 def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.MaterializeResult[Any]:
     """Tell Dagster what became of each date.
 
-    Args:
-        context: Of an asset partitioned by days.
-        outcomes: What became of every date of the run.
-
     Returns:
         The result to return when all dates were made.
 
@@ -153,7 +149,6 @@ def table_schema(columns: Iterable[Column], descriptions: Mapping[str, str]) -> 
     """Columns as Dagster shows them: the value of the metadata "dagster/column_schema".
 
     Args:
-        columns: Names and types.
         descriptions: Column → a line of text, with its unit.
     """
     return dg.TableSchema(

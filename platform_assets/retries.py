@@ -47,7 +47,6 @@ def retry_dates(
     """Call `make` for all dates, and again for those alone that failed with a transient error.
 
     Args:
-        dates: What to make.
         make: Returns a result for each date that it is given: what was made, the exception in its
             place, or a mapping of such.
 
@@ -87,7 +86,6 @@ def retry_call(what: str, call: Callable[[], _T]) -> _T:
 
     Args:
         what: Named in the run's log before another attempt.
-        call: What to do.
 
     Raises:
         Exception: What the last attempt raised.

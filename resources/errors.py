@@ -12,7 +12,6 @@ class ResourceError(Exception):
     secret.
 
     Args:
-        message: The sentences.
         transient: Where it differs from what the class says.
 
     Attributes:

@@ -58,12 +58,7 @@ class Neighbourhoods:
 
 
 def show_price_changes(result: Published, places: Neighbourhoods) -> dict[str, Any]:
-    """The five biggest rises and falls as tables, and how all changes are spread.
-
-    Args:
-        result: A date's `airbnb/price_changes`.
-        places: Of the run.
-    """
+    """The five biggest rises and falls as tables, and how all changes are spread."""
     biggest: dict[str, list[dict[str, Any]]] = {
         name: json.loads(result.read(f"{name}.json", max_bytes=_MAX_RESULT_BYTES))
         for name in ("biggest_increase", "biggest_decrease")
@@ -112,12 +107,7 @@ def _draw_changes(changes: NDArray[np.float64]) -> dg.MarkdownMetadataValue:
 
 
 def show_neighbourhoods(result: Published, snapshot: Published) -> dict[str, Any]:
-    """The biggest groups as a table; and a map, where the snapshot has coordinates.
-
-    Args:
-        result: A date's `airbnb/neighbourhood_summary`.
-        snapshot: The snapshot of that date.
-    """
+    """The biggest groups as a table; and a map, where the snapshot has coordinates."""
     content = result.read("neighbourhood_summary.json", max_bytes=_MAX_RESULT_BYTES)
     groups = sorted(json.loads(content), key=lambda group: -group["listings"])
     table = to_table(

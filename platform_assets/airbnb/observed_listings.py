@@ -88,12 +88,7 @@ def read_days(postgres: PostgresResource, table: ListingsTable) -> list[Fingerpr
 def describe_days(
     days: Sequence[Fingerprint], seen: Mapping[str, str]
 ) -> Iterator[dg.AssetObservation]:
-    """An observation of the table, after one of each day that has changed.
-
-    Args:
-        days: What the table has.
-        seen: Day → version when it was observed last.
-    """
+    """An observation of the table, after one of each day whose version is not the one in `seen`."""
     partitions = set(DAILY.get_partition_keys())
     known = {rows.day: rows for rows in days if rows.day in partitions}
     emptied = [

@@ -38,9 +38,6 @@ class Gate(BaseModel):
     def judge(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """What a model's manifest says of its gate: the metric, its value, and whether it passed.
 
-        Args:
-            job: A training job's metadata.
-
         Raises:
             MetricMissingError: The job did not measure the metric.
         """

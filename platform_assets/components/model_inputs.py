@@ -67,11 +67,6 @@ class DatedInput:
     def find(cls, text: str, store: ObjectStore, date: str) -> "DatedInput":
         """Look what is there.
 
-        Args:
-            text: As it is written in the form.
-            store: Where pipelines' assets are.
-            date: The partition.
-
         Raises:
             NotPublishedError: Nothing is there.
         """

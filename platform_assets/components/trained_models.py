@@ -183,7 +183,6 @@ class TrainedModels(Line[TrainedModel]):
         A person may have overridden the gate for this very version.
 
         Args:
-            date: Of the model.
             live: Asks what is live; what it raises is raised here.
         """
         published = Folder(self.store, f"{self.dates}{date}").require(self.judged.to_user_string())

@@ -80,12 +80,6 @@ def mnist_classifier(
 def classify(store: ObjectStore, date: str, gate: Gate, *, show: bool = False) -> Materialization:
     """Makes, evaluates and publishes a date's classifier; nothing to do where it is there.
 
-    Args:
-        store: Where everything is.
-        date: The partition.
-        gate: What the classifier has to reach.
-        show: Whether the materialisation gets pictures.
-
     Raises:
         NotPublishedError: The date has no model of the digits that it has now.
     """
@@ -210,7 +204,6 @@ def judge_accuracy(published_in: Folder, margin: Callable[[], Margin]) -> Verdic
     A person may have overridden the gate for this very version.
 
     Args:
-        published_in: Where the classifier is.
         margin: Asks what is live; what it raises is raised here.
     """
     files = published_in.require("mnist/classifier")

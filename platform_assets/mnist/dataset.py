@@ -92,12 +92,6 @@ def mnist_dataset(
 def extract(source: Folder, target: Folder, date: str, *, show: bool = False) -> Materialization:
     """Reads a date's pickle and publishes its channels; nothing to do where they are there.
 
-    Args:
-        source: Where mnist/raw is.
-        target: Where the channels are to be.
-        date: The partition.
-        show: Whether the materialisation gets a picture.
-
     Raises:
         formats.array_pickle.PickleFileError: The file is not the digits in the public format.
     """

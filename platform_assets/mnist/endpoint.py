@@ -137,7 +137,6 @@ class Proof:
     """Some test digits, and what a classifier reads in them.
 
     Attributes:
-        date: Of the classifier.
         images: (n, 784) float32.
         digits: (n,) int64.
     """

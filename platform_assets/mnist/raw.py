@@ -139,13 +139,7 @@ def raw_mnist(
 
 
 def copy_public(public: PublicMnist, target: Folder, date: str) -> Materialization:
-    """Copies the public object as it is now; nothing to do where that copy is there already.
-
-    Args:
-        public: What to copy.
-        target: Where to.
-        date: The partition.
-    """
+    """Copies the public object as it is now; nothing to do where that copy is there already."""
     return copy_object(
         public.find(target.store), target, FILE, date=date, code_version=CODE_VERSION
     )

@@ -27,10 +27,8 @@ class Copies(Generic[M]):
     """Where the copies of a pipeline's models are.
 
     Attributes:
-        store: The bucket.
         root: What their prefixes begin with, `mnist/classifiers/endpoint=` for instance.
         noun: What such a model is called: "classifier".
-        jobs: What a person presses.
         read: From what is published to a model.
         add_proof: Puts beside a copy what its endpoint is to be proved with, where a rollback needs
             it after the date is gone.

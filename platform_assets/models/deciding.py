@@ -161,7 +161,6 @@ def find_version(serving: Serving[M], version: str) -> M:
     """The newest date's model of a version.
 
     Args:
-        serving: Where to look.
         version: Its data version, or what that begins with.
 
     Raises:

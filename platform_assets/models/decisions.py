@@ -62,13 +62,9 @@ class Decision:
     """What somebody decided.
 
     Attributes:
-        outcome: What may become of the version.
         version: sha256 of the artifact.
         date: Of the model that was looked at.
-        by: Who decided, as they say.
-        why: Their reason.
         at: When, ISO 8601 in UTC.
-        run_id: The Dagster run by which they did.
     """
 
     outcome: Outcome
@@ -98,7 +94,6 @@ class Decisions:
     """The decisions over the models of a pipeline.
 
     Attributes:
-        store: The bucket.
         prefix: Where they are, `mnist/decisions` for instance.
     """
 

@@ -72,7 +72,6 @@ class Endpoint(dg.ConfigurableResource):
         where the version of today's settings was proved and not rolled back, this one counts.
 
         Args:
-            artifact_sha256: Of the model.
             versions: Of the endpoint, newest first.
         """
         beginning, today = artifact_sha256[:_ARTIFACT_CHARACTERS], self.version(artifact_sha256)

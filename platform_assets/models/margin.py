@@ -16,9 +16,6 @@ class Margin(ABC, Generic[M]):
     The comparison depends on which model is live at the moment: it is made by a check and once more
     before a deploy, and is not recorded, since the record would be wrong as soon as another one is
     live.
-
-    Args:
-        live: The model that is live; None where nothing is.
     """
 
     def __init__(self, live: M | None) -> None:

@@ -62,11 +62,8 @@ def remove_copies(
     """Remove an endpoint's copies of models that no version of it has.
 
     Args:
-        copies: Where they stand.
-        endpoint_name: Whose they are.
         in_use: S3 URIs of what SageMaker may still load.
         before: What is younger may be of a deploy that has just begun, and stays.
-        log: Gets a warning of objects there that are not the platform's.
 
     Returns:
         How many were removed.
@@ -88,10 +85,7 @@ def remove_models(store: ObjectStore, prefix: str, *, keep: int, log: Log) -> in
     one it has the model trained anew.
 
     Args:
-        store: The bucket.
-        prefix: Where a pipeline's trained models are, `mnist/models` for instance.
         keep: How many stay although no date has them.
-        log: Gets a warning of objects there that are not the platform's.
 
     Returns:
         How many were removed.

@@ -51,14 +51,7 @@ class Choice(Generic[M]):
 
 @dataclass(frozen=True)
 class Serving(Generic[M]):
-    """An endpoint and the models that it may serve.
-
-    Attributes:
-        line: The models.
-        endpoint: By its settings.
-        sagemaker: Where it is.
-        log: Of the run.
-    """
+    """An endpoint and the models that it may serve."""
 
     line: Line[M]
     endpoint: Endpoint

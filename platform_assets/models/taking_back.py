@@ -25,11 +25,6 @@ def roll_back(context: dg.OpExecutionContext, serving: Serving[M], to: str) -> N
 
     What is newer is not deployed again by itself.
 
-    Args:
-        context: Of the run.
-        serving: The endpoint.
-        to: As of `Rollback`.
-
     Raises:
         dagster.Failure: It could not be put back.
     """

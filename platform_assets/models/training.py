@@ -40,13 +40,10 @@ class Work:
     """A date's training.
 
     Attributes:
-        date: The partition.
         what: All that makes the model what it is, the contents of its channels among it: equal work
             has one model.
         inputs: Of the date's manifest: what is read → its digest.
         rows: Of the model, centroids for instance.
-        image: Of the algorithm.
-        hyperparameters: As SageMaker takes them.
         channels: From the digest of the work to what the job reads, for as long as it needs it.
         extra_request: Further fields of CreateTrainingJob by AWS's names.
     """
@@ -71,13 +68,8 @@ class Training:
     """Finds or trains the models of the dates of one run.
 
     Attributes:
-        sagemaker: Trains.
-        store: Where the models are.
         prefix: Where in it: `mnist/models` for instance.
         pipeline: Its name: a tag of the jobs, and what their names begin with.
-        code_version: Of the asset.
-        compute: What the jobs run on.
-        log: Of the run.
         run_id: Of the run; a tag of the jobs that it starts.
         describe: From a job's metadata to what the date's manifest says beside the artifact.
     """

@@ -84,9 +84,7 @@ class Exporter:
     the others have published until then.
 
     Args:
-        postgres: The database.
         table: Which table, what of it may leave, and the limits of what is published.
-        store: Where to.
         check_cancelled: Called every few seconds; what it raises interrupts the export.
     """
 

@@ -21,11 +21,7 @@ def judge_drift(
     """How far a day's value is from the median of the trailing days'.
 
     Args:
-        value: Of the day.
-        before: Those of the trailing days.
         unit: What it is of, in words behind a number.
-        limits: Of this run.
-        rules: Of the table.
     """
     if not math.isfinite(value):
         return Verdict(False, f"{value} {unit} is no number: correct the table.")
@@ -61,9 +57,6 @@ def grade(
     A day that the table's usual limits would have stopped has `let_through` among its metadata.
 
     Args:
-        value: What is compared with the limits.
-        limits: Of this run.
-        rules: Of the table.
         kind: Which of them: `{kind}_warn` and `{kind}_block`.
         finding: What the value is, in words.
         figures: Shown as the verdict's metadata.

@@ -25,7 +25,6 @@ def read_columns(snapshot: Published, *names: str) -> Iterator[pa.RecordBatch]:
     """Some columns of a snapshot of any format, in bounded memory: rows in the order of their keys.
 
     Args:
-        snapshot: As it is published.
         names: Of the columns, in the order in which the batches are to have them.
 
     Raises:

@@ -22,8 +22,6 @@ class Candidate:
     """A day's rows that may be published.
 
     Attributes:
-        profile: The rows in figures.
-        differences: How the table's columns differ from the contract.
         trailing: Profiles of the days before it (`TrailingProfiles`), none of them empty.
         examples: Column → one of the values that have no place in its type.
     """

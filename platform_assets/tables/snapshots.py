@@ -127,7 +127,6 @@ def snapshot_asset(spec: dg.AssetSpec, rules: Rules, make: Maker) -> ChainAsset:
     """The asset of a table's snapshots, with its checks.
 
     Args:
-        spec: Of the asset.
         rules: Of the table, which is the resource that they name.
         make: Calls `export_dates` with the table.
     """

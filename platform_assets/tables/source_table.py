@@ -240,10 +240,6 @@ class SourceTable(dg.ConfigurableResource):
     def where(self, columns: tuple[SourceColumn, ...], date: str) -> dict[str, object]:
         """Which rows are a day's: from midnight to midnight in UTC, where there are times.
 
-        Args:
-            columns: The table's, as `compare` gives them.
-            date: The day.
-
         Raises:
             PastDayError: The table has no days, and this one is not the newest: today's rows
                 would be written into history.

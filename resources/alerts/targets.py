@@ -31,12 +31,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Message:
-    """What somebody is told.
-
-    Attributes:
-        subject: One line.
-        text: The rest; lines of plain text.
-    """
+    """What somebody is told: a subject of one line, and lines of plain text."""
 
     subject: str
     text: str
@@ -139,14 +134,10 @@ class Mailbox:
     """E-mail by an SMTP server.
 
     Attributes:
-        host: Of the server.
-        port: Of the server.
         tls: Whether the connection is encrypted from its beginning; otherwise it is as soon as the
             server offers it (STARTTLS).
         user: Empty where the server asks for none.
         password: Of the user; sent only over an encrypted connection, or on this machine.
-        sender: Address of the sender.
-        recipients: Addresses.
     """
 
     host: str

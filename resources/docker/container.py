@@ -84,14 +84,6 @@ def run_in_container(
 ) -> str:
     """Run a module to its end; whatever happens, no container stays behind.
 
-    Args:
-        context: Of the op or asset that runs it.
-        client: Of the engine.
-        image: Whose Python has the module.
-        spec: The module.
-        pipes_context: Content of its context file.
-        reader: Gets its output.
-
     Returns:
         The name that the container had.
 

@@ -87,11 +87,6 @@ def run_in_process(
 ) -> int:
     """Run a module to its end; whatever happens, none of its processes stays behind.
 
-    Args:
-        context: Of the op or asset that runs it.
-        spec: The module.
-        reader: Gets its output.
-
     Returns:
         The peak of its resident memory in bytes.
 

@@ -114,7 +114,6 @@ class DockerResource(dg.ConfigurableResource[Any]):
         """Runs `python -m module` to its end, its log and messages arriving live.
 
         Args:
-            context: of the op or asset that runs it.
             module: importable name, in the image and in this environment.
             extras: JSON value that the module finds in its Pipes context, of any size.
             arguments: command-line arguments; visible to everybody on the machine.

@@ -36,7 +36,6 @@ def write_csv(connection: Connection, copy: str, sink: io.RawIOBase, *, compress
 
     Args:
         connection: in the transaction to read in; unusable after an exception.
-        copy: the statement.
         sink: raw binary stream; it is written by another thread, and not closed.
         compressed: gzip it, level 1, with a header that holds no time and no name.
     """

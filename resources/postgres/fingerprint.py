@@ -32,12 +32,7 @@ class Fingerprint:
 
 
 def select_fingerprints(extract: Extract, day: SourceColumn | None) -> sql.Composed:
-    """SELECT of the rows and the digest of each day, for `read_fingerprints`.
-
-    Args:
-        extract: Which rows, and which of their columns count.
-        day: The table's column with the day; None where it has none.
-    """
+    """SELECT of the rows and the digest of each day, for `read_fingerprints`."""
     values = [cast_of(extract, column.name).value for column in extract.columns]
     return sql.SQL(
         "select {day}, count(*), coalesce(sum(hashtextextended(row({values})::text, 0)), 0)::text "

@@ -43,7 +43,6 @@ def write_parquet(
 
     Args:
         connection: in the transaction to read in; unusable after an exception.
-        copy: the statement, of CSV without a header.
         columns: names and Arrow types that the file is to have.
         sink: raw binary stream; it is written by another thread, and not closed.
         table: what is exported, as errors name it.

@@ -73,13 +73,7 @@ class Profile(BaseModel):
 
 
 def select_profile(extract: Extract, column: str | None, ids: Collection[str] = ()) -> sql.Composed:
-    """SELECT of a profile as one row, for `read_profile`.
-
-    Args:
-        extract: Of which rows.
-        column: The column of interest; None for none.
-        ids: Columns of ids, by the names with which they leave.
-    """
+    """SELECT of a profile as one row, for `read_profile`."""
     of_interest = cast_of(extract, column).value if column else sql.NULL
     value = sql.SQL("{}::double precision").format(of_interest)
     counts = [sql.SQL("count({})").format(cast_of(extract, c.name).value) for c in extract.columns]

@@ -26,11 +26,7 @@ _SELECT = re.compile(r"(?>\s|--.*\n|/\*(?s:.*?)\*/|\()*(select|with)\b", re.IGNO
 
 @dataclass(frozen=True)
 class Query:
-    """A SELECT in the place of a table, as whoever runs the platform has written it.
-
-    Attributes:
-        text: The SQL, one statement.
-    """
+    """One SELECT in the place of a table, as whoever runs the platform has written it."""
 
     text: str
 

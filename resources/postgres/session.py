@@ -154,7 +154,6 @@ class Session:
         """How many rows an extract has by now; ends the state that the session sees.
 
         Args:
-            extract: which rows.
             rows: how many it had. They are not counted where nobody has written anything since.
             foreign: whether some come from another server (`Reading.foreign`), of which this one
                 does not know whether anybody has written: they are counted.
@@ -173,7 +172,6 @@ class Session:
         nothing and as two quotes.
 
         Args:
-            extract: which rows and columns.
             sink: where to; written by another thread, not closed.
             format: "csv", "csv.gz" (gzip level 1) or "parquet" (typed, zstd).
 

@@ -92,8 +92,6 @@ def store_errors(action: str, *, bucket: str, key: str = "") -> Generator[None]:
 
     Args:
         action: what was being done, as a verb ("read", "write").
-        bucket: the bucket it was done to.
-        key: the object or prefix it was done to, if any.
     """
     try:
         yield

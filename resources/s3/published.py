@@ -124,8 +124,6 @@ class Published:
     """The files of a folder as one manifest names them.
 
     Attributes:
-        folder: Where they are.
-        manifest: As it was when it was read or written.
         changed: Of what a commit returned: whether the commit changed anything.
     """
 
@@ -187,7 +185,6 @@ def list_published(
     """The folders in which something is published, each with when its manifest was written.
 
     Args:
-        store: The bucket.
         beginning: What their prefixes begin with, "mnist/models/date=" for instance.
         name: Regular expression of the rest of their prefixes, `DATE` for instance.
         warn: Called with a sentence about objects that lie there and cannot be the platform's,

@@ -40,14 +40,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What the store says of an object.
-
-    Attributes:
-        key: its key.
-        size: in bytes.
-        etag: with quotes.
-        modified: when it was last written, to the second.
-    """
+    """What the store says of an object: size in bytes, ETag with quotes, last write to the second."""
 
     key: str
     size: int
@@ -158,11 +151,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         return True
 
     def get_bytes(self, key: str, *, max_bytes: int) -> bytes:
-        """Reads a whole object.
-
-        Args:
-            key: key of the object.
-            max_bytes: the most to take into memory.
+        """Reads a whole object of at most `max_bytes`.
 
         Raises:
             ObjectTooLargeError: the object is larger; nothing was read.
@@ -233,8 +222,6 @@ class ObjectStore(dg.ConfigurableResource[Any]):
 
         Args:
             source: the bucket to copy from.
-            source_key: the object to copy.
-            key: where to.
             etag: copy this version or none; where None, the one that is there now. Over 8 MiB the
                 copy is made in parts, each of them bound to the same version.
 

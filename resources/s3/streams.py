@@ -236,13 +236,7 @@ class ObjectReader(io.RawIOBase):
     def __init__(
         self, client: "S3Client", bucket: str, key: str, *, etag: str | None = None
     ) -> None:
-        """Sends the request.
-
-        Args:
-            client: boto3 client.
-            bucket: name of the bucket.
-            key: key of the object.
-            etag: read this version or none.
+        """Sends the request, for the version with `etag` if one is given.
 
         Raises:
             ObjectMissingError: there is no such object.

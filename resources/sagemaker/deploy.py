@@ -54,11 +54,6 @@ class Deployment:
     """An endpoint that serves the version that was asked for.
 
     Attributes:
-        endpoint_name: Name of the endpoint.
-        arn: Of the endpoint.
-        status: `InService`.
-        version: That it serves.
-        config_name: Endpoint config that is live.
         previous_config_name: Endpoint config that was live before; None where none was.
         outcome: `created` or `updated` by this call, `attached` to a deploy of the same version
             that was under way or cut off, `unchanged`, or `rolled back`.
@@ -92,14 +87,7 @@ class Deployment:
 
 
 class Deployer:
-    """Deploys to one endpoint.
-
-    Args:
-        endpoints: To reach it with.
-        endpoint_name: Name of the endpoint.
-        smoke: Sends requests to the endpoint and raises where an answer is wrong.
-        deadline_seconds: Longest wait for the endpoint, from now.
-    """
+    """Deploys to one endpoint."""
 
     def __init__(
         self,

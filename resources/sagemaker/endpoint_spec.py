@@ -32,13 +32,9 @@ class EndpointPlan:
     """What has to exist in SageMaker for one version of an endpoint.
 
     Attributes:
-        version: The version.
-        model_name: Name of the model.
         model: CreateModel request, without name and tags.
-        config_name: Name of the endpoint config.
         config: CreateEndpointConfig request, without name and tags.
         update: DeploymentConfig of an update.
-        tags: Of all of it.
     """
 
     version: str
@@ -190,12 +186,7 @@ class EndpointSpec(Config):
     def plan(
         self, role_arn: str, tags: dict[str, str], security: Security | None = None
     ) -> EndpointPlan:
-        """What has to exist in SageMaker for this version.
-
-        Args:
-            role_arn: Role that the containers work as.
-            tags: Of the run; the spec's own win.
-            security: Of the account; the spec's own fields win.
+        """What has to exist in SageMaker for this version; the spec's own tags and fields win.
 
         Raises:
             SpecError: The endpoint's name is too long, an extra request repeats a field, or a

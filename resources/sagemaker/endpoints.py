@@ -43,13 +43,9 @@ class EndpointState:
     """An endpoint as SageMaker describes it.
 
     Attributes:
-        name: Of the endpoint.
-        arn: Of the endpoint.
-        status: Such as `InService`.
         config_name: The endpoint config that is live (or, while it is created, will be).
         pending_config_name: The one that an update under way is putting in its place.
         failure_reason: SageMaker's own words about a failed creation or the last failed update.
-        created: When it was made.
         last_modified: When its status last changed.
         variants: Current weight of each variant, by name.
     """
@@ -88,10 +84,7 @@ class EndpointVersion:
 
     Attributes:
         version: As it was given at its deploy.
-        config_name: Its endpoint config.
-        arn: Of the endpoint config.
         model_names: The models of its variants.
-        created: When the endpoint config was made.
         verified_at: When it last came into service and passed; None if it never did.
         rolled_back_at: When it was last rolled back, None if it was not since it was verified.
     """
@@ -107,13 +100,7 @@ class EndpointVersion:
 
 @dataclass(frozen=True)
 class Invocation:
-    """What an endpoint answered.
-
-    Attributes:
-        body: The answer as it came.
-        content_type: Of the body.
-        variant: The production variant that answered.
-    """
+    """What an endpoint answered: the body as it came, and which production variant did."""
 
     body: bytes
     content_type: str
@@ -136,14 +123,7 @@ class Invoke(Protocol):
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Access to the endpoints of one account and region.
-
-    Attributes:
-        clients: To call.
-        calls: How to call.
-        log: Of the run.
-        poll_seconds: Between two looks at an endpoint.
-    """
+    """Access to the endpoints of one account and region."""
 
     clients: Clients
     calls: Calls
@@ -169,7 +149,6 @@ class Endpoints:
         """Wait until SageMaker is done with an endpoint, and log each change of its status.
 
         Args:
-            name: Of the endpoint.
             deadline: By `time.monotonic()`.
 
         Raises:

@@ -42,18 +42,7 @@ OUTAGES = ("InternalServerError", "CapacityError", "InsufficientCapacity")
 
 @dataclass(frozen=True)
 class JobRunner:
-    """What every job needs besides its spec.
-
-    Attributes:
-        clients: To call.
-        calls: How to call.
-        log: Of the run.
-        role_arn: Role that jobs work as.
-        tags: Of the run, put on every job that is started.
-        poll_seconds: Between two looks at a job.
-        price_per_hour: By instance type, in whatever currency.
-        security: Of the account.
-    """
+    """What every job needs besides its spec."""
 
     clients: Clients
     calls: Calls
@@ -78,11 +67,6 @@ class JobRunner:
 
         The looks at the jobs are spread over `poll_seconds`, so that the requests to SageMaker and
         CloudWatch come evenly however many jobs are watched.
-
-        Args:
-            specs: The jobs.
-            at_once: How many may run at one time.
-            usable: Has the last word on whether a finished job may be reused.
         """
         if at_once < 1:
             raise SpecError(f"At least one job must be allowed to run at one time, not {at_once}.")

@@ -28,14 +28,6 @@ class JobLogs:
     """Follows the log streams of one job, one stream for each instance.
 
     A log that cannot be read never disturbs the job: it is reported once and then left out.
-
-    Args:
-        clients: To read with.
-        calls: To call with.
-        log: Where the lines go.
-        group: Log group of such jobs.
-        job: Name of the job.
-        instances: How many streams to expect.
     """
 
     def __init__(

@@ -21,10 +21,6 @@ __all__ = ["Config", "differences", "over", "with_extra"]
 def with_extra(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """A request with further fields, by AWS's own names; nested objects are merged.
 
-    Args:
-        request: What the typed fields of a spec say.
-        extra: Fields that have no typed one, such as `VpcConfig`.
-
     Raises:
         SpecError: Both give the same field.
     """

@@ -200,15 +200,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     ) -> TransformedData:
         """Let a model answer for all objects under a prefix; never twice for the same work.
 
-        Finds, attaches to, reuses, stops and names the job as `train` does. Its model is made for
-        it and deleted with its end.
-
-        Args:
-            spec: The job. Its name is the identity of the work.
-            log: Gets progress, and the job's own log lines.
-            tags: Of the run, put on the job and its model.
-            usable: Has the last word on whether a finished job may be reused. Let it look whether
-                the answers are still there, if they are ever removed.
+        Finds, attaches to, reuses, stops and names the job as `train` does, and takes the same
+        arguments. Its model is made for it and deleted with its end.
 
         Raises:
             TransformError: The job failed, with SageMaker's reason; was stopped; or was not done in
@@ -227,14 +220,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
     ) -> ProcessedData:
         """Run a program in a container, with inputs from S3 and outputs to it.
 
-        Finds, attaches to, reuses, stops and names the job as `train` does.
-
-        Args:
-            spec: The job. Its name is the identity of the work.
-            log: Gets progress, and the job's own log lines.
-            tags: Of the run, put on the job if it is started.
-            usable: Has the last word on whether a finished job may be reused. Let it look whether
-                the outputs are still there, if they are ever removed.
+        Finds, attaches to, reuses, stops and names the job as `train` does, and takes the same
+        arguments.
 
         Raises:
             ProcessingError: The job failed, with SageMaker's reason; was stopped; or was not done
@@ -260,12 +247,9 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         to stop it; the next call waits for it and proves it.
 
         Args:
-            spec: The endpoint in one version.
             smoke: Called with a function that sends requests to the endpoint; raises where an
                 answer is wrong. What was live before is put back then; if nothing was, the
                 endpoint is deleted.
-            log: Gets progress.
-            tags: Of the run, put on all that is made.
 
         Raises:
             DeployConflictError: Somebody else is deploying, or did so meanwhile.
@@ -296,13 +280,9 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         already. Where it cannot be put back, they don't.
 
         Args:
-            endpoint_name: Name of the endpoint.
             to: A version or an endpoint config's name; None for the version that last passed
                 before the live one and was not itself rolled back.
             smoke: As of `deploy`.
-            deadline_seconds: Longest wait for the endpoint to be in service.
-            log: Gets progress.
-            tags: Of the run, put on the endpoint.
 
         Raises:
             EndpointError: There is no endpoint, or no such version.
@@ -322,10 +302,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         """Delete an endpoint, and wait until it is gone.
 
         Args:
-            endpoint_name: Name of the endpoint.
             versions_too: Its endpoint configs and models as well. No rollback is possible then.
-            deadline_seconds: Longest wait for it.
-            log: Gets progress.
 
         Returns:
             Whether there was such an endpoint.
@@ -366,12 +343,10 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         """Send one request to an endpoint.
 
         Args:
-            endpoint_name: Name of the endpoint.
             body: At most 6 MiB (4 MiB where the variant is serverless).
             content_type: Of the body, such as `text/csv`.
             accept: Content type of the answer.
             target_variant: Asks this variant instead of one by weight.
-            log: Gets retries.
 
         Raises:
             NotFoundError: There is no such endpoint.
@@ -393,9 +368,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         so does what any endpoint serves or a rollback would take.
 
         Args:
-            endpoint_name: Name of the endpoint.
             keep: Versions to keep, the live one included.
-            log: Gets what could not be removed.
 
         Raises:
             SageMakerError: Something could not be read. Nothing has been removed then.

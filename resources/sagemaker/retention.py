@@ -22,10 +22,8 @@ class Pruned:
     """What a clean-up removed.
 
     Attributes:
-        endpoint_name: Whose versions were looked through.
         configs: Endpoint configs that were removed, by this clean-up or meanwhile by somebody else.
         models: Models that were removed, likewise.
-        kept: Endpoint configs that were kept.
         artifacts_in_use: S3 URIs of what the models load that are left: those of this endpoint's
             versions, and those that any endpoint of the account serves. Whoever wrote artifacts
             for this endpoint may remove all others that are older than `newest`. None where

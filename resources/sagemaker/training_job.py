@@ -154,11 +154,6 @@ class TrainingJobSpec(JobFields):
     def to_request(self, name: str, role_arn: str, tags: dict[str, str]) -> dict[str, Any]:
         """The CreateTrainingJob request.
 
-        Args:
-            name: Of this attempt.
-            role_arn: Role that the job works as.
-            tags: Of the run; the spec's own win.
-
         Raises:
             SpecError: The extra request repeats a field.
         """

@@ -125,11 +125,6 @@ class TransformJobSpec(JobFields):
     def to_request(self, name: str, role_arn: str, tags: dict[str, str]) -> dict[str, Any]:
         """The CreateTransformJob request.
 
-        Args:
-            name: Of this attempt.
-            role_arn: Role that the model works as.
-            tags: Of the run; the spec's own win.
-
         Raises:
             SpecError: The extra request repeats a field.
         """

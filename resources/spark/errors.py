@@ -12,13 +12,7 @@ class SparkNotSetUpError(ResourceError):
 
 
 class SparkRunError(ModuleRunError):
-    """An application on EMR Serverless failed, or could not be followed to its end.
-
-    Args:
-        message: the sentences.
-        messages: the Pipes custom messages that had arrived until then.
-        transient: whether the same may succeed later.
-    """
+    """An application on EMR Serverless failed, or could not be followed to its end."""
 
     def __init__(
         self, message: str, *, messages: Sequence[Mapping[str, Any]], transient: bool

@@ -85,10 +85,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         """Runs `python -m module` as a driver to its end.
 
         Args:
-            context: of the op or asset that runs it.
-            module: importable name.
             packages: the packages that it and its tasks import; the hosts get their code.
-            store: bucket of its scratch folder.
             scratch: folder of all scratch folders there.
             extras: JSON value that the module finds in its Pipes context; it finds beside it, as
                 `spark`: `name`, `settings`, `code` (an archive), `scratch` (a folder of its own,

@@ -22,11 +22,6 @@ def scratch_folder(
 ) -> Generator[str]:
     """A folder that nobody else has; those of runs that were killed are removed before.
 
-    Args:
-        context: of the op or asset.
-        store: the bucket.
-        root: folder of all such folders.
-
     Yields:
         Its key, without a slash at the end.
     """
