@@ -40,7 +40,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What the store says of an object: size in bytes, ETag with quotes, last write to the second."""
+    """What the store says of an object: size in bytes, ETag in quotes, last write to the second."""
 
     key: str
     size: int

@@ -3,14 +3,14 @@
 How jobs are started and waited for stands in `jobs.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
 from .calls import Clients
-from .errors import JobError
+from .errors import JobError, SpecError
 from .names import MAX_JOB_BASE, NAME
 from .request_parts import Config
 from .security import Security
@@ -55,6 +55,12 @@ class JobKind:
         """A described job's status, such as `InProgress`."""
         return description[f"{self.word}JobStatus"]
 
+    def seconds(self, description: Description) -> float | None:
+        """Between the start and the end of a transform or processing job, as far as it has both."""
+        start = description.get(f"{self.word}StartTime")
+        end = description.get(f"{self.word}EndTime")
+        return (end - start).total_seconds() if start and end else None
+
     def operation(self, clients: Clients, verb: Literal["create", "describe", "stop"]) -> Any:
         """A client's method, such as `create_training_job`."""
         return getattr(clients.control, f"{verb}_{self.word.lower()}_job")
@@ -89,6 +95,16 @@ class JobFields(Config):
         default_factory=dict, description="Tags of the job, and of what is made for it."
     )
 
+    def require_uris(self, uris: Iterable[str], *schemes: str) -> None:
+        """Find what is no address in S3.
+
+        Raises:
+            SpecError: It begins with none of the schemes.
+        """
+        for uri in uris:
+            if not uri.startswith(schemes):
+                raise SpecError(f"{self.name}: {uri!r} is not an S3 URI (s3://bucket/key).")
+
 
 class JobSpec(Protocol[R_co]):
     """What a job is to be, and how to tell what it came to."""
@@ -114,7 +130,11 @@ class JobSpec(Protocol[R_co]):
         ...
 
     def to_request(self, name: str, role_arn: str, tags: dict[str, str]) -> dict[str, Any]:
-        """The request that creates the job."""
+        """The request that creates the job; the spec's own tags win.
+
+        Raises:
+            SpecError: The extra request repeats a field.
+        """
         ...
 
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
@@ -135,18 +155,60 @@ class Watched:
     """What is known of a job beside its description.
 
     Attributes:
-        origin: `started` by this call, `attached` to while it ran, or `reused` since it was done.
         price_per_hour: By instance type, in whatever currency.
-        console_url: Of the job; empty where it is not AWS's.
     """
 
+    kind: JobKind
     origin: Origin
     price_per_hour: Mapping[str, float]
     console_url: str
 
-    def cost(self, instance_type: str, instance_count: int, seconds: float | None) -> float | None:
-        """What so many seconds on these instances cost; None where no price is configured."""
-        price = self.price_per_hour.get(instance_type)
-        if price is None or seconds is None:
-            return None
-        return seconds * instance_count * price / 3600
+    def outcome(
+        self, description: Description, resources: Mapping[str, Any], seconds: float | None
+    ) -> dict[str, Any]:
+        """The attributes of a `FinishedJob` whose resources are paid for so many seconds."""
+        instance_type = resources.get("InstanceType", "")
+        instance_count = resources.get("InstanceCount", 1)
+        price, cost = self.price_per_hour.get(instance_type), None
+        if price is not None and seconds is not None:
+            cost = seconds * instance_count * price / 3600
+        return {
+            "name": description[f"{self.kind.word}JobName"],
+            "arn": description[f"{self.kind.word}JobArn"],
+            "origin": self.origin,
+            "instance_type": instance_type,
+            "instance_count": instance_count,
+            "estimated_cost": cost,
+            "console_url": self.console_url,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedJob:
+    """A completed job.
+
+    Attributes:
+        name: With the attempt's suffix.
+        origin: `started` by this call, `attached` to while it ran, or `reused` since it was done.
+        estimated_cost: Seconds paid for × instance_count × the configured price of the instance
+            type, in its currency; None where no price is configured.
+        console_url: The job in the AWS console; empty where it is not AWS's.
+    """
+
+    name: str
+    arn: str
+    origin: Origin
+    instance_type: str
+    instance_count: int
+    estimated_cost: float | None
+    console_url: str
+
+    def describe(self, kind: JobKind, seconds: Mapping[str, float | None]) -> dict[str, Any]:
+        """The metadata that all kinds of jobs have, in JSON's types."""
+        return {
+            "instance_type": self.instance_type,
+            "instance_count": self.instance_count,
+            **seconds,
+            "estimated_cost": self.estimated_cost,
+            **({f"{kind.word.lower()}_job_url": self.console_url} if self.console_url else {}),
+        }

@@ -348,7 +348,7 @@ class JobRun(Generic[R]):
 
     def _result_of(self, description: Description) -> R | None:
         url = self._runner.clients.console_url(self._page)
-        watched = Watched(self._origin, self._runner.price_per_hour, url)
+        watched = Watched(self._kind, self._origin, self._runner.price_per_hour, url)
         return self._spec.result(description, watched)
 
     def _deadline_error(self, outcome: str) -> JobError:

@@ -10,13 +10,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from .errors import ProcessingError, SpecError
-from .job_kind import Description, JobFields, JobKind, Origin, Watched
+from .job_kind import Description, FinishedJob, JobFields, JobKind, Watched
 from .names import to_tags
-from .request_parts import Config, differences, with_extra
+from .request_parts import Config, with_extra, work_differences
 from .security import Security
 
 # What decides over what comes out. The rest says how it is run and paid for.
 RESULT_KEYS = ("AppSpecification", "ProcessingInputs", "ProcessingOutputConfig", "Environment")
+# Where something beyond what was asked for makes another job of it.
+EXACT_KEYS = ("AppSpecification", "Environment")
 
 
 class ProcessingInput(Config):
@@ -110,11 +112,7 @@ class ProcessingJobSpec(JobFields):
     )
 
     def to_request(self, name: str, role_arn: str, tags: dict[str, str]) -> dict[str, Any]:
-        """The CreateProcessingJob request.
-
-        Raises:
-            SpecError: The extra request repeats a field.
-        """
+        """The CreateProcessingJob request."""
         program: dict[str, Any] = {"ImageUri": self.image}
         if self.entrypoint:
             program["ContainerEntrypoint"] = self.entrypoint
@@ -155,9 +153,7 @@ class ProcessingJobSpec(JobFields):
                 raise SpecError(
                     f"{self.name}: inputs must differ in name, and outputs: {', '.join(twice)}."
                 )
-        for item in [*self.inputs, *self.outputs]:
-            if not item.s3_uri.startswith("s3://"):
-                raise SpecError(f"{self.name}: {item.s3_uri!r} is not an S3 URI (s3://bucket/key).")
+        self.require_uris((item.s3_uri for item in [*self.inputs, *self.outputs]), "s3://")
 
     @property
     def limit_seconds(self) -> int:
@@ -166,87 +162,53 @@ class ProcessingJobSpec(JobFields):
 
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
         """Where a described job does other work than a request asks for; empty for the same."""
-        wanted, actual = _result_part(request), _result_part(description)
-        places = differences(wanted, actual)
-        for key in ("AppSpecification", "Environment"):
-            extra = set(actual.get(key) or {}) - set(wanted.get(key) or {})
-            places += [f"{key}.{name}" for name in sorted(extra)]
-        for key in ("ProcessingInputs", "ProcessingOutputConfig"):
-            if actual.get(key) and not wanted.get(key):
-                places.append(key)
-        return sorted(set(places))
+        return work_differences(_result_part(request), _result_part(description), exact=EXACT_KEYS)
 
     def result(self, description: Description, watched: Watched) -> "ProcessedData":
         """The completed job."""
         cluster = description["ProcessingResources"]["ClusterConfig"]
-        instance_type, instance_count = cluster["InstanceType"], cluster["InstanceCount"]
-        seconds = _seconds(description)
+        seconds = self.kind.seconds(description)
         outputs: list[dict[str, Any]] = description.get("ProcessingOutputConfig", {}).get(
             "Outputs", []
         )
         return ProcessedData(
-            name=description["ProcessingJobName"],
-            arn=description["ProcessingJobArn"],
+            **watched.outcome(description, cluster, seconds),
             outputs={
                 item["OutputName"]: item["S3Output"]["S3Uri"]
                 for item in outputs
                 if "S3Output" in item  # others are in a feature store
             },
             exit_message=description.get("ExitMessage", ""),
-            origin=watched.origin,
-            instance_type=instance_type,
-            instance_count=instance_count,
             seconds=seconds,
-            estimated_cost=watched.cost(instance_type, instance_count, seconds),
-            console_url=watched.console_url,
         )
 
     def why_stopped(self, description: Description, /) -> str:
         """A sentence on why the job ended before it was done."""
         limit: int = description.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0)
-        if limit and (_seconds(description) or 0) >= limit:
+        if limit and (self.kind.seconds(description) or 0) >= limit:
             return f"It ran longer than max_runtime_seconds ({limit} s): raise it."
         return "Somebody stopped it."
 
 
-@dataclass(frozen=True)
-class ProcessedData:
+@dataclass(frozen=True, kw_only=True)
+class ProcessedData(FinishedJob):
     """A completed processing job.
 
     Attributes:
-        name: Of the job, the attempt's suffix included.
-        arn: Of the job.
         outputs: S3 prefix of each output by its name.
         exit_message: What the container wrote to /opt/ml/output/message; empty for nothing.
-        origin: `started` by this call, `attached` to while it ran, or `reused` since it was done.
-        instance_type: What it ran on.
-        instance_count: On how many of them.
         seconds: Between its start and its end; None where SageMaker does not say.
-        estimated_cost: seconds × instance_count × the configured price of the instance type, in
-            its currency; None where no price is configured.
-        console_url: The job in the AWS console; empty where it is not AWS's.
     """
 
-    name: str
-    arn: str
     outputs: Mapping[str, str]
     exit_message: str
-    origin: Origin
-    instance_type: str
-    instance_count: int
     seconds: float | None
-    estimated_cost: float | None
-    console_url: str
 
     def metadata(self) -> dict[str, Any]:
         """What is worth showing on a materialisation, in JSON's types."""
         return {
-            "instance_type": self.instance_type,
-            "instance_count": self.instance_count,
-            "processing_seconds": self.seconds,
-            "estimated_cost": self.estimated_cost,
+            **self.describe(ProcessingJobSpec.kind, {"processing_seconds": self.seconds}),
             **({"exit_message": self.exit_message} if self.exit_message else {}),
-            **({"processing_job_url": self.console_url} if self.console_url else {}),
             **{f"output/{name}": uri for name, uri in self.outputs.items()},
         }
 
@@ -261,8 +223,3 @@ def _result_part(job: Mapping[str, Any]) -> dict[str, Any]:
         part["ProcessingOutputConfig"] = config | {"Outputs": outputs}
     part["InstanceCount"] = job["ProcessingResources"]["ClusterConfig"].get("InstanceCount")
     return part
-
-
-def _seconds(description: Description) -> float | None:
-    start, end = description.get("ProcessingStartTime"), description.get("ProcessingEndTime")
-    return (end - start).total_seconds() if start and end else None

@@ -3,7 +3,7 @@
 What a request is for stands in the modules of the specs, such as `training_job.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import SpecError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:
     from dagster import Config
 
-__all__ = ["Config", "differences", "over", "with_extra"]
+__all__ = ["Config", "differences", "over", "with_extra", "work_differences"]
 
 
 def with_extra(request: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +66,21 @@ def differences(wanted: object, actual: object, path: str = "") -> list[str]:
             for place in differences(item, other, f"{path}[{number}]")
         ]
     return [] if wanted == actual else [path]
+
+
+def work_differences(
+    wanted: Mapping[str, Any], actual: Mapping[str, Any], *, exact: Collection[str]
+) -> list[str]:
+    """Where two jobs do other work.
+
+    AWS may have added to what was asked for, but neither a whole part nor anything to `exact` ones.
+    """
+    places = differences(wanted, actual)
+    places += [key for key in actual if key not in wanted and key not in exact]
+    for key in exact:
+        extra = set(actual.get(key) or {}) - set(wanted.get(key) or {})
+        places += [f"{key}.{name}" for name in extra]
+    return sorted(set(places))
 
 
 def _in_both(request: Mapping[str, Any], extra: Mapping[str, Any], path: str = "") -> list[str]:

@@ -1,6 +1,6 @@
-"""A training job as data: its settings and tags, the request for it, and what it came to.
+"""A training job as data: its settings, the request for it, and what it came to.
 
-How it is started and waited for stands in `jobs.py`; the tags of all jobs are the resource's.
+How jobs are started and waited for stands in `jobs.py`.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from .errors import SpecError, TrainingError
-from .job_kind import Description, JobFields, JobKind, Origin, Watched
+from .job_kind import Description, FinishedJob, JobFields, JobKind, Watched
 from .names import is_builtin, to_tags
-from .request_parts import Config, differences, with_extra
+from .request_parts import Config, with_extra, work_differences
 from .security import Security
 
 # What decides over what is trained. The rest (instance type, spot, network, limits, tags) says
@@ -152,11 +152,7 @@ class TrainingJobSpec(JobFields):
     )
 
     def to_request(self, name: str, role_arn: str, tags: dict[str, str]) -> dict[str, Any]:
-        """The CreateTrainingJob request.
-
-        Raises:
-            SpecError: The extra request repeats a field.
-        """
+        """The CreateTrainingJob request."""
         request: dict[str, Any] = {
             "TrainingJobName": name,
             "AlgorithmSpecification": {
@@ -193,9 +189,8 @@ class TrainingJobSpec(JobFields):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise SpecError(f"{self.name}: channels must differ in name: {', '.join(twice)}.")
-        for uri in [self.output_s3_uri, *(channel.s3_uri for channel in self.channels)]:
-            if not uri.startswith(("s3://", "https://")):
-                raise SpecError(f"{self.name}: {uri!r} is not an S3 URI (s3://bucket/key).")
+        uris = [self.output_s3_uri, *(channel.s3_uri for channel in self.channels)]
+        self.require_uris(uris, "s3://", "https://")
 
     @property
     def instance_count(self) -> int:
@@ -208,49 +203,27 @@ class TrainingJobSpec(JobFields):
         return self.compute.max_runtime_seconds
 
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
-        """Where a described job does other work than a request asks for; empty where it does not.
-
-        Args:
-            request: For CreateTrainingJob.
-            description: From DescribeTrainingJob, which adds defaults of its own.
-        """
-        wanted = _result_part(request)
-        actual = _result_part(description)
-        places = differences(wanted, actual)
-        for key in EXACT_KEYS:
-            extra = set(actual.get(key) or {}) - set(wanted.get(key) or {})
-            places += [f"{key}.{name}" for name in sorted(extra)]
-        if bool(wanted.get("InputDataConfig")) != bool(actual.get("InputDataConfig")):
-            places.append("InputDataConfig")
-        return sorted(set(places))
+        """Where a described job does other work than a request asks for; empty for the same."""
+        return work_differences(_result_part(request), _result_part(description), exact=EXACT_KEYS)
 
     def result(self, description: Description, watched: Watched) -> "TrainedJob | None":
         """The completed job; None where SageMaker names no artifact."""
         artifact = description.get("ModelArtifacts", {}).get("S3ModelArtifacts")
         if not artifact:
             return None
-        resources = description.get("ResourceConfig", {})
-        instance_type = resources.get("InstanceType", "")
-        instance_count = resources.get("InstanceCount", 1)
         # AWS leaves the billable seconds out of some jobs.
         billable = description.get("BillableTimeInSeconds")
         return TrainedJob(
-            name=description["TrainingJobName"],
-            arn=description["TrainingJobArn"],
+            **watched.outcome(description, description.get("ResourceConfig", {}), billable),
             artifact_uri=artifact,
-            origin=watched.origin,
             metrics={
                 metric["MetricName"]: metric["Value"]
                 for metric in description.get("FinalMetricDataList", [])
                 if "MetricName" in metric and "Value" in metric
             },
             image=description.get("AlgorithmSpecification", {}).get("TrainingImage", ""),
-            instance_type=instance_type,
-            instance_count=instance_count,
             training_seconds=description.get("TrainingTimeInSeconds"),
             billable_seconds=billable,
-            estimated_cost=watched.cost(instance_type, instance_count, billable),
-            console_url=watched.console_url,
         )
 
     def why_stopped(self, description: Description, /) -> str:
@@ -282,48 +255,31 @@ def _result_part(job: Mapping[str, Any]) -> dict[str, Any]:
     return part
 
 
-@dataclass(frozen=True)
-class TrainedJob:
+@dataclass(frozen=True, kw_only=True)
+class TrainedJob(FinishedJob):
     """A completed training job.
 
+    Of a spot job the billable seconds are already fewer than it trained, so that its estimated cost
+    is by the on-demand price.
+
     Attributes:
-        name: Of the job, the attempt's suffix included.
-        arn: Of the job.
         artifact_uri: S3 URI of the model artifact.
-        origin: `started` by this call, `attached` to while it ran, or `reused` since it was done.
         metrics: Final values of the job's metrics.
-        image: Algorithm image.
-        instance_type: What it ran on.
-        instance_count: On how many of them.
         training_seconds: Duration of the training, None where SageMaker does not say.
         billable_seconds: Seconds paid for on each instance, None where SageMaker does not say.
-        estimated_cost: billable_seconds × instance_count × the configured price of the instance
-            type, in its currency; None where no price is configured. Of a spot job the billable
-            seconds are already fewer than it trained, so the price is the on-demand one.
-        console_url: The job in the AWS console; empty where it is not AWS's.
     """
 
-    name: str
-    arn: str
     artifact_uri: str
-    origin: Origin
     metrics: Mapping[str, float]
     image: str
-    instance_type: str
-    instance_count: int
     training_seconds: int | None
     billable_seconds: int | None
-    estimated_cost: float | None
-    console_url: str
 
     def metadata(self) -> dict[str, Any]:
         """What is worth showing on a materialisation, in JSON's types."""
-        return {
-            "instance_type": self.instance_type,
-            "instance_count": self.instance_count,
+        seconds = {
             "training_seconds": self.training_seconds,
             "billable_seconds": self.billable_seconds,
-            "estimated_cost": self.estimated_cost,
-            **({"training_job_url": self.console_url} if self.console_url else {}),
-            **{f"metric/{name}": value for name, value in self.metrics.items()},
         }
+        metrics = {f"metric/{name}": value for name, value in self.metrics.items()}
+        return {**self.describe(TrainingJobSpec.kind, seconds), **metrics}

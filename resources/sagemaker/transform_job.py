@@ -5,7 +5,6 @@ How jobs are started and waited for stands in `jobs.py`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -16,11 +15,10 @@ from .errors import (
     AlreadyExistsError,
     NotFoundError,
     SageMakerError,
-    SpecError,
     TransformError,
     UnavailableError,
 )
-from .job_kind import Description, JobFields, JobKind, Origin, Watched
+from .job_kind import Description, FinishedJob, JobFields, JobKind, Watched
 from .jobs import LAST_MINUTE_SECONDS, JobRunner, Usable
 from .names import MAX_NAME, deterministic_name, to_tags
 from .request_parts import Config, differences, with_extra
@@ -123,11 +121,7 @@ class TransformJobSpec(JobFields):
         return deterministic_name(self.name, digest_of=contents, longest=MAX_NAME)
 
     def to_request(self, name: str, role_arn: str, tags: dict[str, str]) -> dict[str, Any]:
-        """The CreateTransformJob request.
-
-        Raises:
-            SpecError: The extra request repeats a field.
-        """
+        """The CreateTransformJob request."""
         output: dict[str, Any] = {
             "S3OutputPath": self.output_s3_uri,
             "AssembleWith": self.assemble_with,
@@ -157,9 +151,7 @@ class TransformJobSpec(JobFields):
         Raises:
             SpecError: A URI is not one of S3.
         """
-        for uri in (self.input.s3_uri, self.output_s3_uri):
-            if not uri.startswith("s3://"):
-                raise SpecError(f"{self.name}: {uri!r} is not an S3 URI (s3://bucket/key).")
+        self.require_uris([self.input.s3_uri, self.output_s3_uri], "s3://")
 
     @property
     def limit_seconds(self) -> None:
@@ -173,19 +165,11 @@ class TransformJobSpec(JobFields):
 
     def result(self, description: Description, watched: Watched) -> "TransformedData":
         """The completed job."""
-        resources = description["TransformResources"]
-        instance_type, instance_count = resources["InstanceType"], resources["InstanceCount"]
-        seconds = _seconds(description.get("TransformStartTime"), description["TransformEndTime"])
+        seconds = self.kind.seconds(description)
         return TransformedData(
-            name=description["TransformJobName"],
-            arn=description["TransformJobArn"],
+            **watched.outcome(description, description["TransformResources"], seconds),
             output_s3_uri=description["TransformOutput"]["S3OutputPath"],
-            origin=watched.origin,
-            instance_type=instance_type,
-            instance_count=instance_count,
             seconds=seconds,
-            estimated_cost=watched.cost(instance_type, instance_count, seconds),
-            console_url=watched.console_url,
         )
 
     def why_stopped(self, _: Description, /) -> str:
@@ -193,42 +177,21 @@ class TransformJobSpec(JobFields):
         return "Somebody stopped it."
 
 
-@dataclass(frozen=True)
-class TransformedData:
+@dataclass(frozen=True, kw_only=True)
+class TransformedData(FinishedJob):
     """A completed batch transform job.
 
     Attributes:
-        name: Of the job, the attempt's suffix included.
-        arn: Of the job.
         output_s3_uri: Prefix in S3 under which the answers are.
-        origin: `started` by this call, `attached` to while it ran, or `reused` since it was done.
-        instance_type: What it ran on.
-        instance_count: On how many of them.
         seconds: Between its start and its end; None where SageMaker does not say.
-        estimated_cost: seconds × instance_count × the configured price of the instance type, in
-            its currency; None where no price is configured.
-        console_url: The job in the AWS console; empty where it is not AWS's.
     """
 
-    name: str
-    arn: str
     output_s3_uri: str
-    origin: Origin
-    instance_type: str
-    instance_count: int
     seconds: float | None
-    estimated_cost: float | None
-    console_url: str
 
     def metadata(self) -> dict[str, Any]:
         """What is worth showing on a materialisation, in JSON's types."""
-        return {
-            "instance_type": self.instance_type,
-            "instance_count": self.instance_count,
-            "transform_seconds": self.seconds,
-            "estimated_cost": self.estimated_cost,
-            **({"transform_job_url": self.console_url} if self.console_url else {}),
-        }
+        return self.describe(TransformJobSpec.kind, {"transform_seconds": self.seconds})
 
 
 def run_transform(
@@ -304,7 +267,3 @@ def _without_defaults(part: Mapping[str, Any]) -> dict[str, Any]:
         if inner not in (None, {}) and inner != DEFAULTS.get(key):
             kept[key] = inner
     return kept
-
-
-def _seconds(start: datetime | None, end: datetime) -> float | None:
-    return (end - start).total_seconds() if start else None
