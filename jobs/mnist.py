@@ -1,24 +1,24 @@
-"""When digits are made (every day, and as soon as the public object changes), and taken back."""
+"""When digits are made (every day, and when the public file changes), and people's own jobs."""
 
 import dagster as dg
 
 from jobs.daily import build_daily_schedule
+from platform_assets.mnist.deployed import JOBS
 from platform_assets.mnist.endpoint import POOL, serve
+from platform_assets.mnist.published_classifier import PublishedClassifier
 from platform_assets.mnist.raw import (
     PUBLIC_MNIST,
     PublicMnist,
     describe_public,
     raw_mnist,
 )
-from platform_assets.models import taking_back
-from platform_assets.models.endpoint import Endpoint
-from platform_assets.models.taking_back import Rollback
+from platform_assets.models.deciding import build_endpoint_jobs
+from platform_assets.models.serving import Serving
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG
 from platform_assets.settings import sensor_status
 from resources.errors import ResourceError
 from resources.s3 import ObjectStore
-from resources.sagemaker import SageMakerResource
 
 digits_job = dg.define_asset_job(
     "digits",
@@ -73,46 +73,24 @@ def public_digits_changed(
     )
 
 
-# One change of the endpoint at a time: a deploy under way is waited for.
-@dg.op(pool=POOL)
-def roll_back(
-    context: dg.OpExecutionContext,
-    config: Rollback,
-    digits_store: ObjectStore,
-    endpoint: Endpoint,
-    sagemaker: SageMakerResource,
-) -> None:
-    """Put an earlier version back and prove it."""
-    serving = serve(endpoint, digits_store, sagemaker, context.log)
-    taking_back.roll_back(context, serving, config.to)
+def _serve(context: dg.OpExecutionContext) -> Serving[PublishedClassifier]:
+    given = context.resources
+    return serve(given.endpoint, given.digits_store, given.sagemaker, context.log)
 
 
-@dg.op(pool=POOL)
-def tear_down(
-    context: dg.OpExecutionContext,
-    digits_store: ObjectStore,
-    endpoint: Endpoint,
-    sagemaker: SageMakerResource,
-) -> None:
-    """Delete the endpoint; its versions stay, so that the next deploy or rollback finds them."""
-    taking_back.tear_down(context, serve(endpoint, digits_store, sagemaker, context.log))
-
-
-# With a configuration of its own, the UI's form opens with this and not with all resources'.
-@dg.job(
-    config=dg.RunConfig(ops={"roll_back": Rollback()}),
-    description="Puts the endpoint's previous version, or a named one, back into service.",
-)
-def rollback_endpoint() -> None:
-    roll_back()
-
-
-@dg.job(
-    config=dg.RunConfig(),
-    description=(
-        "Deletes the endpoint, so that it costs nothing. The next run of the job digits makes it "
-        "anew: stop the schedule digits_daily and the sensor public_digits_changed to keep it away."
+(
+    approve_classifier,
+    reject_classifier,
+    override_gate,
+    rollback_endpoint,
+    teardown_endpoint,
+) = build_endpoint_jobs(
+    JOBS,
+    _serve,
+    resource_keys={"endpoint", "digits_store", "sagemaker"},
+    pool=POOL,
+    until=(
+        ". The next run of the job digits makes it anew: stop the schedule digits_daily and the "
+        "sensor public_digits_changed to keep it away."
     ),
 )
-def teardown_endpoint() -> None:
-    tear_down()

@@ -286,4 +286,6 @@ class SageMakerModel(PipelineAsset):
             override=f"override_{self._slug}",
             roll_back=f"roll_back_{self._slug}",
             tear_down=f"tear_down_{self._slug}",
+            roll_back_form=f"roll_back_{self._slug}_form",
+            tear_down_form=f"tear_down_{self._slug}_form",
         )

@@ -4,6 +4,7 @@ Dagster's UI asks nobody who they are: `by` is what the person says.
 """
 
 from collections.abc import Callable, Set
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -25,94 +26,84 @@ from platform_assets.reports import to_failure
 _EMPTY = {"version": "", "by": "", "why": ""}
 
 
-def build_decision_jobs(
-    names: Jobs,
-    serve: Callable[[dg.OpExecutionContext], Serving[Any]],
-    *,
-    resource_keys: Set[str],
-    pool: str,
-) -> list[dg.JobDefinition]:
-    """The jobs by which people approve, reject and override.
-
-    Args:
-        names: Of the jobs; that of its one op is the same.
-        serve: From a run to the endpoint that is decided over.
-        resource_keys: What `serve` takes from the run.
-        pool: Of all that changes the endpoint.
-    """
-
-    def build(name: str, outcome: Outcome, description: str) -> dg.JobDefinition:
-        @dg.op(name=f"{name}_form", required_resource_keys=set(resource_keys), pool=pool)
-        def form(context: dg.OpExecutionContext, config: DecisionForm) -> None:
-            try:
-                decide(context, serve(context), outcome, config)
-            except EXPECTED as error:
-                raise to_failure(error) from error
-
-        # With a configuration of its own, the UI's form opens with this.
-        config = dg.RunConfig(ops={f"{name}_form": DecisionForm(**_EMPTY)})
-
-        @dg.job(name=name, description=description, config=config)
-        def job() -> None:
-            form()
-
-        return job
-
-    return [
-        build(
-            names.approve,
-            "approved",
-            "A person approves one version that passed its gate; it goes live.",
-        ),
-        build(
-            names.reject,
-            "rejected",
-            "A person rejects one version: it never goes live, unless it is approved later.",
-        ),
-        build(
-            names.override,
-            "overridden",
-            "A person lets one version go live although its gate refused it, and says why.",
-        ),
-    ]
-
-
 def build_endpoint_jobs(
     names: Jobs,
     serve: Callable[[dg.OpExecutionContext], Serving[Any]],
     *,
     resource_keys: Set[str],
     pool: str,
+    until: str = ", until it is made again.",
 ) -> list[dg.JobDefinition]:
-    """All jobs by which people change an endpoint: those of `build_decision_jobs`, and two more."""
-    needs = set(resource_keys)
+    """All jobs by which people change an endpoint; each has one op with a form.
 
-    @dg.op(name=f"{names.roll_back}_form", required_resource_keys=needs, pool=pool)
+    Args:
+        names: Of the jobs.
+        serve: From a run to the endpoint.
+        resource_keys: What `serve` takes from the run.
+        pool: Of all that changes the endpoint: one change at a time, a deploy under way among them.
+        until: For how long an endpoint that is torn down stays away, as the end of a sentence.
+    """
+    form = partial(dg.op, required_resource_keys=set(resource_keys), pool=pool)
+
+    def build_decision(name: str, outcome: Outcome, description: str) -> dg.JobDefinition:
+        @form(name=f"{name}_form")
+        def decision(context: dg.OpExecutionContext, config: DecisionForm) -> None:
+            try:
+                decide(context, serve(context), outcome, config)
+            except EXPECTED as error:
+                raise to_failure(error) from error
+
+        return _build_job(name, description, decision, DecisionForm(**_EMPTY))
+
+    @form(name=names.roll_back_form)
     def put_back(context: dg.OpExecutionContext, config: Rollback) -> None:
+        """Put an earlier version back and prove it."""
         roll_back(context, serve(context), config.to)
 
-    @dg.op(name=f"{names.tear_down}_form", required_resource_keys=needs, pool=pool)
+    @form(name=names.tear_down_form)
     def delete(context: dg.OpExecutionContext) -> None:
+        """Delete the endpoint; its versions stay: the next deploy or rollback finds them."""
         tear_down(context, serve(context))
 
-    @dg.job(
-        name=names.roll_back,
-        config=dg.RunConfig(ops={f"{names.roll_back}_form": Rollback()}),
-        description="Puts the endpoint's previous version, or a named one, back into service.",
-    )
-    def rollback_job() -> None:
-        put_back()
+    return [
+        build_decision(
+            names.approve,
+            "approved",
+            "A person approves one version that passed its gate; it goes live.",
+        ),
+        build_decision(
+            names.reject,
+            "rejected",
+            "A person rejects one version: it never goes live, unless it is approved later.",
+        ),
+        build_decision(
+            names.override,
+            "overridden",
+            "A person lets one version go live although its gate refused it, and says why.",
+        ),
+        _build_job(
+            names.roll_back,
+            "Puts the endpoint's previous version, or a named one, back into service.",
+            put_back,
+            Rollback(),
+        ),
+        _build_job(
+            names.tear_down, f"Deletes the endpoint, so that it costs nothing{until}", delete
+        ),
+    ]
 
-    @dg.job(
-        name=names.tear_down,
-        config=dg.RunConfig(),
-        description="Deletes the endpoint, so that it costs nothing, until it is made again.",
-    )
-    def teardown_job() -> None:
-        delete()
 
-    decisions = build_decision_jobs(names, serve, resource_keys=resource_keys, pool=pool)
-    return [*decisions, rollback_job, teardown_job]
+def _build_job(
+    name: str, description: str, op: dg.OpDefinition, form: dg.Config | None = None
+) -> dg.JobDefinition:
+    # With a configuration of its own, the UI's form opens with this and not with all resources'.
+    config = dg.RunConfig(ops={op.name: form} if form else {})
+
+    @dg.job(name=name, description=description, config=config)
+    def job() -> None:
+        op()
+
+    return job
 
 
 def decide(

@@ -26,6 +26,7 @@ class Jobs:
         override: Lets a version go live that its gate refused.
         roll_back: Puts the version before the live one back.
         tear_down: Deletes the endpoint.
+        roll_back_form, tear_down_form: The ops of these two.
     """
 
     approve: str
@@ -33,6 +34,8 @@ class Jobs:
     override: str
     roll_back: str
     tear_down: str
+    roll_back_form: str
+    tear_down_form: str
 
     def metadata(self) -> dict[str, str]:
         """What the asset of the models says of it, for people and for the alerts."""

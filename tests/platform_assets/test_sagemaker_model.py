@@ -180,7 +180,7 @@ def line_of(
         key=dg.AssetKey(MODEL.split("/")),
         served=dg.AssetKey(ENDPOINT.split("/")),
         prefix=f"pipelines/{MODEL}",
-        jobs=Jobs("approve", "reject", "override", "roll_back", "tear_down"),
+        jobs=Jobs("approve", "reject", "override", "roll_back", "tear_down", "back", "down"),
         gate=gate,
         image=lambda region: f"kmeans-in-{region}",
         probe=probe,
