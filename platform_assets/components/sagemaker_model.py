@@ -245,10 +245,10 @@ class SageMakerModel(PipelineAsset):
         return TrainedModels(
             store,
             pipeline=self.pipeline,
-            key=self.asset_key,
+            judged=self.asset_key,
             served=self._served,
             prefix=self._prefix(store),
-            jobs=self._jobs,
+            names=self._jobs,
             gate=self.gate,
             image=self._image,
             probe=partial(self._read_probe, store) if self.probe else None,

@@ -1,6 +1,7 @@
 """The models of `SageMakerModel`: how they are judged, served and proved."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -62,12 +63,11 @@ class TrainedModel(PublishedModel):
         publication.copy(ARTIFACT, store, key, etag=stored.etag)
 
 
+@dataclass
 class ValueMargin(Margin[TrainedModel]):
     """Compares what the training jobs measured, each on its own channels."""
 
-    def __init__(self, live: TrainedModel | None, gate: Gate) -> None:
-        super().__init__(live)
-        self._gate = gate
+    gate: Gate
 
     def compare(self, candidate: TrainedModel, live: TrainedModel) -> Verdict:
         """By the values in their manifests, where both are of the gate's metric.
@@ -75,7 +75,7 @@ class ValueMargin(Margin[TrainedModel]):
         Another metric in the gate is a decision of whoever changed it: the gate's limit alone
         holds until a model is live that has it, or else none would ever replace the live one.
         """
-        gate = self._gate
+        gate = self.gate
         if gate.max_drop is None:
             return Verdict(True, "It is not compared with the live one.")
         if live.metric != gate.metric:
@@ -91,71 +91,63 @@ class ValueMargin(Margin[TrainedModel]):
         )
 
 
+@dataclass
 class TrainedModels(Line[TrainedModel]):
-    """The models of one component."""
+    """The models of one component.
 
+    Attributes:
+        prefix: Where they are.
+        names: Of the jobs that a person presses.
+        image: From a region to the image that serves.
+        probe: From a date to a request that the endpoint has to answer, and its type.
+    """
+
+    store: ObjectStore
+    pipeline: str
+    judged: dg.AssetKey
+    served: dg.AssetKey
+    prefix: str
+    names: Jobs
+    gate: Gate
+    image: Callable[[str], str]
+    probe: Callable[[str], tuple[bytes, str]] | None
     check = GATE
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        *,
-        pipeline: str,
-        key: dg.AssetKey,
-        served: dg.AssetKey,
-        prefix: str,
-        jobs: Jobs,
-        gate: Gate,
-        image: Callable[[str], str],
-        probe: Callable[[str], tuple[bytes, str]] | None,
-    ) -> None:
-        """Where and what they are.
-
-        Args:
-            store: Where everything is.
-            pipeline: Its name.
-            key: Of the asset of the models.
-            served: Of the asset of the endpoint.
-            prefix: Where the models are.
-            jobs: What a person presses.
-            gate: What a model has to reach.
-            image: From a region to the image that serves.
-            probe: From a date to a request that the endpoint has to answer, and its type.
-        """
-        self.store, self.pipeline, self.judged, self.served = store, pipeline, key, served
-        self.dates, self.models = f"{prefix}/date=", prefix
+    def __post_init__(self) -> None:
+        """What follows from where they are."""
+        root = f"{self.prefix}/endpoint="
+        self.dates, self.models = f"{self.prefix}/date=", self.prefix
         self.copies = Copies(
-            store, f"{prefix}/endpoint=", "version", jobs, TrainedModel, self._keep_probe
+            self.store, root, "version", self.names, TrainedModel, self._keep_probe
         )
-        self.decisions = Decisions(store, f"{prefix}/decisions")
-        self._gate, self._image, self._probe = gate, image, probe
+        self.decisions = Decisions(self.store, f"{self.prefix}/decisions")
 
     def is_current(self, model: TrainedModel) -> bool:
         """Whether its value is of the metric that the gate asks for now."""
-        return model.metric == self._gate.metric
+        return model.metric == self.gate.metric
 
     def passes(self, model: TrainedModel) -> bool:
         """Whether its value is good enough for the gate as it is now."""
-        return self._gate.passes(model.value)
+        return self.gate.passes(model.value)
 
     def margin(self, live: TrainedModel | None) -> ValueMargin:
         """By what the training jobs measured."""
-        return ValueMargin(live, self._gate)
+        return ValueMargin(live, self.gate)
 
     def container(self, region: str, model: TrainedModel) -> ModelContainer:
         """The image that trained it serves it."""
-        return ModelContainer(image=self._image(region), model_data_url=model.artifact_uri)
+        return ModelContainer(image=self.image(region), model_data_url=model.artifact_uri)
 
     def proof(self, model: TrainedModel) -> SmokeTest | None:
         """It has to answer the probe that its copy was made with, or its date's."""
-        if self._probe is None:
+        if self.probe is None:
             return None
         files = model.files
         if any(file.name == _PROBE for file in files.manifest.files):
             body = files.read(_PROBE, max_bytes=MAX_REQUEST_BYTES)
             content_type = files.read(_PROBE_TYPE, max_bytes=MAX_REQUEST_BYTES).decode()
         else:
-            body, content_type = self._probe(model.date)
+            body, content_type = self.probe(model.date)
 
         def require(invoke: Invoke) -> None:
             if not invoke(body, content_type=content_type).body.strip():
@@ -164,8 +156,8 @@ class TrainedModels(Line[TrainedModel]):
         return require
 
     def _keep_probe(self, model: TrainedModel, publication: Publication) -> None:
-        if self._probe is not None:
-            body, content_type = self._probe(model.date)
+        if self.probe is not None:
+            body, content_type = self.probe(model.date)
             publication.put(_PROBE, body)
             publication.put(_PROBE_TYPE, content_type.encode())
 
@@ -190,13 +182,13 @@ class TrainedModels(Line[TrainedModel]):
         if not self.is_current(model):
             return Verdict(
                 False,
-                f"It was measured by {model.metric}, and the gate asks for {self._gate.metric} "
+                f"It was measured by {model.metric}, and the gate asks for {self.gate.metric} "
                 f"now: materialise {self.judged.to_user_string()} for {date} again.",
             )
         compared = self.margin(live()).judge(model)
         verdict = Verdict(
             self.passes(model) and compared.passed,
-            f"{self._gate.metric} is {model.value:.4g}; the gate asks for {self._gate.say()}. "
+            f"{self.gate.metric} is {model.value:.4g}; the gate asks for {self.gate.say()}. "
             f"{compared.description}",
             {"value": model.value, **compared.metadata},
         )

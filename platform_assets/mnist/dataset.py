@@ -115,14 +115,13 @@ def extract(source: Folder, target: Folder, date: str, *, show: bool = False) ->
             **{f"{channel}_digits": manifest.extra["digits"][channel] for channel in CHANNELS},
             "bytes": manifest.size,
             "unchanged": earlier is not None,
-            **(attempt_to_show(lambda: show_digits(channels)) if show else {}),
+            **(attempt_to_show(lambda: _show_digits(channels)) if show else {}),
         },
         data_version=manifest.content_sha256,
     )
 
 
-def show_digits(channels: Published) -> dict[str, Any]:
-    """A contact sheet of test digits."""
+def _show_digits(channels: Published) -> dict[str, Any]:
     return {"digits": contact_sheet(*read_channel(channels, "test"))}
 
 

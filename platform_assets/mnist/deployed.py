@@ -4,7 +4,7 @@ from platform_assets.mnist.published_classifier import PublishedClassifier
 from platform_assets.models.copies import Copies
 from platform_assets.models.decisions import Decisions
 from platform_assets.models.endpoint import Jobs
-from resources.s3 import Folder, ObjectStore
+from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 
 JOBS = Jobs(
@@ -27,11 +27,6 @@ def copies(store: ObjectStore) -> Copies[PublishedClassifier]:
         jobs=JOBS,
         read=PublishedClassifier,
     )
-
-
-def folder(store: ObjectStore, endpoint_name: str, sha256: str) -> Folder:
-    """Where an endpoint's copy of the classifier with that artifact is."""
-    return copies(store).folder(endpoint_name, sha256)
 
 
 def find_live(

@@ -4,6 +4,8 @@ The least accuracy is measured once, with the classifier, and written beside it.
 is made, and why it is not recorded, stands in `platform_assets.models.margin`.
 """
 
+from dataclasses import dataclass, field
+
 import dagster as dg
 import numpy as np
 from pydantic import Field
@@ -34,16 +36,15 @@ class Gate(dg.Config):
     )
 
 
+@dataclass
 class Margin(models.Margin[PublishedClassifier]):
     """Compares classifiers with the live one, on the test digits of the candidate's date.
 
     Both classify the same digits: accuracies that were measured on different ones say nothing.
     """
 
-    def __init__(self, live: PublishedClassifier | None) -> None:
-        super().__init__(live)
-        # By the sha256 of the digits, since many dates have the same.
-        self._live_accuracy: dict[str, float] = {}
+    # By the sha256 of the digits, since many dates have the same.
+    _live_accuracy: dict[str, float] = field(default_factory=dict[str, float], init=False)
 
     def compare(self, candidate: PublishedClassifier, live: PublishedClassifier) -> Verdict:
         """Lets both read the candidate's test digits.

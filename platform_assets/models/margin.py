@@ -1,6 +1,7 @@
 """How much worse than the live model another one may be."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Generic
 
 from platform_assets.checks import Verdict
@@ -10,6 +11,7 @@ from platform_assets.models.copies import M
 _DECIMALS = 9
 
 
+@dataclass
 class Margin(ABC, Generic[M]):
     """Compares models with the live one.
 
@@ -18,8 +20,7 @@ class Margin(ABC, Generic[M]):
     live.
     """
 
-    def __init__(self, live: M | None) -> None:
-        self._live = live
+    live: M | None
 
     @abstractmethod
     def compare(self, candidate: M, live: M) -> Verdict:
@@ -34,7 +35,7 @@ class Margin(ABC, Generic[M]):
 
         A candidate that is older than the live one would not replace it, and passes.
         """
-        live = self._live
+        live = self.live
         if live is None:
             return Verdict(True, "Nothing is live that it could be compared with.")
         if live.sha256 == candidate.sha256:

@@ -56,7 +56,7 @@ def press(platform: Platform, button: str, **config: Any) -> bool:
 
 def standing(platform: Platform, endpoint: str) -> set[str]:
     """The sha256 of the classifiers that stand for an endpoint."""
-    root = deployed.folder(platform.store, endpoint, "").prefix
+    root = deployed.copies(platform.store).folder(endpoint, "").prefix
     return {item.key.removeprefix(root).split("/")[0] for item in platform.store.list(root)}
 
 
@@ -134,8 +134,8 @@ def test_a_rollback_to_what_does_not_answer_rightly_is_undone(
     # What the endpoint will load is not the artifact that was judged.
     digits.store.copy_from(
         digits.store,
-        deployed.folder(digits.store, endpoint, second.sha256).key(ARTIFACT),
-        deployed.folder(digits.store, endpoint, first.sha256).key(ARTIFACT),
+        deployed.copies(digits.store).folder(endpoint, second.sha256).key(ARTIFACT),
+        deployed.copies(digits.store).folder(endpoint, first.sha256).key(ARTIFACT),
     )
 
     assert not press(digits, "rollback_endpoint")

@@ -177,10 +177,10 @@ def line_of(
     return TrainedModels(
         store,
         pipeline="shapes",
-        key=dg.AssetKey(MODEL.split("/")),
+        judged=dg.AssetKey(MODEL.split("/")),
         served=dg.AssetKey(ENDPOINT.split("/")),
         prefix=f"pipelines/{MODEL}",
-        jobs=Jobs("approve", "reject", "override", "roll_back", "tear_down", "back", "down"),
+        names=Jobs("approve", "reject", "override", "roll_back", "tear_down", "back", "down"),
         gate=gate,
         image=lambda region: f"kmeans-in-{region}",
         probe=probe,
