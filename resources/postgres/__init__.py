@@ -2,15 +2,10 @@
 
 from resources.postgres.casts import SourceColumn, can_cast
 from resources.postgres.errors import (
-    ColumnMissingError,
     DatabaseAccessDeniedError,
     DatabaseBusyError,
-    DatabaseCertificateError,
-    DatabaseCredentialsError,
     DatabaseError,
-    DatabaseMissingError,
     DatabaseRequestError,
-    DatabaseTimeoutError,
     DatabaseUnavailableError,
     FilteredRowsError,
     TableMissingError,
@@ -24,16 +19,11 @@ from resources.postgres.resource import PostgresResource
 from resources.postgres.session import Session
 
 __all__ = [
-    "ColumnMissingError",
     "Constant",
     "DatabaseAccessDeniedError",
     "DatabaseBusyError",
-    "DatabaseCertificateError",
-    "DatabaseCredentialsError",
     "DatabaseError",
-    "DatabaseMissingError",
     "DatabaseRequestError",
-    "DatabaseTimeoutError",
     "DatabaseUnavailableError",
     "ExportFormat",
     "Exported",

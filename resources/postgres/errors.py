@@ -16,18 +16,6 @@ class DatabaseError(ResourceError):
     """A database did not do what was asked of it."""
 
 
-class DatabaseCredentialsError(DatabaseError):
-    """User, password or client rules do not let us in."""
-
-
-class DatabaseCertificateError(DatabaseError):
-    """The connection cannot be encrypted, or the server's certificate is not what was asked for."""
-
-
-class DatabaseMissingError(DatabaseError):
-    """There is no such database on the server."""
-
-
 class DatabaseAccessDeniedError(DatabaseError):
     """The user may not read this."""
 
@@ -38,14 +26,6 @@ class FilteredRowsError(DatabaseAccessDeniedError):
 
 class TableMissingError(DatabaseError):
     """There is no such table."""
-
-
-class ColumnMissingError(DatabaseError):
-    """The table lacks a column."""
-
-
-class DatabaseTimeoutError(DatabaseError):
-    """A statement took longer than it may."""
 
 
 class DatabaseRequestError(DatabaseError):
@@ -73,22 +53,22 @@ _Kind = tuple[type[DatabaseError], str]
 # SQLSTATE, or its first two characters, → kind and what to do. The longer match counts.
 _BY_STATE: dict[str, _Kind] = {
     "08": (DatabaseUnavailableError, "Check that the server runs; then run again."),
-    "28": (DatabaseCredentialsError, "Check user, password and pg_hba.conf."),
-    "3D": (DatabaseMissingError, "Create it, or correct the database's name in the DSN."),
+    "28": (DatabaseError, "Check user, password and pg_hba.conf."),
+    "3D": (DatabaseError, "Create it, or correct the database's name in the DSN."),
     "40": (DatabaseBusyError, "Run again."),
     "42501": (
         DatabaseAccessDeniedError,
         "Grant SELECT on the columns that are read, and USAGE on their schema, to the DSN's user.",
     ),
-    "42703": (ColumnMissingError, "Add the column, or adapt the expected columns."),
+    "42703": (DatabaseError, "Add the column, or adapt the expected columns."),
     "42P01": (TableMissingError, "Create and load it, or correct the table's name."),
     "53": (DatabaseBusyError, "Run again later, with fewer connections if this stays."),
     "55P03": (DatabaseBusyError, "Somebody holds a lock on the table: run again later."),
-    "57014": (DatabaseTimeoutError, "Raise statement_timeout_seconds, or add an index."),
+    "57014": (DatabaseError, "Raise statement_timeout_seconds, or add an index."),
     "57P": (DatabaseUnavailableError, "The server ended the connection: run again."),
 }
 _AUTHORITY: _Kind = (
-    DatabaseCertificateError,
+    DatabaseError,
     "Set PGSSLROOTCERT, or sslrootcert in the DSN, to a PEM file of the authorities that sign "
     "such servers' certificates.",
 )
@@ -99,21 +79,21 @@ _BY_MESSAGE: tuple[tuple[tuple[str, ...], _Kind], ...] = (
     (
         ("does not match host name",),
         (
-            DatabaseCertificateError,
+            DatabaseError,
             "Write the DSN with a host name that the certificate has: of RDS, its endpoint.",
         ),
     ),
     (
         ("server does not support SSL",),
         (
-            DatabaseCertificateError,
+            DatabaseError,
             "Turn SSL on in the server, or ask for less by PGSSLMODE, or sslmode in the DSN.",
         ),
     ),
     (
         ("no encryption",),
         (
-            DatabaseCredentialsError,
+            DatabaseError,
             "Check user, password and pg_hba.conf. If the server takes encrypted connections only, "
             "set PGSSLMODE, or sslmode in the DSN, to verify-full.",
         ),

@@ -60,8 +60,6 @@ class PostgresResource(dg.ConfigurableResource[Any]):
         """Opens a session: a connection, and one more for a twin.
 
         Raises:
-            DatabaseCredentialsError: user or password are wrong.
-            DatabaseMissingError: there is no such database.
             DatabaseUnavailableError: the server cannot be reached.
             DatabaseError: any other failure.
         """

