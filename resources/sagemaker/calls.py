@@ -1,4 +1,4 @@
-"""How a call to AWS is made: clients, retries, and whose fault an error is.
+"""How a call to SageMaker is made: clients, retries, and whose fault an error is.
 
 Nothing here knows what the calls are for.
 """
@@ -17,14 +17,7 @@ from urllib.parse import urlsplit
 
 import boto3.session
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,  # noqa: A004 - botocore's, that is what is meant
-    HTTPClientError,
-    IncompleteReadError,
-    ResponseStreamingError,
-)
+from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -34,6 +27,7 @@ from tenacity import (
     wait_random,
 )
 
+from ..aws import code_and_reason, is_transient
 from .errors import (
     AlreadyExistsError,
     BusyError,
@@ -51,29 +45,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Beyond HTTP 429 and 5xx: AWS sends some of these with status 400.
-TRANSIENT_CODES = frozenset(
-    {
-        "BandwidthLimitExceeded",
-        "InternalDependencyException",
-        "InternalError",
-        "InternalFailure",
-        "InternalServerError",
-        "InternalServerException",
-        "ModelNotReadyException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-    }
-)
 # What the names of AWS's own endpoints end with, VPC and dual-stack endpoints among them.
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 # SageMaker has no codes of its own for these: all are validation errors, told apart by what they
@@ -102,16 +73,8 @@ _KINDS = (
         BusyError,
     ),
 )
-# A container's own error is passed on with status 424 or 5xx: it is not the service's.
-MODEL_ERROR = "ModelError"
 # An interrupted process is ended soon, and has to stop by then what it has created.
 CREATED_WITHIN_SECONDS = 10
-NETWORK_ERRORS = (
-    ConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    ResponseStreamingError,
-)
 
 
 class Log(Protocol):
@@ -277,22 +240,13 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed a little later."""
-    if isinstance(error, ClientError):
-        code, _ = _code_and_reason(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return code != MODEL_ERROR and (code in TRANSIENT_CODES or status == 429 or status >= 500)
-    return isinstance(error, NETWORK_ERRORS)
-
-
 def translate(operation: str, error: ClientError | BotoCoreError) -> SageMakerError:
     """The error of ours for one of boto's."""
     if is_transient(error):
         return UnavailableError(f"{operation} could not be done: {error}. Run again later.")
     if not isinstance(error, ClientError):
         return RefusedError(f"SageMaker refused {operation}: {type(error).__name__}: {error}")
-    code, reason = _code_and_reason(error)
+    code, reason = code_and_reason(error)
     kind = next(
         (
             kind
@@ -306,8 +260,3 @@ def translate(operation: str, error: ClientError | BotoCoreError) -> SageMakerEr
         # A quota that is used up is free again when other jobs have ended.
         transient=code == "ResourceLimitExceeded",
     )
-
-
-def _code_and_reason(error: ClientError) -> tuple[str, str]:
-    answer = error.response.get("Error", {})
-    return answer.get("Code", "Unknown"), answer.get("Message", str(error))

@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -18,9 +17,9 @@ from dagster_aws.pipes import (
 )
 from dagster_pipes import PipesParams
 
+from resources.aws import is_transient
 from resources.cancellation import Cancellation
 from resources.s3 import ObjectStore
-from resources.sagemaker.calls import is_transient
 from resources.spark.errors import SparkRunError
 from resources.spark.scratch import PACKED_PYTHON
 
@@ -28,33 +27,13 @@ if TYPE_CHECKING:
     from mypy_boto3_emr_serverless import EMRServerlessClient
     from mypy_boto3_emr_serverless.type_defs import StartJobRunRequestTypeDef
 
+    from resources.spark.resource import SparkResource
+
 DRIVER = 'import runpy\n\nrunpy.run_module({module!r}, run_name="__main__", alter_sys=True)\n'
 STOP_SECONDS = 120
 LEAST_MINUTES = 5
 """Shortest time limit that EMR Serverless takes."""
 _AWS_ERRORS = (ClientError, BotoCoreError)
-
-
-@dataclass(frozen=True)
-class EmrJob:
-    """What is started.
-
-    Attributes:
-        application_id, role_arn: of EMR Serverless, and of the job's role.
-        name: of the job run.
-        folder: S3 address of the folder that has `driver.py` and `code.zip`.
-        environment: S3 address of the packed environment; empty for EMR's own Python.
-        settings: of Spark, which show in its UI.
-        deadline_seconds: after which EMR stops it.
-    """
-
-    application_id: str
-    role_arn: str
-    name: str
-    folder: str
-    environment: str
-    settings: Mapping[str, str]
-    deadline_seconds: float
 
 
 class _MessagesInFolder(PipesS3MessageReader):
@@ -85,11 +64,15 @@ class _MessagesInFolder(PipesS3MessageReader):
             yield {**params, "key_prefix": f"{self._folder}/messages"}
 
 
-def job_request(job: EmrJob) -> "StartJobRunRequestTypeDef":
-    """The request that starts a job, without what Pipes adds to it."""
-    settings = dict(job.settings)
-    if job.environment:
-        settings["spark.archives"] = f"{job.environment}#environment"
+def _job_request(spark: "SparkResource", name: str, uri: str) -> "StartJobRunRequestTypeDef":
+    """The request that starts a job, without what Pipes adds to it.
+
+    Args:
+        uri: S3 address of the folder that has `driver.py` and `code.zip`.
+    """
+    settings = dict(spark.settings)
+    if spark.environment:
+        settings["spark.archives"] = f"{spark.environment}#environment"
         for name in (
             "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON",
             "spark.emr-serverless.driverEnv.PYSPARK_PYTHON",
@@ -97,16 +80,16 @@ def job_request(job: EmrJob) -> "StartJobRunRequestTypeDef":
         ):
             settings[name] = PACKED_PYTHON
     return {
-        "applicationId": job.application_id,
+        "applicationId": spark.application_id,
         "clientToken": str(uuid.uuid4()),
-        "executionRoleArn": job.role_arn,
-        "name": job.name,
-        "executionTimeoutMinutes": max(LEAST_MINUTES, math.ceil(job.deadline_seconds / 60)),
+        "executionRoleArn": spark.role_arn,
+        "name": name,
+        "executionTimeoutMinutes": max(LEAST_MINUTES, math.ceil(spark.deadline_seconds / 60)),
         "jobDriver": {
             "sparkSubmit": {
-                "entryPoint": f"{job.folder}/driver.py",
+                "entryPoint": f"{uri}/driver.py",
                 "entryPointArguments": ["--pipes-in-s3"],
-                "sparkSubmitParameters": f"--py-files {job.folder}/code.zip",
+                "sparkSubmitParameters": f"--py-files {uri}/code.zip",
             }
         },
         # Not as parameters, where a space would end a value and what follows be an option.
@@ -120,11 +103,11 @@ def job_request(job: EmrJob) -> "StartJobRunRequestTypeDef":
 
 def run_on_emr(
     context: dg.OpExecutionContext | dg.AssetExecutionContext,
-    job: EmrJob,
+    spark: "SparkResource",
+    name: str,
     store: ObjectStore,
     folder: str,
     extras: Mapping[str, Any],
-    poll_seconds: float,
 ) -> list[Mapping[str, Any]]:
     """Runs a job to its end; one that is not followed to its end is cancelled.
 
@@ -149,57 +132,58 @@ def run_on_emr(
     # Dagster's client waits by asking, and cancels where it is interrupted.
     client.meta.events.register("before-call.emr-serverless.GetJobRun", check)
     client.meta.events.register("after-call.emr-serverless.StartJobRun", keep_id)
-    reader = _MessagesInFolder(store, folder, poll_seconds)
+    reader = _MessagesInFolder(store, folder, spark.poll_seconds)
     pipes = PipesEMRServerlessClient(
         client=client,
         context_injector=PipesS3ContextInjector(
             bucket=store.bucket, client=store.client, key_prefix=f"{folder}/"
         ),
         message_reader=reader,
-        poll_interval=poll_seconds,
+        poll_interval=spark.poll_seconds,
     )
     try:
-        pipes.run(context=context, start_job_run_params=job_request(job), extras=dict(extras))
+        request = _job_request(spark, name, store.uri(folder))
+        pipes.run(context=context, start_job_run_params=request, extras=dict(extras))
     except BaseException as error:
         # Dagster's client cancels where it is interrupted only, and the job's folder goes next.
         client.meta.events.unregister("before-call.emr-serverless.GetJobRun", check)
         for job_run in job_runs:
-            if not _cancel(client, job.application_id, job_run, poll_seconds):
+            if not _cancel(client, spark, job_run):
                 context.log.warning(
-                    f"Whether the job run {job_run} of the application {job.application_id} was"
+                    f"Whether the job run {job_run} of the application {spark.application_id} was"
                     " cancelled is not known: look at it, and cancel it where it still runs."
                 )
         if isinstance(error, (RuntimeError, *_AWS_ERRORS)):
-            raise _failure(job, error, reader.messages) from error
+            raise _failure(spark, name, error, reader.messages) from error
         raise
     return reader.messages
 
 
-def _cancel(
-    client: "EMRServerlessClient", application_id: str, job_run: str, poll_seconds: float
-) -> bool:
+def _cancel(client: "EMRServerlessClient", spark: "SparkResource", job_run: str) -> bool:
     """Cancels a job and waits, for a while, until it writes no more; whether it has ended."""
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
         with suppress(*_AWS_ERRORS):  # it may have ended, or AWS not answer yet
-            client.cancel_job_run(applicationId=application_id, jobRunId=job_run)
+            client.cancel_job_run(applicationId=spark.application_id, jobRunId=job_run)
         with suppress(*_AWS_ERRORS):
-            answer = client.get_job_run(applicationId=application_id, jobRunId=job_run)
+            answer = client.get_job_run(applicationId=spark.application_id, jobRunId=job_run)
             if answer["jobRun"]["state"] in ("SUCCESS", "FAILED", "CANCELLED"):
                 return True
-        time.sleep(poll_seconds)
+        time.sleep(spark.poll_seconds)
     return False
 
 
-def _failure(job: EmrJob, error: Exception, messages: list[Mapping[str, Any]]) -> SparkRunError:
+def _failure(
+    spark: "SparkResource", name: str, error: Exception, messages: list[Mapping[str, Any]]
+) -> SparkRunError:
     if isinstance(error, RuntimeError):
         sentence = (
-            f"The job {job.name} on EMR Serverless failed ({error}). Its log, in the application"
-            f" {job.application_id}, says why; dates that it has published stay."
+            f"The job {name} on EMR Serverless failed ({error}). Its log, in the application"
+            f" {spark.application_id}, says why; dates that it has published stay."
         )
     else:
         sentence = (
-            f"The job {job.name} on EMR Serverless could not be started, or not be followed, and"
+            f"The job {name} on EMR Serverless could not be started, or not be followed, and"
             f" was given up: {error}. Dates that it has published stay."
         )
     return SparkRunError(sentence, messages=messages, transient=is_transient(error))

@@ -208,21 +208,13 @@ class SparkResource(dg.ConfigurableResource[Any]):
         extras: dict[str, Any],
     ) -> tuple[Sequence[Mapping[str, Any]], dict[str, str | int | float]]:
         # dagster-aws takes half as long to load as Dagster, and most runs are not on EMR.
-        from resources.spark.emr import DRIVER, EmrJob, run_on_emr
+        from resources.spark.emr import DRIVER, run_on_emr
 
         folder = extras["spark"]["scratch"]
         store.put_bytes(f"{folder}/code.zip", code)
         store.put_bytes(f"{folder}/driver.py", DRIVER.format(module=module).encode())
         # Of its settings EMR has read those that matter by then.
         extras["spark"] |= {"settings": {}, "code": "", "forward_credentials": False}
-        job = EmrJob(
-            application_id=self.application_id,
-            role_arn=self.role_arn,
-            name=extras["spark"]["name"],
-            folder=store.uri(folder),
-            environment=self.environment,
-            settings=self.settings,
-            deadline_seconds=self.deadline_seconds,
-        )
-        messages = run_on_emr(context, job, store, folder, extras, self.poll_seconds)
+        name = extras["spark"]["name"]
+        messages = run_on_emr(context, self, name, store, folder, extras)
         return messages, {"mode": "emr-serverless", "application": self.application_id}

@@ -1,0 +1,59 @@
+"""What services of AWS answer where they fail: which of it may pass by itself, and its reason.
+
+Beside the systems' folders, since SageMaker and EMR use it. Their kinds of errors are their own.
+"""
+
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,  # noqa: A004 - botocore's, that is what is meant
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+
+# Beyond HTTP 429 and 5xx: AWS sends some of these with status 400.
+_TRANSIENT_CODES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "InternalDependencyException",
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "InternalServerException",
+        "ModelNotReadyException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+# A container's own error is passed on with status 424 or 5xx: it is not the service's.
+_MODEL_ERROR = "ModelError"
+_NETWORK_ERRORS = (
+    ConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseStreamingError,
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    if isinstance(error, ClientError):
+        code, _ = code_and_reason(error)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return code != _MODEL_ERROR and (code in _TRANSIENT_CODES or status == 429 or status >= 500)
+    return isinstance(error, _NETWORK_ERRORS)
+
+
+def code_and_reason(error: ClientError) -> tuple[str, str]:
+    """AWS's name for a failure, `ThrottlingException` for instance, and its words."""
+    answer = error.response.get("Error", {})
+    return answer.get("Code", "Unknown"), answer.get("Message", str(error))
