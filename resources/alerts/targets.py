@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
 from ipaddress import ip_address
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3.session
@@ -37,19 +37,7 @@ class Message:
     text: str
 
 
-class Target(Protocol):
-    """Where messages go."""
-
-    def send(self, message: Message) -> None:
-        """Deliver a message.
-
-        Raises:
-            AlertError: See `Alerts.send`.
-        """
-        ...
-
-
-def parse(address: str) -> Target:
+def parse(address: str) -> "Webhook | Topic | Mailbox":
     """The target that an address means.
 
     Raises:
@@ -88,7 +76,7 @@ class Webhook:
     url: str
 
     def send(self, message: Message) -> None:
-        """See `Target`."""
+        """See `Alerts.send`."""
         # Slack's own rule: these three, and no others, are escaped.
         text = f"*{message.subject}*\n{message.text}"
         text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -112,7 +100,7 @@ class Topic:
     region: str
 
     def send(self, message: Message) -> None:
-        """See `Target`."""
+        """See `Alerts.send`."""
         config = Config(
             connect_timeout=TIMEOUT_SECONDS,
             read_timeout=TIMEOUT_SECONDS,
@@ -149,7 +137,7 @@ class Mailbox:
     recipients: tuple[str, ...]
 
     def send(self, message: Message) -> None:
-        """See `Target`."""
+        """See `Alerts.send`."""
         to_do = "check its host, port and certificate, the user, the password and the addresses"
         with target_errors("mail server", to_do):
             mail = EmailMessage()
