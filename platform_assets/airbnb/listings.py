@@ -1,4 +1,4 @@
-"""The source table `listings`: what readers rely on, and what of it may leave the database."""
+"""The source table `listings`: its columns, the rules for it alone, and what of it may leave."""
 
 from collections.abc import Mapping
 from typing import Literal

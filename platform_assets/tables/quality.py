@@ -1,7 +1,7 @@
 """What a day's rows must be like before they are published: pure judgements on their profile.
 
-The rules are for any table. Where profiles come from, and what becomes of a day that is refused,
-stands in `exporter.py`.
+The same for all tables: what holds of one alone is in its `Rules`, of the listings in
+`airbnb/listings.py`. What becomes of a day that is refused stands in `exporter.py`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""How names, tags and images are written: alike for the same input, and as SageMaker takes them."""
+"""How names, tags and images are spelled: alike for the same input, and as SageMaker takes them."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""The Dagster resource: SageMaker for assets, ops and sensors.
+"""The Dagster resource: its settings, tags of all jobs and endpoints among them, and its calls.
 
-It reads its own config and hands the work to the modules beside it.
+The work is done by the modules beside it.
 """
 
 import logging
