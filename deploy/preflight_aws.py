@@ -24,6 +24,8 @@ _DENIED = {"AccessDenied", "AccessDeniedException", "403"}
 _AWS = Config(connect_timeout=5, read_timeout=30, retries={"max_attempts": 3, "mode": "standard"})
 
 State = Literal["ok", "missing", "unknown"]
+Answer = tuple[State, str]
+"""State and message of a look."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ def look_at_aws(settings: Settings, environ: Mapping[str, str]) -> Iterator[Look
     yield from look_at_quotas(client("service-quotas"), settings)
 
 
-def asked(what: str, look: Callable[[], Look]) -> Look:
+def asked(what: str, look: Callable[[], Answer]) -> Look:
     """A look, or why AWS does not let us."""
     try:
-        return look()
+        return Look(what, *look())
     except ClientError as error:
         details = error.response.get("Error", {})
         if details.get("Code") in _DENIED:
@@ -149,18 +151,17 @@ def look_at_place(s3: Any, bucket: str, region: str) -> Look:
     return Look(what, "ok", f"in {actual}")
 
 
-def look_at_encryption(s3: Any, bucket: str, kms_key_id: str) -> Look:
+def look_at_encryption(s3: Any, bucket: str, kms_key_id: str) -> Answer:
     """What Dagster logs to a bucket is encrypted by its default."""
-    what = f"{bucket}: encryption"
     answer = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
     rule = answer["Rules"][0]["ApplyServerSideEncryptionByDefault"]
     key = rule.get("KMSMasterKeyID", "")
     if not kms_key_id or same_key(key, kms_key_id):
-        return Look(what, "ok", f"{rule['SSEAlgorithm']} {key}".strip())
-    message = (
-        f"Set its default encryption to {kms_key_id} (PLATFORM_KMS_KEY_ID): it is another one."
+        return "ok", f"{rule['SSEAlgorithm']} {key}".strip()
+    return (
+        "missing",
+        f"Set its default encryption to {kms_key_id} (PLATFORM_KMS_KEY_ID): it is another one.",
     )
-    return Look(what, "missing", message)
 
 
 def same_key(one: str, other: str) -> bool:
@@ -168,9 +169,8 @@ def same_key(one: str, other: str) -> bool:
     return bool(one) and one.rpartition("/")[2] == other.rpartition("/")[2]
 
 
-def look_at_public_access(s3: Any, bucket: str) -> Look:
+def look_at_public_access(s3: Any, bucket: str) -> Answer:
     """A bucket has to be closed to the public by all four switches."""
-    what = f"{bucket}: public access"
     try:
         answer = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     except ClientError as error:
@@ -178,44 +178,40 @@ def look_at_public_access(s3: Any, bucket: str) -> Look:
             raise
         answer = {}
     if len(answer) == 4 and all(answer.values()):
-        return Look(what, "ok", "blocked")
-    return Look(what, "missing", "Block all public access in the bucket's permissions.")
+        return "ok", "blocked"
+    return "missing", "Block all public access in the bucket's permissions."
 
 
-def look_at_lifecycle(s3: Any, bucket: str) -> Look:
+def look_at_lifecycle(s3: Any, bucket: str) -> Answer:
     """What is left of unfinished uploads has to go."""
-    what = f"{bucket}: lifecycle"
     rules = read_lifecycle(s3, bucket)["Rules"]
     if any("AbortIncompleteMultipartUpload" in r and r["Status"] == "Enabled" for r in rules):
-        return Look(what, "ok", f"{len(rules)} rules; unfinished uploads go")
+        return "ok", f"{len(rules)} rules; unfinished uploads go"
     command = f".venv/bin/python deploy/add_lifecycle_rule.py {bucket}"
-    message = f"Run `{command}`: unfinished uploads stay."
-    return Look(what, "missing", message)
+    return "missing", f"Run `{command}`: unfinished uploads stay."
 
 
-def look_at_role(iam: Any, arn: str, session: boto3.session.Session, region: str) -> Look:
+def look_at_role(iam: Any, arn: str, session: boto3.session.Session, region: str) -> Answer:
     """SageMaker's role: there, of this partition, and SageMaker may take it."""
-    what = "role"
-    partition = session.get_partition_for_region(region)
-    if not arn.startswith(f"arn:{partition}:iam::"):
-        message = (
-            f"PLATFORM_SAGEMAKER_ROLE_ARN has to begin with arn:{partition}:iam::, as in {region}."
+    beginning = f"arn:{session.get_partition_for_region(region)}:iam::"
+    if not arn.startswith(beginning):
+        return (
+            "missing",
+            f"PLATFORM_SAGEMAKER_ROLE_ARN has to begin with {beginning}, as in {region}.",
         )
-        return Look(what, "missing", message)
     try:
         role = iam.get_role(RoleName=arn.rpartition("/")[2])["Role"]
     except iam.exceptions.NoSuchEntityException:
-        return Look(what, "missing", f"Make {arn} of deploy/iam/: it does not exist.")
+        return "missing", f"Make {arn} of deploy/iam/: it does not exist."
     if role["Arn"] != arn:
-        message = (
-            f"Set PLATFORM_SAGEMAKER_ROLE_ARN to {role['Arn']}: it names another role or account."
+        return (
+            "missing",
+            f"Set PLATFORM_SAGEMAKER_ROLE_ARN to {role['Arn']}: it names another role or account.",
         )
-        return Look(what, "missing", message)
     statements = _many(role["AssumeRolePolicyDocument"]["Statement"])
     if not any(map(trusts_sagemaker, statements)):
-        message = "Give it the trust policy of deploy/iam/: SageMaker may not take it."
-        return Look(what, "missing", message)
-    return Look(what, "ok", f"{arn}; SageMaker may take it")
+        return "missing", "Give it the trust policy of deploy/iam/: SageMaker may not take it."
+    return "ok", f"{arn}; SageMaker may take it"
 
 
 def trusts_sagemaker(statement: Mapping[str, Any]) -> bool:
@@ -243,10 +239,10 @@ def look_at_quotas(quotas: Any, settings: Settings) -> Iterator[Look]:
     }
     values: dict[str, float] = {}
 
-    def read_all() -> Look:
+    def read_all() -> Answer:
         pages = quotas.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
         values.update({q["QuotaName"]: q["Value"] for page in pages for q in page["Quotas"]})
-        return Look("quotas", "ok", f"{len(values)} of SageMaker")
+        return "ok", f"{len(values)} of SageMaker"
 
     read = asked("quotas", read_all)
     if read.state != "ok":

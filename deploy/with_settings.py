@@ -12,10 +12,14 @@ import os
 import sys
 from pathlib import Path
 
-from deploy.env_file import read_env_file
-
 FOLDER = Path("/run/platform")
 _DEFAULTS = Path(__file__).with_name("env.example")
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """A file of NAME=value lines, values as they stand."""
+    lines = [line for line in path.read_text().splitlines() if "=" in line and line[0] != "#"]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def read_settings(folder: Path) -> dict[str, str]:

@@ -17,9 +17,9 @@ import psycopg2
 import pytest
 
 from deploy.add_lifecycle_rule import RULES
-from deploy.env_file import read_env_file
 from deploy.preflight import look_at_all, usable_here
 from deploy.preflight_aws import Look, look_at_clock, trusts_sagemaker
+from deploy.with_settings import read_env_file
 from tests.aws_requests import Recorder
 from tests.conftest import CHECKOUT
 from tests.deploy.conftest import REGION

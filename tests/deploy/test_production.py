@@ -15,8 +15,7 @@ import pytest
 import yaml
 from botocore.utils import get_environ_proxies, should_bypass_proxies
 
-from deploy.env_file import read_env_file
-from deploy.with_settings import FOLDER, read_settings
+from deploy.with_settings import FOLDER, read_env_file, read_settings
 from embedded import s3
 from platform_assets.settings import Settings
 from tests.aws_requests import Recorder
