@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from jobs.alerts import due_daily
 from jobs.mnist import teardown_endpoint
 from monitoring.dates import Due, partition_rows, schedule_runs_since
+from monitoring.runs import end_of
 from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
 from monitoring.spend import Spend, endpoint_spend
 from platform_assets.definitions import build_defs
@@ -106,8 +107,7 @@ class Platform:
             limit=1,
             order_by="update_timestamp",
         ):
-            ended = record.end_time or record.update_timestamp.timestamp()
-            failed.add_metric([], ended)
+            failed.add_metric([], end_of(record))
         slots = _gauge("pool_slots", "How many steps may be in a pool.", "pool")
         claimed = _gauge("pool_claimed_slots", "How many are.", "pool")
         pending = _gauge("pool_pending_steps", "How many wait for it.", "pool")

@@ -16,6 +16,7 @@ from monitoring.reported import Entry
 from monitoring.runs import (
     MOST_RUNS,
     Partitions,
+    end_of,
     name_assets,
     name_job,
     named_dates,
@@ -122,7 +123,7 @@ def _follow(
     for key in chosen:
         record = records.get(entries[key].run_id)
         # What was deleted, or is too old to be followed, is forgotten.
-        if record and _end(record) >= since.timestamp():
+        if record and end_of(record) >= since.timestamp():
             done = _is_done(instance, record, entries[key].refused_date)
             yield Well(key) if done else Unclear(key)
 
@@ -133,9 +134,9 @@ def _is_done(instance: dg.DagsterInstance, failed: dg.RunRecord, refused_date: s
         return True
     missing = _not_made(instance, failed.dagster_run.run_id)
     if refused_date:
-        return bool(missing) and _deployed_later(instance, refused_date, _end(failed))
+        return bool(missing) and _deployed_later(instance, refused_date, end_of(failed))
     return bool(missing) and all(
-        _all_materialized_since(instance, key, {date for date in dates if date}, _end(failed))
+        _all_materialized_since(instance, key, {date for date in dates if date}, end_of(failed))
         for key, dates in missing.items()
     )
 
@@ -219,7 +220,3 @@ def _describe(
         run_id=run.run_id,
         refused_date=refused_date,
     )
-
-
-def _end(record: dg.RunRecord) -> float:
-    return record.end_time or record.update_timestamp.timestamp()

@@ -22,16 +22,6 @@ class Entry(BaseModel):
     run_id: str = ""
     refused_date: str = ""
 
-    @classmethod
-    def of(cls, problem: Problem) -> "Entry":
-        """What is put down of a problem that was reported."""
-        return cls(
-            digest=problem.digest,
-            title=problem.title,
-            run_id=problem.run_id,
-            refused_date=problem.refused_date,
-        )
-
 
 @dataclass(frozen=True)
 class Change:
@@ -55,7 +45,7 @@ def changes(findings: Iterable[Finding], reported: Mapping[str, Entry]) -> Itera
         seen.add(finding.key)
         before = reported.get(finding.key)
         if isinstance(finding, Problem):
-            entry = Entry.of(finding)
+            entry = Entry.model_validate(finding, from_attributes=True)
             is_news = before is None or before.digest != entry.digest
             if entry != before:
                 yield Change(finding.key, finding.message() if is_news else None, entry)

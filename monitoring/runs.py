@@ -37,6 +37,11 @@ def name_job(run: dg.DagsterRun) -> str:
     return "A materialisation" if run.job_name.startswith("__") else run.job_name
 
 
+def end_of(record: dg.RunRecord) -> float:
+    """When a run ended, as a timestamp."""
+    return record.end_time or record.update_timestamp.timestamp()
+
+
 def partition_tags(run: dg.DagsterRun) -> dict[str, str]:
     """The tags of a run that say which partitions it is for."""
     return {tag: run.tags[tag] for tag in (PARTITION, RANGE_START, RANGE_END) if tag in run.tags}

@@ -15,6 +15,7 @@ import dagster as dg
 from pydantic import BaseModel
 
 from monitoring.findings import Finding, Problem, Well
+from monitoring.runs import end_of
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.endpoint import mnist_endpoint
 from platform_assets.mnist.model import mnist_model
@@ -88,7 +89,7 @@ def _endpoint_hours(instance: dg.DagsterInstance, teardown_job: str, now: dateti
     teardowns = instance.get_run_records(torn_down, order_by="update_timestamp", ascending=True)
     began = month.timestamp() if _is_there(instance, teardown_job, month) else None
     seconds, since = 0.0, month.timestamp()
-    for end in (*map(_end, teardowns), now.timestamp()):
+    for end in (*map(end_of, teardowns), now.timestamp()):
         if began is None:
             began = _first_deployment(instance, since)
         if began is not None:
@@ -112,7 +113,7 @@ def _is_there(instance: dg.DagsterInstance, teardown_job: str, moment: datetime)
         limit=1,
         order_by="update_timestamp",
     )
-    return bool(deployed) and all(_end(run) < deployed[0].timestamp for run in torn_down)
+    return bool(deployed) and all(end_of(run) < deployed[0].timestamp for run in torn_down)
 
 
 def _first_deployment(instance: dg.DagsterInstance, since: float) -> float | None:
@@ -122,10 +123,6 @@ def _first_deployment(instance: dg.DagsterInstance, since: float) -> float | Non
         ascending=True,
     ).records
     return records[0].timestamp if records else None
-
-
-def _end(record: dg.RunRecord) -> float:
-    return record.end_time or record.update_timestamp.timestamp()
 
 
 def spend_findings(settings: AlertSettings, spend: Spend) -> Iterator[Finding]:

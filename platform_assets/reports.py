@@ -5,7 +5,7 @@ What is made, and how, stands with the assets; nothing here knows S3, digits or 
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,16 +40,12 @@ Outcome = Materialization | Exception
 Outcomes = Mapping[str, Outcome]
 
 
-def make_each(dates: Sequence[str], make: Callable[[str], Materialization]) -> dict[str, Outcome]:
-    """Call `make` for every date; where it raises, the exception is the date's outcome.
+def make_each(
+    context: dg.AssetExecutionContext, make: Callable[[str], Materialization]
+) -> dg.MaterializeResult[Any]:
+    """Make every date of the run of an asset, and tell Dagster what became of each.
 
-    Dates that failed with a transient error are tried again.
-    """
-    return retry_dates(dates, lambda some: {date: attempt(make, date) for date in some})
-
-
-def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.MaterializeResult[Any]:
-    """Tell Dagster what became of each date.
+    What `make` raises fails its date alone; where that is transient, the date is tried again.
 
     Returns:
         The result to return when all dates were made.
@@ -58,6 +54,9 @@ def report(context: dg.AssetExecutionContext, outcomes: Outcomes) -> dg.Material
         dagster.Failure: When a date failed, naming each with its reason. The dates that were made
             are recorded before.
     """
+    outcomes: dict[str, Outcome] = retry_dates(
+        context.partition_keys, lambda dates: {date: attempt(make, date) for date in dates}
+    )
     result = report_made(context, outcomes, key=context.asset_key)
     if result is None:
         failed = {(context.asset_key, date): e for date, e in errors_of(outcomes).items()}

@@ -30,7 +30,7 @@ from platform_assets.models.endpoint import Endpoint
 from platform_assets.models.published import ARTIFACT, MAX_ARTIFACT_BYTES
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.pictures import attempt_to_show, newest
-from platform_assets.reports import Materialization, make_each, report
+from platform_assets.reports import Materialization, make_each
 from resources.s3 import Folder, NotPublishedError, ObjectStore, Publication, Published
 from resources.sagemaker import SageMakerResource
 
@@ -68,13 +68,7 @@ def mnist_classifier(
     context: dg.AssetExecutionContext, config: Gate, digits_store: ObjectStore
 ) -> dg.MaterializeResult:
     shown = newest(context.partition_keys)
-    return report(
-        context,
-        make_each(
-            context.partition_keys,
-            lambda date: classify(digits_store, date, config, show=date in shown),
-        ),
-    )
+    return make_each(context, lambda date: classify(digits_store, date, config, show=date in shown))
 
 
 def classify(store: ObjectStore, date: str, gate: Gate, *, show: bool = False) -> Materialization:

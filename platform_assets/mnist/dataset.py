@@ -22,7 +22,7 @@ from platform_assets.mnist.centroids import are_marked, marked
 from platform_assets.mnist.digit_sheets import contact_sheet
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.pictures import attempt_to_show, newest
-from platform_assets.reports import Materialization, make_each, report, table_schema
+from platform_assets.reports import Materialization, make_each, table_schema
 from resources.s3 import Folder, ObjectStore, Publication, Published
 
 CHANNELS = ("train", "validation", "test")
@@ -75,16 +75,10 @@ def mnist_dataset(
     context: dg.AssetExecutionContext, digits_store: ObjectStore
 ) -> dg.MaterializeResult:
     shown = newest(context.partition_keys)
-    return report(
+    return make_each(
         context,
-        make_each(
-            context.partition_keys,
-            lambda date: extract(
-                raw.folder(digits_store, date),
-                folder(digits_store, date),
-                date,
-                show=date in shown,
-            ),
+        lambda date: extract(
+            raw.folder(digits_store, date), folder(digits_store, date), date, show=date in shown
         ),
     )
 

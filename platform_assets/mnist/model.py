@@ -20,7 +20,7 @@ from platform_assets.mnist.gate import Gate
 from platform_assets.models.published import MAX_ARTIFACT_BYTES
 from platform_assets.models.training import Training, Work, date_folder
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
-from platform_assets.reports import Materialization, make_each, report
+from platform_assets.reports import make_each
 from resources.s3 import Folder, ObjectStore
 from resources.sagemaker import SageMakerResource, TrainingCompute, builtin_image_uri
 
@@ -115,11 +115,10 @@ def mnist_model(
         log=context.log,
         run_id=context.run.run_id,
     )
-
-    def make(date: str) -> Materialization:
-        return training.make_model(describe_work(digits_store, date, config, training))
-
-    return report(context, make_each(context.partition_keys, make))
+    return make_each(
+        context,
+        lambda date: training.make_model(describe_work(digits_store, date, config, training)),
+    )
 
 
 def describe_work(store: ObjectStore, date: str, config: KMeans, training: Training) -> Work:

@@ -19,7 +19,7 @@ from platform_assets.object_copies import (
     why_another,
 )
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
-from platform_assets.reports import Materialization, make_each, report, to_failure
+from platform_assets.reports import Materialization, make_each, to_failure
 from resources.errors import ResourceError
 from resources.s3 import (
     BucketMissingError,
@@ -129,13 +129,7 @@ def describe_public(original: Original) -> dict[str, Any]:
 def raw_mnist(
     context: dg.AssetExecutionContext, public: PublicMnist, digits_store: ObjectStore
 ) -> dg.MaterializeResult:
-    return report(
-        context,
-        make_each(
-            context.partition_keys,
-            lambda date: copy_public(public, folder(digits_store, date), date),
-        ),
-    )
+    return make_each(context, lambda date: copy_public(public, folder(digits_store, date), date))
 
 
 def copy_public(public: PublicMnist, target: Folder, date: str) -> Materialization:

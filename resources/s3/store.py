@@ -8,6 +8,7 @@ import io
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ import boto3
 import dagster as dg
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.exceptions import ClientError
 from pydantic import Field, PrivateAttr
 
 from resources.s3.errors import (
@@ -179,10 +179,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
     def fingerprint(self, key: str, *, etag: str | None = None) -> StoredObject:
         """Reads an object, keeping nothing, for its sha256."""
         with self.open(key, etag=etag) as reader:
-            digest = hashlib.sha256()
-            block = bytearray(MIB)
-            while count := reader.readinto(block):
-                digest.update(memoryview(block)[:count])
+            digest = hashlib.file_digest(reader, "sha256")
             return StoredObject(key, reader.size, reader.etag, digest.hexdigest())
 
     def writer(self, key: str, *, content_type: str | None = None) -> ObjectWriter:
@@ -311,17 +308,14 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         with store_errors("abort uploads to", bucket=self.bucket, key=prefix):
             for page in uploads.paginate(Bucket=self.bucket, Prefix=prefix):
                 for upload in page.get("Uploads", []):
-                    count += self._abort_upload(upload.get("Key", ""), upload.get("UploadId", ""))
+                    with suppress(self.client.exceptions.NoSuchUpload):  # it has ended meanwhile
+                        self.client.abort_multipart_upload(
+                            Bucket=self.bucket,
+                            Key=upload.get("Key", ""),
+                            UploadId=upload.get("UploadId", ""),
+                        )
+                        count += 1
         return count
-
-    def _abort_upload(self, key: str, upload_id: str) -> int:
-        try:
-            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") == "NoSuchUpload":
-                return 0
-            raise
-        return 1
 
     def write_options(self) -> dict[str, Any]:
         """What every request that makes an object says: its checksum's algorithm, and its key."""

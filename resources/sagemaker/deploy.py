@@ -384,10 +384,6 @@ class Deployer:
         )
 
     @property
-    def _console_url(self) -> str:
-        return self._endpoints.console_url(self._name)
-
-    @property
     def _see_console(self) -> str:
         return self._endpoints.see_console(self._name)
 
@@ -403,7 +399,7 @@ class Deployer:
             previous_config_name=before if before != state.config_name else None,
             outcome=outcome,
             seconds=time.monotonic() - self._began,
-            console_url=self._console_url,
+            console_url=self._endpoints.console_url(self._name),
         )
 
 

@@ -14,7 +14,7 @@ from platform_assets import retries
 from platform_assets.checks import Verdict, check_each, judge_each
 from platform_assets.errors import PlatformError
 from platform_assets.partitions import DAILY, ONE_RUN
-from platform_assets.reports import Materialization, make_each, report, to_failure
+from platform_assets.reports import Materialization, make_each, to_failure
 from platform_assets.retries import retry_call, retry_dates
 
 FIRST, MIDDLE, LAST = "2026-01-01", "2026-01-02", "2026-01-03"
@@ -41,7 +41,7 @@ def run(
 ) -> dg.ExecuteInProcessResult:
     @dg.asset(key=ASSET, partitions_def=DAILY, backfill_policy=ONE_RUN)
     def thing(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        return report(context, make_each(context.partition_keys, make))
+        return make_each(context, make)
 
     return dg.materialize([thing], instance=instance, tags=tags, raise_on_error=False)
 
