@@ -13,7 +13,8 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -32,26 +33,17 @@ _SOCKET_PATH_LIMIT = 100
 
 @dataclass(frozen=True)
 class Credentials:
-    """Random values, generated once and kept; `stack_id` marks every process of this home."""
+    """Random values of characters that need no quoting anywhere, generated once and kept.
 
-    stack_id: str
-    access_key_id: str
-    secret_access_key: str
-    postgres_admin_password: str
-    postgres_password: str
-    control_password: str
+    `stack_id` marks every process of this home.
+    """
 
-    @classmethod
-    def generate(cls) -> "Credentials":
-        """New random ones, of characters that need no quoting anywhere."""
-        return cls(
-            stack_id=secrets.token_hex(8),
-            access_key_id="PLATFORM" + secrets.token_hex(6).upper(),
-            secret_access_key=secrets.token_hex(20),
-            postgres_admin_password=secrets.token_hex(16),
-            postgres_password=secrets.token_hex(16),
-            control_password=secrets.token_hex(16),
-        )
+    stack_id: str = field(default_factory=partial(secrets.token_hex, 8))
+    access_key_id: str = field(default_factory=lambda: f"PLATFORM{secrets.token_hex(6).upper()}")
+    secret_access_key: str = field(default_factory=partial(secrets.token_hex, 20))
+    postgres_admin_password: str = field(default_factory=partial(secrets.token_hex, 16))
+    postgres_password: str = field(default_factory=partial(secrets.token_hex, 16))
+    control_password: str = field(default_factory=partial(secrets.token_hex, 16))
 
 
 @dataclass(frozen=True)
@@ -133,14 +125,12 @@ class Home:
         """
         path = self.root / "credentials.json"
         if not path.exists():
-            generated = Credentials.generate()
+            generated = Credentials()
             write_private(path, json.dumps(asdict(generated), indent=2) + "\n")
             return generated
         try:
             kept = json.loads(path.read_text())
-            return Credentials(
-                **{field.name: str(kept[field.name]) for field in fields(Credentials)}
-            )
+            return Credentials(**{one.name: str(kept[one.name]) for one in fields(Credentials)})
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
                 f"{path} is damaged. Without it the data of {self.root} cannot be opened: restore "

@@ -62,11 +62,6 @@ class State:
     detail: str
 
     @property
-    def running(self) -> bool:
-        """Whether it has a process that lived long enough to count."""
-        return self.word == "RUNNING"
-
-    @property
     def stopping(self) -> bool:
         """Whether it still lives after having been told to end."""
         return self.word in {"STOPPING", "RUNNING", "STARTING"}

@@ -90,11 +90,7 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
 
 
 def check_strays(folder: Path) -> None:
-    """Nothing is loaded but files named defs: Dagster runs Python that no such file stands beside.
-
-    Raises:
-        PipelineError: A file would be.
-    """
+    """Refuse what Dagster would load although it is no defs.yaml, and stands beside none."""
     pipelines = {file.parent for file in folder.glob("*/defs.y*ml")}
     for file in sorted(folder.rglob("*.py")):
         if not pipelines.intersection(file.parents):
@@ -107,11 +103,7 @@ def check_strays(folder: Path) -> None:
 
 
 def check_name(file: Path, folder: Path, taken: Collection[str]) -> None:
-    """The file is where it belongs, and its folder is a name that nothing else has.
-
-    Raises:
-        PipelineError: Otherwise.
-    """
+    """Refuse a file that is not where it belongs, or whose folder has a name that is taken."""
     name = file.parent.name
     if file.parent.parent != folder:
         remedy = f"move it to {folder}/NAME/defs.yaml"
@@ -125,11 +117,7 @@ def check_name(file: Path, folder: Path, taken: Collection[str]) -> None:
 
 
 def check_types(file: Path) -> None:
-    """It is YAML, and the components that it names are there.
-
-    Raises:
-        PipelineError: Otherwise.
-    """
+    """Refuse what is no YAML, or names a component that is not there."""
     documents = _documents(file)
     if not documents:
         raise PipelineError(f"{file}:1: nothing is in it: describe an asset, or remove the file.")
@@ -164,11 +152,7 @@ def _documents(file: Path) -> list[yaml.Node]:
 
 
 def check_keys(forms: Sequence[PipelineAsset], taken: Taken) -> None:
-    """Each key and each name once, and nothing is made of itself or of what is not there.
-
-    Raises:
-        PipelineError: Otherwise.
-    """
+    """Refuse keys and names that are taken, and what is made of itself or of what is not there."""
     places = dict.fromkeys(
         [
             *(f"an asset {key.to_user_string()}" for key in taken.keys),
@@ -208,11 +192,7 @@ def _added_by(form: PipelineAsset) -> Iterator[str]:
 
 
 def check_endpoints(forms: Sequence[PipelineAsset], known: Iterable[str]) -> None:
-    """Each endpoint serves the models of one asset; AWS takes `Shapes` and `shapes` for one name.
-
-    Raises:
-        PipelineError: Otherwise.
-    """
+    """Refuse a second asset at an endpoint; AWS takes `Shapes` and `shapes` for one name."""
     places = {name.lower(): "the platform's own digits" for name in known}
     for form in forms:
         if not isinstance(form, components.SageMakerModel) or form.endpoint is None:

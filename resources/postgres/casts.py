@@ -57,8 +57,18 @@ class SourceColumn:
 
     @property
     def type(self) -> str:
-        """Arrow's name for the type that it has as it is (see `arrow_type`)."""
-        return arrow_type(self.declared)
+        """Arrow's name for the type that it has as it is.
+
+        All integers are int64 and all floats double: a column that is widened changes nothing for
+        readers. A real becomes the double of its text in every format: 0.1, not
+        0.10000000149011612. numeric(p, s) is decimal128(p, s); what has no equal in a file is its
+        text.
+        """
+        if self.declared.startswith("numeric("):
+            precision, scale = self.declared[len("numeric(") : -1].split(",")
+            if 0 <= int(scale) <= int(precision) <= 38:
+                return f"decimal128({precision}, {scale})"
+        return _ARROW_TYPES.get(self.declared, "string")
 
     @property
     def is_text(self) -> bool:
@@ -78,20 +88,6 @@ class Cast:
 
     value: sql.Composable
     kept: sql.Composable | None = None
-
-
-def arrow_type(postgres_type: str) -> str:
-    """Arrow's name for a type of Postgres.
-
-    All integers are int64 and all floats double: a column that is widened changes nothing for
-    readers. A real becomes the double of its text in every format: 0.1, not 0.10000000149011612.
-    numeric(p, s) is decimal128(p, s); what has no equal in a file is its text.
-    """
-    if postgres_type.startswith("numeric("):
-        precision, scale = postgres_type[len("numeric(") : -1].split(",")
-        if 0 <= int(scale) <= int(precision) <= 38:
-            return f"decimal128({precision}, {scale})"
-    return _ARROW_TYPES.get(postgres_type, "string")
 
 
 def can_cast(source: SourceColumn, type_: str) -> bool:
