@@ -80,22 +80,18 @@ class ListingsTable(SourceTable):
 
     @property
     def rules(self) -> Rules:
-        """What the rows must be like."""
         return RULES
 
     @property
     def asset(self) -> str:
-        """The asset that is made of it."""
         return "airbnb/snapshot"
 
     @property
     def descriptions(self) -> Mapping[str, str]:
-        """Column → a line of text, with its unit."""
         return LISTING_COLUMNS
 
     @property
     def promised(self) -> tuple[Column, ...]:
-        """What readers rely on, beside the day."""
         return tuple(
             Column(name=column.name, type=self.id_type) if column.name in _CONTRACT_IDS else column
             for column in CONTRACT
@@ -104,11 +100,9 @@ class ListingsTable(SourceTable):
 
     @property
     def file(self) -> str:
-        """The name of a snapshot's file."""
         return f"listings.{self.format}"
 
     def folder(self, store: ObjectStore, date: str) -> Folder:
-        """Where a date's snapshot stands."""
         return snapshot_folder(store, date)
 
     def setting(self, field: str) -> str:

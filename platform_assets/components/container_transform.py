@@ -62,7 +62,6 @@ class ContainerTransform(PipelineAsset):
 
     @classmethod
     def example(cls, pipeline: str) -> dict[str, Any]:
-        """A filled-in form, for `dg scaffold`."""
         return {
             "asset": f"{pipeline}/summary",
             "inputs": ["airbnb/snapshot"],
@@ -72,12 +71,9 @@ class ContainerTransform(PipelineAsset):
         }
 
     def upstream(self) -> Sequence[dg.AssetKey]:
-        """The inputs."""
         return [dg.AssetKey(name.split("/")) for name in self.inputs]
 
     def chain_asset(self) -> ChainAsset:
-        """How dates are made and checked."""
-
         def make(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
             outcomes = self.make_dates(run, dates)
             return {date: dict.fromkeys(keys, outcome) for date, outcome in outcomes.items()}

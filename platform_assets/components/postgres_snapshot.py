@@ -42,7 +42,6 @@ class SnapshotTable(SourceTable):
 
     @property
     def rules(self) -> Rules:
-        """What the rows must be like."""
         return Rules(
             key=self.key,
             needed=frozenset(self.types),
@@ -56,21 +55,17 @@ class SnapshotTable(SourceTable):
 
     @property
     def promised(self) -> tuple[Column, ...]:
-        """What readers rely on, beside the day."""
         return tuple(Column(name=name, type=type_) for name, type_ in self.types.items())
 
     @property
     def asset(self) -> str:
-        """The asset that is made of it."""
         return self.snapshot
 
     @property
     def file(self) -> str:
-        """The name of a snapshot's file."""
         return f"{self.snapshot.rpartition('/')[2]}.{self.format}"
 
     def folder(self, store: ObjectStore, date: str) -> Folder:
-        """Where a date's snapshot stands."""
         return dated_folder(store, dg.AssetKey(self.snapshot.split("/")), date)
 
     def setting(self, field: str) -> str:
@@ -172,7 +167,6 @@ class PostgresSnapshot(PipelineAsset):
 
     @classmethod
     def example(cls, pipeline: str) -> dict[str, Any]:
-        """A filled-in form, for `dg scaffold`."""
         return {
             "asset": f"{pipeline}/snapshot",
             "table": pipeline,
@@ -228,8 +222,6 @@ class PostgresSnapshot(PipelineAsset):
         ]
 
     def chain_asset(self) -> ChainAsset:
-        """How days are exported and checked."""
-
         spec = self.spec(
             description="The rows of one day as they were in one state of the table.",
             code_version=CODE_VERSION,

@@ -31,7 +31,6 @@ class S3ObjectCopy(PipelineAsset):
 
     @classmethod
     def example(cls, pipeline: str) -> dict[str, Any]:
-        """A filled-in form, for `dg scaffold`."""
         return {
             "asset": f"{pipeline}/copy",
             "source": f"s3://open-data/{pipeline}.csv.gz",
@@ -43,7 +42,6 @@ class S3ObjectCopy(PipelineAsset):
         return [self.s3_source(self.source, "The object as it is published.")]
 
     def chain_asset(self) -> ChainAsset:
-        """How it is copied and checked."""
         file = self.source.rpartition("/")[2]
         return ChainAsset(
             spec=self.spec(

@@ -89,7 +89,6 @@ class SageMakerModel(PipelineAsset):
 
     @classmethod
     def example(cls, pipeline: str) -> dict[str, Any]:
-        """A filled-in form, for `dg scaffold`."""
         where = f"s3://my-bucket/{pipeline}/date={{date}}"
         return {
             "asset": f"{pipeline}/model",
@@ -116,8 +115,6 @@ class SageMakerModel(PipelineAsset):
         return [self.s3_source(", ".join(outside), description)]
 
     def chain_asset(self) -> ChainAsset:
-        """How it is trained and judged."""
-
         def judge(resources: Any, date: str) -> Any:
             line = self._line(resources.listings_store)
 

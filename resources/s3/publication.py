@@ -133,7 +133,6 @@ class Publication:
         self._staged: dict[str, _Staged] = {}
 
     def __enter__(self) -> Self:
-        """Begins."""
         return self
 
     def __exit__(

@@ -86,7 +86,6 @@ class ObjectWriter(io.RawIOBase):
         return self._hash.hexdigest()
 
     def writable(self) -> bool:
-        """True."""
         return True
 
     def write(self, data: "ReadableBuffer", /) -> int:
@@ -260,7 +259,6 @@ class ObjectReader(io.RawIOBase):
         self.modified = answer["LastModified"]
 
     def readable(self) -> bool:
-        """True."""
         return True
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:

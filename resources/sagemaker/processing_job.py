@@ -157,15 +157,12 @@ class ProcessingJobSpec(JobFields):
 
     @property
     def limit_seconds(self) -> int:
-        """After which SageMaker itself stops the job."""
         return self.max_runtime_seconds
 
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
-        """Where a described job does other work than a request asks for; empty for the same."""
         return work_differences(_result_part(request), _result_part(description), exact=EXACT_KEYS)
 
     def result(self, description: Description, watched: Watched) -> "ProcessedData":
-        """The completed job."""
         cluster = description["ProcessingResources"]["ClusterConfig"]
         seconds = self.kind.seconds(description)
         outputs: list[dict[str, Any]] = description.get("ProcessingOutputConfig", {}).get(
@@ -183,7 +180,6 @@ class ProcessingJobSpec(JobFields):
         )
 
     def why_stopped(self, description: Description, /) -> str:
-        """A sentence on why the job ended before it was done."""
         limit: int = description.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0)
         if limit and (self.kind.seconds(description) or 0) >= limit:
             return f"It ran longer than max_runtime_seconds ({limit} s): raise it."

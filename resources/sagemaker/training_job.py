@@ -199,11 +199,9 @@ class TrainingJobSpec(JobFields):
 
     @property
     def limit_seconds(self) -> int:
-        """After which SageMaker itself stops the job."""
         return self.compute.max_runtime_seconds
 
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
-        """Where a described job does other work than a request asks for; empty for the same."""
         return work_differences(_result_part(request), _result_part(description), exact=EXACT_KEYS)
 
     def result(self, description: Description, watched: Watched) -> "TrainedJob | None":
@@ -227,7 +225,6 @@ class TrainingJobSpec(JobFields):
         )
 
     def why_stopped(self, description: Description, /) -> str:
-        """A sentence on why the job ended before it was done."""
         if description["SecondaryStatus"] == "MaxRuntimeExceeded":
             limit = description["StoppingCondition"].get("MaxRuntimeInSeconds")
             return f"It ran longer than max_runtime_seconds ({limit} s): raise it."

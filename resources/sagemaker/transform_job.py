@@ -158,13 +158,11 @@ class TransformJobSpec(JobFields):
         """SageMaker has no limit for transform jobs."""
 
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
-        """Where a described job does other work than a request asks for; empty for the same."""
         wanted, actual = _result_part(request), _result_part(description)
         beyond = {key: value for key, value in actual.items() if key not in BY_AWS}
         return sorted({*differences(wanted, actual), *differences(beyond, wanted)})
 
     def result(self, description: Description, watched: Watched) -> "TransformedData":
-        """The completed job."""
         seconds = self.kind.seconds(description)
         return TransformedData(
             **watched.outcome(description, description["TransformResources"], seconds),
@@ -173,7 +171,6 @@ class TransformJobSpec(JobFields):
         )
 
     def why_stopped(self, _: Description, /) -> str:
-        """A sentence on why the job ended before it was done."""
         return "Somebody stopped it."
 
 
