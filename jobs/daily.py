@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.partitions import DAILY
+from platform_assets.partitions import DAILY, materialized_dates
 from platform_assets.settings import schedule_status
 
 # Dagster's own, of a run over a range of partitions.
@@ -68,13 +68,6 @@ def due_days(instance: dg.DagsterInstance, asset: dg.AssetKey, tick: datetime) -
     last = tick.date() - timedelta(1)
     days = [str(last - timedelta(back)) for back in reversed(range(MOST_DAYS))]
     days = [day for day in days if DAILY.has_partition_key(day)]
-    statuses = instance.get_status_by_partition(asset, DAILY.get_partition_keys(), DAILY) or {}
-    newest = max(
-        (
-            day
-            for day, status in statuses.items()
-            if status is dg.AssetPartitionStatus.MATERIALIZED and day < str(last)
-        ),
-        default=None,
-    )
+    before = (day for day in materialized_dates(instance, asset) if day < str(last))
+    newest = max(before, default=None)
     return [day for day in days if day > newest] if newest else days[-1:]

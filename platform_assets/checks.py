@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import dagster as dg
 
 from platform_assets.errors import PlatformError, describe_error
-from platform_assets.partitions import DAILY
+from platform_assets.partitions import materialized_dates
 from platform_assets.retries import attempt, retry_dates
 
 _MOST_DESCRIPTIONS = 5
@@ -80,12 +80,7 @@ def dates_to_check(context: Context, asset: dg.AssetKey) -> list[str]:
     """
     if has_dates(context):
         return list(context.partition_keys)
-    statuses = context.instance.get_status_by_partition(asset, DAILY.get_partition_keys(), DAILY)
-    materialized = [
-        date
-        for date, status in (statuses or {}).items()
-        if status is dg.AssetPartitionStatus.MATERIALIZED
-    ]
+    materialized = materialized_dates(context.instance, asset)
     if not materialized:
         raise dg.Failure(
             f"No date was given, and {asset.to_user_string()} has none that is materialised: "

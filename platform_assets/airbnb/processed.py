@@ -51,10 +51,6 @@ _DESCRIPTIONS = {
     "price_changes": PRICE_CHANGE_COLUMNS,
     "neighbourhood_summary": NEIGHBOURHOOD_COLUMNS,
 }
-_LINEAGES = {
-    "price_changes": price_changes_lineage(),
-    "neighbourhood_summary": neighbourhood_lineage(),
-}
 _OUTDATED = Verdict(
     False,
     "An earlier snapshot has come or changed since this was made: materialise it again.",
@@ -227,7 +223,9 @@ def judge_neighbourhoods(store: ObjectStore, date: str) -> Verdict:
     return Verdict(True, "Adds up.", {"groups": len(groups), "listings": listings})
 
 
-def _asset(name: str, description: str, check: ChainCheck) -> ChainAsset:
+def _asset(
+    name: str, description: str, lineage: dg.TableColumnLineage, check: ChainCheck
+) -> ChainAsset:
     return ChainAsset(
         spec=dg.AssetSpec(
             key=["airbnb", name],
@@ -239,7 +237,7 @@ def _asset(name: str, description: str, check: ChainCheck) -> ChainAsset:
             description=description,
             code_version=CODE_VERSION,
             freshness_policy=DUE_DAILY,
-            metadata={"dagster/column_lineage": _LINEAGES[name]},
+            metadata={"dagster/column_lineage": lineage},
         ),
         make=crunch,
         resources=frozenset({"docker", "listings_store", "spark"}),
@@ -251,6 +249,7 @@ PRICE_CHANGES = _asset(
     "price_changes",
     "How each listing's price changed from its first to its last priced snapshot up to the day; "
     "with the five biggest rises and falls.",
+    price_changes_lineage(),
     ChainCheck(
         "real_rises_and_falls",
         "The five biggest rises and falls are real ones, in order, and those of the whole table.",
@@ -260,6 +259,7 @@ PRICE_CHANGES = _asset(
 NEIGHBOURHOOD_SUMMARY = _asset(
     "neighbourhood_summary",
     "Listings and prices of the day by neighbourhood and room type.",
+    neighbourhood_lineage(),
     ChainCheck(
         "adds_up",
         "The groups add up to the snapshot, and their quartiles are in order.",
