@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import BaseModel, ValidationError
 
 from jobs.airbnb import listings_daily, listings_job
-from jobs.mnist import digits_daily, digits_job, rollback_endpoint, teardown_endpoint
+from jobs.mnist import digits_daily, digits_job
 from jobs.pipelines import due_pipelines
 from monitoring.approvals import approval_findings
 from monitoring.dates import Due, late_dates
@@ -23,7 +23,7 @@ from monitoring.serving import (
     look_at_endpoint,
     rollback_findings,
 )
-from monitoring.spend import Spend, endpoint_spend, spend_findings
+from monitoring.spend import Spend, spend_findings
 from monitoring.stuck_runs import stuck_runs
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.models.endpoint import Endpoint
@@ -93,11 +93,8 @@ def alerts_sensor(
     sagemaker = sagemaker.hurried(ANSWER_SECONDS)
     spend = before.spend
     if alert_settings.spend_limit:
-        cost = endpoint_spend(
-            context.instance, endpoint, sagemaker.price_per_hour, teardown_endpoint.name, now
-        )
-        spend = spend.up_to(context.instance, cost, now)
-    look = look_at_endpoint(context.instance, sagemaker, endpoint.name, teardown_endpoint.name)
+        spend = spend.up_to(context.instance, endpoint, sagemaker.price_per_hour, now)
+    look = look_at_endpoint(context.instance, sagemaker, endpoint.name)
     silent_looks = count_silent_looks(look, before.silent_looks)
     since = alert_settings.since(now)
     new = read_new(context.instance, max(before.failures_until or since, since), now)
@@ -218,9 +215,7 @@ def find_problems(
 ) -> Iterator[Finding]:
     """What is wrong, or well again, with deployments, runs and dates."""
     instance = context.instance
-    yield from rollback_findings(
-        instance, settings, now, rollback_job=rollback_endpoint.name, reported=before.reported
-    )
+    yield from rollback_findings(instance, settings, now, reported=before.reported)
     yield from approval_findings(instance, _specs(context.repository_def), settings, now)
     stuck = list(stuck_runs(instance, settings, now, reported=before.reported))
     yield from stuck

@@ -16,11 +16,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from jobs.alerts import due_daily
-from jobs.mnist import teardown_endpoint
 from monitoring.dates import Due, partition_rows, schedule_runs_since
 from monitoring.runs import end_of
 from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
-from monitoring.spend import Spend, endpoint_spend
+from monitoring.spend import Spend
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import deployed
 from platform_assets.models.endpoint import Endpoint
@@ -197,14 +196,8 @@ class Platform:
     def read_spend(self) -> _Metrics:
         """What the month has cost."""
         now = datetime.now(UTC)
-        cost = endpoint_spend(
-            self.instance,
-            self.endpoint,
-            self.sagemaker.price_per_hour,
-            teardown_endpoint.name,
-            now,
-        )
-        self.spend = self.spend.up_to(self.instance, cost, now)
+        prices = self.sagemaker.price_per_hour
+        self.spend = self.spend.up_to(self.instance, self.endpoint, prices, now)
         spend = _gauge("estimated_spend", "Of the month, in the currency of the prices.", "kind")
         spend.add_metric(["training"], self.spend.training)
         spend.add_metric(["endpoint"], self.spend.endpoint)
@@ -214,7 +207,7 @@ class Platform:
         """Whether the endpoint answers, and in which time."""
         state = self.sagemaker.describe_endpoint(self.endpoint.name)
         in_service = _gauge("endpoint_in_service", "1 where it is; none before its first deploy.")
-        if is_expected(self.instance, teardown_endpoint.name):
+        if is_expected(self.instance):
             in_service.add_metric([], bool(state and state.in_service))
         yield in_service
         if state and state.in_service:

@@ -12,6 +12,7 @@ import numpy as np
 
 from monitoring.findings import Finding, Problem, Unclear, Well
 from platform_assets.alert_settings import AlertSettings
+from platform_assets.mnist.deployed import JOBS
 from platform_assets.mnist.endpoint import WrongAnswersError, ask, mnist_endpoint
 from resources.sagemaker import SageMakerError, SageMakerResource
 
@@ -48,16 +49,13 @@ class Look:
     details: str = ""
 
 
-def look_at_endpoint(
-    instance: dg.DagsterInstance, sagemaker: SageMakerResource, name: str, teardown_job: str
-) -> Look:
+def look_at_endpoint(instance: dg.DagsterInstance, sagemaker: SageMakerResource, name: str) -> Look:
     """Ask SageMaker for the endpoint's state, and the endpoint for a digit.
 
     Args:
         sagemaker: Is asked; one that is in a hurry.
-        teardown_job: The job that deletes the endpoint, after which nothing is expected of it.
     """
-    if not is_expected(instance, teardown_job):
+    if not is_expected(instance):
         return Look("unwanted")
     try:
         state = sagemaker.describe_endpoint(name)
@@ -101,13 +99,13 @@ def endpoint_findings(
         yield Unclear(_ENDPOINT)
 
 
-def is_expected(instance: dg.DagsterInstance, teardown_job: str) -> bool:
+def is_expected(instance: dg.DagsterInstance) -> bool:
     """Whether the endpoint was deployed, and since then neither deleted nor about to be."""
     deployed = instance.fetch_materializations(mnist_endpoint.key, limit=1).records
     if not deployed:
         return False
     failed = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-    teardowns = instance.get_run_records(dg.RunsFilter(job_name=teardown_job), limit=1)
+    teardowns = instance.get_run_records(dg.RunsFilter(job_name=JOBS.tear_down), limit=1)
     return all(
         teardown.dagster_run.status in failed
         or teardown.update_timestamp.timestamp() < deployed[0].timestamp
@@ -133,10 +131,9 @@ def rollback_findings(
     settings: AlertSettings,
     now: datetime,
     *,
-    rollback_job: str,
     reported: Iterable[str],
 ) -> Iterator[Finding]:
-    """A problem where what is live was put back by that job, and nothing else has come since."""
+    """A problem where what is live was put back, and nothing else has come since."""
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(
             asset_key=mnist_endpoint.key, after_timestamp=settings.since(now).timestamp()
@@ -151,13 +148,13 @@ def rollback_findings(
     if not live:
         return
     key = f"{_ROLLBACK}{_version(live[0])}"
-    runs = dg.RunsFilter(run_ids=[record.run_id for record in live], job_name=rollback_job)
+    runs = dg.RunsFilter(run_ids=[record.run_id for record in live], job_name=JOBS.roll_back)
     if instance.get_run_records(runs, limit=1):
         yield Problem(
             key=key,
             title="The endpoint was rolled back",
             assets=["mnist/endpoint"],
-            reason=f"Version {_version(live[0])} was put back into service by {rollback_job}.",
+            reason=f"Version {_version(live[0])} was put back into service by {JOBS.roll_back}.",
             to_do="Newer versions are not deployed again by themselves; the next better one is.",
             link=settings.link("assets/mnist/endpoint"),
         )

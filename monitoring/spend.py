@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from monitoring.findings import Finding, Problem, Well
 from monitoring.runs import end_of
 from platform_assets.alert_settings import AlertSettings
+from platform_assets.mnist.deployed import JOBS
 from platform_assets.mnist.endpoint import mnist_endpoint
 from platform_assets.mnist.model import mnist_model
 from platform_assets.models.endpoint import Endpoint
@@ -37,12 +38,14 @@ class Spend(BaseModel):
     training: float = 0
     endpoint: float = 0
 
-    def up_to(self, instance: dg.DagsterInstance, endpoint: float, now: datetime) -> "Spend":
-        """The same with what was spent since, or what was spent in a month that is new.
-
-        Args:
-            endpoint: What `endpoint_spend` says.
-        """
+    def up_to(
+        self,
+        instance: dg.DagsterInstance,
+        endpoint: Endpoint,
+        price_per_hour: Mapping[str, float],
+        now: datetime,
+    ) -> "Spend":
+        """The same with what was spent since, or what was spent in a month that is new."""
         month = f"{now:%Y-%m}"
         before = self if self.month == month else Spend(month=month)
         training, last = before.training, before.storage_id
@@ -60,34 +63,23 @@ class Spend(BaseModel):
                 break
             training += sum(map(_cost, records))
             last = records[-1].storage_id
+        price = price_per_hour.get(endpoint.instance_type, 0) * endpoint.instance_count
         return Spend(
             month=month,
             storage_id=last,
             training=training,
-            endpoint=endpoint,
+            endpoint=price * _endpoint_hours(instance, now) if price else 0,
         )
 
 
-def endpoint_spend(
-    instance: dg.DagsterInstance,
-    endpoint: Endpoint,
-    price_per_hour: Mapping[str, float],
-    teardown_job: str,
-    now: datetime,
-) -> float:
-    """What the endpoint has cost in this month, by Dagster's records of when it was there."""
-    price = price_per_hour.get(endpoint.instance_type, 0) * endpoint.instance_count
-    return price * _endpoint_hours(instance, teardown_job, now) if price else 0
-
-
-def _endpoint_hours(instance: dg.DagsterInstance, teardown_job: str, now: datetime) -> float:
+def _endpoint_hours(instance: dg.DagsterInstance, now: datetime) -> float:
     """Hours of this month in which the endpoint was there: from a deployment to the teardown."""
     month = _month_start(now)
     torn_down = dg.RunsFilter(
-        job_name=teardown_job, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=month
+        job_name=JOBS.tear_down, statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=month
     )
     teardowns = instance.get_run_records(torn_down, order_by="update_timestamp", ascending=True)
-    began = month.timestamp() if _is_there(instance, teardown_job, month) else None
+    began = month.timestamp() if _is_there(instance, month) else None
     seconds, since = 0.0, month.timestamp()
     for end in (*map(end_of, teardowns), now.timestamp()):
         if began is None:
@@ -98,7 +90,7 @@ def _endpoint_hours(instance: dg.DagsterInstance, teardown_job: str, now: dateti
     return seconds / 3600
 
 
-def _is_there(instance: dg.DagsterInstance, teardown_job: str, moment: datetime) -> bool:
+def _is_there(instance: dg.DagsterInstance, moment: datetime) -> bool:
     """Whether the endpoint was there at a moment."""
     deployed = instance.fetch_materializations(
         dg.AssetRecordsFilter(asset_key=mnist_endpoint.key, before_timestamp=moment.timestamp()),
@@ -106,7 +98,7 @@ def _is_there(instance: dg.DagsterInstance, teardown_job: str, moment: datetime)
     ).records
     torn_down = instance.get_run_records(
         dg.RunsFilter(
-            job_name=teardown_job,
+            job_name=JOBS.tear_down,
             statuses=[dg.DagsterRunStatus.SUCCESS],
             updated_before=moment,
         ),
