@@ -22,7 +22,7 @@ from embedded.programs import SERVICES, NeverReadyError, Part, api_part, metrics
 from embedded.supervision import Control, State
 from formats import postgres_dsn
 
-_READY_SECONDS = 120.0
+_READY_SECONDS = 120.0  # that one part may take
 _LOG_LINES = 15
 
 
@@ -74,7 +74,7 @@ def all_parts(plan: Plan) -> list[Part]:
 
 
 def _silent(_line: str) -> None:
-    """Prints nothing."""
+    pass
 
 
 def up(
@@ -82,7 +82,6 @@ def up(
     parts: Sequence[Part] | None = None,
     *,
     say: Callable[[str], None] = _silent,
-    ready_seconds: float = _READY_SECONDS,
 ) -> Running:
     """Start what does not run, wait until all of it works, and write the env file.
 
@@ -103,7 +102,7 @@ def up(
             _prepare(plan, parts)
             supervision.start_supervisor(plan, [part.program for part in parts])
         try:
-            _bring_up(plan, parts, say, ready_seconds)
+            _bring_up(plan, parts, say)
             for part in parts if started else ():
                 part.settle()
         except BaseException:
@@ -192,9 +191,7 @@ def _prepare(plan: Plan, parts: Sequence[Part]) -> None:
             prepared.result()
 
 
-def _bring_up(
-    plan: Plan, parts: Sequence[Part], say: Callable[[str], None], ready_seconds: float
-) -> None:
+def _bring_up(plan: Plan, parts: Sequence[Part], say: Callable[[str], None]) -> None:
     """Start all parts and wait until each is ready."""
     started_at = time.monotonic()
     failed = Event()
@@ -206,7 +203,7 @@ def _bring_up(
         try:
             for earlier in before:
                 earlier.result()
-            _wait_until_ready(plan, part, failed, ready_seconds)
+            _wait_until_ready(plan, part, failed)
         except BaseException:
             failed.set()
             raise
@@ -227,9 +224,9 @@ def _bring_up(
             raise error
 
 
-def _wait_until_ready(plan: Plan, part: Part, failed: Event, ready_seconds: float) -> None:
+def _wait_until_ready(plan: Plan, part: Part, failed: Event) -> None:
     control = Control(plan.home, plan.credentials)
-    deadline = time.monotonic() + ready_seconds
+    deadline = time.monotonic() + _READY_SECONDS
     while True:
         try:
             part.ready()
