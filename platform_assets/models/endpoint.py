@@ -1,7 +1,7 @@
 """The endpoint by its settings: which it is, what it runs on, and by what a person changes it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import dagster as dg
@@ -33,6 +33,11 @@ class Jobs:
     override: str
     roll_back: str
     tear_down: str
+
+    @classmethod
+    def of(cls, models: str) -> "Jobs":
+        """Those of some models, by what these are called: `approve_shapes_model` for instance."""
+        return cls(**{field.name: f"{field.name}_{models}" for field in fields(cls)})
 
     def metadata(self) -> dict[str, str]:
         """What the asset of the models says of it, for people and for the alerts."""
