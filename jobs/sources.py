@@ -2,11 +2,15 @@
 
 import dagster as dg
 
+from platform_assets.mnist.raw import public_mnist
 from platform_assets.settings import schedule_status
 
 observe_sources = dg.define_asset_job(
     "observe_sources",
-    selection=dg.AssetSelection.tag("tier", "source").without_checks(),
+    selection=(
+        dg.AssetSelection.assets(public_mnist)
+        | dg.AssetSelection.kind("table", include_sources=True)
+    ).without_checks(),
     description=(
         "Looks at the public digits, the table of listings and the tables of pipelines, and notes "
         "which days have changed."
