@@ -1,16 +1,19 @@
-"""When the sources of both chains are looked at: every day, before anything is made of them."""
+"""When sources are looked at: every day, before anything is made of them."""
 
 import dagster as dg
 
-from platform_assets.airbnb.observed_listings import listings
 from platform_assets.mnist.raw import public_mnist
 from platform_assets.settings import schedule_status
 
 observe_sources = dg.define_asset_job(
     "observe_sources",
-    selection=dg.AssetSelection.assets(public_mnist, listings).without_checks(),
+    selection=(
+        dg.AssetSelection.assets(public_mnist)
+        | dg.AssetSelection.kind("table", include_sources=True)
+    ).without_checks(),
     description=(
-        "Looks at the public digits and the table of listings, and notes which days have changed."
+        "Looks at the public digits, the table of listings and the tables of pipelines, and notes "
+        "which days have changed."
     ),
 )
 

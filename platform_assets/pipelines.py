@@ -23,6 +23,7 @@ from platform_assets.components.pipeline_asset import (
     PipelineAsset,
     PipelineError,
     in_order,
+    repair_of,
 )
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
@@ -162,8 +163,10 @@ def check_keys(forms: Sequence[PipelineAsset], taken: Taken) -> None:
     )
     for form in forms:  # of which each has the job of its folder
         places[f"a job {form.pipeline}"] = f"{form.where()}, by the name of its folder"
+    first = {form.pipeline: form for form in reversed(forms)}
     for form in forms:
-        for name in _added_by(form):
+        repair = [f"a job {repair_of(form.pipeline)}"] if first[form.pipeline] is form else []
+        for name in (*_added_by(form), *repair):
             if name in places:
                 raise PipelineError(
                     f"{form.where()}: there is {name} already, in {places[name]}: give one of "

@@ -165,8 +165,18 @@ def services() -> Iterator[Services]:
         plan = make_plan(
             clean_environ(PLATFORM_HOME=str(root), PLATFORM_PORT_BASE=free_port_base())
         )
-        running = stack.up(plan, service_parts(plan))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("EMBEDDED_SAGEMAKER_IMAGES", str(_table_of_images(root)))
+            running = stack.up(plan, service_parts(plan))
         yield Services(plan.home, running.env, plan.admin_dsn)
+
+
+def _table_of_images(folder: Path) -> Path:
+    """What SageMaker runs as processes, besides k-means."""
+    table = folder / "images.toml"
+    program = CHECKOUT / "tests" / "platform_assets" / "nearest_mean_image.py"
+    table.write_text(f'["*/nearest-mean:*"]\ncommand = ["{sys.executable}", "{program}"]\n')
+    return table
 
 
 @pytest.fixture

@@ -47,7 +47,8 @@ class Gate(BaseModel):
             raise MetricMissingError(
                 f"The training job measured no {self.metric}, only {', '.join(names) or 'nothing'}:"
                 " name one of these as the gate's metric, or give the channel that it is measured "
-                "on (test, for k-means)."
+                "on (test, for k-means). What an image of your own measures is found in its log by "
+                "a regular expression under metrics."
             )
         return {"metric": self.metric, "value": value, "passed": self.passes(value)}
 

@@ -42,8 +42,22 @@ def _known(algorithm: str) -> str:
     return algorithm
 
 
+def _finds_a_value(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    if groups != 1:
+        raise ValueError(
+            f"{pattern!r} has to have one group, around the value: accuracy=([0-9.]+) finds it in "
+            "a line accuracy=0.93"
+        )
+    return pattern
+
+
 Algorithm = Annotated[str, AfterValidator(_known)]
 Input = Annotated[str, AfterValidator(_is_input)]
+Finder = Annotated[str, AfterValidator(_finds_a_value)]
 
 
 def asset_of(text: str) -> dg.AssetKey | None:

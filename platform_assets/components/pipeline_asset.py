@@ -14,6 +14,7 @@ from platform_assets.chain import ChainAsset, build_chain
 from platform_assets.components.fields import AssetName, Cron
 from platform_assets.errors import PlatformError
 from platform_assets.lineage import Tier, place
+from platform_assets.repairs import build_repair_job
 from resources.s3 import Folder, ObjectStore
 
 SCHEDULE = "pipeline/schedule"
@@ -130,7 +131,7 @@ class PipelineAsset(dg.Component, dg.Model):
         """The keys of what it is made of."""
         return ()
 
-    def sources(self) -> Sequence[dg.AssetSpec]:
+    def sources(self) -> Sequence[dg.AssetSpec | dg.AssetsDefinition]:
         """What it is made of that somebody else fills."""
         return ()
 
@@ -204,6 +205,7 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         PipelineError: The forms do not fit together.
     """
     name, schedule = forms[0].pipeline, schedule_of(forms)
+    pool = f"pipeline_{name}"
     assets = [form.chain_asset() for form in in_order(forms)]
     in_pipeline = [
         replace(
@@ -216,12 +218,22 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
     ]
     made = dg.Definitions(
         assets=[
-            build_chain(f"{name}_pipeline", in_pipeline, pool=f"pipeline_{name}"),
+            build_chain(f"{name}_pipeline", in_pipeline, pool=pool),
             *(source for form in forms for source in form.sources()),
+        ],
+        jobs=[
+            build_repair_job(
+                repair_of(name), in_pipeline, of_what=f"the pipeline {name}", pool=pool
+            )
         ],
         resources={key: value for form in forms for key, value in form.resources().items()},
     )
     return dg.Definitions.merge(made, *(form.beside(schedule) for form in forms))
+
+
+def repair_of(pipeline: str) -> str:
+    """The name of the job that repairs a pipeline's dates."""
+    return f"repair_{pipeline}"
 
 
 def schedule_of(forms: Sequence[PipelineAsset]) -> str:

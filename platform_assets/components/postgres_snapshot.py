@@ -13,6 +13,7 @@ from platform_assets.lineage import Tier, place
 from platform_assets.reports import table_schema
 from platform_assets.tables.exporter import CODE_VERSION
 from platform_assets.tables.limits import Limits
+from platform_assets.tables.observed import observed_table
 from platform_assets.tables.snapshots import snapshot_asset
 from platform_assets.tables.source_table import Rules, SourceTable
 from resources.postgres import DatabaseRequestError, Query
@@ -203,23 +204,22 @@ class PostgresSnapshot(PipelineAsset):
         """The table."""
         return {resource_key(self.asset): self.source_table}
 
-    def sources(self) -> list[dg.AssetSpec]:
+    def sources(self) -> list[dg.AssetsDefinition]:
         """The table, which somebody else fills."""
         table = self.source_table
-        return [
-            dg.AssetSpec(
-                self.source_key,
-                group_name=self.pipeline,
-                kinds={"postgres", "table"},
-                owners=[self.owner],
-                tags=place(self.pipeline, "source"),
-                description=f"Rows of each day, filled from outside: {self.table or self.query}",
-                metadata={
-                    "dagster/column_schema": table_schema(table.contract, {}),
-                    **({"dagster/table_name": self.table} if self.table else {}),
-                },
-            )
-        ]
+        source = dg.AssetSpec(
+            self.source_key,
+            group_name=self.pipeline,
+            kinds={"postgres", "table"},
+            owners=[self.owner],
+            tags=place(self.pipeline, "source"),
+            description=f"Rows of each day, filled from outside: {self.table or self.query}",
+            metadata={
+                "dagster/column_schema": table_schema(table.contract, {}),
+                **({"dagster/table_name": self.table} if self.table else {}),
+            },
+        )
+        return [observed_table(source, resource_key(self.asset))]
 
     def chain_asset(self) -> ChainAsset:
         spec = self.spec(

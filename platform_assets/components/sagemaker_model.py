@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, ClassVar
 
 import dagster as dg
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
 from platform_assets.components.model_gate import Gate
-from platform_assets.components.model_inputs import Algorithm, DatedInput, Input, asset_of
+from platform_assets.components.model_inputs import Algorithm, DatedInput, Finder, Input, asset_of
 from platform_assets.components.pipeline_asset import SCHEDULE, PipelineAsset
 from platform_assets.components.trained_models import (
     CODE_VERSION,
@@ -31,11 +31,7 @@ from platform_assets.models.version_check import check_now, judge_version
 from platform_assets.partitions import ONE_RUN
 from platform_assets.retries import attempt
 from resources.s3 import ObjectStore
-from resources.sagemaker import (
-    S3Channel,
-    SageMakerResource,
-    builtin_image_uri,
-)
+from resources.sagemaker import S3Channel, SageMakerResource, builtin_image_uri
 
 
 class SageMakerModel(PipelineAsset):
@@ -63,6 +59,12 @@ class SageMakerModel(PipelineAsset):
         default={}, description="Of the algorithm, by its own names."
     )
     instance_type: str = Field(default="ml.m5.large", description="What trains, and what serves.")
+    metrics: dict[str, Finder] = Field(
+        default={},
+        description="Of an image: metric → the regular expression whose group is its value in the "
+        "log. A built-in algorithm has its own.",
+        examples=[{"accuracy": "accuracy=([0-9.]+)"}],
+    )
     gate: Gate = Field(description="What a model has to reach: a metric, and at_least or at_most.")
     endpoint: str | None = Field(
         default=None,
@@ -86,6 +88,14 @@ class SageMakerModel(PipelineAsset):
                 "a probe and an approval are for an endpoint: name one, or leave them out"
             )
         return self
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_of_an_image(cls, metrics: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        # AWS refuses them of a built-in algorithm.
+        if metrics and "/" not in info.data.get("algorithm", "/"):
+            raise ValueError("a built-in algorithm has its own metrics: leave this out")
+        return metrics
 
     @classmethod
     def example(cls, pipeline: str) -> dict[str, Any]:
@@ -210,6 +220,7 @@ class SageMakerModel(PipelineAsset):
             S3Channel(name=name, s3_uri=dated.uri, content_type=self.content_type)
             for name, dated in inputs.items()
         ]
+        metrics = [{"Name": name, "Regex": regex} for name, regex in self.metrics.items()]
         return Work(
             date=date,
             what={
@@ -219,6 +230,8 @@ class SageMakerModel(PipelineAsset):
                 "instance_count": str(sagemaker.compute.instance_count),
                 **{f"channel {name}": dated.digest for name, dated in inputs.items()},
                 **{f"hyperparameter {name}": value for name, value in hyperparameters.items()},
+                # What a job has not measured, no later look at it finds.
+                **{f"metric {name}": regex for name, regex in self.metrics.items()},
             },
             inputs={dated.uri: dated.digest for dated in inputs.values()},
             # Of the artifact: what is in it, its algorithm alone knows.
@@ -226,6 +239,9 @@ class SageMakerModel(PipelineAsset):
             image=self._image(sagemaker.region),
             hyperparameters=hyperparameters,
             channels=lambda _: nullcontext(channels),
+            extra_request={"AlgorithmSpecification": {"MetricDefinitions": metrics}}
+            if metrics
+            else {},
         )
 
     def _serve(self, context: Any) -> Serving[TrainedModel]:
@@ -277,12 +293,4 @@ class SageMakerModel(PipelineAsset):
 
     @property
     def _jobs(self) -> Jobs:
-        return Jobs(
-            approve=f"approve_{self._slug}",
-            reject=f"reject_{self._slug}",
-            override=f"override_{self._slug}",
-            roll_back=f"roll_back_{self._slug}",
-            tear_down=f"tear_down_{self._slug}",
-            roll_back_form=f"roll_back_{self._slug}_form",
-            tear_down_form=f"tear_down_{self._slug}_form",
-        )
+        return Jobs.of(self._slug)

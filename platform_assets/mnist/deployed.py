@@ -13,8 +13,6 @@ JOBS = Jobs(
     override="override_gate",
     roll_back="rollback_endpoint",
     tear_down="teardown_endpoint",
-    roll_back_form="roll_back",
-    tear_down_form="tear_down",
 )
 
 

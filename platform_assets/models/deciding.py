@@ -55,12 +55,12 @@ def build_endpoint_jobs(
 
         return _build_job(name, description, decision, DecisionForm(**_EMPTY))
 
-    @form(name=names.roll_back_form)
+    @form(name=f"{names.roll_back}_form")
     def put_back(context: dg.OpExecutionContext, config: Rollback) -> None:
         """Put an earlier version back and prove it."""
         roll_back(context, serve(context), config.to)
 
-    @form(name=names.tear_down_form)
+    @form(name=f"{names.tear_down}_form")
     def delete(context: dg.OpExecutionContext) -> None:
         """Delete the endpoint; its versions stay: the next deploy or rollback finds them."""
         tear_down(context, serve(context))

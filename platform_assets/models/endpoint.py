@@ -1,7 +1,7 @@
 """The endpoint by its settings: which it is, what it runs on, and by what a person changes it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import dagster as dg
@@ -26,7 +26,6 @@ class Jobs:
         override: Lets a version go live that its gate refused.
         roll_back: Puts the version before the live one back.
         tear_down: Deletes the endpoint.
-        roll_back_form, tear_down_form: The ops of these two.
     """
 
     approve: str
@@ -34,8 +33,11 @@ class Jobs:
     override: str
     roll_back: str
     tear_down: str
-    roll_back_form: str
-    tear_down_form: str
+
+    @classmethod
+    def of(cls, models: str) -> "Jobs":
+        """Those of some models, by what these are called: `approve_shapes_model` for instance."""
+        return cls(**{field.name: f"{field.name}_{models}" for field in fields(cls)})
 
     def metadata(self) -> dict[str, str]:
         """What the asset of the models says of it, for people and for the alerts."""

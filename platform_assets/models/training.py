@@ -99,7 +99,7 @@ class Training:
         job = dict(trained.extra["metadata"])
         told = self.describe(job)
         with Publication(date_folder(self.store, self.prefix, work.date)) as publication:
-            publication.commit(
+            published = publication.commit(
                 partition=work.date,
                 rows=trained.rows,
                 code_version=self.code_version,
@@ -121,6 +121,7 @@ class Training:
                 "training_job": trained.extra["job"],
                 "bytes": artifact.bytes,
                 "reused": earlier is not None,
+                "unchanged": not published.changed,
                 **told,
             },
             data_version=artifact.sha256,

@@ -200,7 +200,7 @@ class Runs:
             if item.key.endswith("model.tar.gz")
         }
         with self.recorder.sent_by("platform"):
-            self.press("rollback_endpoint", roll_back={})
+            self.press("rollback_endpoint", rollback_endpoint_form={})
             self.press("teardown_endpoint")
             # It has ended: that is told, and the request is the same.
             assert not self.sagemaker.stop_training(job)

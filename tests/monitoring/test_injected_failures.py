@@ -114,7 +114,11 @@ def test_a_step_that_raises_is_one_message_until_the_same_job_succeeds(
 @pytest.mark.parametrize(
     ("job", "first", "second"),
     [
-        ("rollback_endpoint", {"roll_back": {"to": "v1"}}, {"roll_back": {"to": "v2"}}),
+        (
+            "rollback_endpoint",
+            {"rollback_endpoint_form": {"to": "v1"}},
+            {"rollback_endpoint_form": {"to": "v2"}},
+        ),
         (
             "repair",
             {"repair_dates": {"from_date": DATE, "to_date": DATE}},

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -27,15 +28,18 @@ CHECKS = "checks_alone"
 
 
 def definitions() -> dg.Definitions:
-    """What Dagster loads; once for each environment, since it is the same as long as that is."""
-    if "PLATFORM_PIPELINES" in os.environ:
-        # Their files are a test's own, and change.
-        return build_defs()
-    return _definitions(frozenset(os.environ.items()))
+    """What Dagster loads; once for the same environment and the same files of pipelines."""
+    folder = os.environ.get("PLATFORM_PIPELINES")
+    files = sorted(Path(folder).rglob("defs.yaml")) if folder else []
+    return _definitions(
+        frozenset(os.environ.items()), tuple((file, file.read_text()) for file in files)
+    )
 
 
 @lru_cache(maxsize=4)
-def _definitions(_environment: frozenset[tuple[str, str]]) -> dg.Definitions:
+def _definitions(
+    _environment: frozenset[tuple[str, str]], _files: tuple[tuple[Path, str], ...]
+) -> dg.Definitions:
     return build_defs()
 
 

@@ -47,7 +47,7 @@ def press(platform: Platform, button: str, **config: Any) -> bool:
         .resolve_job_def(button)
         .execute_in_process(
             instance=platform.instance,
-            run_config={"ops": {"roll_back": {"config": config}}},
+            run_config={"ops": {"rollback_endpoint_form": {"config": config}}},
             raise_on_error=False,
         )
         .success
@@ -105,7 +105,9 @@ def test_a_rollback_by_the_command_past_several_versions_keeps_all_newer_ones_ou
         configs.append(live_config(endpoint))
 
     chosen = tmp_path / "rollback.yaml"
-    chosen.write_text(json.dumps({"ops": {"roll_back": {"config": {"to": configs[0]}}}}))
+    chosen.write_text(
+        json.dumps({"ops": {"rollback_endpoint_form": {"config": {"to": configs[0]}}}})
+    )
     job = ["-m", "platform_assets.definitions", "-j", "rollback_endpoint"]
     command = [sys.executable, "-m", "dagster", "job", "execute", *job]
     done = subprocess.run(

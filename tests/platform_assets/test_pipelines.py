@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,6 +44,22 @@ def objects(platform: Platform) -> dict[str, str]:
     }
 
 
+def changed_days(platform: Platform, before: Mapping[str, str]) -> set[str]:
+    """The days of which something is other than it was."""
+    after = objects(platform)
+    changed = [key for key in after if before.get(key) != after[key]]
+    return {day for day in DATES if any(day in key for key in changed)}
+
+
+def observed_days(platform: Platform) -> set[str]:
+    """Look at all sources, though others are not there: the days with other rows than before."""
+    seen = platform.run("observe_sources", DATES[0])
+    records = platform.instance.fetch_observations(
+        dg.AssetKey(["lisbon", "snapshot_source"]), limit=100
+    ).records
+    return {r.partition_key for r in records if r.run_id == seen.run_id and r.partition_key}
+
+
 def levels(platform: Platform, day: str) -> str:
     key = f"pipelines/{LEVELS}/date={day}/levels.csv"
     return platform.store.get_bytes(key, max_bytes=2**20).decode()
@@ -73,18 +90,25 @@ def test_the_readmes_pipeline_is_made_checked_backfilled_and_made_again(
     for day in good:
         assert levels(lisbon, day) == levels_by_sql(lisbon, day)
 
-    # The date that is missing and the one whose rows have changed are made, and no other.
+    # The button makes the date that failed, and no other.
+    assert observed_days(lisbon) == set(DATES)
+    pipelines_rig.execute(dsn, "delete from anuncios where preco = 1")
     before = objects(lisbon)
-    pipelines_rig.execute(
-        dsn,
-        "delete from anuncios where preco = 1;"
-        "update anuncios set preco = preco + 7 where dia = '2026-03-04'",
-    )
-    assert lisbon.run("lisbon", DATES[0], DATES[-1]).success
+    assert lisbon.run("repair_lisbon", DATES[0]).success
+    assert changed_days(lisbon, before) == {DATES[1]}
     assert lisbon.materialized(LEVELS) == set(DATES)
+
+    # Of a day whose rows have changed, what is made of them is outdated.
+    before = objects(lisbon)
+    pipelines_rig.execute(dsn, "update anuncios set preco = preco + 7 where dia = '2026-03-04'")
+    assert observed_days(lisbon) == {DATES[1], DATES[3]}
+    assert lisbon.run("lisbon", DATES[0], DATES[-1], assets=[SNAPSHOT]).success
+    outdated = {"ops": {"repair_lisbon_dates": {"config": {"which": "outdated"}}}}
+    made = lisbon.materializations(LEVELS)
+    assert lisbon.run("repair_lisbon", DATES[0], config=outdated).success
+    assert lisbon.materializations(LEVELS) == made + 1
+    assert changed_days(lisbon, before) == {DATES[3]}
     after = objects(lisbon)
-    changed = {key for key in after if before.get(key) != after[key]}
-    assert {day for day in DATES if any(day in key for key in changed)} == {DATES[1], DATES[3]}
     for day in DATES:
         assert levels(lisbon, day) == levels_by_sql(lisbon, day)
 

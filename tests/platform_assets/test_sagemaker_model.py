@@ -180,7 +180,7 @@ def line_of(
         judged=dg.AssetKey(MODEL.split("/")),
         served=dg.AssetKey(ENDPOINT.split("/")),
         prefix=f"pipelines/{MODEL}",
-        names=Jobs("approve", "reject", "override", "roll_back", "tear_down", "back", "down"),
+        names=Jobs("approve", "reject", "override", "roll_back", "tear_down"),
         gate=gate,
         image=lambda region: f"kmeans-in-{region}",
         probe=probe,
@@ -366,6 +366,9 @@ def test_an_endpoint_serves_the_models_of_one_asset(tmp_path: Path) -> None:
         ("s3://my-bucket/shapes/date={date}/test/", "Test", 7, "write it as s3://bucket/prefix/"),
         ("s3://my-bucket/shapes/date={date}/test/", "a/b", 7, "a colon a file of it: shapes/"),
         ("  endpoint: shapes\n", "", 2, "a probe and an approval are for an endpoint"),
+        ("  gate:", "  metrics: {a: a=(.*)}\n  gate:", 9, "algorithm has its own metrics"),
+        ("kmeans", "my/image:1\n  metrics: {a: a=.*}", 5, "one group, around the value"),
+        ("kmeans", "my/image:1\n  metrics: {a: a=(.*}", 5, "is no regular expression"),
     ],
 )
 def test_what_is_wrong_in_a_form_is_told_with_its_line_and_what_to_do(

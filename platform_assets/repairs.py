@@ -1,0 +1,179 @@
+"""The button that makes the dates of a chain that failed, are missing or are outdated.
+
+A backfill makes dates that lie side by side in one run, and scattered ones in a run each. This
+makes exactly those that need it in one run, wherever they lie.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from enum import Enum
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from platform_assets.chain import ChainAsset, ChainRun, Plan
+from platform_assets.partitions import DAILY
+from platform_assets.retries import list_dates
+
+Statuses = Mapping[str, dg.AssetPartitionStatus | None]
+
+
+class Which(Enum):
+    """Which dates are made. Dagster shows and takes the names."""
+
+    failed = "failed"
+    missing = "missing"
+    outdated = "outdated"
+
+
+class Repair(dg.Config):
+    """What is made again."""
+
+    which: Which = Field(
+        default=Which.failed,
+        description=(
+            "failed: the last run of it failed; missing: never made; outdated: what was made of "
+            "other data of the assets before it than there are now."
+        ),
+    )
+    assets: list[str] = Field(default=[], description="Of these assets; of all if empty.")
+    from_date: str = Field(
+        default="", description="YYYY-MM-DD; the first date that was ever made if empty."
+    )
+    to_date: str = Field(
+        default="", description="YYYY-MM-DD; the day that has just ended (UTC) if empty."
+    )
+
+
+_STATUS: Mapping[Which, dg.AssetPartitionStatus | None] = {
+    Which.failed: dg.AssetPartitionStatus.FAILED,
+    Which.missing: None,
+    # Which of them are outdated, those who make them tell: they make no others.
+    Which.outdated: dg.AssetPartitionStatus.MATERIALIZED,
+}
+
+
+def build_repair_job(
+    name: str,
+    chain: Sequence[ChainAsset],
+    *,
+    of_what: str,
+    checks_at_once: Callable[[Any], int] = lambda _: 1,
+    pool: str | None = None,
+) -> dg.JobDefinition:
+    """The job that repairs a chain; that of its one op is `NAME_dates`.
+
+    Args:
+        name: Of the job.
+        chain: The assets, each after those that it is made of.
+        of_what: Whose dates, for its description.
+        checks_at_once: As of `build_chain`.
+        pool: As of `build_chain`.
+    """
+
+    @dg.op(
+        name=f"{name}_dates",
+        required_resource_keys={key for asset in chain for key in asset.resources},
+        out=dg.Out(dg.Nothing),
+        pool=pool,
+    )
+    def repair_dates(context: dg.OpExecutionContext, config: Repair) -> None:
+        """Make the dates that need it, and check them."""
+        plan = make_plan(context, config, chain)
+        for _ in ChainRun(context, plan, checks_at_once(context.resources)).process(chain):
+            pass  # an op hands nothing on: its events are in Dagster's records by then
+
+    # With a configuration of its own, the UI's form opens with this.
+    names = [asset.key.to_user_string() for asset in chain]
+
+    @dg.job(
+        name=name,
+        config=dg.RunConfig(ops={f"{name}_dates": Repair(assets=names)}),
+        description=(
+            f"Makes the dates of {of_what} that failed, are missing or are outdated, exactly those "
+            "and in one run. The form says which."
+        ),
+    )
+    def job() -> None:
+        repair_dates()
+
+    return job
+
+
+def make_plan(context: dg.OpExecutionContext, config: Repair, chain: Sequence[ChainAsset]) -> Plan:
+    """Which dates of which assets are made and checked.
+
+    Raises:
+        dagster.Failure: The form names an asset of another chain, or no date.
+    """
+    assets = choose_assets(config, chain)
+    dates: dict[dg.AssetKey, Sequence[str]] = {}
+    for asset in assets:
+        statuses = context.instance.get_status_by_partition(
+            asset.key, DAILY.get_partition_keys(), DAILY
+        )
+        dates[asset.key] = choose_dates(config, statuses or {})
+        chosen = list_dates(dates[asset.key]) or "none"
+        state = "that may be outdated" if config.which is Which.outdated else config.which.value
+        context.log.info(f"{asset.key.to_user_string()}, dates {state}: {chosen}.")
+    checks = {
+        asset.check_key(check.name): dates[asset.key] for asset in assets for check in asset.checks
+    }
+    return Plan(dates, checks, only_changed=config.which is Which.outdated)
+
+
+def choose_assets(config: Repair, chain: Sequence[ChainAsset]) -> list[ChainAsset]:
+    """The assets of the form.
+
+    Raises:
+        dagster.Failure: One of them is none of the chain.
+    """
+    names = [asset.key.to_user_string() for asset in chain]
+    if unknown := set(config.assets) - set(names):
+        raise dg.Failure(
+            f"{', '.join(sorted(unknown))}: only {', '.join(names)} can be repaired here. "
+            "Choose the failed dates of others on the page of the asset, by Materialize.",
+            allow_retries=False,
+        )
+    return [
+        asset
+        for asset, name in zip(chain, names, strict=True)
+        if name in (config.assets or names)
+        # A copy of what is outside cannot be compared with it but by making it.
+        and (config.which is not Which.outdated or asset.spec.tags["tier"] != "raw")
+    ]
+
+
+def choose_dates(config: Repair, statuses: Statuses) -> list[str]:
+    """The dates of an asset that are as the form says.
+
+    Args:
+        config: The form.
+        statuses: Date → Dagster's status of it, in the order of dates; None where it was never
+            made.
+
+    Raises:
+        dagster.Failure: A date of the form is none, or they are the wrong way round.
+    """
+    known = [day for day, status in statuses.items() if status is not None]
+    first = _day(config.from_date) or next(iter(known), "9999")
+    last = _day(config.to_date) or "9999"
+    if config.from_date and first > last:
+        raise dg.Failure(
+            f"from_date, {first}, is after to_date, {last}: exchange them.", allow_retries=False
+        )
+    return [
+        day
+        for day, status in statuses.items()
+        if first <= day <= last and status is _STATUS[config.which]
+    ]
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat() if text else ""
+    except ValueError as error:
+        raise dg.Failure(
+            f"{text!r} is no date: write it as YYYY-MM-DD.", allow_retries=False
+        ) from error
