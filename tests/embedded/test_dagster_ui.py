@@ -6,13 +6,13 @@ and repaired; a date that was never made; a backfill from the UI. Screenshots st
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from embedded import s3, seed_digits, seed_listings
 from embedded.graphql import Dagster, days
@@ -92,25 +92,28 @@ def repair(ui: Ui, **config: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator[BrowserContext]:
+    """One that keeps what it has loaded: the UI is megabytes of scripts."""
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
-    with chromium() as running:
-        yield running
+    with (
+        chromium() as running,
+        closing(running.new_context(viewport={"width": 1280, "height": 900})) as context,
+    ):
+        yield context
 
 
 @contextmanager
-def visit(browser: Browser, ui: Ui, path: str) -> Iterator[Page]:
+def visit(browser: BrowserContext, ui: Ui, path: str) -> Iterator[Page]:
     """A page of the UI; an error of its script, or one that it shows, fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
+    page = browser.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.goto(f"{ui.url}{path}")
     yield page
     assert not errors
-    context.close()
+    page.close()
 
 
 def shoot(page: Page, name: str) -> None:
@@ -155,7 +158,7 @@ def test_execute_all_judges_the_newest_date(after_range: Ui) -> None:
     ],
 )
 def test_the_lineage_shows_every_node(
-    browser: Browser, after_range: Ui, group: str, nodes: list[str]
+    browser: BrowserContext, after_range: Ui, group: str, nodes: list[str]
 ) -> None:
     path = f"/locations/platform_assets.definitions/asset-groups/{group}/lineage"
     with visit(browser, after_range, path) as page:
@@ -164,21 +167,23 @@ def test_the_lineage_shows_every_node(
         shoot(page, f"lineage-{group}")
 
 
-def test_the_whole_lineage_has_both_groups(browser: Browser, after_range: Ui) -> None:
+def test_the_whole_lineage_has_both_groups(browser: BrowserContext, after_range: Ui) -> None:
     with visit(browser, after_range, "/asset-groups") as page:
         for group in ("airbnb", "mnist"):
             expect(page.locator("foreignObject").get_by_text(group).first).to_be_visible()
         shoot(page, "lineage")
 
 
-def test_the_partitions_page_counts_the_bad_dates(browser: Browser, after_range: Ui) -> None:
+def test_the_partitions_page_counts_the_bad_dates(browser: BrowserContext, after_range: Ui) -> None:
     with visit(browser, after_range, "/assets/airbnb/snapshot?view=partitions") as page:
         expect(page.get_by_text(f"Failed ({len(BAD)})")).to_be_visible()
         expect(page.get_by_text(f"Materialized ({len(DATES) - len(BAD)})")).to_be_visible()
         shoot(page, "partitions")
 
 
-def test_a_failed_check_shows_its_dates_and_reason(browser: Browser, after_range: Ui) -> None:
+def test_a_failed_check_shows_its_dates_and_reason(
+    browser: BrowserContext, after_range: Ui
+) -> None:
     path = "/assets/airbnb/snapshot?view=checks&checkDetail=price_range"
     with visit(browser, after_range, path) as page:
         expect(page.get_by_text("Every price is a number from 0 on")).to_be_visible()
@@ -191,7 +196,7 @@ def test_a_failed_check_shows_its_dates_and_reason(browser: Browser, after_range
 
 @pytest.mark.parametrize("asset", WITH_PICTURES)
 def test_the_pictures_of_a_materialisation_are_visible(
-    browser: Browser, after_range: Ui, asset: str
+    browser: BrowserContext, after_range: Ui, asset: str
 ) -> None:
     with visit(browser, after_range, f"/assets/{asset}?view=overview") as page:
         behind = page.get_by_text("[Show Markdown]").first
@@ -204,7 +209,7 @@ def test_the_pictures_of_a_materialisation_are_visible(
         shoot(page, f"pictures-{asset.replace('/', '-')}")
 
 
-def test_repair_opens_with_its_form(browser: Browser, after_range: Ui) -> None:
+def test_repair_opens_with_its_form(browser: BrowserContext, after_range: Ui) -> None:
     path = "/locations/platform_assets.definitions/jobs/repair/playground"
     with visit(browser, after_range, path) as page:
         editor = page.locator(".CodeMirror-code, .cm-content").first
@@ -269,7 +274,9 @@ def test_repair_makes_exactly_the_missing_date(repaired: tuple[Ui, dict[str, Any
     assert _materialized(run) == {asset: {NEVER_MADE} for asset in ASSETS}
 
 
-def test_a_backfill_from_the_uis_own_dialog_completes(browser: Browser, after_range: Ui) -> None:
+def test_a_backfill_from_the_uis_own_dialog_completes(
+    browser: BrowserContext, after_range: Ui
+) -> None:
     with visit(browser, after_range, "/assets/airbnb/snapshot?view=partitions") as page:
         launched = launch_backfill(page, FROM_THE_UI[0], FROM_THE_UI[-1])
     runs = after_range.backfilled(launched)
@@ -278,7 +285,7 @@ def test_a_backfill_from_the_uis_own_dialog_completes(browser: Browser, after_ra
     assert {statuses.get(date) for date in FROM_THE_UI} == {"MATERIALIZED"}
 
 
-def test_texts_of_strangers_are_shown_as_texts(browser: Browser, ui: Ui) -> None:
+def test_texts_of_strangers_are_shown_as_texts(browser: BrowserContext, ui: Ui) -> None:
     ui.set_neighbourhoods(OF_THE_JOB, HOSTILE)
     (run,) = ui.backfill(
         assetSelection=[{"path": ["airbnb", asset]} for asset in ASSETS],
