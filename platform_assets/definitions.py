@@ -5,7 +5,6 @@ loaded is every asset, check, job, schedule and sensor that a module of these pa
 and the pipelines that are YAML.
 """
 
-import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,7 +56,4 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
 @dg.definitions
 def defs() -> dg.Definitions:
     """The code location: what every process calls that serves it or executes a run of it."""
-    definitions = build_defs()
-    # The 150,000 objects of the modules stay: without this, each run looks for garbage in them.
-    gc.freeze()
-    return definitions
+    return build_defs()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.conftest import CHECKOUT
@@ -19,6 +20,9 @@ _QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Chromium ends what it loads whenever an interface of the host comes or goes, which other tests do
+# with containers and network namespaces: https://issues.chromium.org/issues/41465264
+RERUN_AFTER_NETWORK_CHANGES = pytest.mark.flaky(reruns=3, only_rerun=["net::ERR_NETWORK_CHANGED"])
 # Slow machines take longer to show a page.
 expect.set_options(timeout=60_000)
 

@@ -116,6 +116,13 @@ class Cluster:
         """What a host of runs has."""
         self.workers[host.link] = self.start(host, _START, "worker", name=host.link)
 
+    def require_workers(self) -> None:
+        """Wait until all that were started take runs; one that has ended fails with its log."""
+        for link, worker in self.workers.items():
+            log = self.folder / f"{link}.log"
+            until(lambda log=log, worker=worker: b" ready." in log.read_bytes() or worker.poll())
+            assert worker.poll() is None, log.read_text()
+
     def start_control(self) -> None:
         """What the control host has."""
         for name in ("code-server", "webserver", "daemon"):

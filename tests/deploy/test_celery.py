@@ -47,6 +47,7 @@ def hosts(
         for host in running.network.hosts:
             running.start_worker(host)
         running.start_control()
+        running.require_workers()
         yield running
 
 

@@ -16,12 +16,17 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from embedded import s3, seed_digits, seed_listings
 from embedded.graphql import Dagster, days
-from tests.browser import CHROMIUM, chromium, screenshots_folder
+from tests.browser import (
+    CHROMIUM,
+    RERUN_AFTER_NETWORK_CHANGES,
+    chromium,
+    screenshots_folder,
+)
 from tests.embedded.dagster_rig import Ui, launch_backfill, running_stack
 from tests.hostile_texts import HOSTILE
 from tests.receivers import Receiver, webhook
 
-pytestmark = pytest.mark.minutes
+pytestmark = [pytest.mark.minutes, RERUN_AFTER_NETWORK_CHANGES]
 
 ASSETS = ["snapshot", "price_changes", "neighbourhood_summary"]
 # The UI's dialog offers the last 90 days. Yesterday is left out: midnight may come.
@@ -111,9 +116,12 @@ def visit(browser: BrowserContext, ui: Ui, path: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     page.goto(f"{ui.url}{path}")
-    yield page
-    assert not errors
-    page.close()
+    try:
+        yield page
+    finally:
+        page.close()
+        # What it tells counts before what is missing on it.
+        assert not errors
 
 
 def shoot(page: Page, name: str) -> None:
