@@ -1,0 +1,22 @@
+"""Begins to note requests to AWS in a process that asks AWS; takes no time of any other.
+
+A run of tests links this file as `sitecustomize.py`, beside `sent_requests.py`, into a folder on
+the PYTHONPATH of all that it starts: Python imports it at the start of each.
+"""
+
+import sys
+
+
+class _Waiting:
+    """On `sys.meta_path`: finds nothing, and sees what is imported."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "botocore.session":
+            sys.meta_path.remove(self)
+            import sent_requests
+
+            sent_requests.record()
+
+
+if __name__ == "sitecustomize":
+    sys.meta_path.insert(0, _Waiting())
