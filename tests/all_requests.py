@@ -157,10 +157,10 @@ def read(folder: Path) -> list[Sent]:
     for line in lines:
         if not line.endswith("\n"):  # the disk was full
             continue
-        *kind, parameters, settings, place, test = json.loads(line, parse_int=str)
-        texts = (json.dumps(one) for one in (parameters, settings))
-        loose = (*kind, *(sent_requests.LOOSE.sub(LOOSE, text) for text in texts))
-        kinds.setdefault(loose, Sent(*loose, place, test))
+        one = Sent(*json.loads(line, parse_int=str))
+        loose = [sent_requests.LOOSE.sub(LOOSE, json.dumps(two)) for two in one[4:6]]
+        one = one._replace(parameters=loose[0], settings=loose[1])
+        kinds.setdefault(one[:6], one)
     return [*kinds.values()]
 
 

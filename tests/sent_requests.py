@@ -40,7 +40,7 @@ LOOSE = re.compile(r"\d{4}-\d\d-\d\d|[0-9a-f]{8,}|\d{4,}")
 SETTINGS = ("BUCKET", "AIRBNB_BUCKET", "ENDPOINT_NAME", "MNIST_SOURCE", "SAGEMAKER_ROLE_ARN")
 
 
-def record(folder: Path = HERE) -> None:
+def record(folder: Path) -> None:
     """Note what sessions of botocore send that are made from now on, in files of the folder."""
     known: set[str] = set()
 
@@ -82,12 +82,10 @@ def sender(maker: tuple[str, str] = ("", "")) -> tuple[str, str]:
 @cache
 def _owner(file: str) -> tuple[str, str]:
     """Whose file it is, and its path from the folder or the package on; empty for foreign ones."""
-    _, _, packaged = file.partition("/site-packages/")
-    inside = file != __file__ and file.startswith(f"{CHECKOUT}/")
-    path = packaged if packaged else file.removeprefix(f"{CHECKOUT}/") if inside else ""
-    name = path.split("/")[0]
-    # The project's folders are no packages, unless it is installed.
-    return (OWNERS.get(name, ""), path)
+    _, _, path = file.partition("/site-packages/")
+    if not path and file != __file__ and file.startswith(f"{CHECKOUT}/"):
+        path = file.removeprefix(f"{CHECKOUT}/")
+    return OWNERS.get(path.split("/")[0], ""), path
 
 
 def _begin(maker: tuple[str, str], params: Any, context: dict[str, Any], **_: object) -> None:
@@ -105,20 +103,18 @@ def _end(
     if "sent" not in context:
         return
     (owner, place), params = context["sent"]
-    status = http_response.status_code
-    service = model.service_model.service_name
     settings = {name: os.environ.get(f"PLATFORM_{name}", "") for name in SETTINGS}
-    test = os.environ.get("PYTEST_CURRENT_TEST", "")
-    kind = [owner, service, model.name, status, params, settings]
-    # Contents of objects are left out.
-    text = json.dumps([*kind, place, test], default=lambda _: "")
-    kept = LOOSE.sub("#", json.dumps(kind, default=lambda _: ""))
-    if kept in known:
+    names = model.service_model.service_name, model.name
+    kind = [owner, *names, http_response.status_code, params, settings]
+    # Without the contents of objects.
+    text = json.dumps(kind, default=lambda _: "")
+    if (kept := LOOSE.sub("", text)) in known:
         return
     known.add(kept)
+    line = f"{text[:-1]}, {json.dumps([place, os.environ.get('PYTEST_CURRENT_TEST', '')])[1:]}\n"
     try:
         with (folder / f"{os.getpid()}.jsonl").open("ab", buffering=0) as file:
             # At once: no line is half there, whatever becomes of the process.
-            file.write(text.encode() + b"\n")
+            file.write(line.encode())
     except OSError:  # of another user, or the run is over
         pass

@@ -6,6 +6,8 @@ the PYTHONPATH of all that it starts: Python imports it at the start of each.
 
 import sys
 
+HERE = __file__.rpartition("/")[0]
+
 
 class _Waiting:
     """On `sys.meta_path`: finds nothing, and sees what is imported."""
@@ -13,9 +15,12 @@ class _Waiting:
     def find_spec(self, name: str, *_: object) -> None:
         if name == "botocore.session":
             sys.meta_path.remove(self)
+            # The path may be another one by now, as pytest's workers have it.
+            sys.path.insert(0, HERE)
             import sent_requests
 
-            sent_requests.record()
+            sys.path.remove(HERE)
+            sent_requests.record(sent_requests.HERE)
 
 
 if __name__ == "sitecustomize":
