@@ -8,7 +8,6 @@ they allow what nobody asks for. Requests and permissions: `test-output/all-requ
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections import Counter
@@ -37,6 +36,7 @@ from tests.deploy.iam_policies import (
 
 OUTPUT = CHECKOUT / "test-output" / "all-requests.txt"
 SPARK = DEPLOY / "iam" / "spark.json"
+README = (DEPLOY / "README.md").read_text()
 # Who sends, and SageMaker in the role that is handed to it → what allows it.
 POLICIES = {
     "platform": (PLATFORM, SPARK),
@@ -46,10 +46,17 @@ POLICIES = {
     "resources": (PLATFORM, SPARK),
     "operator": (PLATFORM,),
 }
-# They act for others, who say on what: an action is allowed to them or not. Of pipelines that is so
-# with all that they read, train and serve: pipelines/README.md says what to add for each.
+# They act for others, who say on what: an action is allowed to them or not.
 BY_ACTION = {"operator", "resources"}
-WRITES = {"s3:PutObject", "s3:DeleteObject"}
+# So it is with what pipelines in YAML read, train and serve, which pipelines/README.md says how to
+# allow. In code that both chains and pipelines use, whose request it is cannot always be told; of
+# the chains, `tests/deploy/test_requests.py` knows.
+OF_PIPELINES = (
+    "platform_assets/models/",
+    "platform_assets/object_copies",
+    "platform_assets/tables/",
+)
+WRITES = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
 # Sender and action, or `*` for all of a service → why no policy has it.
 ELSEWHERE = {
     ("platform", "ecs:*"): "by the roles in deploy/ecs/template.yaml: tests/deploy/test_ecs.py",
@@ -184,7 +191,7 @@ def _judge(sent: Sent, judged: Judgement) -> Iterator[tuple[str, ...]]:
     request = AwsRequest(sent.service, sent.operation, parameters, int(sent.status))
     try:
         needs = [(sent.sender, need) for need in needs_of(request, ACCOUNT)]
-        if sent.sender == "platform":
+        if sent.sender in {"platform", "pipelines"}:
             needs += [("sagemaker", need) for need in needs_of_role(request, ACCOUNT)]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         judged.findings.add(
@@ -205,19 +212,28 @@ def _judge(sent: Sent, judged: Judgement) -> Iterator[tuple[str, ...]]:
 
 def _allowed_by(who: str, need: Need, sent: Sent, uses: Counter[Use]) -> str:
     """A statement, a README or a reason; empty where nothing allows it. Its use is counted."""
-    by_action = who in BY_ACTION or (who == "pipelines" and need.action not in WRITES)
-    allowed_by = ""
+    allowed = []
     for path in POLICIES[who]:
-        allowing = filled_in(path, *_values(sent, need).items())
-        for one, use in zip(allowing, uses_of(path), strict=True):
+        filled_in = permissions_of(path, *_values(sent, need).items())
+        for one, use in zip(filled_in, uses_of(path), strict=True):
             if one.allows(need):
                 uses[use] += who not in BY_ACTION
-            if one.allows(need) or (by_action and one.action == need.action):
-                allowed_by = allowed_by or one.sid
-    if who == "operator" and need.action in actions_in_readme():
-        return allowed_by or "deploy/README.md"
+                allowed.insert(0, one.sid)
+            elif one.action == need.action and _is_anybodys(who, need, sent):
+                allowed.append(f"{one.sid}, by its action")
+    if who == "operator" and f"`{need.action}`" in README:
+        allowed.append("deploy/README.md")
     service = need.action.split(":")[0]
-    return allowed_by or ELSEWHERE.get((who, need.action), ELSEWHERE.get((who, f"{service}:*"), ""))
+    reasons = (ELSEWHERE.get((who, one), "") for one in (need.action, f"{service}:*"))
+    return next((one for one in (*allowed, *reasons) if one), "")
+
+
+def _is_anybodys(who: str, need: Need, sent: Sent) -> bool:
+    """Whether an action is allowed on whatever it is asked of."""
+    if who in BY_ACTION:
+        return True
+    of_pipelines = sent.sender == "pipelines" or sent.place.startswith(OF_PIPELINES)
+    return of_pipelines and (who == "sagemaker" or need.action not in WRITES)
 
 
 def _values(sent: Sent, need: Need) -> dict[str, str]:
@@ -244,8 +260,8 @@ def _values(sent: Sent, need: Need) -> dict[str, str]:
 
 
 @cache
-def filled_in(path: Path, *values: tuple[str, str]) -> list[Permission]:
-    """What a policy allows with some values."""
+def permissions_of(path: Path, *values: tuple[str, str]) -> list[Permission]:
+    """All that a policy allows with some values."""
     return permissions(path, dict(values))
 
 
@@ -256,12 +272,6 @@ def uses_of(path: Path) -> list[Use]:
     unfilled = permissions(path, {name: f"${{{name}}}" for name in names})
     file = str(path.relative_to(CHECKOUT))
     return [(file, one.sid, one.action, one.resource) for one in unfilled]
-
-
-@cache
-def actions_in_readme() -> set[str]:
-    """What deploy/README.md says that whoever deploys needs, and others."""
-    return set(re.findall(r"`([a-z0-9-]+:\w+)`", (DEPLOY / "README.md").read_text()))
 
 
 def unused(judged: Judgement) -> Iterator[str]:

@@ -44,6 +44,7 @@ LIST_ALL = {"ListEndpoints", "ListEndpointConfigs", "ListModels"}
 # Statement and action → why no test asks for it.
 _LAMBDA = "Lambda itself writes the log, as the function's role"
 NEVER_NEEDED = {
+    ("KeepObjectsOfPipelines", "s3:AbortMultipartUpload"): "only after a run that was killed",
     ("WriteRunLogs", "s3:AbortMultipartUpload"): (
         "boto3 takes back a log of more than 8 MiB whose upload fails"
     ),

@@ -39,7 +39,7 @@ POLICIES = {"platform": PLATFORM, "api": API, "sagemaker": SAGEMAKER_ROLE}
 PIPELINES = "only by pipelines in YAML, which publish by the code of the two chains"
 UNUSED = {one: why for one, why in NEVER_NEEDED.items() if one[0] != "TagJobs"} | {
     ("KeepObjectsOfPipelines", f"s3:{action}"): PIPELINES
-    for action in ("GetObject", "PutObject", "DeleteObject", "AbortMultipartUpload")
+    for action in ("GetObject", "PutObject", "DeleteObject")
 }
 
 
