@@ -83,13 +83,18 @@ class Deployment:
         name = f"digits-{secrets.token_hex(4)}"
         with _bucket(env) as bucket:
             created = cls(env, bucket, name, trained, trained, validation)
-            created.centroids = created.put(name, features=features)
-            created.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=name)
+            created.centroids = created.put(created.first, features=features)
+            created.sagemaker().create_endpoint(EndpointName=name, EndpointConfigName=created.first)
             try:
                 created.wait()
                 yield created
             finally:
                 created.sagemaker().delete_endpoint(EndpointName=name)
+
+    @property
+    def first(self) -> str:
+        """The name of the configuration that it begins with."""
+        return f"{self.endpoint}-first"
 
     def put(self, config: str, *, turn: int = 0, features: int = VERSION) -> Centroids:
         """An endpoint configuration for the trained centroids, renumbered.
@@ -98,7 +103,7 @@ class Deployment:
         configurations differ wherever they can.
         """
         numbered = centroids.renumber(*centroids.unmarked(np.roll(self.trained, turn, 0)))
-        prefix = f"classifiers/{config}"
+        prefix = f"mnist/classifiers/endpoint={self.endpoint}/{config}"
         reach = digit_confidence.reach(self.validation.prepared(), self.validation.labels, numbered)
         evaluation = json.dumps(
             {"features": features, "accuracy": 0.97, "test_digits": 500, "reach": reach.tolist()}

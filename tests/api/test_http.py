@@ -200,7 +200,7 @@ def test_the_model_tells_what_is_live(api: httpx.Client, deployment: Deployment)
     answer = api.get("/model").json()
     assert answer["endpoint"] == deployment.endpoint
     assert answer["status"] == "InService"
-    assert answer["version"] == deployment.endpoint
+    assert answer["version"] == deployment.first
     assert answer["accuracy"] == 0.97
     assert answer["centroids"] == len(deployment.centroids)
 
@@ -380,7 +380,7 @@ def test_an_update_under_load_fails_no_answer_and_mixes_no_numbering(
     with ThreadPoolExecutor(3) as crowd:
         running = [crowd.submit(load, first) for first in range(3)]
         try:
-            for config in (f"{deployment.endpoint}-next", deployment.endpoint):
+            for config in (f"{deployment.endpoint}-next", deployment.first):
                 client(services.env, "sagemaker").update_endpoint(
                     EndpointName=deployment.endpoint, EndpointConfigName=config
                 )

@@ -41,6 +41,22 @@ SAGEMAKER_RESOURCES = {
     "EndpointName": "endpoint",
 }
 LIST_ALL = {"ListEndpoints", "ListEndpointConfigs", "ListModels"}
+# Statement and action → why no test asks for it.
+_LAMBDA = "Lambda itself writes the log, as the function's role"
+NEVER_NEEDED = {
+    ("KeepObjectsOfPipelines", "s3:AbortMultipartUpload"): "only after a run that was killed",
+    ("WriteRunLogs", "s3:AbortMultipartUpload"): (
+        "boto3 takes back a log of more than 8 MiB whose upload fails"
+    ),
+    ("WriteModels", "s3:AbortMultipartUpload"): (
+        "SageMaker takes back a large artifact whose upload fails"
+    ),
+    ("DecryptThem", "kms:Decrypt"): "only where a KMS key encrypts the bucket's objects",
+    ("TagJobs", "emr-serverless:TagResource"): "AWS may ask it of the application, too",
+    ("WriteItsLog", "logs:CreateLogGroup"): _LAMBDA,
+    ("WriteItsLog", "logs:CreateLogStream"): _LAMBDA,
+    ("WriteItsLog", "logs:PutLogEvents"): _LAMBDA,
+}
 TRAINING = "/aws/sagemaker/TrainingJobs"
 SERVING = "/aws/sagemaker/Endpoints"
 
@@ -169,6 +185,17 @@ def needs_to_start(definition: Mapping[str, Any], account: Account) -> Iterator[
             yield Need("secretsmanager:GetSecretValue", arn)
 
 
+def _emr_serverless(request: AwsRequest, account: Account) -> Iterator[Need]:
+    given, action = request.parameters, f"emr-serverless:{request.operation}"
+    application = account.arn("emr-serverless", f"/applications/{given['applicationId']}")
+    job_run = f"{application}/jobruns/{given.get('jobRunId', 'started')}"
+    yield Need(action, job_run if "jobRunId" in given else application)
+    if given.get("tags"):
+        yield Need("emr-serverless:TagResource", job_run)
+    if role := given.get("executionRoleArn"):
+        yield Need("iam:PassRole", role, {"iam:PassedToService": "emr-serverless.amazonaws.com"})
+
+
 # Of which resources the rest is asked, is left to whoever deploys or looks.
 
 
@@ -192,6 +219,7 @@ _NEEDS = {
     "apigateway": _apigateway,
     "ec2": _by_name,
     "ecs": _ecs,
+    "emr-serverless": _emr_serverless,
     "iam": _by_name,
     "lambda": _by_name,
     "logs": _logs,
@@ -199,6 +227,7 @@ _NEEDS = {
     "sagemaker": _sagemaker,
     "sagemaker-runtime": _sagemaker,
     "service-quotas": _by_name,
+    "sns": _by_name,
     # Everybody may ask who they are.
     "sts": _nothing,
 }

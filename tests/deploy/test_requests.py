@@ -21,7 +21,7 @@ from botocore import xform_name
 from resources.sagemaker.names import REGISTRY_ACCOUNTS
 from tests.aws_requests import AwsRequest, Recorder, service
 from tests.conftest import CHECKOUT, Services
-from tests.deploy.iam_needs import Account, needs_of, needs_of_role
+from tests.deploy.iam_needs import NEVER_NEEDED, Account, needs_of, needs_of_role
 from tests.deploy.iam_policies import (
     API,
     PLATFORM,
@@ -35,24 +35,11 @@ from tests.deploy.recorded_runs import ROLE, Runs, fronts, own_place
 
 # What SageMaker does in its role is told by the requests that hand the role to it.
 POLICIES = {"platform": PLATFORM, "api": API, "sagemaker": SAGEMAKER_ROLE}
-LAMBDA = "Lambda itself writes the log, as the function's role"
-# Statement and action → why nothing here needs it.
+# The pipelines of other tests do: tests/all_requests.py.
 PIPELINES = "only by pipelines in YAML, which publish by the code of the two chains"
-NEVER_NEEDED = {
-    ("KeepObjectsOfPipelines", "s3:GetObject"): PIPELINES,
-    ("KeepObjectsOfPipelines", "s3:PutObject"): PIPELINES,
-    ("KeepObjectsOfPipelines", "s3:DeleteObject"): PIPELINES,
-    ("KeepObjectsOfPipelines", "s3:AbortMultipartUpload"): PIPELINES,
-    ("WriteRunLogs", "s3:AbortMultipartUpload"): (
-        "boto3 takes back a log of more than 8 MiB whose upload fails"
-    ),
-    ("WriteModels", "s3:AbortMultipartUpload"): (
-        "SageMaker takes back a large artifact whose upload fails"
-    ),
-    ("DecryptThem", "kms:Decrypt"): "only where a KMS key encrypts the bucket's objects",
-    ("WriteItsLog", "logs:CreateLogGroup"): LAMBDA,
-    ("WriteItsLog", "logs:CreateLogStream"): LAMBDA,
-    ("WriteItsLog", "logs:PutLogEvents"): LAMBDA,
+UNUSED = {one: why for one, why in NEVER_NEEDED.items() if one[0] != "TagJobs"} | {
+    ("KeepObjectsOfPipelines", f"s3:{action}"): PIPELINES
+    for action in ("GetObject", "PutObject", "DeleteObject")
 }
 
 
@@ -138,7 +125,7 @@ def note(record: Record) -> None:
         for (one, count), shown in zip(
             uses.items(), permissions(POLICIES[sender], unfilled), strict=True
         ):
-            why = "" if count else f": {NEVER_NEEDED.get((one.sid, one.action), 'why?')}"
+            why = "" if count else f": {UNUSED.get((one.sid, one.action), 'why?')}"
             lines.append(f"{count:6}  {one.sid}  {one.action}  {shown.resource}{why}")
     output = CHECKOUT / "test-output"
     output.mkdir(exist_ok=True)
@@ -169,7 +156,7 @@ def test_nothing_is_allowed_that_is_never_needed(record: Record) -> None:
         for one, count in uses.items()
         if not count
     }
-    assert unused == NEVER_NEEDED.keys()
+    assert unused == UNUSED.keys()
 
 
 def test_every_operation_that_the_code_names_was_recorded(record: Record) -> None:

@@ -1,0 +1,298 @@
+"""A plugin of pytest: at the end of a run, all that its processes sent to AWS is judged.
+
+Parameters were checked by botocore, with its own model of each operation, before it sent anything.
+What a request needs is in `tests/deploy/iam_needs.py`, with its sources. The policies of deploy/
+have to allow it to whoever sent it, or the run fails. A run of the whole suite fails, too, where
+they allow what nobody asks for. Requests and permissions: `test-output/all-requests.txt`.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests import sent_requests, when_aws_is_asked
+from tests.aws_requests import AwsRequest
+from tests.conftest import CHECKOUT
+from tests.deploy.iam_needs import NEVER_NEEDED, Account, needs_of, needs_of_role
+from tests.deploy.iam_policies import (
+    API,
+    DEPLOY,
+    PLATFORM,
+    SAGEMAKER_ROLE,
+    Need,
+    Permission,
+    permissions,
+)
+
+OUTPUT = CHECKOUT / "test-output" / "all-requests.txt"
+SPARK = DEPLOY / "iam" / "spark.json"
+README = (DEPLOY / "README.md").read_text()
+# Who sends, and SageMaker in the role that is handed to it → what allows it.
+POLICIES = {
+    "platform": (PLATFORM, SPARK),
+    "pipelines": (PLATFORM,),
+    "api": (API,),
+    "sagemaker": (SAGEMAKER_ROLE,),
+    "resources": (PLATFORM, SPARK),
+    "operator": (PLATFORM,),
+}
+# They act for others, who say on what: an action is allowed to them or not.
+BY_ACTION = {"operator", "resources"}
+# So it is with what pipelines in YAML read, train and serve, which pipelines/README.md says how to
+# allow. In code that both chains and pipelines use, whose request it is cannot always be told; of
+# the chains, `tests/deploy/test_requests.py` knows.
+OF_PIPELINES = (
+    "platform_assets/models/",
+    "platform_assets/object_copies",
+    "platform_assets/tables/",
+)
+WRITES = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
+# Sender and action, or `*` for all of a service → why no policy has it.
+ELSEWHERE = {
+    ("platform", "ecs:*"): "by the roles in deploy/ecs/template.yaml: tests/deploy/test_ecs.py",
+    **{
+        (sender, "sns:Publish"): "for an SNS topic, says deploy/README.md"
+        for sender in ("platform", "resources")
+    },
+    **{
+        ("resources", f"sagemaker:{verb}{kind}Job"): "no asset runs such jobs"
+        for verb in ("Create", "Describe", "Stop")
+        for kind in ("Transform", "Processing")
+    },
+}
+# What accounts, dates and digests are replaced by.
+LOOSE = "0"
+ACCOUNT = Account("aws", "eu-west-1", LOOSE)
+
+# Policy, statement, action and resource.
+Use = tuple[str, str, str, str]
+
+
+class Sent(NamedTuple):
+    """A kind of request; parameters and settings are JSON, without what differs."""
+
+    sender: str
+    service: str
+    operation: str
+    status: str
+    parameters: str
+    settings: str
+    place: str
+    test: str
+
+
+@dataclass
+class Judgement:
+    """What was seen.
+
+    Attributes:
+        requests: Sender, operation, action, resource, and what allows it → how many kinds.
+        uses: How many kinds of requests need a permission.
+        findings: Sentences.
+    """
+
+    requests: Counter[tuple[str, ...]] = field(default_factory=Counter[tuple[str, ...]])
+    uses: Counter[Use] = field(default_factory=Counter[Use])
+    findings: set[str] = field(default_factory=set[str])
+
+
+FOLDER = pytest.StashKey[Path]()
+JUDGED = pytest.StashKey[Judgement]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have all processes of the run note what they send."""
+    folder = config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="platform-test-requests-"))
+    (folder / "sitecustomize.py").symlink_to(when_aws_is_asked.__file__)
+    (folder / "sent_requests.py").symlink_to(sent_requests.__file__)
+    others = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
+    sent_requests.record(folder)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Judge, and have a run fail for what was found."""
+    judged = session.config.stash[JUDGED] = judge(read(session.config.stash[FOLDER]))
+    if session.exitstatus == pytest.ExitCode.OK:
+        if is_whole(session.config):
+            judged.findings |= set(unused(judged))
+        if judged.findings:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    write(judged)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say what was found, and where the rest is."""
+    judged = config.stash.get(JUDGED, Judgement())
+    needed = sum(map(bool, judged.uses.values()))
+    terminalreporter.write_line(
+        f"{judged.requests.total()} kinds of requests to AWS, {needed} of {len(judged.uses)} "
+        f"permissions needed, {len(judged.findings)} findings: {OUTPUT.relative_to(CHECKOUT)}"
+    )
+    for sentence in sorted(judged.findings):
+        terminalreporter.write_line(sentence, red=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing."""
+    shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Whether all tests were chosen, and none skipped."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    chosen = {Path(path).resolve() for path in config.args} == {CHECKOUT / "tests"}
+    narrowed = any(map(config.getoption, ("keyword", "markexpr", "deselect", "lf")))
+    return chosen and not narrowed and reporter is not None and not reporter.stats.get("skipped")
+
+
+def read(folder: Path) -> list[Sent]:
+    """The kinds of requests that the processes of a run have noted."""
+    kinds: dict[tuple[str, ...], Sent] = {}
+    lines = (line for file in folder.glob("*.jsonl") for line in file.open())
+    for line in lines:
+        if not line.endswith("\n"):  # the disk was full
+            continue
+        one = Sent(*json.loads(line, parse_int=str))
+        loose = [sent_requests.LOOSE.sub(LOOSE, json.dumps(two)) for two in one[4:6]]
+        one = one._replace(parameters=loose[0], settings=loose[1])
+        kinds.setdefault(one[:6], one)
+    return [*kinds.values()]
+
+
+def judge(sent: Iterable[Sent]) -> Judgement:
+    """Hold requests against rules and policies."""
+    judged = Judgement()
+    for path in dict.fromkeys(path for paths in POLICIES.values() for path in paths):
+        judged.uses.update(dict.fromkeys(uses_of(path), 0))
+    for one in sent:
+        judged.requests.update(_judge(one, judged))
+    return judged
+
+
+def _judge(sent: Sent, judged: Judgement) -> Iterator[tuple[str, ...]]:
+    operation = f"{sent.service} {sent.operation}"
+    if sent.sender not in POLICIES:
+        yield sent.sender or "foreign code", operation
+        return
+    where = f"{operation} is sent by {sent.place}, first in {sent.test or 'a process'}"
+    parameters = json.loads(sent.parameters)
+    request = AwsRequest(sent.service, sent.operation, parameters, int(sent.status))
+    try:
+        needs = [(sent.sender, need) for need in needs_of(request, ACCOUNT)]
+        if sent.sender in {"platform", "pipelines"}:
+            needs += [("sagemaker", need) for need in needs_of_role(request, ACCOUNT)]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        judged.findings.add(
+            f"{where}. What it needs is not known ({error!r}): add it to tests/deploy/iam_needs.py,"
+            " with the source."
+        )
+        return
+    for who, need in needs:
+        allowed_by = _allowed_by(who, need, sent, judged.uses)
+        if not allowed_by:
+            files = " or ".join(str(path.relative_to(CHECKOUT)) for path in POLICIES[who])
+            judged.findings.add(
+                f"{where}. {who.capitalize()} would need {need.action} on {need.resource}: allow "
+                f"it in {files}, or say in ELSEWHERE of tests/all_requests.py why it is not there."
+            )
+        yield who, operation, need.action, need.resource, allowed_by or "REFUSED"
+
+
+def _allowed_by(who: str, need: Need, sent: Sent, uses: Counter[Use]) -> str:
+    """A statement, a README or a reason; empty where nothing allows it. Its use is counted."""
+    allowed = []
+    for path in POLICIES[who]:
+        filled_in = permissions_of(path, *_values(sent, need).items())
+        for one, use in zip(filled_in, uses_of(path), strict=True):
+            if one.allows(need):
+                uses[use] += who not in BY_ACTION
+                allowed.insert(0, one.sid)
+            elif one.action == need.action and _is_anybodys(who, need, sent):
+                allowed.append(f"{one.sid}, by its action")
+    if who == "operator" and f"`{need.action}`" in README:
+        allowed.append("deploy/README.md")
+    service = need.action.split(":")[0]
+    reasons = (ELSEWHERE.get((who, one), "") for one in (need.action, f"{service}:*"))
+    return next((one for one in (*allowed, *reasons) if one), "")
+
+
+def _is_anybodys(who: str, need: Need, sent: Sent) -> bool:
+    """Whether an action is allowed on whatever it is asked of."""
+    if who in BY_ACTION:
+        return True
+    of_pipelines = sent.sender == "pipelines" or sent.place.startswith(OF_PIPELINES)
+    return of_pipelines and (who == "sagemaker" or need.action not in WRITES)
+
+
+def _values(sent: Sent, need: Need) -> dict[str, str]:
+    """What the placeholders of policies stand for where a request was sent."""
+    settings = json.loads(sent.settings)
+    bucket = need.resource.removeprefix("arn:aws:s3:::").split("/")[0]
+    # Tests call buckets of their own so, and have one for both chains.
+    own = bucket if bucket.startswith(("test-", "api-")) else ""
+    return {
+        "partition": ACCOUNT.partition,
+        "account": ACCOUNT.account,
+        "region": ACCOUNT.region,
+        "bucket": own or settings["BUCKET"],
+        "airbnb_bucket": own or settings["AIRBNB_BUCKET"],
+        "mnist_source": settings["MNIST_SOURCE"].removeprefix("s3://"),
+        "endpoint": settings["ENDPOINT_NAME"].lower(),
+        "endpoint_name": settings["ENDPOINT_NAME"],
+        "sagemaker_role": settings["SAGEMAKER_ROLE_ARN"].rpartition("/")[2],
+        "algorithm_registry": LOOSE,
+        "function": LOOSE,
+        "spark_application": "*",
+        "spark_role": "data-platform-spark",
+    }
+
+
+@cache
+def permissions_of(path: Path, *values: tuple[str, str]) -> list[Permission]:
+    """All that a policy allows with some values."""
+    return permissions(path, dict(values))
+
+
+@cache
+def uses_of(path: Path) -> list[Use]:
+    """A policy's permissions, in the same order, with its placeholders."""
+    names = Template(path.read_text()).get_identifiers()
+    unfilled = permissions(path, {name: f"${{{name}}}" for name in names})
+    file = str(path.relative_to(CHECKOUT))
+    return [(file, one.sid, one.action, one.resource) for one in unfilled]
+
+
+def unused(judged: Judgement) -> Iterator[str]:
+    """Sentences on what is allowed and was not asked for."""
+    for (file, sid, action, resource), count in judged.uses.items():
+        if not count and (sid, action) not in NEVER_NEEDED:
+            yield (
+                f"{file} allows {action} on {resource} ({sid}), which no test asks for: take it "
+                "out, or say in NEVER_NEEDED of tests/deploy/iam_needs.py why it is there."
+            )
+
+
+def write(judged: Judgement) -> None:
+    """The list of requests and permissions."""
+    requests = [f"{n:5}  {'  '.join(one)}" for one, n in sorted(judged.requests.items())]
+    uses = [
+        f"{n:5}  {'  '.join(use)}" + ("" if n else f"  {NEVER_NEEDED.get(use[1:3], 'by none')}")
+        for use, n in judged.uses.items()
+    ]
+    head = "Kinds of requests: how many, whose, operation, action, resource, and what allows it."
+    then = ["", "Permissions, and how many kinds of requests need them:", *uses]
+    found = ["", f"Findings: {len(judged.findings)}", *sorted(judged.findings)]
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_text("\n".join([head, *requests, *then, *found]) + "\n")

@@ -1,0 +1,121 @@
+"""What all tests send is noted, told apart by its sender, and judged."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from resources.s3 import ObjectStore
+from tests import all_requests
+from tests.all_requests import FOLDER, Sent, judge, read, unused
+from tests.conftest import CHECKOUT, clean_environ
+from tests.deploy.iam_needs import NEVER_NEEDED
+
+CHILD = "import boto3, sys; boto3.client('s3').list_objects_v2(Bucket=sys.argv[1], Prefix='child')"
+SETTINGS = (
+    '{"BUCKET": "digits", "AIRBNB_BUCKET": "listings", "ENDPOINT_NAME": "Live",'
+    ' "MNIST_SOURCE": "s3://public/digits", "SAGEMAKER_ROLE_ARN": "arn:aws:iam::0:role/r"}'
+)
+OURS, OTHERS = '{"Bucket": "digits", "Key": "mnist/a"}', '{"Bucket": "digits", "Key": "b"}'
+
+
+def list_in(file: str, store: ObjectStore, prefix: str) -> None:
+    """List a prefix as a function in a file of the checkout would."""
+    names: dict[str, Any] = {}
+    code = "def call(store, prefix): list(store.list(prefix))"
+    exec(compile(code, str(CHECKOUT / file), "exec"), names)
+    names["call"](store, prefix)
+
+
+def test_senders_are_told_apart_in_this_process_and_in_others(
+    environment: Mapping[str, str], bucket: str, s3_client: Any
+) -> None:
+    store = ObjectStore(bucket=bucket)
+    s3_client.list_objects_v2(Bucket=bucket, Prefix="tests")
+    thread = Thread(target=lambda: [*store.list("resources")])
+    thread.start()
+    thread.join()
+    list_in("jobs/a.py", store, "platform")
+    list_in("platform_assets/components/a.py", store, "pipelines")
+    command = [sys.executable, "-c", CHILD, bucket]
+    subprocess.run(command, check=True, env=clean_environ(**environment))
+    # Where pytest_configure has put it.
+    sent = read(Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]))
+    for sender in ("tests", "resources", "platform", "pipelines", "child"):
+        (one,) = (one for one in sent if f'"Prefix": "{sender}"' in one.parameters)
+        assert one.sender == sender.replace("child", "")
+        assert (one.service, one.operation, one.status) == ("s3", "ListObjectsV2", "200")
+
+
+@pytest.mark.parametrize(
+    ("sender", "operation", "parameters", "refused"),
+    [
+        pytest.param("platform", "PutObject", OURS, "", id="the platform, its own"),
+        pytest.param("platform", "PutObject", OTHERS, "s3:PutObject", id="the platform, others'"),
+        pytest.param("platform", "GetObjectTagging", OURS, "Tagging", id="another action"),
+        pytest.param("platform", "PutObject", "{}", "is not known", id="without parameters"),
+        pytest.param("api", "PutObject", OURS, "s3:PutObject", id="the API"),
+        pytest.param("pipelines", "GetObject", OTHERS, "", id="a pipeline reads"),
+        pytest.param("pipelines", "PutObject", OTHERS, "s3:PutObject", id="a pipeline writes"),
+        pytest.param("resources", "PutObject", OTHERS, "", id="a resource"),
+        pytest.param("resources", "GetObjectTagging", OURS, "Tagging", id="a resource, otherwise"),
+        pytest.param("operator", "GetBucketEncryption", OTHERS, "", id="by the README"),
+        pytest.param("tests", "GetObjectTagging", OURS, "", id="tests"),
+    ],
+)
+def test_a_request_has_to_be_allowed_to_its_sender(
+    sender: str, operation: str, parameters: str, refused: str
+) -> None:
+    sent = Sent(sender, "s3", operation, "200", parameters, SETTINGS, "a.py call", "a test")
+    findings = judge([sent]).findings
+    assert bool(findings) == bool(refused)
+    assert all("a.py call" in one and refused in one for one in findings)
+
+
+def test_what_is_allowed_has_to_be_asked_for() -> None:
+    puts = Sent("platform", "s3", "PutObject", "200", OURS, SETTINGS, "a.py call", "a test")
+    before, after = (set(unused(judge(sent))) for sent in ([], [puts]))
+    (used,) = before - after
+    assert used.startswith(
+        "deploy/iam/platform.json allows s3:PutObject on arn:${partition}:s3:::${bucket}/mnist/* "
+    )
+    assert len(before) > 60
+    assert {use[1:3] for use in judge([]).uses} >= NEVER_NEEDED.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "arguments", "fails", "says"),
+    [
+        pytest.param("mnist/a", ["tests/api"], False, "Findings: 0", id="nothing"),
+        pytest.param("b", ["tests/api"], True, "Findings: 1", id="refused"),
+        pytest.param("mnist/a", ["tests"], True, "which no test asks for", id="unused, of all"),
+    ],
+)
+def test_a_run_with_a_finding_fails(
+    key: str,
+    arguments: list[str],
+    fails: bool,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(all_requests, "OUTPUT", tmp_path / "out" / "requests.txt")
+    line = f'["platform", "s3", "PutObject", 200, {{"Bucket": "digits", "Key": "{key}"}}, '
+    (tmp_path / "1.jsonl").write_text(f'{line}{SETTINGS}, "a.py call", ""]\n["cut o')
+    config: Any = SimpleNamespace(
+        stash=pytest.Stash(),
+        args=[str(CHECKOUT / one) for one in arguments],
+        getoption=lambda _: None,
+        pluginmanager=SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={})),
+    )
+    config.stash[FOLDER] = tmp_path
+    session: Any = SimpleNamespace(config=config, exitstatus=pytest.ExitCode.OK)
+    all_requests.pytest_sessionfinish(session)
+    assert (session.exitstatus == pytest.ExitCode.TESTS_FAILED) == fails
+    assert says in (tmp_path / "out" / "requests.txt").read_text()
