@@ -3,17 +3,28 @@
 How days of a table are exported, judged and published stands in `platform_assets.tables`.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from platform_assets.airbnb.column_descriptions import snapshot_lineage
 from platform_assets.airbnb.listings import RULES
 from platform_assets.airbnb.observed_listings import listings
 from platform_assets.airbnb.published_snapshots import snapshot_folder
+from platform_assets.chain import ChainRun, DatesOutcomes
 from platform_assets.lineage import place
 from platform_assets.partitions import DAILY, DUE_DAILY
 from platform_assets.tables.exporter import CODE_VERSION
-from platform_assets.tables.snapshots import snapshot_asset
+from platform_assets.tables.snapshots import export_dates, snapshot_asset
 from resources.s3 import ObjectStore
+
+
+def make_snapshots(
+    run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]
+) -> DatesOutcomes:
+    """Export dates of the table, and publish those that no check of their rows refuses."""
+    return export_dates(run, run.resources.listings_table, dates, keys)
+
 
 SNAPSHOT = snapshot_asset(
     dg.AssetSpec(
@@ -33,6 +44,7 @@ SNAPSHOT = snapshot_asset(
         metadata={"dagster/column_lineage": snapshot_lineage()},
     ),
     RULES,
+    make_snapshots,
 )
 
 

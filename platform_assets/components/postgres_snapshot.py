@@ -1,12 +1,13 @@
 """The component `PostgresSnapshot`: a day's rows of a table as one object in S3."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from formats.columns import Column
-from platform_assets.chain import ChainAsset
+from platform_assets.chain import ChainAsset, ChainRun, DatesOutcomes
 from platform_assets.components.fields import TableName
 from platform_assets.components.pipeline_asset import PipelineAsset, dated_folder
 from platform_assets.lineage import Tier, place
@@ -14,7 +15,7 @@ from platform_assets.reports import table_schema
 from platform_assets.tables.exporter import CODE_VERSION
 from platform_assets.tables.limits import Limits
 from platform_assets.tables.observed import observed_table
-from platform_assets.tables.snapshots import snapshot_asset
+from platform_assets.tables.snapshots import export_dates, snapshot_asset
 from platform_assets.tables.source_table import Rules, SourceTable
 from resources.postgres import DatabaseRequestError, Query
 from resources.s3 import Folder, ObjectStore
@@ -222,8 +223,12 @@ class PostgresSnapshot(PipelineAsset):
         return [observed_table(source, resource_key(self.asset))]
 
     def chain_asset(self) -> ChainAsset:
+        def make(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
+            table = getattr(run.resources, resource_key(self.asset))
+            return export_dates(run, table, dates, keys)
+
         spec = self.spec(
             description="The rows of one day as they were in one state of the table.",
             code_version=CODE_VERSION,
         )
-        return snapshot_asset(spec, self.source_table.rules)
+        return snapshot_asset(spec, self.source_table.rules, make)

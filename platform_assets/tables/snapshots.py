@@ -15,6 +15,7 @@ from platform_assets.chain import (
     ChainCheck,
     ChainRun,
     DatesOutcomes,
+    Maker,
 )
 from platform_assets.checks import Verdict
 from platform_assets.tables import quality
@@ -109,30 +110,30 @@ def count_keys(snapshot: Published, key: str) -> tuple[int, int]:
     return rows, wrong
 
 
-def snapshot_asset(spec: dg.AssetSpec, rules: Rules) -> ChainAsset:
+def export_dates(
+    run: ChainRun, table: SourceTable, dates: Sequence[str], keys: Sequence[dg.AssetKey]
+) -> DatesOutcomes:
+    """Export dates of a table, and publish those that no check of their rows refuses."""
+    exporter = Exporter(
+        run.resources.postgres,
+        table,
+        run.resources.listings_store,
+        check_cancelled=Cancellation(run.context.instance, run.context.run).check,
+    )
+    return {date: dict.fromkeys(keys, outcome) for date, outcome in exporter.export(dates).items()}
+
+
+def snapshot_asset(spec: dg.AssetSpec, rules: Rules, make: Maker) -> ChainAsset:
     """The asset of a table's snapshots, with its checks.
 
     Args:
         rules: Of the table, which is the resource that they name.
+        make: Calls `export_dates` with the table.
     """
     key = rules.resource
-
-    def export_dates(
-        run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]
-    ) -> DatesOutcomes:
-        """Export dates of the table, and publish those that no check of their rows refuses."""
-        exporter = Exporter(
-            run.resources.postgres,
-            getattr(run.resources, key),
-            run.resources.listings_store,
-            check_cancelled=Cancellation(run.context.instance, run.context.run).check,
-        )
-        outcomes = exporter.export(dates)
-        return {date: dict.fromkeys(keys, outcome) for date, outcome in outcomes.items()}
-
     return ChainAsset(
         spec=spec,
-        make=export_dates,
+        make=make,
         resources=frozenset({"postgres", key, "listings_store"}),
         checks=[
             *(
