@@ -22,8 +22,6 @@ from platform_assets.models.serving import DECISION, Serving, as_event
 from platform_assets.models.taking_back import Rollback, roll_back, tear_down
 from platform_assets.reports import to_failure
 
-_EMPTY = {"version": "", "by": "", "why": ""}
-
 
 def build_decision_jobs(
     names: Jobs,
@@ -50,7 +48,7 @@ def build_decision_jobs(
                 raise to_failure(error) from error
 
         # With a configuration of its own, the UI's form opens with this.
-        config = dg.RunConfig(ops={f"{name}_form": DecisionForm(**_EMPTY)})
+        config = dg.RunConfig(ops={f"{name}_form": DecisionForm.blank()})
 
         @dg.job(name=name, description=description, config=config)
         def job() -> None:
