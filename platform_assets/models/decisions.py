@@ -35,7 +35,7 @@ class DecisionForm(dg.Config):
     version: str = Field(
         description=(
             f"The version's data version, or its first {LEAST_CHARACTERS} characters at least: as "
-            "its materialisation shows it, and the message that it waits."
+            "the Events of the model show it."
         )
     )
     by: str = Field(description="Who decides: your name.")
@@ -45,7 +45,7 @@ class DecisionForm(dg.Config):
     def blank(cls) -> "DecisionForm":
         """What the UI's form opens with: it says what belongs there, and is refused as it is."""
         return cls(
-            version=f"<{LEAST_CHARACTERS} or more characters of its data version>",
+            version=f"<{LEAST_CHARACTERS} characters at least of it, as the model's Events show it>",
             by="<your name>",
             why="<your reason, which is kept>",
         )
