@@ -45,7 +45,7 @@ class DecisionForm(dg.Config):
     def blank(cls) -> "DecisionForm":
         """What the UI's form opens with: it says what belongs there, and is refused as it is."""
         return cls(
-            version=f"<{LEAST_CHARACTERS} characters at least of it, as the model's Events show it>",
+            version=f"<{LEAST_CHARACTERS} characters at least, as the model's Events show it>",
             by="<your name>",
             why="<your reason, which is kept>",
         )
