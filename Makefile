@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status load-listings image test lint format bench screenshots lock preflight aws-smoke deploy-api clean
+.PHONY: help demo up down status load-listings image dev test lint format bench screenshots lock preflight aws-smoke deploy-api clean
 
 help:  ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,8 @@ load-listings: .venv/.installed  ## CSV=… DATE=YYYY-MM-DD: an Inside Airbnb fi
 
 image: .venv/.installed  ## Build the number cruncher's image
 	@$(RUN) numbercruncher.image
+
+dev: .venv/.installed-dev  ## The development packages: dg, and what tests and lint need
 
 test: .venv/.installed-dev  ## All tests, against the embedded services
 	@PYTHONDONTWRITEBYTECODE= $(RUN) pytest $(ARGS)  # hundreds of processes load the same modules

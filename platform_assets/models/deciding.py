@@ -23,8 +23,6 @@ from platform_assets.models.serving import DECISION, Serving, as_event
 from platform_assets.models.taking_back import Rollback, roll_back, tear_down
 from platform_assets.reports import to_failure
 
-_EMPTY = {"version": "", "by": "", "why": ""}
-
 
 def build_endpoint_jobs(
     names: Jobs,
@@ -53,7 +51,7 @@ def build_endpoint_jobs(
             except EXPECTED as error:
                 raise to_failure(error) from error
 
-        return _build_job(name, description, decision, DecisionForm(**_EMPTY))
+        return _build_job(name, description, decision, DecisionForm.blank())
 
     @form(name=f"{names.roll_back}_form")
     def put_back(context: dg.OpExecutionContext, config: Rollback) -> None:

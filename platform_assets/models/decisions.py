@@ -35,11 +35,20 @@ class DecisionForm(dg.Config):
     version: str = Field(
         description=(
             f"The version's data version, or its first {LEAST_CHARACTERS} characters at least: as "
-            "its materialisation shows it."
+            "the Events of the model show it."
         )
     )
     by: str = Field(description="Who decides: your name.")
     why: str = Field(description="The reason, kept with the decision.")
+
+    @classmethod
+    def blank(cls) -> "DecisionForm":
+        """What the UI's form opens with: it says what belongs there, and is refused as it is."""
+        return cls(
+            version=f"<{LEAST_CHARACTERS} characters at least, as the model's Events show it>",
+            by="<your name>",
+            why="<your reason, which is kept>",
+        )
 
     def check(self) -> None:
         """See that it is filled in.
@@ -47,9 +56,18 @@ class DecisionForm(dg.Config):
         Raises:
             DecisionError: It is not.
         """
-        empty = [name for name in ("by", "why") if not getattr(self, name).strip()]
+        blank = self.blank()
+        empty = [
+            name
+            for name in ("version", "by", "why")
+            if getattr(self, name).strip() in ("", getattr(blank, name))
+        ]
         if empty:
-            raise DecisionError(f"Fill in {' and '.join(empty)}: who decides, and for what reason.")
+            *others, last = empty
+            names = f"{', '.join(others)} and {last}" if others else last
+            raise DecisionError(
+                f"Fill in {names}: which version, who decides, and for what reason."
+            )
         if len(self.version.strip()) < LEAST_CHARACTERS:
             raise DecisionError(
                 f"{self.version!r} does not name one version: give its data version, at least the "

@@ -62,6 +62,7 @@ def judge_values(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
     such_as = f", such as {example!r}," if example is not None else ""
     others = [other for other in profile.lost if other != name]
     also = f" (and of {', '.join(others)})" if others else ""
+    of_keys = f". {rules.key_remedy.rstrip('.')}" if rules.key in profile.lost else ""
     return grade(
         count / profile.rows,
         limits,
@@ -70,6 +71,7 @@ def judge_values(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
         f"{count} values of column {name}{also}{such_as} have no place in the type that readers "
         "rely on without a loss",
         {f"lost_{column}": lost / profile.rows for column, lost in profile.lost.items()},
+        remedy=f"Correct the table{of_keys}",
     )
 
 

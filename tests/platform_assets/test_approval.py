@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from platform_assets.mnist.gate import Gate
+from platform_assets.models.decisions import DecisionError, DecisionForm
 from platform_assets.models.endpoint import Endpoint
 from resources.sagemaker import EndpointVersion, Security
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
@@ -148,6 +149,15 @@ def test_a_gate_is_overridden_for_one_version_with_a_reason_that_is_kept(
     # Another version of the same date needs a reason of its own.
     put_classifier(digits, NEXT, 20, Gate())
     assert GATE[1] in failed_checks(digits.check(NEXT, NEXT, [GATE]))
+
+
+def test_a_form_is_refused_as_it_opens() -> None:
+    blank = DecisionForm.blank()
+    with pytest.raises(DecisionError, match="Fill in version, by and why"):
+        blank.check()
+    filled = blank.model_copy(update={"version": "a" * 64, "by": "Ada"})
+    with pytest.raises(DecisionError, match="Fill in why"):
+        filled.check()
 
 
 def version_of(endpoint: Endpoint, sha256: str, *, rolled_back: bool) -> EndpointVersion:

@@ -247,6 +247,12 @@ def test_the_value_that_has_no_place_is_named_and_nothing_else_of_its_row() -> N
     assert "2 values of column price, such as 'abc'," in output
 
 
+def test_of_keys_that_are_no_numbers_it_is_said_how_they_are_taken() -> None:
+    remedy = "Where ids are no numbers, set PLATFORM_LISTINGS_ID_TYPE=string, or let the day"
+    assert remedy in verdict("values_fit", profile(lost={"id": 1000})).description
+    assert remedy not in verdict("values_fit", profile(lost={"price": 1000})).description
+
+
 def test_a_profile_of_before_these_figures_can_still_be_read() -> None:
     new = {"negative", "lost", "long_ids"}
     old = {name: value for name, value in profile().model_dump().items() if name not in new}

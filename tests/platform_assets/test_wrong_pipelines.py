@@ -199,15 +199,14 @@ def test_names_that_are_made_of_keys_do_not_clash(
     assert f"{folder}/other/defs.yaml:3: there is {name} already, in {folder}/one/defs" in message
 
 
-def test_a_folder_is_not_called_as_a_job_of_a_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("job", ["approve_a_m", "repair_one"])
+def test_a_folder_is_not_called_as_a_job_of_a_pipeline(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = MODEL.replace("ASSET", "a/m").replace("ENDPOINT", "one")
-    folder = write(tmp_path, {"one": model, "approve_a_m": COPY})
+    folder = write(tmp_path, {"one": model, job: COPY})
     message = load_error(folder, monkeypatch)
-    assert f"{folder}/one/defs.yaml:3: there is a job approve_a_m already, in {folder}/approve" in (
-        message
-    )
+    assert f"{folder}/one/defs.yaml:3: there is a job {job} already, in {folder}/{job}" in message
 
 
 @pytest.mark.parametrize(
