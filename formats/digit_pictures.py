@@ -1,8 +1,8 @@
 """Pictures of digits: from a file's bytes to a digit in MNIST's form.
 
-Decoding, with limits that hold before a pixel is decoded (the API's are in `api/recognition.py`),
-and the placing of the ink. Which ink is the digit is digit_ink's concern; what the model is then
-shown, digit_images'.
+Which formats of files are taken, decoding within limits that hold before a pixel is decoded (what
+the API adds to them is in `api/recognition.py`), and the placing of the ink. Which ink is the digit
+is digit_ink's concern; what the model is then shown, digit_images'.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a night costs where: listings and prices per neighbourhood and room type, for one day.
 
 Pure functions of pandas. The numbers are exact: a mean is the correctly rounded quotient of the
-exact sum, so it depends neither on the order of rows nor on the processor.
+exact sum, so it depends neither on the order of rows nor on the processor. What its columns mean is
+told in `platform_assets/airbnb/column_descriptions.py`.
 """
 
 import math

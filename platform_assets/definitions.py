@@ -1,5 +1,7 @@
 """What Dagster loads: the one place where assets, checks, jobs and resources meet.
 
+What holds of all of them at once, the executor for instance, is set here.
+
 This module stands above all others of the platform, `jobs` included, and none imports it. What is
 loaded is every asset, check, job, schedule and sensor that a module of these packages has by name,
 and the pipelines that are YAML.

@@ -1,4 +1,4 @@
-"""From the environment to resources: all settings, their defaults, and what is made of them.
+"""From the environment to resources: buckets, instance types and all other settings; defaults.
 
 What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read when a run starts,
 never shows in the UI, and a run without it fails with its name. The rest has defaults, which win

@@ -1,6 +1,7 @@
-"""What services of AWS answer where they fail: which of it may pass by itself, and its reason.
+"""Failures of SageMaker and EMR: which of them may pass by themselves, and AWS's reason.
 
-Beside the systems' folders, since SageMaker and EMR use it. Their kinds of errors are their own.
+Beside the systems' folders, since both use it. Their kinds of errors are their own, and all that
+S3 answers is in `s3/errors.py`.
 """
 
 from botocore.exceptions import (

@@ -1,1 +1,1 @@
-"""A SageMaker that trains and serves on this machine; README.md says what it can do."""
+"""The embedded SageMaker: it trains and serves on this machine. README.md says what it can do."""

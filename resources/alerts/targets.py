@@ -1,4 +1,4 @@
-"""The three kinds of target, and how each of them gets a message.
+"""The kinds of target (webhooks such as Slack's, SNS, e-mail), and how they get a message.
 
 An address is a secret: whoever has a webhook's URL can write to the channel. No error quotes it.
 """

@@ -1,5 +1,6 @@
 """Columns of a table as Postgres declares them, and what they are cast to where nothing is lost.
 
+Another type of Postgres begins here; the Arrow type that it becomes in Parquet is in `parquet.py`.
 Only builds SQL. A cast never fails in the database: a value that it would change or cannot take
 becomes null there, and `kept` is false for it, so that whoever exports can refuse it by name.
 """

@@ -1,6 +1,6 @@
-"""The kinds of failure of an S3 store, and how botocore's exceptions become them.
+"""The kinds of failure of an S3 store, how botocore's exceptions become them, and which may pass.
 
-Nothing here talks to S3.
+Nothing here talks to S3. The number cruncher, whose S3 is obstore, has its own in its `store.py`.
 """
 
 from collections.abc import Generator

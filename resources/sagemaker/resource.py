@@ -1,4 +1,4 @@
-"""The Dagster resource: its settings, tags of all jobs and endpoints among them, and its calls.
+"""The Dagster resource: its settings, tags of all SageMaker jobs among them, and its calls.
 
 The work is done by the modules beside it.
 """
