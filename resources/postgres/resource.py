@@ -16,6 +16,8 @@ from resources.postgres.errors import DatabaseRequestError
 from resources.postgres.query import key_settings
 from resources.postgres.session import Session, open_connection
 
+# In seconds: a server that vanished without a word is noticed within a minute.
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 # What makes the text of values the same whatever the server's or user's defaults are.
 _TEXT_SETTINGS = {
     "bytea_output": "hex",
@@ -81,18 +83,18 @@ class PostgresResource(dg.ConfigurableResource[Any]):
             # A table of which policies would hide rows is refused, and not read in part.
             "row_security": "off",
             "idle_in_transaction_session_timeout": f"{self.statement_timeout_seconds}s",
+            # Nor does a client that vanished hold its locks for longer.
+            **{f"tcp_{name}": str(value) for name, value in _KEEPALIVES.items()},
             **_TEXT_SETTINGS,
             **(key_settings(self.pseudonym_key) if self.pseudonym_key is not None else {}),
         }
         options = [parameters.get("options", "")]
         options += [f"-c {name}={value}" for name, value in settings.items()]
-        # A server that vanished without a word is noticed within a minute.
-        keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
         return make_dsn(
             postgres_dsn.libpq_dsn(self.dsn),
             options=" ".join(options).strip(),
             connect_timeout=self.connect_timeout_seconds,
             application_name=self.application_name,
             client_encoding="UTF8",
-            **keepalive,
+            **_KEEPALIVES,
         )

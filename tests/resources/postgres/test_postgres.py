@@ -2,6 +2,7 @@
 
 import hmac
 import re
+import subprocess
 from collections.abc import Mapping
 from contextlib import closing
 from hashlib import sha256
@@ -25,7 +26,8 @@ from resources.postgres import (
     TableMissingError,
 )
 from resources.postgres.query import key_settings
-from tests.resources.postgres.postgres_rig import readable_columns, run
+from tests.resources.postgres.postgres_rig import readable_columns, rows_of, run
+from tests.waiting import until
 
 
 def test_columns_have_arrow_types_in_the_tables_order(database: str, writer: Connection) -> None:
@@ -194,6 +196,27 @@ def test_connections_are_named_and_closed(database: str, writer: Connection) -> 
     with PostgresResource(dsn=database, application_name="snapshots").connect():
         assert names() == ["snapshots"]
     assert names() in ([], ["snapshots"])  # The server may need a moment to notice.
+
+
+def test_the_server_asks_whether_its_client_is_still_there(
+    database: str, writer: Connection
+) -> None:
+    """By the kernel's own timer of the server's end of the connection."""
+    ports = (
+        "select split_part(current_setting('port'), ',', 1), client_port from pg_stat_activity "
+        "where datname = current_database() and pid <> pg_backend_pid() and client_port > 0"
+    )
+    with PostgresResource(dsn=database).connect():
+        ((server, client),) = rows_of(writer, ports)
+        ends = f"( sport = :{server} and dport = :{client} )"
+        command = ["ss", "--tcp", "--numeric", "--options", ends]
+
+        def timer() -> re.Match[str] | None:
+            shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            return re.search(r"timer:\(keepalive,(\d+)sec,0\)", shown)
+
+        # While a packet is not acknowledged, there is another timer.
+        assert int(until(timer)[1]) <= 30
 
 
 def test_a_statement_has_a_deadline(database: str, writer: Connection) -> None:
