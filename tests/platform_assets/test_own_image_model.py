@@ -153,7 +153,7 @@ def signs(platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PLATFORM_PIPELINES", str(folder))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     images, labels = load_digits(return_X_y=True)
-    signs = Signs(platform, name, images, labels.astype(np.int64))
+    signs = Signs(platform, name, np.asarray(images, np.float64), np.asarray(labels, np.int64))
     signs.execute("create table signs (id bigint, day date, label bigint, pixels text)")
     yield signs
     role = platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
