@@ -152,8 +152,8 @@ def signs(platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (folder / "signs" / "channels.py").write_text(MODULE)
     monkeypatch.setenv("PLATFORM_PIPELINES", str(folder))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
-    signs = Signs(platform, name, images, labels.astype(np.int64))
+    images, labels = load_digits(return_X_y=True)
+    signs = Signs(platform, name, np.asarray(images, np.float64), np.asarray(labels, np.int64))
     signs.execute("create table signs (id bigint, day date, label bigint, pixels text)")
     yield signs
     role = platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
