@@ -70,6 +70,11 @@ ELSEWHERE = {
         for kind in ("Transform", "Processing")
     },
 }
+# Of platform_assets/settings.py.
+DEFAULTS = {
+    "ENDPOINT_NAME": "digits",
+    "MNIST_SOURCE": "s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz",
+}
 # What accounts, dates and digests are replaced by.
 LOOSE = "0"
 ACCOUNT = Account("aws", "eu-west-1", LOOSE)
@@ -238,10 +243,11 @@ def _is_anybodys(who: str, need: Need, sent: Sent) -> bool:
 
 def _values(sent: Sent, need: Need) -> dict[str, str]:
     """What the placeholders of policies stand for where a request was sent."""
-    settings = json.loads(sent.settings)
+    given = {name: value for name, value in json.loads(sent.settings).items() if value}
+    settings = dict.fromkeys(sent_requests.SETTINGS, "") | DEFAULTS | given
     bucket = need.resource.removeprefix("arn:aws:s3:::").split("/")[0]
-    # Tests call buckets of their own so, and have one for both chains.
-    own = bucket if bucket.startswith(("test-", "api-")) else ""
+    # Tests have buckets of their own, and one for both chains.
+    own = "" if bucket in (settings["BUCKET"], settings["AIRBNB_BUCKET"]) else bucket
     return {
         "partition": ACCOUNT.partition,
         "account": ACCOUNT.account,
