@@ -117,7 +117,7 @@ def test_a_run_with_a_finding_fails(
     config: Any = SimpleNamespace(
         stash=pytest.Stash(),
         args=[str(CHECKOUT / one) for one in arguments],
-        getoption=lambda _: None,
+        getoption=lambda *_: None,
         pluginmanager=SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={})),
     )
     config.stash[FOLDER] = tmp_path
