@@ -51,11 +51,7 @@ BY_ACTION = {"operator", "resources"}
 # So it is with what pipelines in YAML read, train and serve, which pipelines/README.md says how to
 # allow. In code that both chains and pipelines use, whose request it is cannot always be told; of
 # the chains, `tests/deploy/test_requests.py` knows.
-OF_PIPELINES = (
-    "platform_assets/models/",
-    "platform_assets/object_copies",
-    "platform_assets/tables/",
-)
+OF_PIPELINES = ("assets/models/", "assets/object_copies", "assets/tables/", "assets/module_runs")
 WRITES = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
 # Sender and action, or `*` for all of a service → why no policy has it.
 ELSEWHERE = {
