@@ -51,29 +51,27 @@ BY_ACTION = {"operator", "resources"}
 # So it is with what pipelines in YAML read, train and serve, which pipelines/README.md says how to
 # allow. In code that both chains and pipelines use, whose request it is cannot always be told; of
 # the chains, `tests/deploy/test_requests.py` knows.
-OF_PIPELINES = (
-    "platform_assets/models/",
-    "platform_assets/object_copies",
-    "platform_assets/tables/",
-)
+OF_PIPELINES = ("assets/models/", "assets/object_copies", "assets/tables/", "assets/module_runs")
 WRITES = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"}
 # Sender and action, or `*` for all of a service → why no policy has it.
 ELSEWHERE = {
     ("platform", "ecs:*"): "by the roles in deploy/ecs/template.yaml: tests/deploy/test_ecs.py",
-    **{
-        (sender, "sns:Publish"): "for an SNS topic, says deploy/README.md"
-        for sender in ("platform", "resources")
-    },
+    ("platform", "sns:Publish"): "for an SNS topic, says deploy/README.md",
+    ("resources", "sns:Publish"): "for an SNS topic, says deploy/README.md",
     **{
         ("resources", f"sagemaker:{verb}{kind}Job"): "no asset runs such jobs"
         for verb in ("Create", "Describe", "Stop")
         for kind in ("Transform", "Processing")
     },
 }
+# Of platform_assets/settings.py.
+DEFAULTS = {
+    "ENDPOINT_NAME": "digits",
+    "MNIST_SOURCE": "s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz",
+}
 # What accounts, dates and digests are replaced by.
 LOOSE = "0"
 ACCOUNT = Account("aws", "eu-west-1", LOOSE)
-
 # Policy, statement, action and resource.
 Use = tuple[str, str, str, str]
 
@@ -115,8 +113,8 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="platform-test-requests-"))
     (folder / "sitecustomize.py").symlink_to(when_aws_is_asked.__file__)
     (folder / "sent_requests.py").symlink_to(sent_requests.__file__)
-    others = [path for path in [os.environ.get("PYTHONPATH")] if path]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     sent_requests.record(folder)
 
 
@@ -124,11 +122,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Judge, and have a run fail for what was found."""
     judged = session.config.stash[JUDGED] = judge(read(session.config.stash[FOLDER]))
-    if session.exitstatus == pytest.ExitCode.OK:
-        if is_whole(session.config):
-            judged.findings |= set(unused(judged))
-        if judged.findings:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if session.exitstatus == pytest.ExitCode.OK and is_whole(session.config):
+        judged.findings |= set(unused(judged))
+    if session.exitstatus == pytest.ExitCode.OK and judged.findings:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     write(judged)
 
 
@@ -151,19 +148,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def is_whole(config: pytest.Config) -> bool:
     """Whether all tests were chosen, and none skipped."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     chosen = {Path(path).resolve() for path in config.args} == {CHECKOUT / "tests"}
-    narrowed = any(map(config.getoption, ("keyword", "markexpr", "deselect", "lf")))
-    return chosen and not narrowed and reporter is not None and not reporter.stats.get("skipped")
+    options = ("keyword", "markexpr", "deselect", "lf")
+    narrowed = any(config.getoption(one, None) for one in options)
+    return chosen and not narrowed and not (reporter and reporter.stats.get("skipped"))
 
 
 def read(folder: Path) -> list[Sent]:
     """The kinds of requests that the processes of a run have noted."""
     kinds: dict[tuple[str, ...], Sent] = {}
-    lines = (line for file in folder.glob("*.jsonl") for line in file.open())
-    for line in lines:
-        if not line.endswith("\n"):  # the disk was full
-            continue
+    lines = [line for file in folder.glob("*.jsonl") for line in file.open()]
+    # One that is not whole is there where the disk was full.
+    for line in (line for line in lines if line.endswith("\n")):
         one = Sent(*json.loads(line, parse_int=str))
         loose = [sent_requests.LOOSE.sub(LOOSE, json.dumps(two)) for two in one[4:6]]
         one = one._replace(parameters=loose[0], settings=loose[1])
@@ -174,7 +171,7 @@ def read(folder: Path) -> list[Sent]:
 def judge(sent: Iterable[Sent]) -> Judgement:
     """Hold requests against rules and policies."""
     judged = Judgement()
-    for path in dict.fromkeys(path for paths in POLICIES.values() for path in paths):
+    for path in (PLATFORM, SPARK, API, SAGEMAKER_ROLE):
         judged.uses.update(dict.fromkeys(uses_of(path), 0))
     for one in sent:
         judged.requests.update(_judge(one, judged))
@@ -187,8 +184,8 @@ def _judge(sent: Sent, judged: Judgement) -> Iterator[tuple[str, ...]]:
         yield sent.sender or "foreign code", operation
         return
     where = f"{operation} is sent by {sent.place}, first in {sent.test or 'a process'}"
-    parameters = json.loads(sent.parameters)
-    request = AwsRequest(sent.service, sent.operation, parameters, int(sent.status))
+    given = json.loads(sent.parameters)
+    request = AwsRequest(sent.service, sent.operation, given, int(sent.status))
     try:
         needs = [(sent.sender, need) for need in needs_of(request, ACCOUNT)]
         if sent.sender in {"platform", "pipelines"}:
@@ -217,31 +214,32 @@ def _allowed_by(who: str, need: Need, sent: Sent, uses: Counter[Use]) -> str:
         filled_in = permissions_of(path, *_values(sent, need).items())
         for one, use in zip(filled_in, uses_of(path), strict=True):
             if one.allows(need):
-                uses[use] += who not in BY_ACTION
+                uses[use] += who != "operator"
                 allowed.insert(0, one.sid)
             elif one.action == need.action and _is_anybodys(who, need, sent):
                 allowed.append(f"{one.sid}, by its action")
     if who == "operator" and f"`{need.action}`" in README:
         allowed.append("deploy/README.md")
-    service = need.action.split(":")[0]
-    reasons = (ELSEWHERE.get((who, one), "") for one in (need.action, f"{service}:*"))
-    return next((one for one in (*allowed, *reasons) if one), "")
+    actions = (need.action, need.action.split(":")[0] + ":*")
+    allowed += [ELSEWHERE[who, one] for one in actions if (who, one) in ELSEWHERE]
+    return allowed[0] if allowed else ""
 
 
 def _is_anybodys(who: str, need: Need, sent: Sent) -> bool:
     """Whether an action is allowed on whatever it is asked of."""
     if who in BY_ACTION:
         return True
-    of_pipelines = sent.sender == "pipelines" or sent.place.startswith(OF_PIPELINES)
+    of_pipelines = sent.sender == "pipelines" or any(one in sent.place for one in OF_PIPELINES)
     return of_pipelines and (who == "sagemaker" or need.action not in WRITES)
 
 
 def _values(sent: Sent, need: Need) -> dict[str, str]:
     """What the placeholders of policies stand for where a request was sent."""
-    settings = json.loads(sent.settings)
+    given = {name: value for name, value in json.loads(sent.settings).items() if value}
+    settings = dict.fromkeys(sent_requests.SETTINGS, "") | DEFAULTS | given
     bucket = need.resource.removeprefix("arn:aws:s3:::").split("/")[0]
-    # Tests call buckets of their own so, and have one for both chains.
-    own = bucket if bucket.startswith(("test-", "api-")) else ""
+    # Tests have buckets of their own, and one for both chains.
+    own = "" if bucket in (settings["BUCKET"], settings["AIRBNB_BUCKET"]) else bucket
     return {
         "partition": ACCOUNT.partition,
         "account": ACCOUNT.account,
@@ -291,8 +289,10 @@ def write(judged: Judgement) -> None:
         f"{n:5}  {'  '.join(use)}" + ("" if n else f"  {NEVER_NEEDED.get(use[1:3], 'by none')}")
         for use, n in judged.uses.items()
     ]
-    head = "Kinds of requests: how many, whose, operation, action, resource, and what allows it."
-    then = ["", "Permissions, and how many kinds of requests need them:", *uses]
-    found = ["", f"Findings: {len(judged.findings)}", *sorted(judged.findings)]
+    parts = {
+        "Kinds of requests: how many, whose, operation, action, resource, what allows it": requests,
+        "Permissions, and how many kinds of requests need them": uses,
+        f"Findings: {len(judged.findings)}": sorted(judged.findings),
+    }
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text("\n".join([head, *requests, *then, *found]) + "\n")
+    OUTPUT.write_text("\n".join("\n".join([head, *part, ""]) for head, part in parts.items()))

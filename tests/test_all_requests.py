@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
 from tests import all_requests
-from tests.all_requests import FOLDER, Sent, judge, read, unused
+from tests.all_requests import DEFAULTS, FOLDER, Sent, judge, read, unused
 from tests.conftest import CHECKOUT, clean_environ
 from tests.deploy.iam_needs import NEVER_NEEDED
 
@@ -89,6 +90,11 @@ def test_what_is_allowed_has_to_be_asked_for() -> None:
     assert {use[1:3] for use in judge([]).uses} >= NEVER_NEEDED.keys()
 
 
+def test_settings_that_are_not_given_are_those_of_the_platform() -> None:
+    defaults = {name: Settings.model_fields[name.lower()].default for name in DEFAULTS}
+    assert defaults == DEFAULTS
+
+
 @pytest.mark.parametrize(
     ("key", "arguments", "fails", "says"),
     [
@@ -111,7 +117,7 @@ def test_a_run_with_a_finding_fails(
     config: Any = SimpleNamespace(
         stash=pytest.Stash(),
         args=[str(CHECKOUT / one) for one in arguments],
-        getoption=lambda _: None,
+        getoption=lambda *_: None,
         pluginmanager=SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={})),
     )
     config.stash[FOLDER] = tmp_path
