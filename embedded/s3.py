@@ -57,7 +57,9 @@ def command(data: Path, ports: Ports) -> list[str]:
         "volume.max": 1000,
         "master.volumeSizeLimitMB": 1024,
     }
-    return [str(program()), "mini", *(f"-{name}={value}" for name, value in options.items())]
+    # By itself it would write its log into the folder of temporary files, too, where it stays.
+    mini = [str(program()), "-logtostderr=true", "mini"]
+    return [*mini, *(f"-{name}={value}" for name, value in options.items())]
 
 
 def program() -> Path:

@@ -72,9 +72,13 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def home() -> Iterator[Stack]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with temporary_home() as root:
-        environ = clean_environ(PLATFORM_HOME=str(root), PLATFORM_PORT_BASE=free_port_base())
+        environ = clean_environ(
+            PLATFORM_HOME=str(root),
+            PLATFORM_PORT_BASE=free_port_base(),
+            TMPDIR=str(tmp_path_factory.mktemp("tmp")),
+        )
         yield Stack(make_plan(environ), environ)
 
 
@@ -357,11 +361,13 @@ def kmeans_image() -> str:
     return "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 
 
-def test_down_leaves_no_process(running: Stack) -> None:
+def test_down_leaves_no_process_and_no_temporary_file(running: Stack) -> None:
     done = running.run("down")
 
     assert done.returncode == 0, done.stderr
     assert running.alive() == []
+    # A process that was killed leaves its socket.
+    assert not [path for path in Path(running.environ["TMPDIR"]).rglob("*") if path.is_file()]
     assert "Nothing ran" in running.run("down").stdout
     assert "Nothing runs" in running.run("status").stdout
 
