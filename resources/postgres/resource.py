@@ -63,7 +63,8 @@ class PostgresResource(dg.ConfigurableResource[Any]):
 
         Raises:
             DatabaseUnavailableError: the server cannot be reached.
-            DatabaseError: any other failure.
+            DatabaseError: any other failure, permanent: a wrong password or certificate, no such
+                database.
         """
         dsn = self._full_dsn()
         # Nothing is written, so closing is all: after a broken COPY a rollback would fail.

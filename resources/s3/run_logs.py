@@ -35,9 +35,11 @@ class RunLogs(S3ComputeLogManager):
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Generator[Any]:
         """Dagster's, around all that a step does; at its end, the files are in S3 and gone."""
-        with super().capture_logs(log_key) as context:
-            yield context
-        folder = Path(self.local_manager.get_captured_local_path(log_key, "out")).parent
-        with suppress(OSError):  # something else is in it
-            for empty in (folder, folder.parent):
-                empty.rmdir()
+        try:
+            with super().capture_logs(log_key) as context:
+                yield context
+        finally:
+            folder = Path(self.local_manager.get_captured_local_path(log_key, "out")).parent
+            with suppress(OSError):  # what S3 did not take is still in it
+                for empty in (folder, folder.parent):
+                    empty.rmdir()

@@ -23,6 +23,7 @@ from .errors import (
     TransformError,
     UnavailableError,
 )
+from .job_kind import FinishedJob
 from .names import builtin_image_uri, deterministic_name
 from .processing_job import ProcessedData, ProcessingInput, ProcessingJobSpec, ProcessingOutput
 from .resource import SageMakerResource
@@ -45,6 +46,7 @@ __all__ = [
     "EndpointSpec",
     "EndpointState",
     "EndpointVersion",
+    "FinishedJob",
     "Instances",
     "Invocation",
     "Invoke",

@@ -201,7 +201,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         """Let a model answer for all objects under a prefix; never twice for the same work.
 
         Finds, attaches to, reuses, stops and names the job as `train` does, and takes the same
-        arguments. Its model is made for it and deleted with its end.
+        arguments; `usable` should look whether the answers are still there, if they are ever
+        removed. Its model is made for it, has the same tags, and is deleted with its end.
 
         Raises:
             TransformError: The job failed, with SageMaker's reason; was stopped; or was not done in
@@ -221,7 +222,8 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         """Run a program in a container, with inputs from S3 and outputs to it.
 
         Finds, attaches to, reuses, stops and names the job as `train` does, and takes the same
-        arguments.
+        arguments; `usable` should look whether the outputs are still there, if they are ever
+        removed.
 
         Raises:
             ProcessingError: The job failed, with SageMaker's reason; was stopped; or was not done
@@ -283,6 +285,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
             to: A version or an endpoint config's name; None for the version that last passed
                 before the live one and was not itself rolled back.
             smoke: As of `deploy`.
+            deadline_seconds: Longest wait for the endpoint to be in service.
 
         Raises:
             EndpointError: There is no endpoint, or no such version.
@@ -303,6 +306,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
 
         Args:
             versions_too: Its endpoint configs and models as well. No rollback is possible then.
+            deadline_seconds: Longest wait for it.
 
         Returns:
             Whether there was such an endpoint.

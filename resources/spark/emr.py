@@ -73,12 +73,12 @@ def _job_request(spark: "SparkResource", name: str, uri: str) -> "StartJobRunReq
     settings = dict(spark.settings)
     if spark.environment:
         settings["spark.archives"] = f"{spark.environment}#environment"
-        for name in (
+        for variable in (
             "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON",
             "spark.emr-serverless.driverEnv.PYSPARK_PYTHON",
             "spark.executorEnv.PYSPARK_PYTHON",
         ):
-            settings[name] = PACKED_PYTHON
+            settings[variable] = PACKED_PYTHON
     return {
         "applicationId": spark.application_id,
         "clientToken": str(uuid.uuid4()),
