@@ -87,6 +87,8 @@ class SageMakerModel(PipelineAsset):
             raise ValueError(
                 "a probe and an approval are for an endpoint: name one, or leave them out"
             )
+        if self.metrics and self.gate.metric not in self.metrics:
+            raise ValueError(f"the gate asks for {self.gate.metric}, which metrics does not have")
         return self
 
     @field_validator("metrics")
@@ -251,6 +253,7 @@ class SageMakerModel(PipelineAsset):
             instance_type=self.instance_type,
             approval=self.approval,
             security=sagemaker.security,
+            image=self.algorithm if "/" in self.algorithm else "",
         )
         return Serving(self._line(store), endpoint, sagemaker, context.log)
 

@@ -135,7 +135,7 @@ class TrainedModels(Line[TrainedModel]):
         return ValueMargin(live, self.gate)
 
     def container(self, region: str, model: TrainedModel) -> ModelContainer:
-        """The image that trained it serves it."""
+        """The pipeline's image serves it, be it a later one than the image that trained it."""
         return ModelContainer(image=self.image(region), model_data_url=model.artifact_uri)
 
     def proof(self, model: TrainedModel) -> SmokeTest | None:

@@ -50,6 +50,10 @@ class Endpoint(dg.ConfigurableResource):
     name: str = Field(description="Name of the SageMaker endpoint.")
     instance_type: str = Field(default="ml.m5.large", description="ML instance type.")
     instance_count: int = Field(default=1, ge=1, description="Number of instances.")
+    image: str = Field(
+        default="",
+        description="The image that serves, where it is one's own: a part of its version.",
+    )
     keep_versions: int = Field(
         default=3, ge=1, description="How many versions stay for a rollback, the live one included."
     )
@@ -62,10 +66,12 @@ class Endpoint(dg.ConfigurableResource):
     )
 
     def version(self, artifact_sha256: str) -> str:
-        """The version that serves an artifact on these instances, with this security."""
+        """The version that serves an artifact on these instances, with this security and image."""
         configuration: list[object] = [self.instance_type, self.instance_count]
         if self.security != Security():
             configuration.append(self.security.model_dump())
+        if self.image:
+            configuration.append(self.image)
         return deterministic_name(artifact_sha256[:_ARTIFACT_CHARACTERS], digest_of=configuration)
 
     def find_rolled_back(

@@ -120,7 +120,11 @@ class Cluster:
         """Wait until all that were started take runs; one that has ended fails with its log."""
         for link, worker in self.workers.items():
             log = self.folder / f"{link}.log"
-            until(lambda log=log, worker=worker: b" ready." in log.read_bytes() or worker.poll())
+            until(
+                lambda log=log, worker=worker: (
+                    b" ready." in log.read_bytes() or worker.poll() is not None
+                )
+            )
             assert worker.poll() is None, log.read_text()
 
     def start_control(self) -> None:

@@ -115,8 +115,8 @@ def visit(browser: BrowserContext, ui: Ui, path: str) -> Iterator[Page]:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    page.goto(f"{ui.url}{path}")
     try:
+        page.goto(f"{ui.url}{path}")
         yield page
     finally:
         page.close()

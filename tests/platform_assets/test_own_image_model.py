@@ -86,6 +86,7 @@ class Signs:
     """The pipeline, its table and its endpoint."""
 
     platform: Platform
+    yaml: Path
     endpoint: str
     images: NDArray[np.float64]
     labels: NDArray[np.int64]
@@ -113,6 +114,12 @@ class Signs:
     def change(self, job: str) -> None:
         """Roll back, or tear down."""
         assert self.platform.run(f"{job}_signs_model", LAST).success
+
+    def set_tag(self, old: str, new: str) -> None:
+        """Have its YAML name another image."""
+        text = self.yaml.read_text()
+        assert f"nearest-mean:{old}" in text
+        self.yaml.write_text(text.replace(f"nearest-mean:{old}", f"nearest-mean:{new}"))
 
     def manifest(self, date: str) -> dict[str, Any]:
         """What the manifest of a date's model says of it."""
@@ -153,7 +160,13 @@ def signs(platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PLATFORM_PIPELINES", str(folder))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     images, labels = load_digits(return_X_y=True)
-    signs = Signs(platform, name, np.asarray(images, np.float64), np.asarray(labels, np.int64))
+    signs = Signs(
+        platform,
+        folder / "signs" / "defs.yaml",
+        name,
+        np.asarray(images, np.float64),
+        np.asarray(labels, np.int64),
+    )
     signs.execute("create table signs (id bigint, day date, label bigint, pixels text)")
     yield signs
     role = platform.env["PLATFORM_SAGEMAKER_ROLE_ARN"]
@@ -172,7 +185,7 @@ def test_an_image_of_ones_own_is_trained_judged_and_served_of_what_assets_make(
         assert signs.platform.materialized(asset) == {FIRST, SAME, THIRD}
     assert signs.manifest(FIRST)["artifact"] == signs.manifest(SAME)["artifact"]
     assert signs.manifest(THIRD)["value"] > 0.8
-    sagemaker = boto3.client("sagemaker")
+    sagemaker: Any = boto3.client("sagemaker")
     assert not sagemaker.list_endpoints(NameContains=signs.endpoint)["Endpoints"]
 
     assert signs.press("approve", FIRST).success
@@ -206,6 +219,15 @@ def test_an_image_of_ones_own_is_trained_judged_and_served_of_what_assets_make(
     assert not sagemaker.list_endpoints(NameContains=signs.endpoint)["Endpoints"]
     # What comes back is the newest that was approved.
     assert signs.run(LAST, LAST, ENDPOINT).success
+    assert signs.serves(late)
+    before = live_config(signs.endpoint)
+    signs.set_tag("1", "2")
+    assert signs.run(LAST, LAST, ENDPOINT).success
+    assert live_config(signs.endpoint) != before
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=live_config(signs.endpoint))
+    (variant,) = config["ProductionVariants"]
+    image = sagemaker.describe_model(ModelName=variant["ModelName"])["PrimaryContainer"]["Image"]
+    assert image.endswith("/nearest-mean:2")
     assert signs.serves(late)
     assert signs.decisions() == [
         (SAME, "approved"),  # the newest date that has it

@@ -199,6 +199,23 @@ def test_names_that_are_made_of_keys_do_not_clash(
     assert f"{folder}/other/defs.yaml:3: there is {name} already, in {folder}/one/defs" in message
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "remedy"),
+    [
+        ("kmeans", "a built-in algorithm has its own metrics: leave this out"),
+        ("1.dkr.ecr.eu-west-1.amazonaws.com/m:1", "asks for test:msd, which metrics does not have"),
+    ],
+)
+def test_a_gate_asks_for_what_an_image_measures(
+    algorithm: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = MODEL.replace("ASSET", "a/m").replace("ENDPOINT", "one").replace("kmeans", algorithm)
+    folder = write(tmp_path, {"one": f"{model}  metrics: {{mse: 'mse=(.+)'}}\n"})
+    message = load_error(folder, monkeypatch)
+    assert f"{folder}/one/defs.yaml:" in message
+    assert remedy in message
+
+
 @pytest.mark.parametrize("job", ["approve_a_m", "repair_one"])
 def test_a_folder_is_not_called_as_a_job_of_a_pipeline(
     job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
