@@ -74,6 +74,7 @@ class ChainAsset:
         checks: In the order in which they are evaluated.
         judge_published: (resources, dates) → verdicts of the checks without a `judge`, where they
             are evaluated without making the asset.
+        is_trained: Whether dates of it are made by training jobs, which cost.
     """
 
     spec: dg.AssetSpec
@@ -81,6 +82,7 @@ class ChainAsset:
     resources: frozenset[str]
     checks: Sequence[ChainCheck] = ()
     judge_published: Callable[[Any, Sequence[str]], DatesVerdicts] | None = None
+    is_trained: bool = False
 
     @property
     def key(self) -> dg.AssetKey:

@@ -4,7 +4,7 @@ A backfill makes dates that lie side by side in one run, and scattered ones in a
 makes exactly those that need it in one run, wherever they lie.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
 from enum import Enum
 from typing import Any
@@ -33,11 +33,17 @@ class Repair(dg.Config):
     which: Which = Field(
         default=Which.failed,
         description=(
-            "failed: the last run of it failed; missing: never made; outdated: what was made of "
-            "other data of the assets before it than there are now."
+            "failed: the last run of it failed; missing: never made; outdated: made of other data, "
+            "with other settings or by other code than there are now. All such dates of a model "
+            "are trained again, which costs."
         ),
     )
-    assets: list[str] = Field(default=[], description="Of these assets; of all if empty.")
+    assets: list[str] = Field(
+        default=[],
+        description=(
+            "Of these assets; of all if empty, but under outdated of no model that is not named."
+        ),
+    )
     from_date: str = Field(
         default="",
         description="YYYY-MM-DD; if empty, the first date of the whole chain that was ever made.",
@@ -85,15 +91,16 @@ def build_repair_job(
         for _ in ChainRun(context, plan, checks_at_once(context.resources)).process(chain):
             pass  # an op hands nothing on: its events are in Dagster's records by then
 
-    # With a configuration of its own, the UI's form opens with this.
     names = [asset.key.to_user_string() for asset in chain]
 
     @dg.job(
         name=name,
-        config=dg.RunConfig(ops={f"{name}_dates": Repair(assets=names)}),
+        # With a configuration of its own, the UI's form opens with this. It names no asset: a
+        # model would count as named.
+        config=dg.RunConfig(ops={f"{name}_dates": Repair()}),
         description=(
             f"Makes the dates of {of_what} that failed, are missing or are outdated, exactly those "
-            "and in one run. The form says which."
+            f"and in one run. The form says which, of {', '.join(names)}."
         ),
     )
     def job() -> None:
@@ -111,7 +118,7 @@ def make_plan(context: dg.OpExecutionContext, config: Repair, chain: Sequence[Ch
     """
     assets = choose_assets(config, chain)
     if config.which is Which.outdated:
-        assets = leave_out(assets, context.log)
+        assets = leave_out(assets, config.assets, context.log)
     days = DAILY.get_partition_keys()
     statuses: dict[dg.AssetKey, Statuses] = {
         asset.key: context.instance.get_status_by_partition(asset.key, days, DAILY)
@@ -154,8 +161,15 @@ def choose_assets(config: Repair, chain: Sequence[ChainAsset]) -> list[ChainAsse
     ]
 
 
-def leave_out(assets: Sequence[ChainAsset], log: dg.DagsterLogManager) -> list[ChainAsset]:
-    """Those of which can be told whether they are outdated; the log says why others cannot.
+def leave_out(
+    assets: Sequence[ChainAsset], named: Collection[str], log: dg.DagsterLogManager
+) -> list[ChainAsset]:
+    """Those whose outdated dates are made; the log says why others are left out.
+
+    Args:
+        assets: Those that are asked for.
+        named: What the form names.
+        log: Of the run.
 
     Raises:
         dagster.Failure: There is none.
@@ -163,15 +177,21 @@ def leave_out(assets: Sequence[ChainAsset], log: dg.DagsterLogManager) -> list[C
     compared: list[ChainAsset] = []
     reasons: list[str] = []
     for asset in assets:
+        name = asset.key.to_user_string()
         if asset.spec.tags["tier"] == "raw":
             reasons.append(
-                f"{asset.key.to_user_string()} is a copy of what is outside and is not compared: "
-                "materialise the dates that have changed there."
+                f"{name} is a copy of what is outside and is not compared: materialise the dates "
+                "that have changed there."
+            )
+        elif asset.is_trained and name not in named:
+            reasons.append(
+                f"{name} is left out: its outdated dates would be trained again, which costs. "
+                "Name it in the form's assets if they are to be."
             )
         else:
             compared.append(asset)
     if not compared:
-        raise dg.Failure(f"Nothing can be outdated here. {' '.join(reasons)}", allow_retries=False)
+        raise dg.Failure(f"Nothing is left to make. {' '.join(reasons)}", allow_retries=False)
     for reason in reasons:
         log.info(reason)
     return compared

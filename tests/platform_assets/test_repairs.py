@@ -29,13 +29,13 @@ class Rig:
     instance: dg.DagsterInstance
     made: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
-    def asset(self, name: str, tier: Tier) -> ChainAsset:
+    def asset(self, name: str, tier: Tier, *, is_trained: bool = False) -> ChainAsset:
         def make(_: Any, date: str) -> Materialization:
             self.made.append((name, date))
             return Materialization({}, data_version="1")
 
         spec = dg.AssetSpec(name, tags=place("a_pipeline", tier))
-        return ChainAsset(spec, make_one_by_one(make), frozenset())
+        return ChainAsset(spec, make_one_by_one(make), frozenset(), is_trained=is_trained)
 
     def job(self, *assets: ChainAsset) -> dg.JobDefinition:
         return build_repair_job("repair", assets or self.chain(), of_what="a pipeline")
@@ -93,6 +93,23 @@ def test_copies_of_what_is_outside_are_not_compared_and_the_log_says_so(rig: Rig
 def test_where_nothing_can_be_compared_the_run_fails_and_says_what_to_do(rig: Rig) -> None:
     rig.record(RAW, *DATES)
     reason = reason_of(rig.press(which="outdated", assets=["raw"]))
-    assert reason.startswith("Nothing can be outdated here. raw is a copy of what is outside")
+    assert reason.startswith("Nothing is left to make. raw is a copy of what is outside")
     assert "materialise the dates" in reason
     assert rig.made == []
+
+
+def test_models_are_trained_again_only_where_the_form_names_them(rig: Rig) -> None:
+    chain = [rig.asset("derived", "derived"), rig.asset("model", "derived", is_trained=True)]
+    rig.record(DERIVED, *DATES)
+    rig.record(dg.AssetKey("model"), *DATES)
+    # As the form opens, with the other choice.
+    opened = rig.job(*chain).run_config or {}
+    form = opened["ops"]["repair_dates"]["config"]
+    result = rig.press(*chain, **{**form, "which": "outdated"})
+    assert result.success
+    assert rig.made == [("derived", date) for date in DATES]
+    assert "model is left out: its outdated dates would be trained again" in rig.told(result)
+
+    rig.made.clear()
+    assert rig.press(*chain, which="outdated", assets=["model"]).success
+    assert rig.made == [("model", date) for date in DATES]
