@@ -66,6 +66,7 @@ def build_repair_job(
     chain: Sequence[ChainAsset],
     *,
     of_what: str,
+    served_by: Sequence[dg.AssetKey] = (),
     checks_at_once: Callable[[Any], int] = lambda _: 1,
     pool: str | None = None,
 ) -> dg.JobDefinition:
@@ -75,6 +76,7 @@ def build_repair_job(
         name: Of the job.
         chain: The assets, each after those that it is made of.
         of_what: Whose dates, for its description.
+        served_by: What is to be materialised for it to serve what is made here, for the same.
         checks_at_once: As of `build_chain`.
         pool: As of `build_chain`.
     """
@@ -92,6 +94,8 @@ def build_repair_job(
             pass  # an op hands nothing on: its events are in Dagster's records by then
 
     names = [asset.key.to_user_string() for asset in chain]
+    endpoints = " and ".join(key.to_user_string() for key in served_by)
+    deploying = f" It deploys nothing: materialise {endpoints} afterwards." if endpoints else ""
 
     @dg.job(
         name=name,
@@ -100,7 +104,7 @@ def build_repair_job(
         config=dg.RunConfig(ops={f"{name}_dates": Repair()}),
         description=(
             f"Makes the dates of {of_what} that failed, are missing or are outdated, exactly those "
-            f"and in one run. The form says which, of {', '.join(names)}."
+            f"and in one run. The form says which, of {', '.join(names)}.{deploying}"
         ),
     )
     def job() -> None:
