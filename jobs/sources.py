@@ -13,8 +13,8 @@ observe_sources = dg.define_asset_job(
         | dg.AssetSelection.tag(*OBSERVED, include_sources=True)
     ).without_checks(),
     description=(
-        "Looks at the public digits, the table of listings and the tables of pipelines, and notes "
-        "which days have changed."
+        "Looks at the public digits, the table of listings and the tables of pipelines with "
+        "observe: true, and notes which days have changed."
     ),
 )
 
