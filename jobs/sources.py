@@ -4,16 +4,17 @@ import dagster as dg
 
 from platform_assets.mnist.raw import public_mnist
 from platform_assets.settings import schedule_status
+from platform_assets.tables.observed import OBSERVED
 
 observe_sources = dg.define_asset_job(
     "observe_sources",
     selection=(
         dg.AssetSelection.assets(public_mnist)
-        | dg.AssetSelection.kind("table", include_sources=True)
+        | dg.AssetSelection.tag(*OBSERVED, include_sources=True)
     ).without_checks(),
     description=(
-        "Looks at the public digits, the table of listings and the tables of pipelines, and notes "
-        "which days have changed."
+        "Looks at the public digits, the table of listings and the tables of pipelines with "
+        "observe: true, and notes which days have changed."
     ),
 )
 

@@ -36,6 +36,7 @@ from platform_assets.reports import (
     verdicts_of,
 )
 from platform_assets.retries import attempt, list_dates, retry_dates
+from resources.s3 import NotPublishedError
 
 # Date → asset → what became of it.
 DatesOutcomes = Mapping[str, Mapping[dg.AssetKey, Outcome]]
@@ -73,6 +74,7 @@ class ChainAsset:
         checks: In the order in which they are evaluated.
         judge_published: (resources, dates) → verdicts of the checks without a `judge`, where they
             are evaluated without making the asset.
+        is_trained: Whether dates of it are made by training jobs, which cost.
     """
 
     spec: dg.AssetSpec
@@ -80,6 +82,7 @@ class ChainAsset:
     resources: frozenset[str]
     checks: Sequence[ChainCheck] = ()
     judge_published: Callable[[Any, Sequence[str]], DatesVerdicts] | None = None
+    is_trained: bool = False
 
     @property
     def key(self) -> dg.AssetKey:
@@ -165,7 +168,9 @@ class Plan:
     Attributes:
         assets: Asset → the dates that are made of it.
         checks: Check → the dates that it judges, as far as they are there by then.
-        only_changed: Whether dates that turn out to be as they were are not reported again.
+        only_changed: Whether only what is made of something else than before is made and reported.
+            A date whose input is not there is left as it is, with a warning: nothing can be
+            compared.
     """
 
     assets: Mapping[dg.AssetKey, Sequence[str]]
@@ -254,11 +259,24 @@ class ChainRun:
 
     def _outcomes_of(self, key: dg.AssetKey, outcomes: DatesOutcomes) -> dict[str, Outcome]:
         """What became of an asset's own dates; assets that are made together may have others."""
-        return {
+        own = {
             date: outcome
             for date in self._plan.assets[key]
             if (outcome := outcomes.get(date, {}).get(key))
-            and not (self._plan.only_changed and _is_unchanged(outcome))
+        }
+        if not self._plan.only_changed:
+            return own
+        gone = {date: o for date, o in own.items() if isinstance(o, NotPublishedError)}
+        if gone:
+            self.context.log.warning(
+                f"{key.to_user_string()}: {list_dates(list(gone))} cannot be compared with what "
+                f"they were made of, which is not there, and are left as they are. Of the first: "
+                f"{next(iter(gone.values()))}"
+            )
+        return {
+            date: outcome
+            for date, outcome in own.items()
+            if date not in gone and not _is_unchanged(outcome)
         }
 
     def _check(

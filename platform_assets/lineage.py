@@ -17,7 +17,7 @@ def place(domain: str, tier: Tier) -> dict[str, str]:
 
     Args:
         domain: Which chain it belongs to: digits, listings, or the name of a pipeline.
-        tier: `source`: somebody else fills it, and it is observed. `raw`: a copy of a source, as it
+        tier: `source`: somebody else fills it. `raw`: a copy of a source, as it
             was. `derived`: made of what is before it. `served`: what answers people and programs.
     """
     return {"domain": domain, "tier": tier}

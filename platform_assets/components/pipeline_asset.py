@@ -216,6 +216,13 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         )
         for asset in assets
     ]
+    beside = [form.beside(schedule) for form in forms]
+    endpoints = [
+        asset.key
+        for some in beside
+        for asset in some.assets or []
+        if isinstance(asset, dg.AssetsDefinition)
+    ]
     made = dg.Definitions(
         assets=[
             build_chain(f"{name}_pipeline", in_pipeline, pool=pool),
@@ -223,12 +230,16 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         ],
         jobs=[
             build_repair_job(
-                repair_of(name), in_pipeline, of_what=f"the pipeline {name}", pool=pool
+                repair_of(name),
+                in_pipeline,
+                of_what=f"the pipeline {name}",
+                served_by=endpoints,
+                pool=pool,
             )
         ],
         resources={key: value for form in forms for key, value in form.resources().items()},
     )
-    return dg.Definitions.merge(made, *(form.beside(schedule) for form in forms))
+    return dg.Definitions.merge(made, *beside)
 
 
 def repair_of(pipeline: str) -> str:

@@ -144,6 +144,7 @@ class SageMakerModel(PipelineAsset):
             ),
             make=self._train,
             resources=frozenset({"listings_store", "sagemaker"}),
+            is_trained=True,
             checks=[
                 ChainCheck(
                     GATE,

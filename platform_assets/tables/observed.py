@@ -12,6 +12,9 @@ from platform_assets.reports import DATA_VERSION_TAG, to_failure
 from platform_assets.tables.source_table import ColumnNamesError, SourceTable
 from resources.postgres import Fingerprint, PostgresResource
 
+OBSERVED = ("platform/observed", "table")
+"""The tag of all tables that are observed: by it, the job that looks at them finds them."""
+
 _OBSERVATIONS_AT_ONCE = 1000
 # The version of a day that has lost all its rows.
 _NO_ROWS = hashlib.sha256().hexdigest()
@@ -28,7 +31,7 @@ def observed_table(spec: dg.AssetSpec, resource: str) -> dg.AssetsDefinition:
     @dg.multi_observable_source_asset(
         name=spec.key.to_python_identifier(),
         # It yields nothing: a result has no partition, so what it tells of each day is logged.
-        specs=[spec.replace_attributes(skippable=True)],
+        specs=[spec.replace_attributes(skippable=True).merge_attributes(tags=dict([OBSERVED]))],
         partitions_def=DAILY,
         required_resource_keys={"postgres", resource},
     )

@@ -15,6 +15,7 @@ import pytest
 from docker.errors import NotFound
 
 from jobs.daily import RANGE_TAGS
+from jobs.sources import observe_sources
 from platform_assets.definitions import build_defs
 from resources.docker import DockerResource
 from resources.docker.container import RUN_LABEL
@@ -26,6 +27,16 @@ DAILY_SCHEDULES = [
     ("digits_daily", (1, 0), "mnist/raw"),
     ("listings_daily", (0, 30), "airbnb/snapshot"),
 ]
+
+
+def test_the_sources_that_are_looked_at_are_no_others_that_are_called_tables() -> None:
+    @dg.asset(kinds={"table"}, tags={"tier": "source"})
+    def somebody_elses() -> None: ...
+
+    outside = dg.AssetSpec("outside", kinds={"table"}, tags={"tier": "source"})
+    defs = dg.Definitions.merge(build_defs(), dg.Definitions([somebody_elses, outside]))
+    looked_at = observe_sources.selection.resolve(defs.resolve_asset_graph())
+    assert {key.to_user_string() for key in looked_at} == {"mnist/public", "airbnb/listings"}
 
 
 @pytest.mark.parametrize(("schedule", "at", "asset"), DAILY_SCHEDULES)

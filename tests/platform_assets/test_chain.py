@@ -1,5 +1,6 @@
 """Several assets of one step: a date that fails drops out, and Dagster hears which and why."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from platform_assets.chain import (
 from platform_assets.checks import Verdict
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization
+from resources.s3 import NotPublishedError
 
 DATES = ["2026-01-01", "2026-01-02", "2026-01-03"]
 FIRST, MIDDLE, LAST = DATES
@@ -242,3 +244,24 @@ def test_what_turns_out_as_it_was_is_not_reported_again_where_only_changes_are_a
     result = rig.run_plan(plan)
     assert rig.materialized(RAW) == [LAST]
     assert {item.partition for item in result.get_asset_check_evaluations()} == {LAST}
+
+
+def test_what_cannot_be_compared_is_left_as_it_is_where_only_changes_are_asked_for(
+    rig: Rig,
+) -> None:
+    rig.failing = {FIRST: NotPublishedError("nothing is there")}
+    dates = [FIRST, LAST]
+    result = rig.run_plan(Plan({RAW: dates, DERIVED: dates}, {}, only_changed=True))
+    assert result.success
+    assert rig.materialized(RAW) == [LAST]
+    # What is made of it has its own inputs, and those are there.
+    assert rig.materialized(DERIVED) == dates
+    (warning,) = warnings_of(rig.instance, result)
+    assert f"raw: {FIRST} cannot be compared" in warning
+    assert not rig.run_plan(Plan({RAW: dates}, {})).success
+
+
+def warnings_of(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> list[str]:
+    """What a run has warned of."""
+    entries = instance.all_logs(result.run_id)
+    return [entry.user_message for entry in entries if entry.level == logging.WARNING]

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from jobs.alerts import due_daily
+from jobs.sources import observe_sources
 from platform_assets.airbnb.processed import NEIGHBOURHOOD_SUMMARY, PRICE_CHANGES, result_folder
 from platform_assets.airbnb.published_snapshots import snapshot_folder
 from platform_assets.components.pipeline_asset import dated_folder
@@ -27,8 +28,9 @@ HUNGRY = "hoard = bytes(1) * (400 * 2**20)\n"
 
 @pytest.fixture
 def lisbon(platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
-    """The platform with the README's pipeline, its module and its table."""
-    folder = pipelines_rig.write(tmp_path / "pipelines", {"lisbon": README})
+    """The platform with the README's pipeline, its module and its table, which is observed."""
+    observed = README.replace("  date_column:", "  observe: true\n  date_column:")
+    folder = pipelines_rig.write(tmp_path / "pipelines", {"lisbon": observed})
     monkeypatch.setenv("PLATFORM_PIPELINES", str(folder))
     (folder / "lisbon" / "levels.py").write_text(MODULE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -112,10 +114,13 @@ def test_the_readmes_pipeline_is_made_checked_backfilled_and_made_again(
     for day in DATES:
         assert levels(lisbon, day) == levels_by_sql(lisbon, day)
 
-    # No module is needed for what is there.
+    # No module is needed for what is there, nor for what cannot be compared.
     (tmp_path / "pipelines/lisbon/levels.py").write_text(
         "raise SystemExit('this is not to be run')"
     )
+    lisbon.store.delete_prefix(f"pipelines/{SNAPSHOT}/date={DATES[0]}/")
+    assert lisbon.run("repair_lisbon", DATES[0], config=outdated).success
+    assert lisbon.materializations(LEVELS) == made + 1
     assert lisbon.run("lisbon", DATES[0], DATES[-1]).success
     assert objects(lisbon) == after
 
@@ -160,6 +165,8 @@ def test_a_pipeline_has_a_schedule_is_due_and_knows_what_it_is_made_of(
     assert {key.to_user_string() for key in snapshot.parent_keys} == {"lisbon/snapshot_source"}
     assert made.freshness_policy
     assert made.pools == {"pipeline_lisbon"}
+    # Its table is read whole only where that is asked for.
+    assert snapshot.parent_keys.isdisjoint(observe_sources.selection.resolve(graph))
     (spec,) = (s for s in defs.resolve_all_asset_specs() if s.key == snapshot.key)
     references = spec.metadata["dagster/code_references"]
     assert isinstance(references, dg.CodeReferencesMetadataValue)

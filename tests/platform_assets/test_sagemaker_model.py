@@ -357,6 +357,21 @@ def test_an_endpoint_serves_the_models_of_one_asset(tmp_path: Path) -> None:
     assert f"of {place}: give one of them another name" in str(told.value)
 
 
+def test_the_repair_of_models_trains_none_again_unasked_and_names_the_endpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "pipelines", {"shapes": FORM})
+    monkeypatch.setenv("PLATFORM_PIPELINES", str(folder))
+    unused = dg.ResourceDefinition.none_resource()
+    defs = build_defs(resource_overrides={"listings_store": unused, "sagemaker": unused})
+    job = defs.resolve_job_def("repair_shapes")
+    assert "materialise shapes/model_endpoint afterwards" in (job.description or "")
+    outdated = {"ops": {"repair_shapes_dates": {"config": {"which": "outdated"}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = job.execute_in_process(run_config=outdated, instance=instance, raise_on_error=False)
+        assert "shapes/model is left out" in reason_of(run)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "line", "remedy"),
     [
