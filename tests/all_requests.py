@@ -121,7 +121,9 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Judge, and have a run fail for what was found."""
-    judged = session.config.stash[JUDGED] = judge(read(session.config.stash[FOLDER]))
+    sent, unread = read(session.config.stash[FOLDER])
+    judged = session.config.stash[JUDGED] = judge(sent)
+    judged.findings |= unread
     if session.exitstatus == pytest.ExitCode.OK and is_whole(session.config):
         judged.findings |= set(unused(judged))
     if session.exitstatus == pytest.ExitCode.OK and judged.findings:
@@ -155,17 +157,36 @@ def is_whole(config: pytest.Config) -> bool:
     return chosen and not narrowed and not (reporter and reporter.stats.get("skipped"))
 
 
-def read(folder: Path) -> list[Sent]:
-    """The kinds of requests that the processes of a run have noted."""
+def read(folder: Path) -> tuple[list[Sent], set[str]]:
+    """The kinds of requests that the processes of a run have noted, and findings on the rest."""
     kinds: dict[tuple[str, ...], Sent] = {}
-    lines = [line for file in folder.glob("*.jsonl") for line in file.open()]
-    # One that is not whole is there where the disk was full.
-    for line in (line for line in lines if line.endswith("\n")):
-        one = Sent(*json.loads(line, parse_int=str))
-        loose = [sent_requests.LOOSE.sub(LOOSE, json.dumps(two)) for two in one[4:6]]
-        one = one._replace(parameters=loose[0], settings=loose[1])
-        kinds.setdefault(one[:6], one)
-    return [*kinds.values()]
+    findings: set[str] = set()
+    for file in folder.glob("*.jsonl"):
+        for line in file.read_text(errors="replace").splitlines(keepends=True):
+            # One that is not whole is there where the disk was full.
+            if line.endswith("\n"):
+                try:
+                    one = _sent(json.loads(line, parse_int=str, parse_float=str))
+                except (LookupError, TypeError, ValueError) as error:
+                    findings.add(f"What was noted cannot be read ({error!r}): {line.strip()}")
+                else:
+                    kinds.setdefault(one[:6], one)
+    return [*kinds.values()], findings
+
+
+def _sent(noted: list[Any]) -> Sent:
+    one = Sent(*noted)
+    parameters, settings = (json.dumps(_masked(two)) for two in (one.parameters, one.settings))
+    return one._replace(parameters=parameters, settings=settings)
+
+
+def _masked(value: Any) -> Any:
+    """A value of JSON without what differs from test to test in its strings."""
+    if isinstance(value, dict):
+        return {_masked(key): _masked(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_masked(one) for one in value]
+    return sent_requests.LOOSE.sub(LOOSE, value) if isinstance(value, str) else value
 
 
 def judge(sent: Iterable[Sent]) -> Judgement:
@@ -184,9 +205,9 @@ def _judge(sent: Sent, judged: Judgement) -> Iterator[tuple[str, ...]]:
         yield sent.sender or "foreign code", operation
         return
     where = f"{operation} is sent by {sent.place}, first in {sent.test or 'a process'}"
-    given = json.loads(sent.parameters)
-    request = AwsRequest(sent.service, sent.operation, given, int(sent.status))
     try:
+        given = json.loads(sent.parameters)
+        request = AwsRequest(sent.service, sent.operation, given, int(sent.status))
         needs = [(sent.sender, need) for need in needs_of(request, ACCOUNT)]
         if sent.sender in {"platform", "pipelines"}:
             needs += [("sagemaker", need) for need in needs_of_role(request, ACCOUNT)]
@@ -295,4 +316,5 @@ def write(judged: Judgement) -> None:
         f"Findings: {len(judged.findings)}": sorted(judged.findings),
     }
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text("\n".join("\n".join([head, *part, ""]) for head, part in parts.items()))
+    text = "\n".join("\n".join([head, *part, ""]) for head, part in parts.items())
+    OUTPUT.write_text(text, "utf-8", errors="backslashreplace")

@@ -1,5 +1,6 @@
 """What all tests send is noted, told apart by its sender, and judged."""
 
+import json
 import os
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_senders_are_told_apart_in_this_process_and_in_others(
     command = [sys.executable, "-c", CHILD, bucket]
     subprocess.run(command, check=True, env=clean_environ(**environment))
     # Where pytest_configure has put it.
-    sent = read(Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]))
+    sent, _ = read(Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]))
     for sender in ("tests", "resources", "platform", "pipelines", "child"):
         (one,) = (one for one in sent if f'"Prefix": "{sender}"' in one.parameters)
         assert one.sender == sender.replace("child", "")
@@ -79,6 +80,24 @@ def test_a_request_has_to_be_allowed_to_its_sender(
     assert all("a.py call" in one and refused in one for one in findings)
 
 
+def test_whatever_a_key_holds_is_read_and_what_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    odd = "mnist/\u2026\u0000\ud800-2026-11-30"
+    lines = [
+        ["platform", "s3", "PutObject", 200, {"Bucket": "digits", "Key": odd}],
+        ["platform", "s3", "PutObject", 200, {"Bucket": "digits", "Key": f"others/{odd}"}],
+    ]
+    text = "".join(f'{json.dumps(one)[:-1]}, {SETTINGS}, "a.py call", ""]\n' for one in lines)
+    (tmp_path / "1.jsonl").write_text(text + '["platform"]\nno JSON\n["cut o')
+    sent, unread = read(tmp_path)
+    assert [json.loads(one.parameters)["Key"] for one in sent] == [
+        "mnist/\u2026\u0000\ud800-0",
+        "others/mnist/\u2026\u0000\ud800-0",
+    ]
+    assert len(unread) == 2
+    (refused,) = judge(sent).findings
+    assert "s3:PutObject on arn:aws:s3:::digits/others/mnist/\u2026" in refused
+
+
 def test_what_is_allowed_has_to_be_asked_for() -> None:
     puts = Sent("platform", "s3", "PutObject", "200", OURS, SETTINGS, "a.py call", "a test")
     before, after = (set(unused(judge(sent))) for sent in ([], [puts]))
@@ -99,7 +118,9 @@ def test_settings_that_are_not_given_are_those_of_the_platform() -> None:
     ("key", "arguments", "fails", "says"),
     [
         pytest.param("mnist/a", ["tests/api"], False, "Findings: 0", id="nothing"),
-        pytest.param("b", ["tests/api"], True, "Findings: 1", id="refused"),
+        pytest.param(
+            r"\u2026\u0000\ud800", ["tests/api"], True, "Findings: 1", id="refused, and odd"
+        ),
         pytest.param("mnist/a", ["tests"], True, "which no test asks for", id="unused, of all"),
     ],
 )
