@@ -72,6 +72,21 @@ DEFAULTS = {
 # What accounts, dates and digests are replaced by.
 LOOSE = "0"
 ACCOUNT = Account("aws", "eu-west-1", LOOSE)
+# Options of pytest with which not all tests are run.
+NARROWING = (
+    "keyword",
+    "markexpr",
+    "deselect",
+    "ignore",
+    "ignore_glob",
+    "lf",
+    "stepwise",
+    "collectonly",
+    "setuponly",
+    "setupplan",
+    "showfixtures",
+    "show_fixtures_per_test",
+)
 # Policy, statement, action and resource.
 Use = tuple[str, str, str, str]
 
@@ -124,7 +139,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     sent, unread = read(session.config.stash[FOLDER])
     judged = session.config.stash[JUDGED] = judge(sent)
     judged.findings |= unread
-    if session.exitstatus == pytest.ExitCode.OK and is_whole(session.config):
+    if session.exitstatus == pytest.ExitCode.OK and is_whole(session):
         judged.findings |= set(unused(judged))
     if session.exitstatus == pytest.ExitCode.OK and judged.findings:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -148,13 +163,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
 
 
-def is_whole(config: pytest.Config) -> bool:
-    """Whether all tests were chosen, and none skipped."""
+def is_whole(session: pytest.Session) -> bool:
+    """Whether all tests were chosen and run, and none skipped."""
+    config = session.config
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    left_out = reporter and (reporter.stats.get("skipped") or reporter.stats.get("deselected"))
     chosen = {Path(path).resolve() for path in config.args} == {CHECKOUT / "tests"}
-    options = ("keyword", "markexpr", "deselect", "lf")
-    narrowed = any(config.getoption(one, None) for one in options)
-    return chosen and not narrowed and not (reporter and reporter.stats.get("skipped"))
+    narrowed = any(config.getoption(one, None) for one in NARROWING)
+    return bool(chosen and session.testscollected and not narrowed and not left_out)
 
 
 def read(folder: Path) -> tuple[list[Sent], set[str]]:

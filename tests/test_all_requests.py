@@ -142,7 +142,44 @@ def test_a_run_with_a_finding_fails(
         pluginmanager=SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={})),
     )
     config.stash[FOLDER] = tmp_path
-    session: Any = SimpleNamespace(config=config, exitstatus=pytest.ExitCode.OK)
+    session: Any = SimpleNamespace(config=config, exitstatus=pytest.ExitCode.OK, testscollected=9)
     all_requests.pytest_sessionfinish(session)
     assert (session.exitstatus == pytest.ExitCode.TESTS_FAILED) == fails
     assert says in (tmp_path / "out" / "requests.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "stats", "collected", "whole"),
+    [
+        ([], {}, 9, True),
+        (["--ff", "-x"], {"passed": [1]}, 9, True),
+        ([], {}, 0, False),
+        ([], {"skipped": [1]}, 9, False),
+        ([], {"deselected": [1]}, 9, False),
+        *(
+            (options.split(), {}, 9, False)
+            for options in (
+                "-k a",
+                "-m docker",
+                "--deselect tests/api",
+                "--ignore tests/api",
+                "--ignore-glob *api*",
+                "--lf",
+                "--sw",
+                "--collect-only",
+                "--setup-only",
+                "--setup-plan",
+                "--fixtures",
+                "--fixtures-per-test",
+            )
+        ),
+    ],
+)
+def test_a_run_is_whole_where_every_test_is_run(
+    options: list[str], stats: dict[str, list[int]], collected: int, whole: bool
+) -> None:
+    # pytest's own, as it reads its options.
+    config = pytest.Config.fromdictargs({}, [*options, str(CHECKOUT / "tests")])
+    config.pluginmanager.register(SimpleNamespace(stats=stats), "terminalreporter")
+    session: Any = SimpleNamespace(config=config, testscollected=collected)
+    assert all_requests.is_whole(session) == whole
