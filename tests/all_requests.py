@@ -176,7 +176,8 @@ def is_whole(session: pytest.Session) -> bool:
 def read(folder: Path) -> tuple[list[Sent], set[str]]:
     """The kinds of requests that the processes of a run have noted, and findings on the rest."""
     kinds: dict[tuple[str, ...], Sent] = {}
-    findings: set[str] = set()
+    errors = folder / "errors"
+    findings = set(errors.read_text(errors="replace").splitlines()) if errors.exists() else set()
     for file in folder.glob("*.jsonl"):
         for line in file.read_text(errors="replace").splitlines(keepends=True):
             # One that is not whole is there where the disk was full.

@@ -14,7 +14,7 @@ import pytest
 
 from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
-from tests import all_requests
+from tests import all_requests, sent_requests, when_aws_is_asked
 from tests.all_requests import DEFAULTS, FOLDER, Sent, judge, read, unused
 from tests.conftest import CHECKOUT, clean_environ
 from tests.deploy.iam_needs import NEVER_NEEDED
@@ -53,6 +53,33 @@ def test_senders_are_told_apart_in_this_process_and_in_others(
         (one,) = (one for one in sent if f'"Prefix": "{sender}"' in one.parameters)
         assert one.sender == sender.replace("child", "")
         assert (one.service, one.operation, one.status) == ("s3", "ListObjectsV2", "200")
+
+
+def test_what_fails_in_the_recorder_is_a_finding_and_no_matter_of_who_asks(tmp_path: Path) -> None:
+    folder, machine = tmp_path / "recorder", tmp_path / "machine"
+    folder.mkdir()
+    machine.mkdir()
+    (folder / "sitecustomize.py").symlink_to(when_aws_is_asked.__file__)
+    (folder / "sent_requests.py").write_text("no Python")
+    (machine / "sitecustomize.py").write_text("print('the machine has its own,', end=' ')")
+    child = subprocess.run(
+        [sys.executable, "-c", "import botocore.session; print('botocore is there')"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{machine}"},
+    )
+    assert child.stdout == "the machine has its own, botocore is there\n"
+    (finding,) = read(folder)[1]
+    assert "SyntaxError" in finding
+
+
+def test_a_request_that_cannot_be_noted_is_a_finding(tmp_path: Path) -> None:
+    with sent_requests.harmless(tmp_path):
+        raise RecursionError("of parameters")
+    with sent_requests.harmless(tmp_path / "gone"):
+        raise RecursionError("of others")
+    assert read(tmp_path)[1] == {"A request is not noted: RecursionError('of parameters')"}
 
 
 @pytest.mark.parametrize(
