@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -69,6 +69,8 @@ DEFAULTS = {
     "ENDPOINT_NAME": "digits",
     "MNIST_SOURCE": "s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz",
 }
+# How the names of the tests' own buckets begin.
+OF_TESTS = ("test-", "api-")
 # What accounts, dates and digests are replaced by.
 LOOSE = "0"
 ACCOUNT = Account("aws", "eu-west-1", LOOSE)
@@ -193,17 +195,33 @@ def read(folder: Path) -> tuple[list[Sent], set[str]]:
 
 def _sent(noted: list[Any]) -> Sent:
     one = Sent(*noted)
-    parameters, settings = (json.dumps(_masked(two)) for two in (one.parameters, one.settings))
+    given: Any = one.settings
+    # Two buckets stay two.
+    random = {
+        given[name]: f"{OF_TESTS[0]}{name.lower()}"
+        for name in ("BUCKET", "AIRBNB_BUCKET")
+        if sent_requests.LOOSE.search(given[name])
+    }
+    parameters, settings = (json.dumps(_masked(two, random)) for two in (one.parameters, given))
     return one._replace(parameters=parameters, settings=settings)
 
 
-def _masked(value: Any) -> Any:
-    """A value of JSON without what differs from test to test in its strings."""
+def _masked(value: Any, names: Mapping[str, str]) -> Any:
+    """A value of JSON without what differs from test to test in its strings.
+
+    Args:
+        value: As `json` reads it.
+        names: What differs → what it is called instead.
+    """
     if isinstance(value, dict):
-        return {_masked(key): _masked(one) for key, one in value.items()}
+        return {_masked(key, names): _masked(one, names) for key, one in value.items()}
     if isinstance(value, list):
-        return [_masked(one) for one in value]
-    return sent_requests.LOOSE.sub(LOOSE, value) if isinstance(value, str) else value
+        return [_masked(one, names) for one in value]
+    if not isinstance(value, str):
+        return value
+    for name, instead in names.items():
+        value = value.replace(name, instead)
+    return sent_requests.LOOSE.sub(LOOSE, value)
 
 
 def judge(sent: Iterable[Sent]) -> Judgement:
@@ -276,14 +294,16 @@ def _values(sent: Sent, need: Need) -> dict[str, str]:
     given = {name: value for name, value in json.loads(sent.settings).items() if value}
     settings = dict.fromkeys(sent_requests.SETTINGS, "") | DEFAULTS | given
     bucket = need.resource.removeprefix("arn:aws:s3:::").split("/")[0]
-    # Tests have buckets of their own, and one for both chains.
-    own = "" if bucket in (settings["BUCKET"], settings["AIRBNB_BUCKET"]) else bucket
+    buckets = {name: settings[name] or bucket for name in ("BUCKET", "AIRBNB_BUCKET")}
+    if bucket.startswith(OF_TESTS) and bucket not in buckets.values():
+        # One for both chains, that no setting names.
+        buckets = dict.fromkeys(buckets, bucket)
     return {
         "partition": ACCOUNT.partition,
         "account": ACCOUNT.account,
         "region": ACCOUNT.region,
-        "bucket": own or settings["BUCKET"],
-        "airbnb_bucket": own or settings["AIRBNB_BUCKET"],
+        "bucket": buckets["BUCKET"],
+        "airbnb_bucket": buckets["AIRBNB_BUCKET"],
         "mnist_source": settings["MNIST_SOURCE"].removeprefix("s3://"),
         "endpoint": settings["ENDPOINT_NAME"].lower(),
         "endpoint_name": settings["ENDPOINT_NAME"],

@@ -25,6 +25,7 @@ SETTINGS = (
     ' "MNIST_SOURCE": "s3://public/digits", "SAGEMAKER_ROLE_ARN": "arn:aws:iam::0:role/r"}'
 )
 OURS, OTHERS = '{"Bucket": "digits", "Key": "mnist/a"}', '{"Bucket": "digits", "Key": "b"}'
+ELSEWHERE, OF_A_TEST = OURS.replace("digits", "another"), OURS.replace("digits", "test-0")
 
 
 def list_in(file: str, store: ObjectStore, prefix: str) -> None:
@@ -87,6 +88,8 @@ def test_a_request_that_cannot_be_noted_is_a_finding(tmp_path: Path) -> None:
     [
         pytest.param("platform", "PutObject", OURS, "", id="the platform, its own"),
         pytest.param("platform", "PutObject", OTHERS, "s3:PutObject", id="the platform, others'"),
+        pytest.param("platform", "PutObject", ELSEWHERE, "s3:PutObject", id="another bucket"),
+        pytest.param("platform", "PutObject", OF_A_TEST, "", id="a test's own bucket"),
         pytest.param("platform", "GetObjectTagging", OURS, "Tagging", id="another action"),
         pytest.param("platform", "PutObject", "{}", "is not known", id="without parameters"),
         pytest.param("api", "PutObject", OURS, "s3:PutObject", id="the API"),
@@ -123,6 +126,23 @@ def test_whatever_a_key_holds_is_read_and_what_cannot_be_read_is_a_finding(tmp_p
     assert len(unread) == 2
     (refused,) = judge(sent).findings
     assert "s3:PutObject on arn:aws:s3:::digits/others/mnist/\u2026" in refused
+
+
+def test_a_test_s_two_buckets_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    names = {"BUCKET": "test-0123456789ab", "AIRBNB_BUCKET": "test-ba9876543210"}
+    settings = json.dumps(json.loads(SETTINGS) | names)
+    keys = [(one, key) for one in names.values() for key in ("mnist/a", "airbnb/a")]
+    text = "".join(
+        f'["platform", "s3", "PutObject", 200, {json.dumps({"Bucket": bucket, "Key": key})},'
+        f' {settings}, "a.py call", ""]\n'
+        for bucket, key in keys
+    )
+    (tmp_path / "1.jsonl").write_text(text)
+    refused = judge(read(tmp_path)[0]).findings
+    assert {one.split(" on ")[1].split(": ")[0] for one in refused} == {
+        "arn:aws:s3:::test-bucket/airbnb/a",
+        "arn:aws:s3:::test-airbnb_bucket/mnist/a",
+    }
 
 
 def test_what_is_allowed_has_to_be_asked_for() -> None:
