@@ -294,16 +294,16 @@ def _values(sent: Sent, need: Need) -> dict[str, str]:
     given = {name: value for name, value in json.loads(sent.settings).items() if value}
     settings = dict.fromkeys(sent_requests.SETTINGS, "") | DEFAULTS | given
     bucket = need.resource.removeprefix("arn:aws:s3:::").split("/")[0]
-    buckets = {name: settings[name] or bucket for name in ("BUCKET", "AIRBNB_BUCKET")}
-    if bucket.startswith(OF_TESTS) and bucket not in buckets.values():
-        # One for both chains, that no setting names.
-        buckets = dict.fromkeys(buckets, bucket)
+    ours = settings["BUCKET"], settings["AIRBNB_BUCKET"]
+    # A test may have a bucket, for both chains, that no setting names.
+    of_a_test = bucket.startswith(OF_TESTS) and not any(one.startswith(OF_TESTS) for one in ours)
+    buckets = [bucket if of_a_test else one or bucket for one in ours]
     return {
         "partition": ACCOUNT.partition,
         "account": ACCOUNT.account,
         "region": ACCOUNT.region,
-        "bucket": buckets["BUCKET"],
-        "airbnb_bucket": buckets["AIRBNB_BUCKET"],
+        "bucket": buckets[0],
+        "airbnb_bucket": buckets[1],
         "mnist_source": settings["MNIST_SOURCE"].removeprefix("s3://"),
         "endpoint": settings["ENDPOINT_NAME"].lower(),
         "endpoint_name": settings["ENDPOINT_NAME"],
