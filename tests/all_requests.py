@@ -23,7 +23,7 @@ import pytest
 from tests import sent_requests, when_aws_is_asked
 from tests.aws_requests import AwsRequest
 from tests.conftest import CHECKOUT
-from tests.deploy.iam_needs import NEVER_NEEDED, Account, needs_of, needs_of_role
+from tests.deploy.iam_needs import Account, needs_of, needs_of_role, never_needed
 from tests.deploy.iam_policies import (
     API,
     DEPLOY,
@@ -46,6 +46,9 @@ POLICIES = {
     "resources": (PLATFORM, SPARK),
     "operator": (PLATFORM,),
 }
+# Whose requests show that a permission is needed. Spark on EMR Serverless is asked by tests of its
+# resource alone, so these count for `spark.json`.
+COUNTED = {"platform", "pipelines", "api", "sagemaker"}
 # They act for others, who say on what: an action is allowed to them or not.
 BY_ACTION = {"operator", "resources"}
 # So it is with what pipelines in YAML read, train and serve, which pipelines/README.md says how to
@@ -112,7 +115,7 @@ class Judgement:
 
     Attributes:
         requests: Sender, operation, action, resource, and what allows it → how many kinds.
-        uses: How many kinds of requests need a permission.
+        uses: How many kinds of requests of those who are COUNTED need a permission.
         findings: Sentences.
     """
 
@@ -270,7 +273,7 @@ def _allowed_by(who: str, need: Need, sent: Sent, uses: Counter[Use]) -> str:
         filled_in = permissions_of(path, *_values(sent, need).items())
         for one, use in zip(filled_in, uses_of(path), strict=True):
             if one.allows(need):
-                uses[use] += who != "operator"
+                uses[use] += who in COUNTED or (who, path) == ("resources", SPARK)
                 allowed.insert(0, one.sid)
             elif one.action == need.action and _is_anybodys(who, need, sent):
                 allowed.append(f"{one.sid}, by its action")
@@ -333,7 +336,7 @@ def uses_of(path: Path) -> list[Use]:
 def unused(judged: Judgement) -> Iterator[str]:
     """Sentences on what is allowed and was not asked for."""
     for (file, sid, action, resource), count in judged.uses.items():
-        if not count and (sid, action) not in NEVER_NEEDED:
+        if not count and not never_needed(sid, action, resource):
             yield (
                 f"{file} allows {action} on {resource} ({sid}), which no test asks for: take it "
                 "out, or say in NEVER_NEEDED of tests/deploy/iam_needs.py why it is there."
@@ -344,7 +347,7 @@ def write(judged: Judgement) -> None:
     """The list of requests and permissions."""
     requests = [f"{n:5}  {'  '.join(one)}" for one, n in sorted(judged.requests.items())]
     uses = [
-        f"{n:5}  {'  '.join(use)}" + ("" if n else f"  {NEVER_NEEDED.get(use[1:3], 'by none')}")
+        f"{n:5}  {'  '.join(use)}" + ("" if n else f"  {never_needed(*use[1:]) or 'by none'}")
         for use, n in judged.uses.items()
     ]
     parts = {

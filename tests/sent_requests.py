@@ -131,9 +131,9 @@ def _note(
 ) -> None:
     (owner, place), params = sent
     settings = {name: os.environ.get(f"PLATFORM_{name}", "") for name in SETTINGS}
-    if names[0] == "s3" and place.startswith("others") and owner in {"platform", "pipelines"}:
+    if names[0] == "s3" and place.startswith("others") and "dagster_aws/" not in place:
         # Stores share their clients with tests, whose large objects threads of boto3 transfer.
-        owner = "resources"
+        owner = "resources" if owner in {"platform", "pipelines"} else owner
     # Without the contents of objects.
     text = json.dumps([owner, *names, status, params, settings], default=lambda _: "")
     if (kept := LOOSE.sub("", text)) in known:
