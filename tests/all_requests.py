@@ -4,6 +4,9 @@ Parameters were checked by botocore, with its own model of each operation, befor
 What a request needs is in `tests/deploy/iam_needs.py`, with its sources. The policies of deploy/
 have to allow it to whoever sent it, or the run fails. A run of the whole suite fails, too, where
 they allow what nobody asks for. Requests and permissions: `test-output/all-requests.txt`.
+
+Not judged is what obstore sends, what is sent in containers and in processes whose PYTHONPATH tests
+replace, and what had no answer. What a thread sends counts as of whoever made its session of boto3.
 """
 
 import json
@@ -11,12 +14,12 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -33,6 +36,7 @@ from tests.deploy.iam_policies import (
     Permission,
     permissions,
 )
+from tests.noted_requests import LOOSE, OF_TESTS, Sent, read
 
 OUTPUT = CHECKOUT / "test-output" / "all-requests.txt"
 SPARK = DEPLOY / "iam" / "spark.json"
@@ -72,10 +76,6 @@ DEFAULTS = {
     "ENDPOINT_NAME": "digits",
     "MNIST_SOURCE": "s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz",
 }
-# How the names of the tests' own buckets begin.
-OF_TESTS = ("test-", "api-")
-# What accounts, dates and digests are replaced by.
-LOOSE = "0"
 ACCOUNT = Account("aws", "eu-west-1", LOOSE)
 # Options of pytest with which not all tests are run.
 NARROWING = (
@@ -94,19 +94,6 @@ NARROWING = (
 )
 # Policy, statement, action and resource.
 Use = tuple[str, str, str, str]
-
-
-class Sent(NamedTuple):
-    """A kind of request; parameters and settings are JSON, without what differs."""
-
-    sender: str
-    service: str
-    operation: str
-    status: str
-    parameters: str
-    settings: str
-    place: str
-    test: str
 
 
 @dataclass
@@ -176,55 +163,6 @@ def is_whole(session: pytest.Session) -> bool:
     chosen = {Path(path).resolve() for path in config.args} == {CHECKOUT / "tests"}
     narrowed = any(config.getoption(one, None) for one in NARROWING)
     return bool(chosen and session.testscollected and not narrowed and not left_out)
-
-
-def read(folder: Path) -> tuple[list[Sent], set[str]]:
-    """The kinds of requests that the processes of a run have noted, and findings on the rest."""
-    kinds: dict[tuple[str, ...], Sent] = {}
-    errors = folder / "errors"
-    findings = set(errors.read_text(errors="replace").splitlines()) if errors.exists() else set()
-    for file in folder.glob("*.jsonl"):
-        for line in file.read_text(errors="replace").splitlines(keepends=True):
-            # One that is not whole is there where the disk was full.
-            if line.endswith("\n"):
-                try:
-                    one = _sent(json.loads(line, parse_int=str, parse_float=str))
-                except (LookupError, TypeError, ValueError) as error:
-                    findings.add(f"What was noted cannot be read ({error!r}): {line.strip()}")
-                else:
-                    kinds.setdefault(one[:6], one)
-    return [*kinds.values()], findings
-
-
-def _sent(noted: list[Any]) -> Sent:
-    one = Sent(*noted)
-    given: Any = one.settings
-    # Two buckets stay two.
-    random = {
-        given[name]: f"{OF_TESTS[0]}{name.lower()}"
-        for name in ("BUCKET", "AIRBNB_BUCKET")
-        if sent_requests.LOOSE.search(given[name])
-    }
-    parameters, settings = (json.dumps(_masked(two, random)) for two in (one.parameters, given))
-    return one._replace(parameters=parameters, settings=settings)
-
-
-def _masked(value: Any, names: Mapping[str, str]) -> Any:
-    """A value of JSON without what differs from test to test in its strings.
-
-    Args:
-        value: As `json` reads it.
-        names: What differs → what it is called instead.
-    """
-    if isinstance(value, dict):
-        return {_masked(key, names): _masked(one, names) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_masked(one, names) for one in value]
-    if not isinstance(value, str):
-        return value
-    for name, instead in names.items():
-        value = value.replace(name, instead)
-    return sent_requests.LOOSE.sub(LOOSE, value)
 
 
 def judge(sent: Iterable[Sent]) -> Judgement:

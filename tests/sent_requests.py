@@ -25,6 +25,7 @@ OWNERS = {
     "jobs": "platform",
     "monitoring": "platform",
     "metrics": "platform",
+    "webserver": "platform",
     "dagster_aws": "platform",
     "api": "api",
     "deploy": "operator",

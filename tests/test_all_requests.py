@@ -15,9 +15,10 @@ import pytest
 from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
 from tests import all_requests, sent_requests, when_aws_is_asked
-from tests.all_requests import DEFAULTS, FOLDER, Sent, judge, read, unused
+from tests.all_requests import DEFAULTS, FOLDER, judge, unused
 from tests.conftest import CHECKOUT, clean_environ
 from tests.deploy.iam_needs import NEVER_NEEDED
+from tests.noted_requests import Sent, read
 
 CHILD = "import boto3, sys; boto3.client('s3').list_objects_v2(Bucket=sys.argv[1], Prefix='child')"
 SETTINGS = (
