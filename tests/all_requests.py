@@ -4,6 +4,9 @@ Parameters were checked by botocore, with its own model of each operation, befor
 What a request needs is in `tests/deploy/iam_needs.py`, with its sources. The policies of deploy/
 have to allow it to whoever sent it, or the run fails. A run of the whole suite fails, too, where
 they allow what nobody asks for. Requests and permissions: `test-output/all-requests.txt`.
+
+Not judged is what obstore sends, what is sent in containers and in processes whose PYTHONPATH tests
+replace, and what had no answer. What a thread sends counts as of whoever made its session of boto3.
 """
 
 import json
@@ -16,14 +19,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from tests import sent_requests, when_aws_is_asked
 from tests.aws_requests import AwsRequest
 from tests.conftest import CHECKOUT
-from tests.deploy.iam_needs import NEVER_NEEDED, Account, needs_of, needs_of_role
+from tests.deploy.iam_needs import Account, needs_of, needs_of_role, never_needed
 from tests.deploy.iam_policies import (
     API,
     DEPLOY,
@@ -33,6 +36,7 @@ from tests.deploy.iam_policies import (
     Permission,
     permissions,
 )
+from tests.noted_requests import LOOSE, OF_TESTS, Sent, read
 
 OUTPUT = CHECKOUT / "test-output" / "all-requests.txt"
 SPARK = DEPLOY / "iam" / "spark.json"
@@ -46,6 +50,9 @@ POLICIES = {
     "resources": (PLATFORM, SPARK),
     "operator": (PLATFORM,),
 }
+# Whose requests show that a permission is needed. Spark on EMR Serverless is asked by tests of its
+# resource alone, so these count for `spark.json`.
+COUNTED = {"platform", "pipelines", "api", "sagemaker"}
 # They act for others, who say on what: an action is allowed to them or not.
 BY_ACTION = {"operator", "resources"}
 # So it is with what pipelines in YAML read, train and serve, which pipelines/README.md says how to
@@ -69,24 +76,24 @@ DEFAULTS = {
     "ENDPOINT_NAME": "digits",
     "MNIST_SOURCE": "s3://sagemaker-sample-data-eu-west-1/algorithms/kmeans/mnist/mnist.pkl.gz",
 }
-# What accounts, dates and digests are replaced by.
-LOOSE = "0"
 ACCOUNT = Account("aws", "eu-west-1", LOOSE)
+# Options of pytest with which not all tests are run.
+NARROWING = (
+    "keyword",
+    "markexpr",
+    "deselect",
+    "ignore",
+    "ignore_glob",
+    "lf",
+    "stepwise",
+    "collectonly",
+    "setuponly",
+    "setupplan",
+    "showfixtures",
+    "show_fixtures_per_test",
+)
 # Policy, statement, action and resource.
 Use = tuple[str, str, str, str]
-
-
-class Sent(NamedTuple):
-    """A kind of request; parameters and settings are JSON, without what differs."""
-
-    sender: str
-    service: str
-    operation: str
-    status: str
-    parameters: str
-    settings: str
-    place: str
-    test: str
 
 
 @dataclass
@@ -95,7 +102,7 @@ class Judgement:
 
     Attributes:
         requests: Sender, operation, action, resource, and what allows it → how many kinds.
-        uses: How many kinds of requests need a permission.
+        uses: How many kinds of requests of those who are COUNTED need a permission.
         findings: Sentences.
     """
 
@@ -121,8 +128,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Judge, and have a run fail for what was found."""
-    judged = session.config.stash[JUDGED] = judge(read(session.config.stash[FOLDER]))
-    if session.exitstatus == pytest.ExitCode.OK and is_whole(session.config):
+    sent, unread = read(session.config.stash[FOLDER])
+    judged = session.config.stash[JUDGED] = judge(sent)
+    judged.findings |= unread
+    if session.exitstatus == pytest.ExitCode.OK and is_whole(session):
         judged.findings |= set(unused(judged))
     if session.exitstatus == pytest.ExitCode.OK and judged.findings:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -146,26 +155,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[FOLDER], ignore_errors=True)
 
 
-def is_whole(config: pytest.Config) -> bool:
-    """Whether all tests were chosen, and none skipped."""
+def is_whole(session: pytest.Session) -> bool:
+    """Whether all tests were chosen and run, and none skipped."""
+    config = session.config
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    left_out = reporter and (reporter.stats.get("skipped") or reporter.stats.get("deselected"))
     chosen = {Path(path).resolve() for path in config.args} == {CHECKOUT / "tests"}
-    options = ("keyword", "markexpr", "deselect", "lf")
-    narrowed = any(config.getoption(one, None) for one in options)
-    return chosen and not narrowed and not (reporter and reporter.stats.get("skipped"))
-
-
-def read(folder: Path) -> list[Sent]:
-    """The kinds of requests that the processes of a run have noted."""
-    kinds: dict[tuple[str, ...], Sent] = {}
-    lines = [line for file in folder.glob("*.jsonl") for line in file.open()]
-    # One that is not whole is there where the disk was full.
-    for line in (line for line in lines if line.endswith("\n")):
-        one = Sent(*json.loads(line, parse_int=str))
-        loose = [sent_requests.LOOSE.sub(LOOSE, json.dumps(two)) for two in one[4:6]]
-        one = one._replace(parameters=loose[0], settings=loose[1])
-        kinds.setdefault(one[:6], one)
-    return [*kinds.values()]
+    narrowed = any(config.getoption(one, None) for one in NARROWING)
+    return bool(chosen and session.testscollected and not narrowed and not left_out)
 
 
 def judge(sent: Iterable[Sent]) -> Judgement:
@@ -184,9 +181,9 @@ def _judge(sent: Sent, judged: Judgement) -> Iterator[tuple[str, ...]]:
         yield sent.sender or "foreign code", operation
         return
     where = f"{operation} is sent by {sent.place}, first in {sent.test or 'a process'}"
-    given = json.loads(sent.parameters)
-    request = AwsRequest(sent.service, sent.operation, given, int(sent.status))
     try:
+        given = json.loads(sent.parameters)
+        request = AwsRequest(sent.service, sent.operation, given, int(sent.status))
         needs = [(sent.sender, need) for need in needs_of(request, ACCOUNT)]
         if sent.sender in {"platform", "pipelines"}:
             needs += [("sagemaker", need) for need in needs_of_role(request, ACCOUNT)]
@@ -214,7 +211,7 @@ def _allowed_by(who: str, need: Need, sent: Sent, uses: Counter[Use]) -> str:
         filled_in = permissions_of(path, *_values(sent, need).items())
         for one, use in zip(filled_in, uses_of(path), strict=True):
             if one.allows(need):
-                uses[use] += who != "operator"
+                uses[use] += who in COUNTED or (who, path) == ("resources", SPARK)
                 allowed.insert(0, one.sid)
             elif one.action == need.action and _is_anybodys(who, need, sent):
                 allowed.append(f"{one.sid}, by its action")
@@ -238,14 +235,16 @@ def _values(sent: Sent, need: Need) -> dict[str, str]:
     given = {name: value for name, value in json.loads(sent.settings).items() if value}
     settings = dict.fromkeys(sent_requests.SETTINGS, "") | DEFAULTS | given
     bucket = need.resource.removeprefix("arn:aws:s3:::").split("/")[0]
-    # Tests have buckets of their own, and one for both chains.
-    own = "" if bucket in (settings["BUCKET"], settings["AIRBNB_BUCKET"]) else bucket
+    ours = settings["BUCKET"], settings["AIRBNB_BUCKET"]
+    # A test may have a bucket, for both chains, that no setting names.
+    of_a_test = bucket.startswith(OF_TESTS) and not any(one.startswith(OF_TESTS) for one in ours)
+    buckets = [bucket if of_a_test else one or bucket for one in ours]
     return {
         "partition": ACCOUNT.partition,
         "account": ACCOUNT.account,
         "region": ACCOUNT.region,
-        "bucket": own or settings["BUCKET"],
-        "airbnb_bucket": own or settings["AIRBNB_BUCKET"],
+        "bucket": buckets[0],
+        "airbnb_bucket": buckets[1],
         "mnist_source": settings["MNIST_SOURCE"].removeprefix("s3://"),
         "endpoint": settings["ENDPOINT_NAME"].lower(),
         "endpoint_name": settings["ENDPOINT_NAME"],
@@ -275,7 +274,7 @@ def uses_of(path: Path) -> list[Use]:
 def unused(judged: Judgement) -> Iterator[str]:
     """Sentences on what is allowed and was not asked for."""
     for (file, sid, action, resource), count in judged.uses.items():
-        if not count and (sid, action) not in NEVER_NEEDED:
+        if not count and not never_needed(sid, action, resource):
             yield (
                 f"{file} allows {action} on {resource} ({sid}), which no test asks for: take it "
                 "out, or say in NEVER_NEEDED of tests/deploy/iam_needs.py why it is there."
@@ -286,7 +285,7 @@ def write(judged: Judgement) -> None:
     """The list of requests and permissions."""
     requests = [f"{n:5}  {'  '.join(one)}" for one, n in sorted(judged.requests.items())]
     uses = [
-        f"{n:5}  {'  '.join(use)}" + ("" if n else f"  {NEVER_NEEDED.get(use[1:3], 'by none')}")
+        f"{n:5}  {'  '.join(use)}" + ("" if n else f"  {never_needed(*use[1:]) or 'by none'}")
         for use, n in judged.uses.items()
     ]
     parts = {
@@ -295,4 +294,5 @@ def write(judged: Judgement) -> None:
         f"Findings: {len(judged.findings)}": sorted(judged.findings),
     }
     OUTPUT.parent.mkdir(exist_ok=True)
-    OUTPUT.write_text("\n".join("\n".join([head, *part, ""]) for head, part in parts.items()))
+    text = "\n".join("\n".join([head, *part, ""]) for head, part in parts.items())
+    OUTPUT.write_text(text, "utf-8", errors="backslashreplace")

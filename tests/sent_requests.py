@@ -8,6 +8,8 @@ not pass botocore: `tests/deploy/test_requests.py` has them from the wire.
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from traceback import walk_stack
@@ -23,6 +25,7 @@ OWNERS = {
     "jobs": "platform",
     "monitoring": "platform",
     "metrics": "platform",
+    "webserver": "platform",
     "dagster_aws": "platform",
     "api": "api",
     "deploy": "operator",
@@ -45,10 +48,21 @@ def record(folder: Path) -> None:
     known: set[str] = set()
 
     def watch(session: Any) -> None:
-        session.register("before-parameter-build", partial(_begin, sender()))
-        session.register("after-call", partial(_end, folder, known))
+        with harmless(folder):
+            session.register("before-parameter-build", partial(_begin, folder, sender()))
+            session.register("after-call", partial(_end, folder, known))
 
     botocore.register_initializer(watch)
+
+
+@contextmanager
+def harmless(folder: Path) -> Iterator[None]:
+    """Whatever fails is put down in the folder, if it can be: it is no matter of who asks AWS."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(OSError), (folder / "errors").open("a") as file:
+            file.write(f"A request is not noted: {error!r}\n")
 
 
 def sender(maker: tuple[str, str] = ("", "")) -> tuple[str, str]:
@@ -88,8 +102,11 @@ def _owner(file: str) -> tuple[str, str]:
     return OWNERS.get(path.split("/")[0], ""), path
 
 
-def _begin(maker: tuple[str, str], params: Any, context: dict[str, Any], **_: object) -> None:
-    context["sent"] = sender(maker), params
+def _begin(
+    folder: Path, maker: tuple[str, str], params: Any, context: dict[str, Any], **_: object
+) -> None:
+    with harmless(folder):
+        context["sent"] = sender(maker), params
 
 
 def _end(
@@ -100,24 +117,30 @@ def _end(
     context: dict[str, Any],
     **_: object,
 ) -> None:
-    if "sent" not in context:
-        return
-    (owner, place), params = context["sent"]
+    with harmless(folder):
+        if "sent" in context:
+            names = model.service_model.service_name, model.name
+            _note(folder, known, context["sent"], names, http_response.status_code)
+
+
+def _note(
+    folder: Path,
+    known: set[str],
+    sent: tuple[tuple[str, str], Any],
+    names: tuple[str, str],
+    status: int,
+) -> None:
+    (owner, place), params = sent
     settings = {name: os.environ.get(f"PLATFORM_{name}", "") for name in SETTINGS}
-    names = model.service_model.service_name, model.name
-    if names[0] == "s3" and place.startswith("others") and owner in {"platform", "pipelines"}:
+    if names[0] == "s3" and place.startswith("others") and "dagster_aws/" not in place:
         # Stores share their clients with tests, whose large objects threads of boto3 transfer.
-        owner = "resources"
-    kind = [owner, *names, http_response.status_code, params, settings]
+        owner = "resources" if owner in {"platform", "pipelines"} else owner
     # Without the contents of objects.
-    text = json.dumps(kind, default=lambda _: "")
+    text = json.dumps([owner, *names, status, params, settings], default=lambda _: "")
     if (kept := LOOSE.sub("", text)) in known:
         return
     known.add(kept)
     line = f"{text[:-1]}, {json.dumps([place, os.environ.get('PYTEST_CURRENT_TEST', '')])[1:]}\n"
-    try:
-        with (folder / f"{os.getpid()}.jsonl").open("ab", buffering=0) as file:
-            # At once: no line is half there, whatever becomes of the process.
-            file.write(line.encode())
-    except OSError:  # of another user, or the run is over
-        pass
+    with (folder / f"{os.getpid()}.jsonl").open("ab", buffering=0) as file:
+        # At once: no line is half there, whatever becomes of the process.
+        file.write(line.encode())

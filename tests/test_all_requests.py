@@ -1,5 +1,6 @@
 """What all tests send is noted, told apart by its sender, and judged."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import pytest
 
 from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
-from tests import all_requests
-from tests.all_requests import DEFAULTS, FOLDER, Sent, judge, read, unused
+from tests import all_requests, sent_requests, when_aws_is_asked
+from tests.all_requests import DEFAULTS, FOLDER, judge, unused
 from tests.conftest import CHECKOUT, clean_environ
 from tests.deploy.iam_needs import NEVER_NEEDED
+from tests.noted_requests import Sent, read
 
 CHILD = "import boto3, sys; boto3.client('s3').list_objects_v2(Bucket=sys.argv[1], Prefix='child')"
 SETTINGS = (
@@ -24,6 +26,7 @@ SETTINGS = (
     ' "MNIST_SOURCE": "s3://public/digits", "SAGEMAKER_ROLE_ARN": "arn:aws:iam::0:role/r"}'
 )
 OURS, OTHERS = '{"Bucket": "digits", "Key": "mnist/a"}', '{"Bucket": "digits", "Key": "b"}'
+ELSEWHERE, OF_A_TEST = OURS.replace("digits", "another"), OURS.replace("digits", "test-0")
 
 
 def list_in(file: str, store: ObjectStore, prefix: str) -> None:
@@ -47,11 +50,38 @@ def test_senders_are_told_apart_in_this_process_and_in_others(
     command = [sys.executable, "-c", CHILD, bucket]
     subprocess.run(command, check=True, env=clean_environ(**environment))
     # Where pytest_configure has put it.
-    sent = read(Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]))
+    sent, _ = read(Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]))
     for sender in ("tests", "resources", "platform", "pipelines", "child"):
         (one,) = (one for one in sent if f'"Prefix": "{sender}"' in one.parameters)
         assert one.sender == sender.replace("child", "")
         assert (one.service, one.operation, one.status) == ("s3", "ListObjectsV2", "200")
+
+
+def test_what_fails_in_the_recorder_is_a_finding_and_no_matter_of_who_asks(tmp_path: Path) -> None:
+    folder, machine = tmp_path / "recorder", tmp_path / "machine"
+    folder.mkdir()
+    machine.mkdir()
+    (folder / "sitecustomize.py").symlink_to(when_aws_is_asked.__file__)
+    (folder / "sent_requests.py").write_text("no Python")
+    (machine / "sitecustomize.py").write_text("print('the machine has its own,', end=' ')")
+    child = subprocess.run(
+        [sys.executable, "-c", "import botocore.session; print('botocore is there')"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{machine}"},
+    )
+    assert child.stdout == "the machine has its own, botocore is there\n"
+    (finding,) = read(folder)[1]
+    assert "SyntaxError" in finding
+
+
+def test_a_request_that_cannot_be_noted_is_a_finding(tmp_path: Path) -> None:
+    with sent_requests.harmless(tmp_path):
+        raise RecursionError("of parameters")
+    with sent_requests.harmless(tmp_path / "gone"):
+        raise RecursionError("of others")
+    assert read(tmp_path)[1] == {"A request is not noted: RecursionError('of parameters')"}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +89,8 @@ def test_senders_are_told_apart_in_this_process_and_in_others(
     [
         pytest.param("platform", "PutObject", OURS, "", id="the platform, its own"),
         pytest.param("platform", "PutObject", OTHERS, "s3:PutObject", id="the platform, others'"),
+        pytest.param("platform", "PutObject", ELSEWHERE, "s3:PutObject", id="another bucket"),
+        pytest.param("platform", "PutObject", OF_A_TEST, "", id="a test's own bucket"),
         pytest.param("platform", "GetObjectTagging", OURS, "Tagging", id="another action"),
         pytest.param("platform", "PutObject", "{}", "is not known", id="without parameters"),
         pytest.param("api", "PutObject", OURS, "s3:PutObject", id="the API"),
@@ -79,6 +111,41 @@ def test_a_request_has_to_be_allowed_to_its_sender(
     assert all("a.py call" in one and refused in one for one in findings)
 
 
+def test_whatever_a_key_holds_is_read_and_what_cannot_be_read_is_a_finding(tmp_path: Path) -> None:
+    odd = "mnist/\u2026\u0000\ud800-2026-11-30"
+    lines = [
+        ["platform", "s3", "PutObject", 200, {"Bucket": "digits", "Key": odd}],
+        ["platform", "s3", "PutObject", 200, {"Bucket": "digits", "Key": f"others/{odd}"}],
+    ]
+    text = "".join(f'{json.dumps(one)[:-1]}, {SETTINGS}, "a.py call", ""]\n' for one in lines)
+    (tmp_path / "1.jsonl").write_text(text + '["platform"]\nno JSON\n["cut o')
+    sent, unread = read(tmp_path)
+    assert [json.loads(one.parameters)["Key"] for one in sent] == [
+        "mnist/\u2026\u0000\ud800-0",
+        "others/mnist/\u2026\u0000\ud800-0",
+    ]
+    assert len(unread) == 2
+    (refused,) = judge(sent).findings
+    assert "s3:PutObject on arn:aws:s3:::digits/others/mnist/\u2026" in refused
+
+
+def test_a_test_s_two_buckets_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    names = {"BUCKET": "test-0123456789ab", "AIRBNB_BUCKET": "test-ba9876543210"}
+    settings = json.dumps(json.loads(SETTINGS) | names)
+    keys = [(one, key) for one in names.values() for key in ("mnist/a", "airbnb/a")]
+    text = "".join(
+        f'["platform", "s3", "PutObject", 200, {json.dumps({"Bucket": bucket, "Key": key})},'
+        f' {settings}, "a.py call", ""]\n'
+        for bucket, key in keys
+    )
+    (tmp_path / "1.jsonl").write_text(text)
+    refused = judge(read(tmp_path)[0]).findings
+    assert {one.split(" on ")[1].split(": ")[0] for one in refused} == {
+        "arn:aws:s3:::test-bucket/airbnb/a",
+        "arn:aws:s3:::test-airbnb_bucket/mnist/a",
+    }
+
+
 def test_what_is_allowed_has_to_be_asked_for() -> None:
     puts = Sent("platform", "s3", "PutObject", "200", OURS, SETTINGS, "a.py call", "a test")
     before, after = (set(unused(judge(sent))) for sent in ([], [puts]))
@@ -87,7 +154,10 @@ def test_what_is_allowed_has_to_be_asked_for() -> None:
         "deploy/iam/platform.json allows s3:PutObject on arn:${partition}:s3:::${bucket}/mnist/* "
     )
     assert len(before) > 60
-    assert {use[1:3] for use in judge([]).uses} >= NEVER_NEEDED.keys()
+    # What tests ask for by a resource shows nothing of the platform.
+    assert set(unused(judge([puts._replace(sender="resources")]))) == before
+    uses = judge([]).uses
+    assert {part for use in uses for part in (use[1:3], use[1:])} >= NEVER_NEEDED.keys()
 
 
 def test_settings_that_are_not_given_are_those_of_the_platform() -> None:
@@ -99,7 +169,9 @@ def test_settings_that_are_not_given_are_those_of_the_platform() -> None:
     ("key", "arguments", "fails", "says"),
     [
         pytest.param("mnist/a", ["tests/api"], False, "Findings: 0", id="nothing"),
-        pytest.param("b", ["tests/api"], True, "Findings: 1", id="refused"),
+        pytest.param(
+            r"\u2026\u0000\ud800", ["tests/api"], True, "Findings: 1", id="refused, and odd"
+        ),
         pytest.param("mnist/a", ["tests"], True, "which no test asks for", id="unused, of all"),
     ],
 )
@@ -121,7 +193,44 @@ def test_a_run_with_a_finding_fails(
         pluginmanager=SimpleNamespace(get_plugin=lambda _: SimpleNamespace(stats={})),
     )
     config.stash[FOLDER] = tmp_path
-    session: Any = SimpleNamespace(config=config, exitstatus=pytest.ExitCode.OK)
+    session: Any = SimpleNamespace(config=config, exitstatus=pytest.ExitCode.OK, testscollected=9)
     all_requests.pytest_sessionfinish(session)
     assert (session.exitstatus == pytest.ExitCode.TESTS_FAILED) == fails
     assert says in (tmp_path / "out" / "requests.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "stats", "collected", "whole"),
+    [
+        ([], {}, 9, True),
+        (["--ff", "-x"], {"passed": [1]}, 9, True),
+        ([], {}, 0, False),
+        ([], {"skipped": [1]}, 9, False),
+        ([], {"deselected": [1]}, 9, False),
+        *(
+            (options.split(), {}, 9, False)
+            for options in (
+                "-k a",
+                "-m docker",
+                "--deselect tests/api",
+                "--ignore tests/api",
+                "--ignore-glob *api*",
+                "--lf",
+                "--sw",
+                "--collect-only",
+                "--setup-only",
+                "--setup-plan",
+                "--fixtures",
+                "--fixtures-per-test",
+            )
+        ),
+    ],
+)
+def test_a_run_is_whole_where_every_test_is_run(
+    options: list[str], stats: dict[str, list[int]], collected: int, whole: bool
+) -> None:
+    # pytest's own, as it reads its options.
+    config = pytest.Config.fromdictargs({}, [*options, str(CHECKOUT / "tests")])
+    config.pluginmanager.register(SimpleNamespace(stats=stats), "terminalreporter")
+    session: Any = SimpleNamespace(config=config, testscollected=collected)
+    assert all_requests.is_whole(session) == whole

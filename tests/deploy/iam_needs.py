@@ -41,24 +41,30 @@ SAGEMAKER_RESOURCES = {
     "EndpointName": "endpoint",
 }
 LIST_ALL = {"ListEndpoints", "ListEndpointConfigs", "ListModels"}
-# Statement and action → why no test asks for it.
+# Statement and action, and the resource where it is not all of them → why no test asks for it.
 _LAMBDA = "Lambda itself writes the log, as the function's role"
-NEVER_NEEDED = {
+_APPLICATION = (
+    "arn:${partition}:emr-serverless:${region}:${account}:/applications/${spark_application}"
+)
+NEVER_NEEDED: dict[tuple[str, ...], str] = {
     ("KeepObjectsOfPipelines", "s3:AbortMultipartUpload"): "only after a run that was killed",
-    ("WriteRunLogs", "s3:AbortMultipartUpload"): (
-        "boto3 takes back a log of more than 8 MiB whose upload fails"
-    ),
+    ("WriteRunLogs", "s3:AbortMultipartUpload"): "boto3 ends a large log's upload that fails",
     ("WriteModels", "s3:AbortMultipartUpload"): (
         "SageMaker takes back a large artifact whose upload fails"
     ),
     ("DecryptThem", "kms:Decrypt"): "only where a KMS key encrypts the bucket's objects",
-    ("TagJobs", "emr-serverless:TagResource"): "AWS may ask it of the application, too",
+    ("TagJobs", "emr-serverless:TagResource", _APPLICATION): "AWS may ask it there, too",
     ("WriteItsLog", "logs:CreateLogGroup"): _LAMBDA,
     ("WriteItsLog", "logs:CreateLogStream"): _LAMBDA,
     ("WriteItsLog", "logs:PutLogEvents"): _LAMBDA,
 }
 TRAINING = "/aws/sagemaker/TrainingJobs"
 SERVING = "/aws/sagemaker/Endpoints"
+
+
+def never_needed(sid: str, action: str, resource: str) -> str:
+    """Why no test asks for a permission, its placeholders not filled in; empty where one has to."""
+    return NEVER_NEEDED.get((sid, action)) or NEVER_NEEDED.get((sid, action, resource), "")
 
 
 @dataclass(frozen=True)
