@@ -145,6 +145,7 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
 
 def _images(path: str) -> tuple[Image, ...]:
     try:
-        return images.read(Path(path)) if path else ()
+        # The whole path, since the server may have been started in another folder than the user's.
+        return images.read(Path(path).absolute()) if path else ()
     except images.ImageTableError as error:
         raise ConfigError(f"{_PREFIX}IMAGES: {error}") from error

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -43,6 +44,11 @@ def test_the_setting_is_auto_or_off(tmp_path: Path) -> None:
     assert from_environment(tmp_path, KEYS).containers
     with pytest.raises(ConfigError, match="EMBEDDED_SAGEMAKER_CONTAINERS must be auto or off"):
         from_environment(tmp_path, {**KEYS, "EMBEDDED_SAGEMAKER_CONTAINERS": "on"})
+
+
+def test_a_table_of_images_that_is_not_there_is_named_by_its_whole_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{Path.cwd()}/images.toml: No such file")):
+        from_environment(tmp_path, {**KEYS, "EMBEDDED_SAGEMAKER_IMAGES": "images.toml"})
 
 
 class Echo(BaseHTTPRequestHandler):
