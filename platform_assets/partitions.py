@@ -40,5 +40,5 @@ DUE_DAILY = dg.FreshnessPolicy.cron(
 def materialized_dates(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[str]:
     """The dates of an asset that are there, ascending; without those whose last run failed."""
     statuses = instance.get_status_by_partition(asset, DAILY.get_partition_keys(), DAILY) or {}
-    there = dg.AssetPartitionStatus.MATERIALIZED
-    return [date for date, status in statuses.items() if status is there]
+    materialized = dg.AssetPartitionStatus.MATERIALIZED
+    return [date for date, status in statuses.items() if status is materialized]

@@ -223,7 +223,7 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         for asset in some.assets or []
         if isinstance(asset, dg.AssetsDefinition)
     ]
-    made = dg.Definitions(
+    chain = dg.Definitions(
         assets=[
             build_chain(f"{name}_pipeline", in_pipeline, pool=pool),
             *(source for form in forms for source in form.sources()),
@@ -239,7 +239,7 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         ],
         resources={key: value for form in forms for key, value in form.resources().items()},
     )
-    return dg.Definitions.merge(made, *beside)
+    return dg.Definitions.merge(chain, *beside)
 
 
 def repair_of(pipeline: str) -> str:

@@ -147,8 +147,8 @@ class Signs:
             ContentType="text/csv",
             Body="\n".join(",".join(f"{pixel:g}" for pixel in image) for image in asked.tolist()),
         )
-        said = [int(label) for label in answer["Body"].read().split()]
-        return said == known[distances.argmin(axis=1)].tolist()
+        answered = [int(label) for label in answer["Body"].read().split()]
+        return answered == known[distances.argmin(axis=1)].tolist()
 
 
 @pytest.fixture

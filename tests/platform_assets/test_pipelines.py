@@ -106,9 +106,9 @@ def test_the_readmes_pipeline_is_made_checked_backfilled_and_made_again(
     assert observed_days(lisbon) == {DATES[1], DATES[3]}
     assert lisbon.run("lisbon", DATES[0], DATES[-1], assets=[SNAPSHOT]).success
     outdated = {"ops": {"repair_lisbon_dates": {"config": {"which": "outdated"}}}}
-    made = lisbon.materializations(LEVELS)
+    earlier = lisbon.materializations(LEVELS)
     assert lisbon.run("repair_lisbon", DATES[0], config=outdated).success
-    assert lisbon.materializations(LEVELS) == made + 1
+    assert lisbon.materializations(LEVELS) == earlier + 1
     assert changed_days(lisbon, before) == {DATES[3]}
     after = objects(lisbon)
     for day in DATES:
@@ -120,7 +120,7 @@ def test_the_readmes_pipeline_is_made_checked_backfilled_and_made_again(
     )
     lisbon.store.delete_prefix(f"pipelines/{SNAPSHOT}/date={DATES[0]}/")
     assert lisbon.run("repair_lisbon", DATES[0], config=outdated).success
-    assert lisbon.materializations(LEVELS) == made + 1
+    assert lisbon.materializations(LEVELS) == earlier + 1
     assert lisbon.run("lisbon", DATES[0], DATES[-1]).success
     assert objects(lisbon) == after
 

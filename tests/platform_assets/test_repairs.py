@@ -23,15 +23,15 @@ class Rig:
     """A chain whose assets say what they are asked to make.
 
     Attributes:
-        made: (asset, date) in their order.
+        events: (asset, date) in their order.
     """
 
     instance: dg.DagsterInstance
-    made: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    events: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def asset(self, name: str, tier: Tier, *, is_trained: bool = False) -> ChainAsset:
         def make(_: Any, date: str) -> Materialization:
-            self.made.append((name, date))
+            self.events.append((name, date))
             return Materialization({}, data_version="1")
 
         spec = dg.AssetSpec(name, tags=place("a_pipeline", tier))
@@ -72,13 +72,13 @@ def rig() -> Iterator[Rig]:
 def test_what_is_missing_of_a_new_asset_begins_with_the_first_date_of_the_others(rig: Rig) -> None:
     rig.record(RAW, *DATES)
     assert rig.press(which="missing", to_date=DATES[-1]).success
-    assert rig.made == [("derived", date) for date in DATES]
+    assert rig.events == [("derived", date) for date in DATES]
 
 
 def test_what_is_missing_where_nothing_was_ever_made_needs_a_first_date(rig: Rig) -> None:
     assert "fill in from_date" in reason_of(rig.press(which="missing"))
     assert rig.press(which="missing", from_date=DATES[0], to_date=DATES[0]).success
-    assert rig.made == [("raw", DATES[0]), ("derived", DATES[0])]
+    assert rig.events == [("raw", DATES[0]), ("derived", DATES[0])]
 
 
 def test_copies_of_what_is_outside_are_not_compared_and_the_log_says_so(rig: Rig) -> None:
@@ -86,7 +86,7 @@ def test_copies_of_what_is_outside_are_not_compared_and_the_log_says_so(rig: Rig
     rig.record(DERIVED, DATES[0])
     result = rig.press(which="outdated")
     assert result.success
-    assert rig.made == [("derived", DATES[0])]
+    assert rig.events == [("derived", DATES[0])]
     assert "raw is a copy of what is outside and is not compared" in rig.told(result)
 
 
@@ -95,7 +95,7 @@ def test_where_nothing_can_be_compared_the_run_fails_and_says_what_to_do(rig: Ri
     reason = reason_of(rig.press(which="outdated", assets=["raw"]))
     assert reason.startswith("Nothing is left to make. raw is a copy of what is outside")
     assert "materialise the dates" in reason
-    assert rig.made == []
+    assert rig.events == []
 
 
 def test_models_are_trained_again_only_where_the_form_names_them(rig: Rig) -> None:
@@ -107,9 +107,9 @@ def test_models_are_trained_again_only_where_the_form_names_them(rig: Rig) -> No
     form = opened["ops"]["repair_dates"]["config"]
     result = rig.press(*chain, **{**form, "which": "outdated"})
     assert result.success
-    assert rig.made == [("derived", date) for date in DATES]
+    assert rig.events == [("derived", date) for date in DATES]
     assert "model is left out: its outdated dates would be trained again" in rig.told(result)
 
-    rig.made.clear()
+    rig.events.clear()
     assert rig.press(*chain, which="outdated", assets=["model"]).success
-    assert rig.made == [("model", date) for date in DATES]
+    assert rig.events == [("model", date) for date in DATES]
