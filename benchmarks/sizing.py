@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -28,7 +29,7 @@ _FIRST = date(2025, 1, 1)
 _OUTPUTS = ("price_changes", "neighbourhood_summary")
 
 
-def _benchmark(rows: int) -> Benchmark:
+def _engines(rows: int) -> Benchmark:
     arguments = (str(_DATES), str(rows))
     return Benchmark(
         name=f"sizing_{rows}",
@@ -41,7 +42,18 @@ def _benchmark(rows: int) -> Benchmark:
     )
 
 
-BENCHMARKS = tuple(_benchmark(rows) for rows in (10_000, 100_000))
+_RUNS = Benchmark(
+    name="sizing_runs",
+    reference_name="one run of 12 dates of 10,000 listings",
+    ours=side("sizing", "by_runs", "1"),
+    reference=side("sizing", "by_runs", "12"),
+    rounds=1,
+    tolerance=None,
+    services=True,
+    by_default=False,
+)
+
+BENCHMARKS = (*(_engines(rows) for rows in (10_000, 100_000, 1_000_000)), _RUNS)
 
 
 def by_pandas(dates: str, rows: str) -> None:
@@ -85,6 +97,24 @@ def by_spark(dates: str, rows: str) -> None:
         with Stopwatch() as watch, _Usage() as usage:
             _in_dagster(run)
     watch.report(_digest(days), **usage.figures())
+
+
+def by_runs(dates: str) -> None:
+    """12 dates as runs of so many dates each, one after the other, each a process of its own."""
+    days, step = _seed(12, 10_000), int(dates)
+    settings = {
+        "PLATFORM_AIRBNB_BUCKET": os.environ["PLATFORM_BUCKET"],
+        "PLATFORM_CRUNCHER": "process",
+    }
+    command = [sys.executable, "-m", "dagster", "asset", "materialize"]
+    command += ["-m", "platform_assets.definitions", "--select"]
+    command += [",".join(f"key:airbnb/{output}" for output in _OUTPUTS), "--partition-range"]
+    with tempfile.TemporaryDirectory() as home, Stopwatch() as watch, _Usage() as usage:
+        environment = {**os.environ, **settings, "DAGSTER_HOME": home}
+        for first in range(0, len(days), step):
+            days_of_run = f"{days[first]}...{days[first + step - 1]}"
+            subprocess.run([*command, days_of_run], env=environment, check=True)
+    watch.report(len(days), **usage.figures())
 
 
 class _Usage:
@@ -228,4 +258,4 @@ def _digest(days: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    run_side(by_pandas, by_spark)
+    run_side(by_pandas, by_runs, by_spark)
