@@ -1,4 +1,4 @@
-"""The READMEs name files that there are."""
+"""The READMEs and docs/ name files that there are."""
 
 import re
 import subprocess
@@ -10,13 +10,17 @@ ROOT = Path(__file__).parents[1]
 FILES = subprocess.run(
     ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
 ).stdout.splitlines()
-READMES = [file for file in FILES if PurePath(file).name == "README.md"]
+READMES = [
+    file for file in FILES if PurePath(file).match("README.md") or PurePath(file).match("docs/*.md")
+]
 FOLDERS = sorted({file.split("/")[0] for file in FILES if "/" in file})
 CODE = re.compile(r"```.*?```|`[^`]+`", re.DOTALL)
 # Relative to the checkout: what stands behind another folder, an address or a variable is not.
 PATH = re.compile(rf"(?<![\w./@:$-])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*@-]*")
 # What users make.
 MADE = (
+    "platform_assets/airbnb/busiest_hosts.py",
+    "platform_assets/mnist/digit_counts.py",
     "deploy/.env",
     "deploy/platform.env",
     "deploy/private",

@@ -21,11 +21,15 @@ TABLE = """
 """
 
 
-def example(file: str, language: str) -> str:
-    """The first example of a language in one of the checkout's files."""
+def examples(file: str, language: str) -> list[str]:
+    """The examples of a language in one of the checkout's files."""
     text = (CHECKOUT / file).read_text()
-    examples = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-    return examples[0]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def example(file: str, language: str) -> str:
+    """The first of them."""
+    return examples(file, language)[0]
 
 
 def write(folder: Path, files: Mapping[str, str]) -> Path:
