@@ -4,12 +4,14 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import dagster as dg
 from psycopg2.extensions import connection
 
 from platform_assets import settings
 from platform_assets.airbnb import listings_chain
+from platform_assets.airbnb.snapshots import SNAPSHOT
 from platform_assets.chain import build_chain
 from resources.s3 import Publication
 from tests.platform_assets import airbnb_rig, mnist_rig
@@ -30,16 +32,14 @@ def load(folder: Path, content: str) -> ModuleType:
     return module
 
 
-def materialize(
-    platform: Platform, assets: list[dg.AssetsDefinition], date: str, only: dg.AssetSelection
+def run(
+    platform: Platform, definitions: dg.Definitions, selection: dg.AssetSelection, date: str
 ) -> dg.ExecuteInProcessResult:
-    return dg.materialize(
-        assets,
-        selection=only,
-        partition_key=date,
-        instance=platform.instance,
-        resources=settings.resources(settings.Settings()),
-        raise_on_error=False,
+    job: Any = dg.define_asset_job("added", selection)
+    resources = settings.resources(settings.Settings())
+    defs = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job], resources=resources))
+    return defs.resolve_job_def("added").execute_in_process(
+        instance=platform.instance, tags={"dagster/partition": date}, raise_on_error=False
     )
 
 
@@ -53,20 +53,21 @@ def test_an_asset_of_the_digits(platform: Platform, tmp_path: Path) -> None:
     date = "2026-03-01"
     mnist_rig.put_digits(platform, date)
     module = load(tmp_path, MODULES[0])
-    own, check = module.digit_counts, module.counts_every_digit
-    assert materialize(platform, [own, check], date, dg.AssetSelection.all()).success
+    defs = dg.load_definitions_from_module(module)
+    own = dg.AssetSelection.assets(module.digit_counts)
+    assert run(platform, defs, own, date).success
     assert platform.materialized(module.NAME) == {date}
     put(module, platform, date, b"[1, 1, 1, 1, 1, 1, 1, 1, 1, 1]")
-    refused = materialize(platform, [own, check], date, dg.AssetSelection.checks(check))
-    assert list(failed_checks(refused)) == ["counts_every_digit"]
+    checks = dg.AssetSelection.checks_for_assets(module.digit_counts)
+    assert list(failed_checks(run(platform, defs, checks, date))) == ["counts_every_digit"]
 
 
 def test_an_asset_of_the_listings(platform: Platform, table: connection, tmp_path: Path) -> None:
     date = airbnb_rig.FIRST
     module = load(tmp_path, MODULES[1])
     own = module.BUSIEST_HOSTS
-    chain = build_chain("chain", [*listings_chain.ASSETS, own], checks_at_once=lambda _: 1)
-    assert materialize(platform, [chain], date, dg.AssetSelection.all()).success
+    defs = dg.Definitions(assets=[build_chain("chain", [*listings_chain.ASSETS, own])])
+    assert run(platform, defs, dg.AssetSelection.assets(SNAPSHOT.key, own.key), date).success
     rows = airbnb_rig.ask(
         table,
         "select count(*) from listings where download_date = %(day)s and host_id is not null "
@@ -77,5 +78,5 @@ def test_an_asset_of_the_listings(platform: Platform, table: connection, tmp_pat
     hosts = json.loads(published.read(module.FILE, max_bytes=10_000))
     assert [listings for _, listings in hosts] == [count for (count,) in rows]
     put(module, platform, date, b"[[1, 1000]]")
-    only = dg.AssetSelection.checks(own.check_key("hosts_are_busiest"))
-    assert list(failed_checks(materialize(platform, [chain], date, only))) == ["hosts_are_busiest"]
+    checks = dg.AssetSelection.checks(own.check_key("hosts_are_busiest"))
+    assert list(failed_checks(run(platform, defs, checks, date))) == ["hosts_are_busiest"]
