@@ -272,25 +272,24 @@ def test_a_large_object_is_refused_before_it_is_opened() -> None:
         mnist_pickle.load(GOOD, max_compressed_bytes=100)
 
 
-@pytest.mark.parametrize(
-    "opcodes",
-    [
-        b"\x80\x02T" + struct.pack("<i", 2**30) + bytes(2**26),
-        b"\x80\x03B" + struct.pack("<I", 2**32 - 1) + bytes(2**26),
-        b"S'" + b"a" * 2**26 + b"'\n.",
-        b"c" + b"a" * 2**26,
-        b"I1\nr\xff\xff\xff\xff" + b"I1\n.",
-        b"\x8a\xff" + b"\x7f" * 255 + b"1" * 10 + b".",
+# Made when they are needed: some have 64 MiB, and each worker of a test run collects them.
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "a string that claims 1 GiB": lambda: b"\x80\x02T" + struct.pack("<i", 2**30) + bytes(2**26),
+    "bytes that claim 4 GiB": lambda: b"\x80\x03B" + struct.pack("<I", 2**32 - 1) + bytes(2**26),
+    "a long line": lambda: b"S'" + b"a" * 2**26 + b"'\n.",
+    "a long name": lambda: b"c" + b"a" * 2**26,
+    "a memo number of 2**32": lambda: b"I1\nr\xff\xff\xff\xff" + b"I1\n.",
+    "a long number": lambda: b"\x8a\xff" + b"\x7f" * 255 + b"1" * 10 + b".",
+    "a thousand copies of one text": lambda: (
         b"c_codecs\nencode\nq\0X" + struct.pack("<I", 2**24) + b"a" * 2**24 + b"q\1"
-        + b"U\6latin1q\2" + b"h\0h\1h\2\x86R" * 1000 + b".",
-    ],
-    ids=[
-        "a string that claims 1 GiB", "bytes that claim 4 GiB", "a long line", "a long name",
-        "a memo number of 2**32", "a long number", "a thousand copies of one text",
-    ],
-)  # fmt: skip
+        + b"U\6latin1q\2" + b"h\0h\1h\2\x86R" * 1000 + b"."
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 @linux
-def test_a_bomb_costs_no_memory(opcodes: bytes) -> None:
+def test_a_bomb_costs_no_memory(bomb: Callable[[], bytes]) -> None:
     """In a process of its own, which may not have more than 128 MiB beyond its start."""
     program = """
 import resource, sys
@@ -305,7 +304,7 @@ except mnist_pickle.PickleFileError as error:
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        input=gzip.compress(opcodes, 1),
+        input=gzip.compress(bomb(), 1),
         capture_output=True,
         check=False,
     )
@@ -322,19 +321,21 @@ CAP = 64 * 2**20
 NEARLY = CAP * 9 // 10
 
 
-@pytest.mark.parametrize(
-    "opcodes",
-    [
-        b"S'" + b"a" * (CAP + 2**20) + b"'\n.",
-        b"S'" + b"a" * NEARLY + b"'\n.",
-        b"c" + b"a" * (CAP + 2**20) + b"\n.",
-        b"c_codecs\nencode\nX" + struct.pack("<I", NEARLY) + b"a" * NEARLY
-        + b"U\6latin1\x86R.",
-    ],
-    ids=["a line over the cap", "a line to decode", "a name over the cap", "a text to encode"],
-)  # fmt: skip
+AT_THE_CAP: dict[str, Callable[[], bytes]] = {
+    "a line over the cap": lambda: b"S'" + b"a" * (CAP + 2**20) + b"'\n.",
+    "a line to decode": lambda: b"S'" + b"a" * NEARLY + b"'\n.",
+    "a name over the cap": lambda: b"c" + b"a" * (CAP + 2**20) + b"\n.",
+    "a text to encode": lambda: (
+        b"c_codecs\nencode\nX" + struct.pack("<I", NEARLY) + b"a" * NEARLY + b"U\6latin1\x86R."
+    ),
+}
+
+
+@pytest.mark.parametrize("opcodes", AT_THE_CAP.values(), ids=AT_THE_CAP.keys())
 @linux
-def test_the_cap_holds_for_all_that_is_in_memory_at_the_same_time(opcodes: bytes) -> None:
+def test_the_cap_holds_for_all_that_is_in_memory_at_the_same_time(
+    opcodes: Callable[[], bytes],
+) -> None:
     """In a process of its own, by the most that it ever had resident; half of the cap is room."""
     program = f"""
 import re, sys
@@ -350,7 +351,7 @@ except mnist_pickle.TooLargeError:
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        input=gzip.compress(opcodes, 1),
+        input=gzip.compress(opcodes(), 1),
         capture_output=True,
         check=True,
     )
