@@ -99,8 +99,9 @@ class Settings(PartitionSettings):
     listings_connections: int = Field(
         default=2, ge=1, description="Connections to the database that a run may have."
     )
-    snapshot_limits: dict[str, float] = Field(
-        default={}, description="Limits of a day that is published, by their names, as JSON."
+    snapshot_limits: Limits = Field(
+        default_factory=Limits,
+        description="Limits of a day that is published, by their names, as JSON.",
     )
     leave_out: list[str] = Field(
         default=["host_name"], description="Columns that never leave the database, as JSON."
@@ -233,7 +234,7 @@ def resources(settings: Settings) -> dict[str, Any]:
             connections=settings.listings_connections,
             leave_out=settings.leave_out,
             pseudonymise=settings.pseudonymise,
-            limits=Limits.model_validate(settings.snapshot_limits),
+            limits=settings.snapshot_limits,
         ),
         "docker": DockerResource(
             mode="auto" if settings.cruncher == "spark" else settings.cruncher,

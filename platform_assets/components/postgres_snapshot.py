@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from formats.columns import Column
 from platform_assets.chain import ChainAsset, ChainRun, DatesOutcomes
@@ -21,12 +21,6 @@ from resources.postgres import DatabaseRequestError, Query
 from resources.s3 import Folder, ObjectStore
 
 ColumnType = Literal["int64", "double", "string", "date32"]
-
-
-class Checks(Limits):
-    """From where on a day is odd (a warning), and from where on it is not published."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class SnapshotTable(SourceTable):
@@ -128,8 +122,8 @@ class PostgresSnapshot(PipelineAsset):
     format: Literal["csv", "csv.gz", "parquet"] = Field(
         default="parquet", description="Of the snapshots."
     )
-    checks: Checks = Field(
-        default_factory=Checks,
+    checks: Limits = Field(
+        default_factory=Limits,
         description="From where on a day is odd, or not published; null_prices, negative_prices "
         "and price are of the measure.",
     )
@@ -189,7 +183,6 @@ class PostgresSnapshot(PipelineAsset):
     @property
     def source_table(self) -> SnapshotTable:
         """The table as those who export it know it."""
-        limits = Limits(**self.checks.model_dump())
         return SnapshotTable(
             snapshot=self.asset,
             defined_in=f"pipelines/{self.pipeline}/defs.yaml",
@@ -202,8 +195,8 @@ class PostgresSnapshot(PipelineAsset):
             measure=self.measure,
             required=self.required,
             format=self.format,
-            checks=limits,
-            limits=limits,
+            checks=self.checks,
+            limits=self.checks,
             leave_out=self.leave_out,
             pseudonymise=self.pseudonymise,
         )

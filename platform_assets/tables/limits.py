@@ -6,13 +6,16 @@ What is compared with them stands in `quality.py`.
 from typing import Annotated
 
 import dagster as dg
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Limits(dg.Config):
     """From where on a day is odd (a warning), and from where on it is not published."""
+
+    # A limit with a misspelt name would hold nowhere.
+    model_config = ConfigDict(extra="forbid")
 
     null_prices_warn: Share = Field(
         default=0.5, description="Share of rows without a price that is odd."
