@@ -3,6 +3,7 @@
 import dagster as dg
 
 from jobs.daily import build_daily_schedule
+from platform_assets.errors import EXPECTED
 from platform_assets.mnist.deployed import JOBS
 from platform_assets.mnist.endpoint import POOL, serve
 from platform_assets.mnist.published_classifier import PublishedClassifier
@@ -17,7 +18,6 @@ from platform_assets.models.serving import Serving
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG
 from platform_assets.settings import sensor_status
-from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 
 digits_job = dg.define_asset_job(
@@ -49,7 +49,7 @@ def public_digits_changed(
 ) -> dg.SensorResult | dg.SkipReason:
     try:
         original = public.find(digits_store)
-    except (ResourceError, ValueError) as error:
+    except EXPECTED as error:
         return dg.SkipReason(f"The public object could not be looked at: {error}")
     etag = original.info.etag
     latest = DAILY.get_last_partition_key()

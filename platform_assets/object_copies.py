@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from formats import s3_uri
+from formats.errors import FormatError
 from platform_assets.checks import Verdict
 from platform_assets.reports import Materialization
 from resources.s3 import Folder, ObjectInfo, ObjectStore, Publication
@@ -36,12 +37,12 @@ def find_original(store: ObjectStore, uri: str) -> Original:
     """Look for an object, with the credentials of `store`.
 
     Raises:
-        ValueError: The URI is not that of an object.
+        FormatError: The URI is not that of an object.
         StoreError: It cannot be read.
     """
     bucket, key = s3_uri.parse(uri)
     if not key:
-        raise ValueError(f"{uri} is not of the form s3://bucket/key: set it so.")
+        raise FormatError(f"{uri} is not of the form s3://bucket/key: set it so.")
     source = store.sibling(bucket)
     return Original(uri, source, source.head(key))
 

@@ -10,6 +10,7 @@ import dagster as dg
 from pydantic import Field
 
 from platform_assets.checks import Verdict, check_each
+from platform_assets.errors import EXPECTED
 from platform_assets.lineage import place
 from platform_assets.object_copies import (
     Original,
@@ -20,7 +21,6 @@ from platform_assets.object_copies import (
 )
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.reports import Materialization, make_each, to_failure
-from resources.errors import ResourceError
 from resources.s3 import (
     BucketMissingError,
     Folder,
@@ -54,7 +54,7 @@ class PublicMnist(dg.ConfigurableResource):
         """Looks for it, with the credentials of `store`.
 
         Raises:
-            ValueError: The URI is not that of an object.
+            FormatError: The URI is not that of an object.
             StoreError: It cannot be read, nor can the fallback.
         """
         try:
@@ -94,7 +94,7 @@ def folder(store: ObjectStore, date: str) -> Folder:
 def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveResult:
     try:
         original = public.find(digits_store)
-    except (ResourceError, ValueError) as error:
+    except EXPECTED as error:
         raise to_failure(error) from error
     return dg.ObserveResult(
         data_version=dg.DataVersion(original.version),
