@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -286,15 +287,21 @@ def in_order(forms: Sequence[PipelineAsset]) -> list[PipelineAsset]:
     Raises:
         PipelineError: They are made of each other.
     """
-    waiting, done = list(forms), list[PipelineAsset]()
-    while waiting:
-        pending = {form.asset_key for form in waiting}
-        ready = [form for form in waiting if not pending.intersection(form.upstream())]
-        if not ready:
-            raise PipelineError(
-                f"{waiting[0].where('inputs')}: {' and '.join(form.asset for form in waiting)} are "
-                "made of each other: take one of the inputs out."
-            )
-        done += ready
-        waiting = [form for form in waiting if form not in ready]
-    return done
+    keys = {form.asset_key for form in forms}
+    sorter = TopologicalSorter(
+        {form.asset_key: sorted(keys.intersection(form.upstream())) for form in forms}
+    )
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = [form for form in forms if form.asset_key in error.args[1]]
+        raise PipelineError(
+            f"{circle[0].where('inputs')}: {' and '.join(form.asset for form in circle)} are "
+            "made of each other: take one of the inputs out."
+        ) from None
+    ordered: list[PipelineAsset] = []
+    while sorter.is_active():
+        ready = set(sorter.get_ready())
+        ordered += [form for form in forms if form.asset_key in ready]
+        sorter.done(*ready)
+    return ordered
