@@ -10,7 +10,6 @@ import dagster as dg
 from pydantic import Field
 
 from platform_assets.checks import Verdict, check_each
-from platform_assets.errors import EXPECTED
 from platform_assets.lineage import place
 from platform_assets.object_copies import (
     Original,
@@ -20,7 +19,7 @@ from platform_assets.object_copies import (
     why_another,
 )
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
-from platform_assets.reports import Materialization, make_each, to_failure
+from platform_assets.reports import Materialization, expected_errors_as_failures, make_each
 from resources.s3 import (
     BucketMissingError,
     Folder,
@@ -92,10 +91,8 @@ def folder(store: ObjectStore, date: str) -> Folder:
     ],
 )
 def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveResult:
-    try:
+    with expected_errors_as_failures():
         original = public.find(digits_store)
-    except EXPECTED as error:
-        raise to_failure(error) from error
     return dg.ObserveResult(
         data_version=dg.DataVersion(original.version),
         metadata=describe_public(original),

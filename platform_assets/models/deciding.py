@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.checks import Verdict, find_targets, log_evaluation
-from platform_assets.errors import EXPECTED
 from platform_assets.models.copies import M
 from platform_assets.models.decisions import (
     Decision,
@@ -21,7 +20,7 @@ from platform_assets.models.decisions import (
 from platform_assets.models.endpoint import Jobs
 from platform_assets.models.serving import DECISION, Serving, as_event
 from platform_assets.models.taking_back import Rollback, roll_back, tear_down
-from platform_assets.reports import to_failure
+from platform_assets.reports import expected_errors_as_failures
 
 
 def build_endpoint_jobs(
@@ -46,22 +45,22 @@ def build_endpoint_jobs(
     def build_decision(name: str, outcome: Outcome, description: str) -> dg.JobDefinition:
         @form(name=f"{name}_form")
         def decision(context: dg.OpExecutionContext, config: DecisionForm) -> None:
-            try:
+            with expected_errors_as_failures():
                 decide(context, serve(context), outcome, config)
-            except EXPECTED as error:
-                raise to_failure(error) from error
 
         return _build_job(name, description, decision, DecisionForm.blank())
 
     @form(name=f"{names.roll_back}_form")
     def put_back(context: dg.OpExecutionContext, config: Rollback) -> None:
         """Put an earlier version back and prove it."""
-        roll_back(context, serve(context), config.to)
+        with expected_errors_as_failures():
+            roll_back(context, serve(context), config.to)
 
     @form(name=f"{names.tear_down}_form")
     def delete(context: dg.OpExecutionContext) -> None:
         """Delete the endpoint; its versions stay: the next deploy or rollback finds them."""
-        tear_down(context, serve(context))
+        with expected_errors_as_failures():
+            tear_down(context, serve(context))
 
     return [
         build_decision(

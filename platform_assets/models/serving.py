@@ -10,13 +10,12 @@ from typing import Any, Generic
 
 import dagster as dg
 
-from platform_assets.errors import EXPECTED
 from platform_assets.models import retention
 from platform_assets.models.copies import M
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.models.lines import Line
 from platform_assets.pictures import attempt_to_show
-from platform_assets.reports import DATA_VERSION_TAG, to_failure
+from platform_assets.reports import DATA_VERSION_TAG, expected_errors_as_failures
 from platform_assets.retries import retry_call
 from resources.s3 import NotPublishedError
 from resources.sagemaker import (
@@ -116,10 +115,8 @@ class Serving(Generic[M]):
         Raises:
             dagster.Failure: It could not be done.
         """
-        try:
+        with expected_errors_as_failures():
             result = retry_call(f"Endpoint {self.endpoint.name}", lambda: self.reconcile(context))
-        except EXPECTED as error:
-            raise to_failure(error) from error
         if result is not None:
             yield result
 

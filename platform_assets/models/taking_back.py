@@ -7,8 +7,8 @@ from pydantic import Field
 
 from platform_assets.models.copies import M
 from platform_assets.models.serving import Serving
-from platform_assets.reports import DATA_VERSION_TAG, to_failure
-from resources.sagemaker import EndpointError, Invoke, SageMakerError
+from platform_assets.reports import DATA_VERSION_TAG
+from resources.sagemaker import EndpointError, Invoke
 
 
 class Rollback(dg.Config):
@@ -26,7 +26,7 @@ def roll_back(context: dg.OpExecutionContext, serving: Serving[M], to: str) -> N
     What is newer is not deployed again by itself.
 
     Raises:
-        dagster.Failure: It could not be put back.
+        SageMakerError: It could not be put back.
     """
     name, line = serving.endpoint.name, serving.line
 
@@ -37,16 +37,13 @@ def roll_back(context: dg.OpExecutionContext, serving: Serving[M], to: str) -> N
         if prove := line.proof(served):
             prove(invoke)
 
-    try:
-        done = serving.sagemaker.rollback(
-            name,
-            to=to or None,
-            smoke=smoke,
-            log=context.log,
-            tags={"pipeline": line.pipeline, "run_id": context.run.run_id},
-        )
-    except SageMakerError as error:
-        raise to_failure(error) from error
+    done = serving.sagemaker.rollback(
+        name,
+        to=to or None,
+        smoke=smoke,
+        log=context.log,
+        tags={"pipeline": line.pipeline, "run_id": context.run.run_id},
+    )
     context.log.info(f"{name} serves {done.version} again.")
     live = serving.find_live()
     described: dict[str, Any] = line.describe(live) if live else {}
@@ -64,13 +61,10 @@ def tear_down(context: dg.OpExecutionContext, serving: Serving[M]) -> None:
     """Delete the endpoint; its versions stay, so that the next deploy or rollback finds them.
 
     Raises:
-        dagster.Failure: It could not be deleted.
+        SageMakerError: It could not be deleted.
     """
     name = serving.endpoint.name
-    try:
-        existed = serving.sagemaker.teardown(name, log=context.log)
-    except SageMakerError as error:
-        raise to_failure(error) from error
+    existed = serving.sagemaker.teardown(name, log=context.log)
     outcome = "is deleted" if existed else "did not exist"
     context.log.info(f"{name} {outcome}.")
     # Or else the asset's page would tell nothing of it.

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import dagster as dg
 
-from platform_assets.errors import EXPECTED
 from platform_assets.partitions import DAILY
-from platform_assets.reports import DATA_VERSION_TAG, to_failure
+from platform_assets.reports import DATA_VERSION_TAG, expected_errors_as_failures
 from platform_assets.tables.source_table import ColumnNamesError, SourceTable
 from resources.postgres import Fingerprint, PostgresResource
 
@@ -37,10 +36,8 @@ def observed_table(spec: dg.AssetSpec, resource: str) -> dg.AssetsDefinition:
     )
     def table(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
         source: SourceTable = getattr(context.resources, resource)
-        try:
+        with expected_errors_as_failures():
             days = read_days(context.resources.postgres, source)
-        except EXPECTED as error:
-            raise to_failure(error) from error
         seen = versions_seen(context.instance, spec.key)
         if not source.date_column:  # what it held on earlier days is not gone
             seen = {d: version for d, version in seen.items() if d == days[0].day} if days else {}
