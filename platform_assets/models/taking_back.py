@@ -7,6 +7,7 @@ from pydantic import Field
 
 from platform_assets.models.copies import M
 from platform_assets.models.serving import Serving
+from platform_assets.pictures import attempt_to_show
 from platform_assets.reports import DATA_VERSION_TAG
 from resources.sagemaker import EndpointError, Invoke
 
@@ -45,13 +46,16 @@ def roll_back(context: dg.OpExecutionContext, serving: Serving[M], to: str) -> N
         tags={"pipeline": line.pipeline, "run_id": context.run.run_id},
     )
     context.log.info(f"{name} serves {done.version} again.")
-    live = serving.find_live()
-    described: dict[str, Any] = line.describe(live) if live else {}
+
+    def describe_live() -> dict[str, Any]:
+        live = serving.find_live()
+        return line.describe(live) if live else {}
+
     # Or else the asset's page would go on showing the version that was rolled back.
     context.log_event(
         dg.AssetMaterialization(
             line.served,
-            metadata={**done.metadata(), **described},
+            metadata={**done.metadata(), **attempt_to_show(describe_live)},
             tags={DATA_VERSION_TAG: done.version},
         )
     )
