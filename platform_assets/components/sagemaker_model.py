@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
+from platform_assets.checks import check_now
 from platform_assets.components.model_gate import Gate
 from platform_assets.components.model_inputs import Algorithm, DatedInput, Finder, Input, asset_of
 from platform_assets.components.pipeline_asset import SCHEDULE, PipelineAsset
@@ -27,7 +28,7 @@ from platform_assets.models.deciding import build_endpoint_jobs
 from platform_assets.models.endpoint import Approval, Endpoint, Jobs
 from platform_assets.models.serving import Serving
 from platform_assets.models.training import Training, Work
-from platform_assets.models.version_check import check_now, judge_version
+from platform_assets.models.version_check import judge_version
 from platform_assets.partitions import ONE_RUN
 from platform_assets.retries import attempt
 from resources.s3 import ObjectStore

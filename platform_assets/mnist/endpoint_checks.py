@@ -9,12 +9,12 @@ from functools import partial
 import dagster as dg
 import numpy as np
 
-from platform_assets.checks import Verdict
+from platform_assets.checks import Verdict, check_now
 from platform_assets.mnist import deployed
 from platform_assets.mnist.digit_sheets import answer_sheet
 from platform_assets.mnist.endpoint import Proof, ask, mnist_endpoint, serve
 from platform_assets.models.endpoint import Endpoint
-from platform_assets.models.version_check import check_now, judge_version
+from platform_assets.models.version_check import judge_version
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 

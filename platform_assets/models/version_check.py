@@ -1,25 +1,9 @@
 """Whether an endpoint serves what it should."""
 
-from collections.abc import Callable
-
-import dagster as dg
-
 from platform_assets.checks import Verdict
-from platform_assets.errors import EXPECTED
 from platform_assets.models.copies import M
 from platform_assets.models.serving import Serving, served_versions
 from resources.s3 import NotPublishedError
-
-
-def check_now(judge: Callable[[], Verdict]) -> dg.AssetCheckResult:
-    """The result of a check of what is now; what could not be checked has not passed."""
-    try:
-        verdict = judge()
-    except EXPECTED as error:
-        verdict = Verdict(False, f"could not be checked: {error}")
-    return dg.AssetCheckResult(
-        passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
-    )
 
 
 def judge_version(serving: Serving[M]) -> Verdict:
