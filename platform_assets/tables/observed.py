@@ -41,7 +41,8 @@ def observed_table(spec: dg.AssetSpec, resource: str) -> dg.AssetsDefinition:
         seen = versions_seen(context.instance, spec.key)
         if not source.date_column:  # what it held on earlier days is not gone
             seen = {d: version for d, version in seen.items() if d == days[0].day} if days else {}
-        for observation in describe_days(spec.key, days, seen):
+        table_name = "" if source.query else source.table
+        for observation in describe_days(spec.key, days, seen, table_name=table_name):
             context.log_event(observation)
         yield from ()
 
@@ -72,7 +73,7 @@ def read_days(postgres: PostgresResource, table: SourceTable) -> list[Fingerprin
 
 
 def describe_days(
-    key: dg.AssetKey, days: Sequence[Fingerprint], seen: Mapping[str, str]
+    key: dg.AssetKey, days: Sequence[Fingerprint], seen: Mapping[str, str], *, table_name: str
 ) -> Iterator[dg.AssetObservation]:
     """An observation of the table, after one of each day that has changed.
 
@@ -80,6 +81,7 @@ def describe_days(
         key: Of the table's asset.
         days: What the table has.
         seen: Day → version when it was observed last.
+        table_name: Empty where a query stands in the place of a table.
     """
     partitions = set(DAILY.get_partition_keys())
     known = {rows.day: rows for rows in days if rows.day in partitions}
@@ -103,8 +105,9 @@ def describe_days(
         metadata={
             "dagster/row_count": sum(rows.rows for rows in days),
             "days": len(known),
-            "newest_day": str(max(known, key=str, default=None)),
+            **({"newest_day": str(max(known, key=str))} if known else {}),
             "changed_days": len(changed),
+            **({"dagster/table_name": table_name} if table_name else {}),
             **({"rows_of_no_partition": outside} if outside else {}),
         },
         tags={DATA_VERSION_TAG: whole.hexdigest()},
