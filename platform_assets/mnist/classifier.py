@@ -132,7 +132,7 @@ def show_classifier(classifier: PublishedClassifier, channels: Published) -> dic
     return {
         "centroids": digit_sheets.centroid_sheet(points),
         "confusion_picture": digit_sheets.confusion_picture(
-            classifier.read_evaluation()["confusion"]
+            np.array(classifier.read_evaluation()["confusion"], np.int64)
         ),
         "worst_mistakes": digit_sheets.worst_mistakes(images, labels, points),
     }

@@ -1,7 +1,5 @@
 """Pictures of digits, answers and mistakes for the materialisations of the digits' chain."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +46,14 @@ def centroid_sheet(points: NDArray[np.float32]) -> dg.MarkdownMetadataValue:
     return to_markdown(image, "The first centroids of each digit")
 
 
-def confusion_picture(confusion: Sequence[Sequence[int]]) -> dg.MarkdownMetadataValue:
-    """The confusion matrix: a row for each digit, a column for each answer."""
-    image = draw_matrix(np.array(confusion, np.int64), "the digit", "what it was taken for")
-    return to_markdown(image, "Confusion matrix of the test digits")
+def confusion_picture(confusion: NDArray[np.int64]) -> dg.MarkdownMetadataValue:
+    """The confusion matrix: a row for each digit, a column for each answer.
+
+    Args:
+        confusion: (10, 10) int64, as `centroids.confusion` counts.
+    """
+    image = draw_matrix(confusion, "the digit", "what it was taken for")
+    return to_markdown(image, "Confusion matrix")
 
 
 def worst_mistakes(

@@ -185,7 +185,7 @@ def judge_model(store: ObjectStore, date: str) -> Verdict:
     }
     passed = accuracy >= floor and not lacking
     if not passed:
-        evidence["confusion"] = confusion_picture(centroids.confusion(labels, answers).tolist())
+        evidence["confusion"] = confusion_picture(centroids.confusion(labels, answers))
     none_of = f" No centroid is of {', '.join(map(str, lacking))}." if lacking else ""
     return Verdict(
         passed,
