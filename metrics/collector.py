@@ -21,6 +21,7 @@ from monitoring.runs import end_of
 from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
 from monitoring.spend import Spend
 from platform_assets.definitions import build_defs
+from platform_assets.errors import EXPECTED
 from platform_assets.mnist import deployed
 from platform_assets.models.endpoint import Endpoint
 from resources.s3 import ObjectStore
@@ -265,7 +266,9 @@ class PlatformCollector(Collector):
                     for metric in read():
                         metrics.append(metric)  # noqa: PERF402
                 except Exception as error:  # whatever it is: a scrape gives what there is
-                    _LOG.warning("%s could not be read: %s", source, type(error).__name__)
+                    # Others than these may have a secret in their words.
+                    why = str(error) if isinstance(error, EXPECTED) else type(error).__name__
+                    _LOG.warning("%s could not be read: %s", source, why)
                     reachable = False
             up.add_metric([source], reachable)
         return metrics

@@ -172,12 +172,14 @@ def test_the_cost_of_an_endpoint_is_known_after_its_teardown_and_a_restart(
 
 
 def test_a_service_that_cannot_be_reached_gives_no_sample_and_no_error(
-    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.record("airbnb/snapshot", DATE)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
     samples, names = scrape()
     assert samples["platform_source_up", ("sagemaker",)] == 0
+    assert "sagemaker could not be read: " in caplog.text
+    assert "could not be done: " in caplog.text, "in a sentence"
     assert samples["platform_source_up", ("dagster",)] == 1
     assert "platform_endpoint_in_service" not in names
     assert ("platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)) in samples
