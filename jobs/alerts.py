@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import BaseModel, ValidationError
 
 from jobs.airbnb import listings_daily, listings_job
+from jobs.daily import asked_after
 from jobs.mnist import digits_daily, digits_job
 from jobs.pipelines import due_pipelines
 from monitoring.approvals import approval_findings
@@ -248,9 +249,9 @@ def due_daily(repository: dg.RepositoryDefinition | None) -> list[Due]:
         *(
             Due(
                 schedule.name,
-                schedule.default_status is dg.DefaultScheduleStatus.RUNNING,
                 job.name,
                 sorted(job.selection.resolve(definitions) & daily),
+                asked_after(str(schedule.cron_schedule)),
             )
             for schedule, job in ((digits_daily, digits_job), (listings_daily, listings_job))
         ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from platform_assets.components.pipeline_asset import time_of
 from platform_assets.partitions import DAILY, materialized_dates
 from platform_assets.settings import schedule_status
 
@@ -53,6 +54,16 @@ def build_daily_schedule(
         return dg.RunRequest(tags=dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True)))
 
     return daily
+
+
+def asked_after(cron_schedule: str) -> timedelta:
+    """How long after a day's end (UTC) a schedule asks for it.
+
+    Args:
+        cron_schedule: Once a day, in UTC.
+    """
+    hour, minute = time_of(cron_schedule)
+    return timedelta(hours=hour, minutes=minute)
 
 
 def due_days(instance: dg.DagsterInstance, asset: dg.AssetKey, tick: datetime) -> list[str]:

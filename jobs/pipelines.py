@@ -1,15 +1,13 @@
 """When pipelines of YAML are made: a job each, and a schedule for those whose file has one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 
 import dagster as dg
 
-from jobs.daily import build_daily_schedule
+from jobs.daily import asked_after, build_daily_schedule
 from monitoring.dates import Due
 from platform_assets.components.pipeline_asset import SCHEDULE, time_of
 from platform_assets.partitions import DAILY
-from platform_assets.settings import schedule_status
 
 
 def build_pipeline_jobs(assets: Iterable[dg.AssetsDefinition]) -> dg.Definitions:
@@ -42,14 +40,12 @@ def due_pipelines(assets: Iterable[dg.AssetsDefinition]) -> list[Due]:
     return [
         Due(
             _schedule_name(name),
-            schedule_status() is dg.DefaultScheduleStatus.RUNNING,
             name,
             sorted(spec.key for spec in specs if spec.partitions_def == DAILY),
-            asked_after=timedelta(hours=hour, minutes=minute),
+            asked_after(cron),
         )
         for name, specs in group_by_pipeline(assets).items()
         if (cron := specs[0].metadata[SCHEDULE])
-        for hour, minute in [time_of(cron)]
     ]
 
 

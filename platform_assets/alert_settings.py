@@ -14,7 +14,7 @@ class AlertSettings(dg.ConfigurableResource[Any]):
     """From where on something is worth a message."""
 
     ui_url: str = Field(description="Where people find Dagster's UI: for links.")
-    late_after_hours: float = Field(description="Hours after a day's end (UTC) that it may take.")
+    late_after_hours: float = Field(description="Hours that a day may take from its schedule on.")
     stuck_after_minutes: float = Field(description="How long a run may wait, or work.")
     spend_limit: float = Field(description="Of the digits in a month, estimated; 0 for no limit.")
     days: int = Field(

@@ -147,7 +147,7 @@ class Settings(PartitionSettings):
         default="http://127.0.0.1:3000", description="Where people find Dagster's UI: for links."
     )
     late_after_hours: float = Field(
-        default=6, ge=0, description="Hours after a day's end (UTC) at which it has to be there."
+        default=6, ge=0, description="Hours after its schedule at which a day has to be there."
     )
     stuck_after_minutes: float = Field(
         default=180, gt=0, description="How long a run may wait in the queue, or work."
