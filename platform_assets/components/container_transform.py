@@ -71,7 +71,7 @@ class ContainerTransform(PipelineAsset):
         }
 
     def upstream(self) -> Sequence[dg.AssetKey]:
-        return [dg.AssetKey(name.split("/")) for name in self.inputs]
+        return [dg.AssetKey.from_user_string(name) for name in self.inputs]
 
     def chain_asset(self) -> ChainAsset:
         def make(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
@@ -114,10 +114,7 @@ class ContainerTransform(PipelineAsset):
         return outcomes | (self._run(run, store, wanted) if wanted else {})
 
     def _inputs(self, store: ObjectStore, date: str) -> dict[str, Published]:
-        return {
-            name: dated_folder(store, key, date).require(name)
-            for name, key in zip(self.inputs, self.upstream(), strict=True)
-        }
+        return {name: dated_folder(store, name, date).require(name) for name in self.inputs}
 
     def _run(
         self, run: ChainRun, store: ObjectStore, wanted: Mapping[str, Mapping[str, Published]]

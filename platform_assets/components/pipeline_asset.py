@@ -104,7 +104,7 @@ class PipelineAsset(dg.Component, dg.Model):
     @property
     def asset_key(self) -> dg.AssetKey:
         """The asset's key."""
-        return dg.AssetKey(self.asset.split("/"))
+        return dg.AssetKey.from_user_string(self.asset)
 
     @property
     def pipeline(self) -> str:
@@ -119,7 +119,7 @@ class PipelineAsset(dg.Component, dg.Model):
 
     def folder(self, store: ObjectStore, date: str) -> Folder:
         """Where a date of it is published."""
-        return dated_folder(store, self.asset_key, date)
+        return dated_folder(store, self.asset, date)
 
     def where(self, field: str = "asset") -> str:
         """`FILE:LINE` of a field, or of what is nearest to it."""
@@ -193,10 +193,14 @@ class PipelineAsset(dg.Component, dg.Model):
         return build_pipeline(forms)
 
 
-def dated_folder(store: ObjectStore, key: dg.AssetKey, date: str) -> Folder:
-    """Where a date of an asset is published: pipelines' apart from the platform's own chains."""
-    name = key.to_user_string()
-    return Folder(store, f"{OWN_FOLDERS.get(name, f'pipelines/{name}')}/date={date}")
+def asset_prefix(asset: str) -> str:
+    """Where an asset is published: pipelines' apart from the platform's own chains."""
+    return OWN_FOLDERS.get(asset, f"pipelines/{asset}")
+
+
+def dated_folder(store: ObjectStore, asset: str, date: str) -> Folder:
+    """Where a date of an asset is published."""
+    return Folder(store, f"{asset_prefix(asset)}/date={date}")
 
 
 def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:

@@ -62,7 +62,7 @@ class SnapshotTable(SourceTable):
         return f"{self.snapshot.rpartition('/')[2]}.{self.format}"
 
     def folder(self, store: ObjectStore, date: str) -> Folder:
-        return dated_folder(store, dg.AssetKey(self.snapshot.split("/")), date)
+        return dated_folder(store, self.snapshot, date)
 
     def setting(self, field: str) -> str:
         """The field of the form."""

@@ -16,7 +16,7 @@ from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcome
 from platform_assets.checks import check_now
 from platform_assets.components.model_gate import Gate
 from platform_assets.components.model_inputs import Algorithm, DatedInput, Finder, Input, asset_of
-from platform_assets.components.pipeline_asset import SCHEDULE, PipelineAsset
+from platform_assets.components.pipeline_asset import SCHEDULE, PipelineAsset, asset_prefix
 from platform_assets.components.trained_models import (
     CODE_VERSION,
     GATE,
@@ -117,7 +117,8 @@ class SageMakerModel(PipelineAsset):
 
     def upstream(self) -> Sequence[dg.AssetKey]:
         """The assets that its channels are of."""
-        return sorted({key for text in self._inputs if (key := asset_of(text))})
+        names = sorted({name for text in self._inputs if (name := asset_of(text))})
+        return [dg.AssetKey.from_user_string(name) for name in names]
 
     def sources(self) -> list[dg.AssetSpec]:
         """The channels that somebody else fills, as one source."""
@@ -202,7 +203,7 @@ class SageMakerModel(PipelineAsset):
         training = Training(
             sagemaker,
             store,
-            prefix=self._prefix(store),
+            prefix=asset_prefix(self.asset),
             pipeline=self._slug.replace("_", "-"),
             code_version=CODE_VERSION,
             compute=sagemaker.compute.model_copy(update={"instance_type": self.instance_type}),
@@ -265,7 +266,7 @@ class SageMakerModel(PipelineAsset):
             pipeline=self.pipeline,
             judged=self.asset_key,
             served=self._served,
-            prefix=self._prefix(store),
+            prefix=asset_prefix(self.asset),
             names=self._jobs,
             gate=self.gate,
             image=self._image,
@@ -279,9 +280,6 @@ class SageMakerModel(PipelineAsset):
         """The image, which a built-in algorithm has in each region."""
         algorithm = self.algorithm
         return algorithm if "/" in algorithm else builtin_image_uri(algorithm, region)
-
-    def _prefix(self, store: ObjectStore) -> str:
-        return self.folder(store, "").prefix.removesuffix("/date=")
 
     @property
     def _inputs(self) -> list[str]:

@@ -306,8 +306,8 @@ def test_a_version_that_cannot_be_approved_any_more_does_not_wait(platform: Plat
 
 
 def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platform) -> None:
-    store, key = platform.store, dg.AssetKey(["shapes", "images"])
-    folder = dated_folder(store, key, FIRST)
+    store = platform.store
+    folder = dated_folder(store, "shapes/images", FIRST)
     with Publication(folder) as publication:
         publication.put("train.rec", b"one")
         publication.put("test.rec", b"two")
