@@ -30,6 +30,7 @@ from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import (
     Materialization,
     Outcome,
+    Outcomes,
     dates_failure,
     errors_of,
     report_made,
@@ -68,8 +69,8 @@ class ChainAsset:
 
     Attributes:
         spec: Of the asset; its `deps` within the chain decide which dates it is made for.
-        make: Makes dates of it; `make_one_by_one` makes one of a function of a date. Assets with
-            the same maker that follow each other are made by one call.
+        make: Makes dates of it; `make_together` and `make_one_by_one` make it of functions that
+            know one asset. Assets with the same maker that follow each other are made by one call.
         resources: Keys of the resources that maker and checks use.
         checks: In the order in which they are evaluated.
         judge_published: (resources, dates) → verdicts of the checks without a `judge`, where they
@@ -94,20 +95,34 @@ class ChainAsset:
         return dg.AssetCheckKey(self.key, name)
 
 
-def make_one_by_one(make: Callable[[Any, str], Materialization]) -> Maker:
-    """The maker of an asset whose dates are made one after the other.
+def make_together(make: Callable[["ChainRun", Sequence[str]], Outcomes]) -> Maker:
+    """The maker of one asset whose dates are made by one call.
 
     Args:
-        make: (resources, date) → what was made. What it raises fails this date alone.
+        make: (run, dates) → what became of each of them.
     """
 
     @wraps(make)
     def make_dates(
         run: "ChainRun", dates: Sequence[str], keys: Sequence[dg.AssetKey]
     ) -> DatesOutcomes:
-        return {date: dict.fromkeys(keys, attempt(make, run.resources, date)) for date in dates}
+        return {date: dict.fromkeys(keys, outcome) for date, outcome in make(run, dates).items()}
 
     return make_dates
+
+
+def make_one_by_one(make: Callable[[Any, str], Materialization]) -> Maker:
+    """The maker of one asset whose dates are made one after the other.
+
+    Args:
+        make: (resources, date) → what was made. What it raises fails this date alone.
+    """
+
+    @wraps(make)
+    def make_dates(run: "ChainRun", dates: Sequence[str]) -> Outcomes:
+        return {date: attempt(make, run.resources, date) for date in dates}
+
+    return make_together(make_dates)
 
 
 def build_chain(

@@ -11,21 +11,20 @@ from platform_assets.airbnb.column_descriptions import snapshot_lineage
 from platform_assets.airbnb.listings import RULES
 from platform_assets.airbnb.observed_listings import listings
 from platform_assets.airbnb.published_snapshots import snapshot_folder
-from platform_assets.chain import ChainRun, DatesOutcomes
+from platform_assets.chain import ChainRun, make_together
 from platform_assets.checks import Verdict, to_result
 from platform_assets.lineage import place
 from platform_assets.partitions import DAILY, DUE_DAILY
-from platform_assets.reports import expected_errors_as_failures
+from platform_assets.reports import Outcomes, expected_errors_as_failures
 from platform_assets.tables.exporter import CODE_VERSION
 from platform_assets.tables.snapshots import export_dates, snapshot_asset
 from resources.s3 import ObjectStore
 
 
-def make_snapshots(
-    run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]
-) -> DatesOutcomes:
+@make_together
+def make_snapshots(run: ChainRun, dates: Sequence[str]) -> Outcomes:
     """Export dates of the table, and publish those that no check of their rows refuses."""
-    return export_dates(run, run.resources.listings_table, dates, keys)
+    return export_dates(run, run.resources.listings_table, dates)
 
 
 SNAPSHOT = snapshot_asset(

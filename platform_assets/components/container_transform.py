@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator
 
 from formats.columns import Column
-from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
+from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, make_together
 from platform_assets.checks import Verdict
 from platform_assets.components.fields import AssetNames, FileName, ModuleName, OneOrMore
 from platform_assets.components.pipeline_asset import PipelineAsset, dated_folder
@@ -74,16 +74,12 @@ class ContainerTransform(PipelineAsset):
         return [dg.AssetKey.from_user_string(name) for name in self.inputs]
 
     def chain_asset(self) -> ChainAsset:
-        def make(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
-            outcomes = self.make_dates(run, dates)
-            return {date: dict.fromkeys(keys, outcome) for date, outcome in outcomes.items()}
-
         return ChainAsset(
             spec=self.spec(
                 description=f"Made of {' and '.join(self.inputs)} by the module {self.module}.",
                 code_version=self.code_version,
             ),
-            make=make,
+            make=make_together(self.make_dates),
             resources=frozenset({"docker", "listings_store"}),
             checks=[
                 ChainCheck(

@@ -7,11 +7,11 @@ import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator
 
 from formats.columns import Column
-from platform_assets.chain import ChainAsset, ChainRun, DatesOutcomes
+from platform_assets.chain import ChainAsset, ChainRun, make_together
 from platform_assets.components.fields import TableName
 from platform_assets.components.pipeline_asset import PipelineAsset, dated_folder
 from platform_assets.lineage import Tier, place
-from platform_assets.reports import table_schema
+from platform_assets.reports import Outcomes, table_schema
 from platform_assets.tables.exporter import CODE_VERSION
 from platform_assets.tables.limits import Limits
 from platform_assets.tables.observed import observed_table
@@ -223,9 +223,9 @@ class PostgresSnapshot(PipelineAsset):
         return [observed_table(source, resource_key(self.asset)) if self.observe else source]
 
     def chain_asset(self) -> ChainAsset:
-        def make(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
-            table = getattr(run.resources, resource_key(self.asset))
-            return export_dates(run, table, dates, keys)
+        @make_together
+        def make(run: ChainRun, dates: Sequence[str]) -> Outcomes:
+            return export_dates(run, getattr(run.resources, resource_key(self.asset)), dates)
 
         spec = self.spec(
             description="The rows of one day as they were in one state of the table.",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
+from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, make_together
 from platform_assets.checks import check_now
 from platform_assets.components.model_gate import Gate
 from platform_assets.components.model_inputs import Algorithm, DatedInput, Finder, Input, asset_of
@@ -30,6 +30,7 @@ from platform_assets.models.serving import Serving
 from platform_assets.models.training import Training, Work
 from platform_assets.models.version_check import judge_version
 from platform_assets.partitions import ONE_RUN
+from platform_assets.reports import Materialization, Outcomes
 from platform_assets.retries import attempt
 from resources.s3 import ObjectStore
 from resources.sagemaker import S3Channel, SageMakerResource, builtin_image_uri
@@ -144,7 +145,7 @@ class SageMakerModel(PipelineAsset):
                 code_version=CODE_VERSION,
                 metadata=self._jobs.metadata() if self.endpoint else {},
             ),
-            make=self._train,
+            make=make_together(self._train),
             resources=frozenset({"listings_store", "sagemaker"}),
             is_trained=True,
             checks=[
@@ -195,10 +196,8 @@ class SageMakerModel(PipelineAsset):
         jobs = build_endpoint_jobs(self._jobs, self._serve, resource_keys=resource_keys, pool=pool)
         return dg.Definitions(assets=[endpoint], asset_checks=[is_the_wanted_one], jobs=jobs)
 
-    def _train(
-        self, run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]
-    ) -> DatesOutcomes:
-        """The maker of the chain."""
+    def _train(self, run: ChainRun, dates: Sequence[str]) -> Outcomes:
+        """Have the models of dates, trained where there is none of the same."""
         store, sagemaker = run.resources.listings_store, run.resources.sagemaker
         training = Training(
             sagemaker,
@@ -212,10 +211,10 @@ class SageMakerModel(PipelineAsset):
             describe=self.gate.judge,
         )
 
-        def make(date: str) -> Any:
+        def make(date: str) -> Materialization:
             return training.make_model(self._work(store, sagemaker, date))
 
-        return {date: dict.fromkeys(keys, attempt(make, date)) for date in dates}
+        return {date: attempt(make, date) for date in dates}
 
     def _work(self, store: ObjectStore, sagemaker: SageMakerResource, date: str) -> Work:
         """The training of a date's channels."""
