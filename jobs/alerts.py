@@ -27,6 +27,7 @@ from monitoring.serving import (
 from monitoring.spend import Spend, spend_findings
 from monitoring.stuck_runs import stuck_runs
 from platform_assets.alert_settings import AlertSettings
+from platform_assets.lineage import specs_of
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.partitions import DAILY
 from resources.alerts import AlertError, AlertMessageError, Alerts, AlertTargetError, Message
@@ -217,11 +218,13 @@ def find_problems(
     """What is wrong, or well again, with deployments, runs and dates."""
     instance = context.instance
     yield from rollback_findings(instance, settings, now, reported=before.reported)
-    yield from approval_findings(instance, _specs(context.repository_def), settings, now)
+    repository = context.repository_def
+    specs = specs_of(repository.assets_defs_by_key.values()) if repository else []
+    yield from approval_findings(instance, specs, settings, now)
     stuck = list(stuck_runs(instance, settings, now, reported=before.reported))
     yield from stuck
     hanging = [finding for finding in stuck if isinstance(finding, Problem)]
-    for due in due_daily(context.repository_def):
+    for due in due_daily(repository):
         yield from late_dates(instance, due, settings, now, hanging=hanging)
     # At last, since they may be many.
     yield from failed_runs(
@@ -229,22 +232,13 @@ def find_problems(
     )
 
 
-def _specs(repository: dg.RepositoryDefinition | None) -> list[dg.AssetSpec]:
-    definitions = repository.assets_defs_by_key.items() if repository else ()
-    return [definition.specs_by_key[key] for key, definition in definitions]
-
-
 def due_daily(repository: dg.RepositoryDefinition | None) -> list[Due]:
     """What each of the daily schedules has to have made."""
     if repository is None:
         return []
     definitions = list(repository.assets_defs_by_key.values())
-    daily = {
-        key
-        for definition in definitions
-        for key in definition.keys
-        if definition.specs_by_key[key].partitions_def == DAILY
-    }
+    specs = specs_of(definitions)
+    daily = {spec.key for spec in specs if spec.partitions_def == DAILY}
     return [
         *(
             Due(
@@ -255,5 +249,5 @@ def due_daily(repository: dg.RepositoryDefinition | None) -> list[Due]:
             )
             for schedule, job in ((digits_daily, digits_job), (listings_daily, listings_job))
         ),
-        *due_pipelines(definitions),
+        *due_pipelines(specs),
     ]

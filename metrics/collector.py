@@ -22,6 +22,7 @@ from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
 from monitoring.spend import Spend
 from platform_assets.definitions import build_defs
 from platform_assets.errors import EXPECTED
+from platform_assets.lineage import specs_of
 from platform_assets.mnist import deployed
 from platform_assets.models.endpoint import Endpoint
 from resources.s3 import ObjectStore
@@ -281,13 +282,8 @@ def load() -> PlatformCollector:
     definitions = list(repository.assets_defs_by_key.values())
     checks = {key for definition in definitions for key in definition.check_keys}
     checks |= set(repository.asset_checks_defs_by_key)
-    assets = {
-        key
-        for definition in definitions
-        if definition.is_materializable
-        for key in definition.keys
-        if definition.specs_by_key[key].partitions_def
-    }
+    specs = specs_of(definition for definition in definitions if definition.is_materializable)
+    assets = {spec.key for spec in specs if spec.partitions_def}
     instance = dg.DagsterInstance.get()
     names = ("digits_store", "endpoint", "sagemaker")
     # Never left: the resources live as long as the process.

@@ -15,6 +15,7 @@ import dagster as dg
 import jobs
 from jobs.pipelines import build_pipeline_jobs
 from platform_assets import airbnb, mnist, settings
+from platform_assets.lineage import specs_of
 from platform_assets.mnist.online import describe_online
 from platform_assets.pipelines import Taken, load_pipelines
 
@@ -35,10 +36,10 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     # Modules that import an asset from another one have it by name, too.
     assets = {id(asset): asset for asset in loaded.assets or []}
     own = [*assets.values(), *describe_online(chosen.api_url)]
-    taken = Taken.by(own, loaded.jobs or [], chosen.endpoint_name)
+    taken = Taken.by(specs_of(own), loaded.jobs or [], chosen.endpoint_name)
     pipelines = load_pipelines(chosen.pipelines, taken)
     by_yaml = list(pipelines.assets or [])
-    timed = build_pipeline_jobs(a for a in by_yaml if isinstance(a, dg.AssetsDefinition))
+    timed = build_pipeline_jobs(specs_of(by_yaml))
     return dg.Definitions(
         assets=dg.with_source_code_references([*own, *by_yaml]),
         asset_checks=[*(loaded.asset_checks or []), *(pipelines.asset_checks or [])],

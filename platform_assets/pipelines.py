@@ -25,6 +25,7 @@ from platform_assets.components.pipeline_asset import (
     in_order,
     repair_of,
 )
+from platform_assets.lineage import specs_of
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -46,10 +47,9 @@ class Taken:
     endpoints: frozenset[str] = frozenset()
 
     @classmethod
-    def by(cls, assets: Iterable[Any], jobs: Iterable[Any], *endpoints: str) -> "Taken":
+    def by(cls, specs: Iterable[dg.AssetSpec], jobs: Iterable[Any], *endpoints: str) -> "Taken":
         """What these assets, jobs and endpoints take."""
-        of_steps = [a.specs if isinstance(a, dg.AssetsDefinition) else [a] for a in assets]
-        specs = [spec for some in of_steps for spec in some]
+        specs = list(specs)
         groups = {spec.group_name for spec in specs if spec.group_name}
         return cls(
             frozenset(spec.key for spec in specs),
@@ -187,8 +187,8 @@ def check_keys(forms: Sequence[PipelineAsset], taken: Taken) -> None:
 def _added_by(form: PipelineAsset) -> Iterator[str]:
     """What a form adds that nothing else may be called."""
     beside = form.beside("")
-    added = Taken.by([*form.sources(), *(beside.assets or [])], ())
-    for key in (form.asset_key, *sorted(added.keys)):
+    added = specs_of([*form.sources(), *(beside.assets or [])])
+    for key in (form.asset_key, *sorted(spec.key for spec in added)):
         yield f"an asset {key.to_user_string()}"
     yield from (f"a job {job.name}" for job in beside.jobs or [])
     yield from (f"a resource {name}" for name in form.resources())
