@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from platform_assets.airbnb.column_descriptions import snapshot_lineage
+from platform_assets.airbnb.column_descriptions import SNAPSHOT_LINEAGE
 from platform_assets.airbnb.listings import RULES
 from platform_assets.airbnb.observed_listings import listings
 from platform_assets.airbnb.published_snapshots import snapshot_folder
@@ -42,7 +42,7 @@ SNAPSHOT = snapshot_asset(
         ),
         code_version=CODE_VERSION,
         freshness_policy=DUE_DAILY,
-        metadata={"dagster/column_lineage": snapshot_lineage()},
+        metadata={"dagster/column_lineage": SNAPSHOT_LINEAGE},
     ),
     RULES,
     make_snapshots,
