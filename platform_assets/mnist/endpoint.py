@@ -124,7 +124,7 @@ class Digits(Line[PublishedClassifier]):
     ) -> dict[str, Any]:
         """Test digits with what the endpoint answers now, and what it should: its proof."""
         proof = Proof.read(model)
-        answers = ask(partial(sagemaker.invoke, endpoint.name), proof.images)
+        answers = proof.answers(partial(sagemaker.invoke, endpoint.name))
         return {"proof": answer_sheet(proof.images, answers, proof.digits)}
 
 
@@ -165,18 +165,26 @@ class Proof:
         images = images[:_SMOKE_DIGITS]
         return cls(served.date, images, centroids.digits_of(images, served.read_centroids()))
 
-    def require(self, invoke: Invoke) -> None:
-        """Ask the endpoint for the digits.
+    def answers(self, invoke: Invoke) -> NDArray[np.int64]:
+        """What the endpoint reads in the images, right or wrong: (n,) int64.
 
         Raises:
-            WrongAnswersError: It answered something else than the classifier.
+            WrongAnswersError: It did not answer as k-means does, or not once for each.
         """
         answers = ask(invoke, self.images)
         if len(answers) != len(self.digits):
             raise WrongAnswersError(
                 f"The endpoint gave {len(answers)} answers to {len(self.digits)} test digits."
             )
-        wrong = int(np.count_nonzero(answers != self.digits))
+        return answers
+
+    def require(self, invoke: Invoke) -> None:
+        """Have the endpoint read the images as the classifier does.
+
+        Raises:
+            WrongAnswersError: It answered something else than the classifier.
+        """
+        wrong = int(np.count_nonzero(self.answers(invoke) != self.digits))
         if wrong:
             raise WrongAnswersError(
                 f"{wrong} of {len(self.images)} test digits are classified otherwise by the "
