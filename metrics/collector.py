@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from jobs.alerts import due_daily
 from monitoring.dates import Due, partition_rows, schedule_runs_since
-from monitoring.runs import end_of
+from monitoring.runs import WAITING, WORKING, end_of
 from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
 from monitoring.spend import Spend
 from platform_assets.definitions import build_defs
@@ -32,13 +32,7 @@ CACHE_SECONDS = 15.0
 """How long numbers are given again: many scrapes cost as much as one."""
 
 _LOG = logging.getLogger(__name__)
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
+_UNFINISHED = (*WAITING, *WORKING)
 _FINISHED = (
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,

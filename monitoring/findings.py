@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from platform_assets.partitions import list_dates
 from resources.alerts import Message
 
-_MOST_DATES = 10
 _MOST_CHARACTERS = 1500
 
 
@@ -53,7 +53,7 @@ class Problem:
         """What somebody is told of it."""
         lines = {
             "Asset": ", ".join(self.assets),
-            "Date": name_dates(self.dates),
+            "Date": list_dates(self.dates),
             "Reason": shorten(self.reason),
             "Now": self.figures,
             "To do": self.to_do,
@@ -82,12 +82,6 @@ Finding = Problem | Well | Unclear
 def well_again(title: str) -> Message:
     """What somebody is told of a problem that is over."""
     return Message(f"Well again: {title}", "This is over; nothing is left to do.")
-
-
-def name_dates(dates: Sequence[str]) -> str:
-    """Dates by name, as far as they fit into a message."""
-    more = f" and {len(dates) - _MOST_DATES} more" if len(dates) > _MOST_DATES else ""
-    return ", ".join(dates[:_MOST_DATES]) + more
 
 
 def shorten(text: str) -> str:

@@ -6,9 +6,14 @@ from collections.abc import Mapping, Set
 
 import dagster as dg
 
-PARTITION = "dagster/partition"
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
+from platform_assets.partitions import PARTITION, RANGE_END, RANGE_START
+
+WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+WORKING = (
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 MOST_RUNS = 200
 """Of one kind, in one look."""
 

@@ -6,17 +6,19 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from monitoring.findings import Finding, Problem, Unclear, Well
-from monitoring.runs import MOST_RUNS, name_assets, name_job, named_dates, planned_partitions
+from monitoring.runs import (
+    MOST_RUNS,
+    WAITING,
+    WORKING,
+    name_assets,
+    name_job,
+    named_dates,
+    planned_partitions,
+)
 from platform_assets.alert_settings import AlertSettings
 
 _QUEUE = "queue"
 _HANGS = "hangs "
-_WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
-_WORKING = (
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 
 
 def stuck_runs(
@@ -39,7 +41,7 @@ def stuck_runs(
         records = instance.get_run_records(filters, limit=MOST_RUNS)
         return [record.dagster_run for record in records]
 
-    if unchanged(*_WAITING):
+    if unchanged(*WAITING):
         yield Problem(
             key=_QUEUE,
             title="Runs wait in the queue",
@@ -49,7 +51,7 @@ def stuck_runs(
         )
     else:
         yield Well(_QUEUE)
-    hanging = {f"{_HANGS}{run.run_id}": run for run in unchanged(*_WORKING)}
+    hanging = {f"{_HANGS}{run.run_id}": run for run in unchanged(*WORKING)}
     for key, run in hanging.items():
         planned = planned_partitions(instance, run.run_id)
         yield Problem(

@@ -26,7 +26,7 @@ from platform_assets.checks import (
     report_verdicts,
 )
 from platform_assets.lineage import code_reference
-from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.partitions import DAILY, ONE_RUN, list_dates
 from platform_assets.reports import (
     Materialization,
     Outcome,
@@ -36,7 +36,7 @@ from platform_assets.reports import (
     report_made,
     verdicts_of,
 )
-from platform_assets.retries import attempt, list_dates, retry_dates
+from platform_assets.retries import attempt, retry_dates
 from resources.s3 import NotPublishedError
 
 # Date → asset → what became of it.

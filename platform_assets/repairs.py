@@ -13,8 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from platform_assets.chain import ChainAsset, ChainRun, Plan
-from platform_assets.partitions import DAILY
-from platform_assets.retries import list_dates
+from platform_assets.partitions import DAILY, list_dates
 
 Statuses = Mapping[str, dg.AssetPartitionStatus | None]
 

@@ -15,7 +15,8 @@ import dagster as dg
 from formats.columns import Column
 from platform_assets.checks import Context, DateRefusedError, Verdict, has_dates
 from platform_assets.errors import EXPECTED, describe_error
-from platform_assets.retries import attempt, list_dates, retry_dates
+from platform_assets.partitions import list_dates
+from platform_assets.retries import attempt, retry_dates
 
 # The public tag under which Dagster reads a data version off a materialisation.
 DATA_VERSION_TAG = "dagster/data_version"

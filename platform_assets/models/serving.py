@@ -10,6 +10,7 @@ from typing import Any, Generic
 
 import dagster as dg
 
+from platform_assets.checks import Context
 from platform_assets.models import retention
 from platform_assets.models.copies import M
 from platform_assets.models.endpoint import Endpoint
@@ -28,7 +29,6 @@ from resources.sagemaker import (
     Variant,
 )
 
-Context = dg.OpExecutionContext | dg.AssetExecutionContext
 # Under this name of their metadata, observations of a model say what is decided over it.
 DECISION = "decision"
 WAITS = "waits for approval"
