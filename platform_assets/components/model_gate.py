@@ -64,5 +64,6 @@ class Gate(BaseModel):
 
     def say(self) -> str:
         """What is asked for."""
-        least = f"at least {self.at_least:g}" if self.at_least is not None else ""
-        return least or f"at most {self.at_most:g}"
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return f"at most {self.at_most:g}"

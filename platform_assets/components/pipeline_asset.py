@@ -258,15 +258,18 @@ def schedule_of(forms: Sequence[PipelineAsset]) -> str:
     Raises:
         PipelineError: There are two.
     """
-    first, *others = [form for form in forms if form.schedule] or [None]
-    for other in others:
-        if first and other and other.schedule != first.schedule:
+    scheduled = [(form.schedule, form) for form in forms if form.schedule]
+    if not scheduled:
+        return ""
+    (schedule, first), *others = scheduled
+    for another, form in others:
+        if another != schedule:
             raise PipelineError(
-                f"{other.where('schedule')}: the pipeline is made at {first.schedule!r} already "
+                f"{form.where('schedule')}: the pipeline is made at {schedule!r} already "
                 f"({first.where('schedule')}): leave one of the schedules out, or put this asset "
                 "into a file of its own."
             )
-    return first.schedule or "" if first else ""
+    return schedule
 
 
 def time_of(schedule: str) -> tuple[int, int]:

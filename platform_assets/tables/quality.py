@@ -38,7 +38,7 @@ def judge_schema(differences: ColumnDifferences, rules: Rules) -> Verdict:
     Other columns that are missing or new are named in the description.
     """
     advice = ""
-    if rules.key_remedy and any(column.name == rules.key for column in differences.retyped):
+    if any(column.name == rules.key for column in differences.retyped):
         advice = f" {rules.key_remedy}"
     if differences.missing:
         advice += f" Where columns have other names, map them by {rules.columns_setting}."

@@ -42,7 +42,7 @@ class Rules:
         measure: The column of numbers that is judged by its range and its median; None for none.
         resource: Key of the table's resource, whose limits a run may change.
         columns_setting: Where names of columns are mapped.
-        key_remedy: What to do where the keys are no numbers; empty for nothing.
+        key_remedy: What to do where the keys are no numbers, as a sentence.
         usual: The limits of a run that has none of its own: what they would have stopped is marked.
     """
 
@@ -52,7 +52,7 @@ class Rules:
     measure: str | None
     resource: str
     columns_setting: str
-    key_remedy: str = ""
+    key_remedy: str
     usual: Limits = field(default_factory=Limits)
 
 
@@ -140,9 +140,9 @@ class SourceTable(dg.ConfigurableResource):
         """Column → a line of text, with its unit."""
         return {}
 
+    @abstractmethod
     def setting(self, field: str) -> str:
         """How whoever runs the platform calls a field of this."""
-        return f"{field} of {self.asset}"
 
     def describe(self, manifest: Manifest, profile: Profile) -> dict[str, object]:
         """What a snapshot is in figures; Dagster plots those that are numbers over the dates."""
