@@ -41,7 +41,7 @@ class SnapshotTable(SourceTable):
         return Rules(
             key=self.key,
             needed=frozenset(self.types),
-            filled=frozenset(self.required),
+            required=frozenset(self.required),
             measure=self.measure,
             resource=resource_key(self.snapshot),
             columns_setting=self.setting("columns"),

@@ -25,11 +25,14 @@ class Limits(dg.Config):
     )
     null_keys_warn: Share = Field(
         default=0,
-        description="Share of rows without a neighbourhood, or without a room type, that is odd.",
+        description=(
+            "Share of rows that lack a value of a required column (of the listings: the "
+            "neighbourhood or the room type) that is odd."
+        ),
     )
     null_keys_block: Share = Field(
         default=0.05,
-        description="Share of rows without one of these that stops the day.",
+        description="Share of rows that lack a value of a required column that stops the day.",
     )
     negative_prices_warn: Share = Field(
         default=0, description="Share of prices below 0 that is odd."

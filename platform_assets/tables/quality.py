@@ -120,8 +120,8 @@ def judge_nulls(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
         return Verdict(True, "There are no rows.")
     shares = {name: count / profile.rows for name, count in profile.nulls.items()}
     verdicts: list[Verdict] = []
-    if rules.filled:
-        grouped = max(sorted(rules.filled), key=lambda name: shares.get(name, 0.0))
+    if rules.required:
+        grouped = max(sorted(rules.required), key=lambda name: shares.get(name, 0.0))
         share = shares.get(grouped, 0.0)
         finding = f"{profile.nulls.get(grouped, 0)} rows ({share:.1%}) have no {grouped}"
         verdicts.append(grade(share, limits, rules, "null_keys", finding, shares))

@@ -38,7 +38,7 @@ class Rules:
     Attributes:
         key: The column that each row has another value of, as it leaves; rows are in its order.
         needed: The columns that a table has to have, beside the day.
-        filled: Those of which few rows may lack a value.
+        required: Those of which few rows may lack a value.
         measure: The column of numbers that is judged by its range and its median; None for none.
         resource: Key of the table's resource, whose limits a run may change.
         columns_setting: Where names of columns are mapped.
@@ -48,7 +48,7 @@ class Rules:
 
     key: str
     needed: frozenset[str]
-    filled: frozenset[str]
+    required: frozenset[str]
     measure: str | None
     resource: str
     columns_setting: str
