@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from monitoring.failures import Failure, read_failure
+from monitoring.failures import RunFailure, read_failure
 from monitoring.findings import Finding, Problem, Unclear, Well
 from monitoring.reported import Entry
 from monitoring.runs import (
@@ -192,7 +192,7 @@ def _deployed_later(instance: dg.DagsterInstance, date: str, end: float) -> bool
 
 
 def _describe(
-    settings: AlertSettings, run: dg.DagsterRun, missing: Partitions, failure: Failure
+    settings: AlertSettings, run: dg.DagsterRun, missing: Partitions, failure: RunFailure
 ) -> Problem:
     title = f"{name_job(run)} failed"
     to_do = "Read the run's log, mend what it says, and materialise the same again."

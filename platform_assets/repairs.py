@@ -121,7 +121,7 @@ def make_plan(context: dg.OpExecutionContext, config: Repair, chain: Sequence[Ch
     """
     assets = choose_assets(config, chain)
     if config.which is Which.outdated:
-        assets = leave_out(assets, config.assets, context.log)
+        assets = assets_to_compare(assets, config.assets, context.log)
     days = DAILY.get_partition_keys()
     statuses: dict[dg.AssetKey, Statuses] = {
         asset.key: context.instance.get_status_by_partition(asset.key, days, DAILY)
@@ -164,7 +164,7 @@ def choose_assets(config: Repair, chain: Sequence[ChainAsset]) -> list[ChainAsse
     ]
 
 
-def leave_out(
+def assets_to_compare(
     assets: Sequence[ChainAsset], named: Collection[str], log: dg.DagsterLogManager
 ) -> list[ChainAsset]:
     """Those whose outdated dates are made; the log says why others are left out.

@@ -24,7 +24,7 @@ from platform_assets.mnist import (
     evaluation,
     model,
 )
-from platform_assets.mnist.gate import Gate, Margin
+from platform_assets.mnist.gate import AccuracyMargin, Gate
 from platform_assets.mnist.published_classifier import EVALUATION, PublishedClassifier
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.models.published import ARTIFACT, MAX_ARTIFACT_BYTES
@@ -197,13 +197,13 @@ def accuracy_above_gate(
     sagemaker: SageMakerResource,
 ) -> dg.AssetCheckResult:
     @functools.cache
-    def margin() -> Margin:
-        return Margin(deployed.find_live(digits_store, sagemaker, endpoint.name))
+    def margin() -> AccuracyMargin:
+        return AccuracyMargin(deployed.find_live(digits_store, sagemaker, endpoint.name))
 
     return check_each(context, lambda date: judge_accuracy(folder(digits_store, date), margin))
 
 
-def judge_accuracy(published_in: Folder, margin: Callable[[], Margin]) -> Verdict:
+def judge_accuracy(published_in: Folder, margin: Callable[[], AccuracyMargin]) -> Verdict:
     """The accuracy as it was measured, of files that are as published, and the margin as it is now.
 
     A person may have overridden the gate for this very version.

@@ -18,7 +18,7 @@ from platform_assets.errors import PlatformError
 from platform_assets.lineage import place
 from platform_assets.mnist import centroids, classifier, dataset, deployed, model
 from platform_assets.mnist.digit_sheets import answer_sheet
-from platform_assets.mnist.gate import Margin
+from platform_assets.mnist.gate import AccuracyMargin
 from platform_assets.mnist.published_classifier import PublishedClassifier
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.models.lines import Line
@@ -95,9 +95,9 @@ class Digits(Line[PublishedClassifier]):
         """Whether a classifier reads the features that are sent today, by its code version."""
         return model.files.manifest.code_version == classifier.CODE_VERSION
 
-    def margin(self, live: PublishedClassifier | None) -> Margin:
+    def margin(self, live: PublishedClassifier | None) -> AccuracyMargin:
         """By the accuracies on the same digits."""
-        return Margin(live)
+        return AccuracyMargin(live)
 
     def container(self, region: str, model: PublishedClassifier) -> ModelContainer:
         """SageMaker's own k-means."""

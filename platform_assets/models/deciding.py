@@ -15,7 +15,7 @@ from platform_assets.models.decisions import (
     Decision,
     DecisionError,
     DecisionForm,
-    Outcome,
+    Ruling,
 )
 from platform_assets.models.endpoint import Jobs
 from platform_assets.models.serving import DECISION, Serving, as_event
@@ -42,7 +42,7 @@ def build_endpoint_jobs(
     """
     form = partial(dg.op, required_resource_keys=set(resource_keys), pool=pool)
 
-    def build_decision(name: str, outcome: Outcome, description: str) -> dg.JobDefinition:
+    def build_decision(name: str, outcome: Ruling, description: str) -> dg.JobDefinition:
         @form(name=f"{name}_form")
         def decision(context: dg.OpExecutionContext, config: DecisionForm) -> None:
             with expected_errors_as_failures():
@@ -104,7 +104,7 @@ def _build_job(
 
 
 def decide(
-    context: dg.OpExecutionContext, serving: Serving[M], outcome: Outcome, form: DecisionForm
+    context: dg.OpExecutionContext, serving: Serving[M], outcome: Ruling, form: DecisionForm
 ) -> None:
     """Keep a person's decision, show it on the model's page, and let it take effect.
 
@@ -164,7 +164,7 @@ def find_version(serving: Serving[M], version: str) -> M:
     )
 
 
-def _require_effect(serving: Serving[M], model: M, outcome: Outcome) -> None:
+def _require_effect(serving: Serving[M], model: M, outcome: Ruling) -> None:
     """See that a decision says what its job is for, and changes what happens.
 
     Raises:
