@@ -19,9 +19,9 @@ from monitoring.findings import Finding, Problem
 from monitoring.reported import Change, Entry, changes
 from monitoring.serving import (
     ANSWER_SECONDS,
-    count_silent_looks,
+    count_failed_probes,
     endpoint_findings,
-    look_at_endpoint,
+    probe_endpoint,
     rollback_findings,
 )
 from monitoring.spend import Spend, spend_findings
@@ -49,14 +49,14 @@ class Cursor(BaseModel):
         reported: What was reported and is not over, by the problems' keys.
         failures_until: Runs that failed until then are reported, or their messages were refused for
             good; None before the first look.
-        silent_looks: How many looks in a row the endpoint has not answered.
+        failed_probes: How many probes in a row the endpoint has not answered.
     """
 
     reported: dict[str, Entry] = {}
     spend: Spend = Spend()
     failures_until: datetime | None = None
     turn: int = 0
-    silent_looks: int = 0
+    failed_probes: int = 0
 
     @classmethod
     def read(cls, text: str | None) -> "Cursor":
@@ -96,19 +96,19 @@ def alerts_sensor(
     spend = before.spend
     if alert_settings.spend_limit:
         spend = spend.up_to(context.instance, endpoint, sagemaker.price_per_hour, now)
-    look = look_at_endpoint(context.instance, sagemaker, endpoint.name)
-    silent_looks = count_silent_looks(look, before.silent_looks)
+    probe = probe_endpoint(context.instance, sagemaker, endpoint.name)
+    failed_probes = count_failed_probes(probe, before.failed_probes)
     since = alert_settings.since(now)
     new = read_new(context.instance, max(before.failures_until or since, since), now)
     findings = chain(
-        endpoint_findings(look, silent_looks, alert_settings, endpoint.name),
+        endpoint_findings(probe, failed_probes, alert_settings, endpoint.name),
         spend_findings(alert_settings, spend),
         find_problems(context, alert_settings, now, new=new, before=before),
     )
     sent = send(alerts, changes(findings, before.reported), before.reported)
     for refusal in sent.refusals:
         context.log.warning(refusal)
-    if sent.failure and sent.reported == before.reported and silent_looks == before.silent_looks:
+    if sent.failure and sent.reported == before.reported and failed_probes == before.failed_probes:
         raise sent.failure
     if sent.failure:
         context.log.warning(str(sent.failure))
@@ -117,7 +117,7 @@ def alerts_sensor(
         spend=spend,
         failures_until=new.until if sent.complete else before.failures_until,
         turn=before.turn + 1,
-        silent_looks=silent_looks,
+        failed_probes=failed_probes,
     )
     return dg.SensorResult(
         skip_reason=(

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import dagster as dg
 
-from monitoring.findings import Finding, Problem, Well
+from monitoring.findings import Finding, Problem, Resolved
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.partitions import DAILY
 from platform_assets.settings import schedule_status
@@ -63,7 +63,7 @@ def late_dates(
         empty = [key for key in due.assets if rows[key].get(day) == 0]
         key = f"late {due.job} {day}"
         if not missing[day] and not empty:
-            yield Well(key)
+            yield Resolved(key)
         elif not any(
             day in failed[asset] or (asset.to_user_string(), day) in hangs for asset in missing[day]
         ):

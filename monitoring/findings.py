@@ -63,20 +63,20 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Well:
-    """The good state itself was seen."""
+class Resolved:
+    """The problem is over: the good state itself was seen."""
 
     key: str
 
 
 @dataclass(frozen=True)
-class Unclear:
+class Unknown:
     """Whether the problem is over could not be seen, or was not looked at: it stays as it is."""
 
     key: str
 
 
-Finding = Problem | Well | Unclear
+Finding = Problem | Resolved | Unknown
 
 
 def well_again(title: str) -> Message:

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from formats import ndarray_file, recordio
 from monitoring.approvals import approval_findings
-from monitoring.findings import Finding, Problem, Well
+from monitoring.findings import Finding, Problem, Resolved
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.components.model_gate import Gate, MetricMissingError
 from platform_assets.components.model_inputs import DatedInput
@@ -300,8 +300,8 @@ def test_a_version_that_cannot_be_approved_any_more_does_not_wait(platform: Plat
     (waits,) = look(at_most=900)
     assert isinstance(waits, Problem)
     assert version in waits.key
-    assert look(at_most=500) == [Well(waits.key)]
-    assert look(at_most=500) == [Well(waits.key)]
+    assert look(at_most=500) == [Resolved(waits.key)]
+    assert look(at_most=500) == [Resolved(waits.key)]
     assert len(instance.fetch_observations(spec.key, limit=9).records) == 2
 
 
