@@ -25,7 +25,7 @@ from platform_assets.components.trained_models import (
 )
 from platform_assets.lineage import place
 from platform_assets.models.deciding import build_endpoint_jobs
-from platform_assets.models.endpoint import Approval, Endpoint, Jobs
+from platform_assets.models.endpoint import Approval, Endpoint, EndpointJobs
 from platform_assets.models.serving import Serving
 from platform_assets.models.training import Training, Work
 from platform_assets.models.version_check import judge_version
@@ -131,13 +131,13 @@ class SageMakerModel(PipelineAsset):
 
     def chain_asset(self) -> ChainAsset:
         def judge(resources: Any, date: str) -> Any:
-            line = self._line(resources.listings_store)
+            models = self._models(resources.listings_store)
 
             def live() -> TrainedModel | None:
                 name = self.endpoint
-                return line.copies.find_live(resources.sagemaker, name) if name else None
+                return models.deployed.find_live(resources.sagemaker, name) if name else None
 
-            return line.judge(date, live)
+            return models.judge(date, live)
 
         return ChainAsset(
             spec=self.spec(
@@ -227,7 +227,7 @@ class SageMakerModel(PipelineAsset):
         metrics = [{"Name": name, "Regex": regex} for name, regex in self.metrics.items()]
         return Work(
             date=date,
-            what={
+            identity={
                 "code_version": CODE_VERSION,
                 "algorithm": self.algorithm,
                 "content_type": self.content_type,
@@ -257,9 +257,9 @@ class SageMakerModel(PipelineAsset):
             security=sagemaker.security,
             image=self.algorithm if "/" in self.algorithm else "",
         )
-        return Serving(self._line(store), endpoint, sagemaker, context.log)
+        return Serving(self._models(store), endpoint, sagemaker, context.log)
 
-    def _line(self, store: ObjectStore) -> TrainedModels:
+    def _models(self, store: ObjectStore) -> TrainedModels:
         return TrainedModels(
             store,
             pipeline=self.pipeline,
@@ -294,5 +294,5 @@ class SageMakerModel(PipelineAsset):
         return "_".join(self.asset_key.path)
 
     @property
-    def _jobs(self) -> Jobs:
-        return Jobs.of(self._slug)
+    def _jobs(self) -> EndpointJobs:
+        return EndpointJobs.of(self._slug)

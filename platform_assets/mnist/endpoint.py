@@ -21,7 +21,7 @@ from platform_assets.mnist.digit_sheets import answer_sheet
 from platform_assets.mnist.gate import AccuracyMargin
 from platform_assets.mnist.published_classifier import PublishedClassifier
 from platform_assets.models.endpoint import Endpoint
-from platform_assets.models.lines import Line
+from platform_assets.models.served_models import ServedModels
 from platform_assets.models.serving import Serving
 from platform_assets.partitions import DUE_DAILY, ONE_RUN
 from resources.s3 import ObjectStore
@@ -76,7 +76,7 @@ def serve(
     return Serving(Digits(store), endpoint, sagemaker, log)
 
 
-class Digits(Line[PublishedClassifier]):
+class Digits(ServedModels[PublishedClassifier]):
     """The digits' classifiers."""
 
     pipeline = "mnist"
@@ -84,11 +84,11 @@ class Digits(Line[PublishedClassifier]):
     check = classifier.GATE
     served = dg.AssetKey(["mnist", "endpoint"])
     dates = classifier.DATES
-    models = model.PREFIX
+    trained = model.PREFIX
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.copies = deployed.copies(store)
+        self.deployed = deployed.copies(store)
         self.decisions = deployed.decisions(store)
 
     def is_current(self, model: PublishedClassifier) -> bool:

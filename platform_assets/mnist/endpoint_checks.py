@@ -1,4 +1,4 @@
-"""Checks of the endpoint as it is now: they ask, and change nothing.
+"""Dagster's checks of the digits' endpoint as it is now: they ask it, and change nothing.
 
 A version is proved before it counts as deployed, too, in `endpoint.py`; these see what has become
 of it since.

@@ -132,7 +132,7 @@ def describe_work(store: ObjectStore, date: str, config: KMeans, training: Train
     hyperparameters = config.to_hyperparameters()
     return Work(
         date=date,
-        what={
+        identity={
             "code_version": CODE_VERSION,
             dataset.MARKED: channels.manifest.file(dataset.channel_file(dataset.MARKED)).sha256,
             "instance_count": str(instances),

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from platform_assets.models.copies import M
+from platform_assets.models.deployed_models import M
 from platform_assets.models.serving import Serving
 from platform_assets.pictures import attempt_to_show
 from platform_assets.reports import DATA_VERSION_TAG
@@ -29,13 +29,13 @@ def roll_back(context: dg.OpExecutionContext, serving: Serving[M], to: str) -> N
     Raises:
         SageMakerError: It could not be put back.
     """
-    name, line = serving.endpoint.name, serving.line
+    name, models = serving.endpoint.name, serving.models
 
     def smoke(invoke: Invoke) -> None:
         served = serving.find_live()
         if served is None:
             raise EndpointError(f"Endpoint {name} serves nothing.")
-        if prove := line.proof(served):
+        if prove := models.proof(served):
             prove(invoke)
 
     done = serving.sagemaker.rollback(
@@ -43,18 +43,18 @@ def roll_back(context: dg.OpExecutionContext, serving: Serving[M], to: str) -> N
         to=to or None,
         smoke=smoke,
         log=context.log,
-        tags={"pipeline": line.pipeline, "run_id": context.run.run_id},
+        tags={"pipeline": models.pipeline, "run_id": context.run.run_id},
     )
     context.log.info(f"{name} serves {done.version} again.")
 
     def describe_live() -> dict[str, Any]:
         live = serving.find_live()
-        return line.describe(live) if live else {}
+        return models.describe(live) if live else {}
 
     # Or else the asset's page would go on showing the version that was rolled back.
     context.log_event(
         dg.AssetMaterialization(
-            line.served,
+            models.served,
             metadata={**done.metadata(), **attempt_to_show(describe_live)},
             tags={DATA_VERSION_TAG: done.version},
         )
@@ -74,7 +74,7 @@ def tear_down(context: dg.OpExecutionContext, serving: Serving[M]) -> None:
     # Or else the asset's page would tell nothing of it.
     context.log_event(
         dg.AssetObservation(
-            serving.line.served,
+            serving.models.served,
             description=f"{name} {outcome}.",
             metadata={"status": "none"},
         )

@@ -12,7 +12,7 @@ from platform_assets.mnist import classifier, deployed
 from platform_assets.mnist.endpoint import Proof, WrongAnswersError, ask
 from platform_assets.mnist.gate import AccuracyMargin, Gate
 from platform_assets.mnist.published_classifier import ARTIFACT
-from platform_assets.models.copies import LiveUnknownError
+from platform_assets.models.deployed_models import LiveUnknownError
 from resources.sagemaker import (
     EndpointSpec,
     Invocation,
