@@ -65,7 +65,7 @@ class SnapshotTable(SourceTable):
         return dated_folder(store, self.snapshot, date)
 
     def setting(self, field: str) -> str:
-        """The field of the form."""
+        """The field of the component."""
         return f"{field} in {self.defined_in}"
 
 
@@ -151,8 +151,8 @@ class PostgresSnapshot(PipelineAsset):
         if value is None or not {"columns", "contract"} <= info.data.keys():
             return value
         columns, contract = info.data["columns"], info.data["contract"]
-        some = value if isinstance(value, list) else [value]
-        names = [columns.get(name, name) for name in some]
+        given_names = value if isinstance(value, list) else [value]
+        names = [columns.get(name, name) for name in given_names]
         for name in names:
             if name not in contract:
                 raise ValueError(f"{name} is not in the contract: add it there, with its type")

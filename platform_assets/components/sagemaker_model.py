@@ -158,7 +158,7 @@ class SageMakerModel(PipelineAsset):
             ],
         )
 
-    def beside(self, schedule: str) -> dg.Definitions:
+    def endpoint_definitions(self, schedule: str) -> dg.Definitions:
         """The endpoint, its check, and the jobs by which people change it."""
         if self.endpoint is None:
             return dg.Definitions()

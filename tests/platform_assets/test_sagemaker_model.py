@@ -28,7 +28,7 @@ from platform_assets.models.deciding import DecisionForm
 from platform_assets.models.endpoint import DECIDED_BY, Endpoint, EndpointJobs
 from platform_assets.models.serving import Serving
 from platform_assets.models.training import date_folder
-from platform_assets.pipelines import Taken, load_pipelines
+from platform_assets.pipelines import ReservedNames, load_pipelines
 from resources.s3 import NotPublishedError, ObjectStore, Publication
 from resources.sagemaker import EndpointVersion, Invocation, SageMakerResource
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
@@ -348,11 +348,11 @@ def test_an_endpoint_serves_the_models_of_one_asset(tmp_path: Path) -> None:
     other = FORM.replace("shapes/model", "signs/model").replace(": shapes", ": Shapes")
     folder = write(tmp_path, {"shapes": FORM})
     with pytest.raises(PipelineError) as told:
-        load_pipelines(folder, Taken.by([], [], "SHAPES"))
+        load_pipelines(folder, ReservedNames.of([], [], "SHAPES"))
     place = f"{folder}/shapes/defs.yaml:10"
     assert f"{place}: the endpoint shapes serves other models already, of the" in str(told.value)
     with pytest.raises(PipelineError) as told:
-        load_pipelines(write(folder, {"signs": other}), Taken())
+        load_pipelines(write(folder, {"signs": other}), ReservedNames())
     assert f"{folder}/signs/defs.yaml:10: the endpoint Shapes serves" in str(told.value)
     assert f"of {place}: give one of them another name" in str(told.value)
 
@@ -391,6 +391,6 @@ def test_what_is_wrong_in_a_form_is_told_with_its_line_and_what_to_do(
 ) -> None:
     file = write(tmp_path, {"shapes": FORM.replace(before, after)}) / "shapes" / "defs.yaml"
     with pytest.raises(PipelineError) as told:
-        load_pipelines(tmp_path, Taken())
+        load_pipelines(tmp_path, ReservedNames())
     assert f"{file}:{line}: " in str(told.value)
     assert remedy in str(told.value)
