@@ -56,7 +56,7 @@ def public_digits_changed(
     if etag == context.cursor or latest is None:
         return dg.SkipReason("The public object is as it was.")
     # As an observation by hand: its ETag is its data version.
-    seen = dg.AssetObservation(
+    observation = dg.AssetObservation(
         PUBLIC_MNIST,
         metadata=describe_public(original),
         tags={DATA_VERSION_TAG: original.version},
@@ -64,18 +64,18 @@ def public_digits_changed(
     if context.cursor is None:
         return dg.SensorResult(
             skip_reason="Seen for the first time; the daily schedule takes it from here.",
-            asset_events=[seen],
+            asset_events=[observation],
             cursor=etag,
         )
     # Without a run key: an object that changes back is another change. A run too many does nothing.
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(partition_key=latest)], asset_events=[seen], cursor=etag
+        run_requests=[dg.RunRequest(partition_key=latest)], asset_events=[observation], cursor=etag
     )
 
 
 def _serve(context: dg.OpExecutionContext) -> Serving[PublishedClassifier]:
-    given = context.resources
-    return serve(given.endpoint, given.digits_store, given.sagemaker, context.log)
+    resources = context.resources
+    return serve(resources.endpoint, resources.digits_store, resources.sagemaker, context.log)
 
 
 (

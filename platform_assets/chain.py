@@ -256,7 +256,7 @@ class ChainRun:
         outcomes: DatesOutcomes = {}
         if dates:
             self.context.log.info(f"{_names(keys)}: making {list_dates(dates)}.")
-            outcomes = retry_dates(dates, lambda some: make(self, some, keys))
+            outcomes = retry_dates(dates, lambda to_make: make(self, to_make, keys))
         by_asset = {key: self._outcomes_of(key, outcomes) for key in keys}
         for key, of_asset in by_asset.items():
             failed = errors_of(of_asset)
@@ -274,14 +274,14 @@ class ChainRun:
 
     def _outcomes_of(self, key: dg.AssetKey, outcomes: DatesOutcomes) -> dict[str, Outcome]:
         """What became of an asset's own dates; assets that are made together may have others."""
-        own = {
+        of_asset = {
             date: outcome
             for date in self._plan.assets[key]
             if (outcome := outcomes.get(date, {}).get(key))
         }
         if not self._plan.only_changed:
-            return own
-        gone = {date: o for date, o in own.items() if isinstance(o, NotPublishedError)}
+            return of_asset
+        gone = {date: o for date, o in of_asset.items() if isinstance(o, NotPublishedError)}
         if gone:
             self.context.log.warning(
                 f"{key.to_user_string()}: {list_dates(list(gone))} cannot be compared with what "
@@ -290,7 +290,7 @@ class ChainRun:
             )
         return {
             date: outcome
-            for date, outcome in own.items()
+            for date, outcome in of_asset.items()
             if date not in gone and not _is_unchanged(outcome)
         }
 

@@ -152,10 +152,11 @@ def judge_each(
         at_once: How many dates are checked at a time: a store that is far away keeps each waiting.
     """
 
-    def attempt_all(some: Sequence[str]) -> dict[str, Verdict | Exception]:
+    def attempt_all(to_judge: Sequence[str]) -> dict[str, Verdict | Exception]:
         pool = ThreadPoolExecutor(at_once, thread_name_prefix="check")
         try:
-            return dict(zip(some, pool.map(partial(attempt, judge), some), strict=True))
+            verdicts = pool.map(partial(attempt, judge), to_judge)
+            return dict(zip(to_judge, verdicts, strict=True))
         finally:  # a run that is interrupted does not wait for those that are being checked
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -1,6 +1,7 @@
-"""Trying again what failed for a reason that may pass by itself.
+"""Tries of the dates of a step: how often what may pass by itself is tried, and the wait between.
 
 Dagster's own retries would begin the whole step again, and do so for a run that was cancelled, too.
+Single calls to S3 or SageMaker are tried again by their clients, in `resources/`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,9 @@
 """From the environment to resources: buckets, instance types and all other settings; defaults.
 
 What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read when a run starts,
-never shows in the UI, and a run without it fails with its name. The rest has defaults, which win
-over those of the resources. Hyperparameters are a run's configuration: `mnist/model.py`.
+never shows in the UI, and a run without it fails with its name. Everything else that can be set has
+a default here, which a resource is given in the place of its own. Hyperparameters are a run's
+configuration: `mnist/model.py`.
 """
 
 import os

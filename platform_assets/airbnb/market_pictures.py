@@ -1,6 +1,6 @@
 """What is shown of the number cruncher's results: the biggest changes, a histogram, a map.
 
-Everything is read from what is published. Which dates are drawn is `platform_assets.pictures`'s.
+Everything is read from what is published. `pictures.newest` chooses the dates.
 """
 
 import io
@@ -147,13 +147,13 @@ def _draw_medians(snapshot: Published) -> dg.MarkdownMetadataValue | None:
     medians = np.full(len(names), np.nan)
     labels: list[tuple[int, tuple[float, float, str]]] = []
     for number, name in enumerate(names):
-        own = located & (area == number)
-        priced = price[own & np.isfinite(price)]
+        in_area = located & (area == number)
+        priced = price[in_area & np.isfinite(price)]
         if len(priced):
             medians[number] = np.median(priced)
-            middle = (float(np.median(longitude[own])), float(np.median(latitude[own])))
+            middle = (float(np.median(longitude[in_area])), float(np.median(latitude[in_area])))
             labels.append(
-                (int(own.sum()), (*middle, f"{to_line(name)[:18]} {medians[number]:,.0f}"))
+                (int(in_area.sum()), (*middle, f"{to_line(name)[:18]} {medians[number]:,.0f}"))
             )
     shown = np.flatnonzero(located)
     shown = shown[np.isfinite(medians[area[shown]])]

@@ -1,7 +1,7 @@
-"""The assets that the number cruncher makes of snapshots: price changes and summaries.
+"""The assets `airbnb/price_changes` and `airbnb/neighbourhood_summary`, and their checks.
 
-What it computes, and how it publishes, stands in `numbercruncher`; where it runs, in
-`resources.docker`. Here are the assets' specs and checks, and how its messages become outcomes.
+Both tables are computed and published by the number cruncher, in `numbercruncher/`; where it runs
+stands in `resources/docker` and `resources/spark`. Here its messages become outcomes of dates.
 """
 
 import io
@@ -91,7 +91,7 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
 
     return {
         date: {
-            key: _outcome(report.by_date[date], key, store, report.kind, show)
+            key: _outcome(report.by_date[date], key, store, report.run_metadata, show)
             if date in report.by_date
             else report.unreported
             for key in keys
@@ -120,7 +120,7 @@ def _outcome(
     message: Mapping[str, Any],
     key: dg.AssetKey,
     store: ObjectStore,
-    kind: Mapping[str, Any],
+    run_metadata: Mapping[str, Any],
     show: Callable[[dg.AssetKey, str], dict[str, Any]],
 ) -> Outcome:
     output = message["outputs"].get(key.path[-1], message)
@@ -136,7 +136,7 @@ def _outcome(
             "bytes": sum(file["bytes"] for file in output["files"]),
             "unchanged": output["status"] == "unchanged",
             **output["metadata"],
-            **kind,
+            **run_metadata,
             **show(key, message["date"]),
         },
         data_version=output["data_version"],

@@ -98,15 +98,15 @@ class ContainerTransform(PipelineAsset):
         inputs = {date: attempt(self._inputs, store, date) for date in dates}
         outcomes: dict[str, Outcome] = {}
         wanted: dict[str, Mapping[str, Published]] = {}
-        for date, some in inputs.items():
-            if isinstance(some, Exception):
-                outcomes[date] = some
+        for date, published in inputs.items():
+            if isinstance(published, Exception):
+                outcomes[date] = published
                 continue
-            earlier = self.folder(store, date).made_of(versions_of(some), self.code_version)
+            earlier = self.folder(store, date).made_of(versions_of(published), self.code_version)
             if earlier and {file.name for file in earlier.manifest.files} == set(self.outputs):
                 outcomes[date] = self._report(earlier, {}, unchanged=True)
             else:
-                wanted[date] = some
+                wanted[date] = published
         return outcomes | (self._run(run, store, wanted) if wanted else {})
 
     def _inputs(self, store: ObjectStore, date: str) -> dict[str, Published]:
@@ -122,7 +122,7 @@ class ContainerTransform(PipelineAsset):
             "dates": [
                 {
                     "date": date,
-                    "inputs": {name: _describe(some) for name, some in inputs.items()},
+                    "inputs": {name: _describe(published) for name, published in inputs.items()},
                     "outputs": {name: self._staged(run_id, date, name) for name in self.outputs},
                 }
                 for date, inputs in wanted.items()
@@ -138,7 +138,13 @@ class ContainerTransform(PipelineAsset):
             )
             return {
                 date: attempt(
-                    self._publish, store, run_id, date, inputs, report.by_date[date], report.kind
+                    self._publish,
+                    store,
+                    run_id,
+                    date,
+                    inputs,
+                    report.by_date[date],
+                    report.run_metadata,
                 )
                 if date in report.by_date
                 else report.unreported
@@ -182,7 +188,7 @@ class ContainerTransform(PipelineAsset):
         date: str,
         inputs: Mapping[str, Published],
         message: Mapping[str, Any],
-        kind: Mapping[str, Any],
+        run_metadata: Mapping[str, Any],
     ) -> Materialization:
         """Publish what the module has written for a date.
 
@@ -217,7 +223,7 @@ class ContainerTransform(PipelineAsset):
                 code_version=self.code_version,
                 inputs=versions_of(inputs),
             )
-        metadata = {**dict(message.get("metadata") or {}), **kind}
+        metadata = {**dict(message.get("metadata") or {}), **run_metadata}
         return self._report(published, metadata, unchanged=not published.changed)
 
     def _report(

@@ -14,9 +14,9 @@ from platform_assets.lineage import place
 from platform_assets.object_copies import (
     Original,
     copy_object,
+    fallback_metadata,
     find_original,
     judge_copy,
-    why_another,
 )
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
 from platform_assets.reports import Materialization, expected_errors_as_failures, make_each
@@ -62,9 +62,8 @@ class PublicMnist(dg.ConfigurableResource):
             if not self.fallback:
                 raise
             try:
-                return replace(
-                    find_original(store, self.fallback), instead_of=f"{self.uri}: {error}"
-                )
+                original = find_original(store, self.fallback)
+                return replace(original, fallback_reason=f"{self.uri}: {error}")
             except _GONE as another:
                 raise type(error)(f"{error} Nor can the other one be had: {another}") from error
 
@@ -106,7 +105,7 @@ def describe_public(original: Original) -> dict[str, Any]:
         "bytes": original.info.size,
         "etag": original.version,
         "last_modified": dg.MetadataValue.timestamp(original.info.modified),
-        **why_another(original),
+        **fallback_metadata(original),
     }
 
 

@@ -363,7 +363,7 @@ def _refused(verdicts: dict[str, Verdict]) -> DateRefusedError:
 
 def _describe_columns(differences: ColumnDifferences) -> dict[str, object]:
     named = {"new_columns": differences.new, "null_columns": differences.absent}
-    return {label: [column.name for column in some] for label, some in named.items() if some}
+    return {label: [c.name for c in columns] for label, columns in named.items() if columns}
 
 
 def _let_through(verdicts: dict[str, Verdict]) -> dict[str, object]:

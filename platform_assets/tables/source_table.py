@@ -308,7 +308,7 @@ class SourceTable(dg.ConfigurableResource):
         )
 
     def days(self, columns: tuple[SourceColumn, ...]) -> Extract | None:
-        """The column of the day, of all rows, where it is a text; None where it is none."""
+        """Reads the day column of all rows; None unless the table stores days as text."""
         column = self._leaving(columns)[self.day] if self.day else None
         if column is None or not column.is_text:
             return None
@@ -335,10 +335,10 @@ class SourceTable(dg.ConfigurableResource):
 
     def _leaving(self, columns: tuple[SourceColumn, ...]) -> dict[str, SourceColumn]:
         """The columns that may leave, by the names with which they do."""
-        own = [column.name for column in columns]
-        names = [self.columns.get(name, name) for name in own]
+        table_names = [column.name for column in columns]
+        names = [self.columns.get(name, name) for name in table_names]
         if odd := sorted(
-            {name for name in self.columns if name not in own}
+            {name for name in self.columns if name not in table_names}
             | {name for name in names if names.count(name) > 1}
         ):
             raise ColumnNamesError(
@@ -354,7 +354,7 @@ class SourceTable(dg.ConfigurableResource):
                 f"{self.setting('pseudonymise')}."
             )
         # One that readers know and this table never had cannot be misspelt.
-        known = {*own, *names, *(column.name for column in self.contract)}
+        known = {*table_names, *names, *(column.name for column in self.contract)}
         if unknown := sorted({n for n in hidden if n not in known or hidden.count(n) > 1}):
             raise ColumnNamesError(
                 f"{', '.join(unknown)} cannot be left out or pseudonymised: the table "
