@@ -125,10 +125,15 @@ class Platform:
         yield beats
 
     def read_schedules(self) -> _Metrics:
-        """Which assets are made daily, and since when."""
+        """Which assets are made daily, since when, and at which time."""
         since = _gauge(
             "scheduled_since_timestamp_seconds",
             "Since when a schedule that runs has been making it; none where it is stopped.",
+            "asset",
+        )
+        after = _gauge(
+            "scheduled_after_seconds",
+            "How long after a day's end (UTC) a schedule that runs asks for it.",
             "asset",
         )
         for due in self.due:
@@ -136,7 +141,8 @@ class Platform:
             if running_since is not None:
                 for key in due.assets:
                     since.add_metric([key.to_user_string()], running_since.timestamp())
-        yield since
+                    after.add_metric([key.to_user_string()], due.asked_after.total_seconds())
+        yield from (since, after)
 
     def read_assets(self) -> _Metrics:
         """The newest date of each asset, and its rows."""

@@ -111,11 +111,13 @@ def test_only_what_a_running_schedule_makes_is_scheduled(
 ) -> None:
     since = datetime(2026, 1, 5, tzinfo=UTC)
     rig.schedule_since(since)
-    scheduled = {
-        labels[0]: value for (name, labels), value in scrape()[0].items() if "scheduled" in name
-    }
+    samples, _ = scrape()
+    since_when = "platform_scheduled_since_timestamp_seconds"
+    scheduled = {labels[0]: at for (name, labels), at in samples.items() if name == since_when}
     assert scheduled["airbnb/snapshot"] == since.timestamp()
     assert all(asset.startswith("airbnb/") for asset in scheduled), "digits_daily is stopped"
+    # At 00:30.
+    assert samples["platform_scheduled_after_seconds", ("airbnb/snapshot",)] == 1800
     for state in platform.instance.all_instigator_state():
         platform.instance.update_instigator_state(state.with_status(type(state.status).STOPPED))
     assert not any("scheduled" in name for name, _ in scrape()[0])
