@@ -6,6 +6,8 @@ it as any others.
 
 import re
 
+from .errors import FormatError
+
 _PARTS = re.compile(r"s3://([^/]+)(?:/(.*))?", re.DOTALL)
 
 
@@ -15,9 +17,9 @@ def parse(uri: str) -> tuple[str, str]:
     The key is empty where the address names the whole bucket.
 
     Raises:
-        ValueError: it is no address of S3.
+        FormatError: it is no address of S3.
     """
     parts = _PARTS.fullmatch(uri)
     if parts is None:
-        raise ValueError(f"{uri!r} is not of the form s3://bucket/key: set it so.")
+        raise FormatError(f"{uri!r} is not of the form s3://bucket/key: set it so.")
     return parts[1], parts[2] or ""

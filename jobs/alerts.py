@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import BaseModel, ValidationError
 
 from jobs.airbnb import listings_daily, listings_job
+from jobs.daily import asked_after
 from jobs.mnist import digits_daily, digits_job
 from jobs.pipelines import due_pipelines
 from monitoring.approvals import approval_findings
@@ -18,14 +19,15 @@ from monitoring.findings import Finding, Problem
 from monitoring.reported import Change, Entry, changes
 from monitoring.serving import (
     ANSWER_SECONDS,
-    count_silent_looks,
+    count_failed_probes,
     endpoint_findings,
-    look_at_endpoint,
+    probe_endpoint,
     rollback_findings,
 )
 from monitoring.spend import Spend, spend_findings
 from monitoring.stuck_runs import stuck_runs
 from platform_assets.alert_settings import AlertSettings
+from platform_assets.lineage import specs_of
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.partitions import DAILY
 from resources.alerts import AlertError, AlertMessageError, Alerts, AlertTargetError, Message
@@ -47,14 +49,14 @@ class Cursor(BaseModel):
         reported: What was reported and is not over, by the problems' keys.
         failures_until: Runs that failed until then are reported, or their messages were refused for
             good; None before the first look.
-        silent_looks: How many looks in a row the endpoint has not answered.
+        failed_probes: How many probes in a row the endpoint has not answered.
     """
 
     reported: dict[str, Entry] = {}
     spend: Spend = Spend()
     failures_until: datetime | None = None
     turn: int = 0
-    silent_looks: int = 0
+    failed_probes: int = 0
 
     @classmethod
     def read(cls, text: str | None) -> "Cursor":
@@ -94,19 +96,19 @@ def alerts_sensor(
     spend = before.spend
     if alert_settings.spend_limit:
         spend = spend.up_to(context.instance, endpoint, sagemaker.price_per_hour, now)
-    look = look_at_endpoint(context.instance, sagemaker, endpoint.name)
-    silent_looks = count_silent_looks(look, before.silent_looks)
+    probe = probe_endpoint(context.instance, sagemaker, endpoint.name)
+    failed_probes = count_failed_probes(probe, before.failed_probes)
     since = alert_settings.since(now)
     new = read_new(context.instance, max(before.failures_until or since, since), now)
     findings = chain(
-        endpoint_findings(look, silent_looks, alert_settings, endpoint.name),
+        endpoint_findings(probe, failed_probes, alert_settings, endpoint.name),
         spend_findings(alert_settings, spend),
         find_problems(context, alert_settings, now, new=new, before=before),
     )
     sent = send(alerts, changes(findings, before.reported), before.reported)
     for refusal in sent.refusals:
         context.log.warning(refusal)
-    if sent.failure and sent.reported == before.reported and silent_looks == before.silent_looks:
+    if sent.failure and sent.reported == before.reported and failed_probes == before.failed_probes:
         raise sent.failure
     if sent.failure:
         context.log.warning(str(sent.failure))
@@ -115,7 +117,7 @@ def alerts_sensor(
         spend=spend,
         failures_until=new.until if sent.complete else before.failures_until,
         turn=before.turn + 1,
-        silent_looks=silent_looks,
+        failed_probes=failed_probes,
     )
     return dg.SensorResult(
         skip_reason=(
@@ -216,11 +218,13 @@ def find_problems(
     """What is wrong, or well again, with deployments, runs and dates."""
     instance = context.instance
     yield from rollback_findings(instance, settings, now, reported=before.reported)
-    yield from approval_findings(instance, _specs(context.repository_def), settings, now)
+    repository = context.repository_def
+    specs = specs_of(repository.assets_defs_by_key.values()) if repository else []
+    yield from approval_findings(instance, specs, settings, now)
     stuck = list(stuck_runs(instance, settings, now, reported=before.reported))
     yield from stuck
     hanging = [finding for finding in stuck if isinstance(finding, Problem)]
-    for due in due_daily(context.repository_def):
+    for due in due_daily(repository):
         yield from late_dates(instance, due, settings, now, hanging=hanging)
     # At last, since they may be many.
     yield from failed_runs(
@@ -228,31 +232,22 @@ def find_problems(
     )
 
 
-def _specs(repository: dg.RepositoryDefinition | None) -> list[dg.AssetSpec]:
-    definitions = repository.assets_defs_by_key.items() if repository else ()
-    return [definition.specs_by_key[key] for key, definition in definitions]
-
-
 def due_daily(repository: dg.RepositoryDefinition | None) -> list[Due]:
     """What each of the daily schedules has to have made."""
     if repository is None:
         return []
     definitions = list(repository.assets_defs_by_key.values())
-    daily = {
-        key
-        for definition in definitions
-        for key in definition.keys
-        if definition.specs_by_key[key].partitions_def == DAILY
-    }
+    specs = specs_of(definitions)
+    daily = {spec.key for spec in specs if spec.partitions_def == DAILY}
     return [
         *(
             Due(
                 schedule.name,
-                schedule.default_status is dg.DefaultScheduleStatus.RUNNING,
                 job.name,
                 sorted(job.selection.resolve(definitions) & daily),
+                asked_after(str(schedule.cron_schedule)),
             )
             for schedule, job in ((digits_daily, digits_job), (listings_daily, listings_job))
         ),
-        *due_pipelines(definitions),
+        *due_pipelines(specs),
     ]

@@ -9,11 +9,10 @@ from typing import Any
 
 import dagster as dg
 
-from platform_assets.partitions import DAILY, materialized_dates
+from platform_assets.components.pipeline_asset import time_of
+from platform_assets.partitions import DAILY, RANGE_END, RANGE_START, materialized_dates
 from platform_assets.settings import schedule_status
 
-# Dagster's own, of a run over a range of partitions.
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 # Of more, a backfill is the better way.
 MOST_DAYS = 7
 
@@ -50,9 +49,19 @@ def build_daily_schedule(
             return dg.SkipReason("The day that has ended is before the first partition.")
         if len(days) == 1:
             return dg.RunRequest(partition_key=days[0])
-        return dg.RunRequest(tags=dict(zip(RANGE_TAGS, (days[0], days[-1]), strict=True)))
+        return dg.RunRequest(tags={RANGE_START: days[0], RANGE_END: days[-1]})
 
     return daily
+
+
+def asked_after(cron_schedule: str) -> timedelta:
+    """How long after a day's end (UTC) a schedule asks for it.
+
+    Args:
+        cron_schedule: Once a day, in UTC.
+    """
+    hour, minute = time_of(cron_schedule)
+    return timedelta(hours=hour, minutes=minute)
 
 
 def due_days(instance: dg.DagsterInstance, asset: dg.AssetKey, tick: datetime) -> list[str]:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from jobs.daily import build_daily_schedule
+from platform_assets.errors import EXPECTED
 from platform_assets.mnist.deployed import JOBS
 from platform_assets.mnist.endpoint import POOL, serve
 from platform_assets.mnist.published_classifier import PublishedClassifier
@@ -17,7 +18,6 @@ from platform_assets.models.serving import Serving
 from platform_assets.partitions import DAILY
 from platform_assets.reports import DATA_VERSION_TAG
 from platform_assets.settings import sensor_status
-from resources.errors import ResourceError
 from resources.s3 import ObjectStore
 
 digits_job = dg.define_asset_job(
@@ -49,14 +49,14 @@ def public_digits_changed(
 ) -> dg.SensorResult | dg.SkipReason:
     try:
         original = public.find(digits_store)
-    except (ResourceError, ValueError) as error:
+    except EXPECTED as error:
         return dg.SkipReason(f"The public object could not be looked at: {error}")
     etag = original.info.etag
     latest = DAILY.get_last_partition_key()
     if etag == context.cursor or latest is None:
         return dg.SkipReason("The public object is as it was.")
     # As an observation by hand: its ETag is its data version.
-    seen = dg.AssetObservation(
+    observation = dg.AssetObservation(
         PUBLIC_MNIST,
         metadata=describe_public(original),
         tags={DATA_VERSION_TAG: original.version},
@@ -64,18 +64,18 @@ def public_digits_changed(
     if context.cursor is None:
         return dg.SensorResult(
             skip_reason="Seen for the first time; the daily schedule takes it from here.",
-            asset_events=[seen],
+            asset_events=[observation],
             cursor=etag,
         )
     # Without a run key: an object that changes back is another change. A run too many does nothing.
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(partition_key=latest)], asset_events=[seen], cursor=etag
+        run_requests=[dg.RunRequest(partition_key=latest)], asset_events=[observation], cursor=etag
     )
 
 
 def _serve(context: dg.OpExecutionContext) -> Serving[PublishedClassifier]:
-    given = context.resources
-    return serve(given.endpoint, given.digits_store, given.sagemaker, context.log)
+    resources = context.resources
+    return serve(resources.endpoint, resources.digits_store, resources.sagemaker, context.log)
 
 
 (

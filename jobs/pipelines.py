@@ -1,72 +1,70 @@
 """When pipelines of YAML are made: a job each, and a schedule for those whose file has one."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 
 import dagster as dg
 
-from jobs.daily import build_daily_schedule
+from jobs.daily import asked_after, build_daily_schedule
 from monitoring.dates import Due
 from platform_assets.components.pipeline_asset import SCHEDULE, time_of
 from platform_assets.partitions import DAILY
-from platform_assets.settings import schedule_status
 
 
-def build_pipeline_jobs(assets: Iterable[dg.AssetsDefinition]) -> dg.Definitions:
-    """The job of each pipeline, and its schedule."""
-    pipelines = group_by_pipeline(assets)
+def build_pipeline_jobs(specs: Iterable[dg.AssetSpec]) -> dg.Definitions:
+    """The job of each pipeline, and its schedule.
+
+    Args:
+        specs: Of assets, those of pipelines among them.
+    """
+    pipelines = group_by_pipeline(specs)
     jobs = {
         name: dg.define_asset_job(
             name,
-            selection=dg.AssetSelection.assets(*(spec.key for spec in specs)),
+            selection=dg.AssetSelection.assets(*(spec.key for spec in of_pipeline)),
             description=f"Makes the assets of pipelines/{name}/defs.yaml.",
         )
-        for name, specs in pipelines.items()
+        for name, of_pipeline in pipelines.items()
     }
     schedules = [
         build_daily_schedule(
             jobs[name],
             name=_schedule_name(name),
-            asset=specs[0].key,
+            asset=of_pipeline[0].key,
             cron_schedule=cron,
             description="The day that has just ended, at {:02}:{:02} UTC.".format(*time_of(cron)),
         )
-        for name, specs in pipelines.items()
-        if (cron := specs[0].metadata[SCHEDULE])
+        for name, of_pipeline in pipelines.items()
+        if (cron := of_pipeline[0].metadata[SCHEDULE])
     ]
     return dg.Definitions(jobs=list(jobs.values()), schedules=schedules)
 
 
-def due_pipelines(assets: Iterable[dg.AssetsDefinition]) -> list[Due]:
-    """What the schedules of pipelines have to have made of every day."""
+def due_pipelines(specs: Iterable[dg.AssetSpec]) -> list[Due]:
+    """What the schedules of pipelines have to have made of every day.
+
+    Args:
+        specs: As of `build_pipeline_jobs`.
+    """
     return [
         Due(
             _schedule_name(name),
-            schedule_status() is dg.DefaultScheduleStatus.RUNNING,
             name,
-            sorted(spec.key for spec in specs if spec.partitions_def == DAILY),
-            asked_after=timedelta(hours=hour, minutes=minute),
+            sorted(spec.key for spec in of_pipeline if spec.partitions_def == DAILY),
+            asked_after(cron),
         )
-        for name, specs in group_by_pipeline(assets).items()
-        if (cron := specs[0].metadata[SCHEDULE])
-        for hour, minute in [time_of(cron)]
+        for name, of_pipeline in group_by_pipeline(specs).items()
+        if (cron := of_pipeline[0].metadata[SCHEDULE])
     ]
 
 
-def group_by_pipeline(
-    assets: Iterable[dg.AssetsDefinition],
-) -> Mapping[str, Sequence[dg.AssetSpec]]:
-    """Pipeline → its assets, each once and after those that it is made of.
-
-    Args:
-        assets: Those that make several assets may be among them as often.
-    """
-    pipelines: dict[str, dict[dg.AssetKey, dg.AssetSpec]] = {}
-    for definition in assets:
-        for spec in definition.specs:
-            if SCHEDULE in spec.metadata and spec.group_name:
-                pipelines.setdefault(spec.group_name, {})[spec.key] = spec
-    return {name: list(specs.values()) for name, specs in pipelines.items()}
+def group_by_pipeline(specs: Iterable[dg.AssetSpec]) -> Mapping[str, Sequence[dg.AssetSpec]]:
+    """Pipeline → its assets, in their order; other assets are left out."""
+    pipelines: defaultdict[str, list[dg.AssetSpec]] = defaultdict(list)
+    for spec in specs:
+        if SCHEDULE in spec.metadata and spec.group_name:
+            pipelines[spec.group_name].append(spec)
+    return pipelines
 
 
 def _schedule_name(pipeline: str) -> str:

@@ -17,10 +17,12 @@ from prometheus_client.registry import Collector
 
 from jobs.alerts import due_daily
 from monitoring.dates import Due, partition_rows, schedule_runs_since
-from monitoring.runs import end_of
+from monitoring.runs import WAITING, WORKING, end_of
 from monitoring.serving import ANSWER_SECONDS, is_expected, measure_latency
 from monitoring.spend import Spend
 from platform_assets.definitions import build_defs
+from platform_assets.errors import EXPECTED
+from platform_assets.lineage import specs_of
 from platform_assets.mnist import deployed
 from platform_assets.models.endpoint import Endpoint
 from resources.s3 import ObjectStore
@@ -30,13 +32,7 @@ CACHE_SECONDS = 15.0
 """How long numbers are given again: many scrapes cost as much as one."""
 
 _LOG = logging.getLogger(__name__)
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
+_UNFINISHED = (*WAITING, *WORKING)
 _FINISHED = (
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,
@@ -129,10 +125,15 @@ class Platform:
         yield beats
 
     def read_schedules(self) -> _Metrics:
-        """Which assets are made daily, and since when."""
+        """Which assets are made daily, since when, and at which time."""
         since = _gauge(
             "scheduled_since_timestamp_seconds",
             "Since when a schedule that runs has been making it; none where it is stopped.",
+            "asset",
+        )
+        after = _gauge(
+            "scheduled_after_seconds",
+            "How long after a day's end (UTC) a schedule that runs asks for it.",
             "asset",
         )
         for due in self.due:
@@ -140,7 +141,8 @@ class Platform:
             if running_since is not None:
                 for key in due.assets:
                     since.add_metric([key.to_user_string()], running_since.timestamp())
-        yield since
+                    after.add_metric([key.to_user_string()], due.asked_after.total_seconds())
+        yield from (since, after)
 
     def read_assets(self) -> _Metrics:
         """The newest date of each asset, and its rows."""
@@ -265,7 +267,9 @@ class PlatformCollector(Collector):
                     for metric in read():
                         metrics.append(metric)  # noqa: PERF402
                 except Exception as error:  # whatever it is: a scrape gives what there is
-                    _LOG.warning("%s could not be read: %s", source, type(error).__name__)
+                    # Others than these may have a secret in their words.
+                    why = str(error) if isinstance(error, EXPECTED) else type(error).__name__
+                    _LOG.warning("%s could not be read: %s", source, why)
                     reachable = False
             up.add_metric([source], reachable)
         return metrics
@@ -278,13 +282,8 @@ def load() -> PlatformCollector:
     definitions = list(repository.assets_defs_by_key.values())
     checks = {key for definition in definitions for key in definition.check_keys}
     checks |= set(repository.asset_checks_defs_by_key)
-    assets = {
-        key
-        for definition in definitions
-        if definition.is_materializable
-        for key in definition.keys
-        if definition.specs_by_key[key].partitions_def
-    }
+    specs = specs_of(definition for definition in definitions if definition.is_materializable)
+    assets = {spec.key for spec in specs if spec.partitions_def}
     instance = dg.DagsterInstance.get()
     names = ("digits_store", "endpoint", "sagemaker")
     # Never left: the resources live as long as the process.

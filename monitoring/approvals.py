@@ -5,12 +5,12 @@ from datetime import datetime
 
 import dagster as dg
 
-from monitoring.findings import Finding, Problem, Well
+from monitoring.findings import Finding, Problem, Resolved
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.models.endpoint import DECIDED_BY
 from platform_assets.models.serving import DECISION, NOTHING_WAITS, WAITS
 
-# Of what is told of a model, what a look goes back.
+# How many observations of a model are read, newest first.
 _MOST_OBSERVATIONS = 100
 _KEY = "approval"
 
@@ -36,8 +36,9 @@ def _find_waiting(
     ).records
     asset, decided, nothing_waits = spec.key.to_user_string(), set[str](), False
     for record in records:  # newest first
-        seen = record.asset_observation
-        values = {name: value.value for name, value in seen.metadata.items()} if seen else {}
+        observation = record.asset_observation
+        metadata = observation.metadata if observation else {}
+        values = {name: value.value for name, value in metadata.items()}
         version, decision = str(values.get("version")), values.get(DECISION)
         key = f"{_KEY} {asset} {version}"
         if decision is None or (decision == WAITS and version in decided):
@@ -46,13 +47,13 @@ def _find_waiting(
             nothing_waits = True
         elif decision == WAITS:
             if nothing_waits:
-                yield Well(key)
+                yield Resolved(key)
             else:
                 yield _waiting(key, version, spec, str(record.partition_key), settings)
             return
         else:
             if version not in decided:
-                yield Well(key)
+                yield Resolved(key)
             decided.add(version)
             if decision != "rejected":  # it took effect at once, and said what waits since
                 return

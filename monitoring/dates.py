@@ -6,9 +6,10 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import dagster as dg
 
-from monitoring.findings import Finding, Problem, Well
+from monitoring.findings import Finding, Problem, Resolved
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.partitions import DAILY
+from platform_assets.settings import schedule_status
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,14 @@ class Due:
     """What a schedule has to have made of every day.
 
     Attributes:
-        runs_by_default: Whether the schedule runs where nobody has started or stopped it.
         assets: Whose partition of the day has to be there.
-        asked_after: How long after the day's end it is asked for, where that is no matter of
-            minutes.
+        asked_after: How long after the day's end (UTC) the schedule asks for it.
     """
 
     schedule: str
-    runs_by_default: bool
     job: str
     assets: Sequence[dg.AssetKey]
-    asked_after: timedelta = timedelta()
+    asked_after: timedelta
 
 
 def late_dates(
@@ -37,7 +35,7 @@ def late_dates(
     *,
     hanging: Sequence[Problem],
 ) -> Iterator[Finding]:
-    """A problem for each date that is missing or empty, `late_after_hours` after it was due.
+    """A problem for each date that is missing or empty, `late_after_hours` after its schedule.
 
     Only dates that a running schedule has asked for count: before it was started, nothing was due.
     A date whose run failed or hangs is no finding: that is a problem of its own.
@@ -65,7 +63,7 @@ def late_dates(
         empty = [key for key in due.assets if rows[key].get(day) == 0]
         key = f"late {due.job} {day}"
         if not missing[day] and not empty:
-            yield Well(key)
+            yield Resolved(key)
         elif not any(
             day in failed[asset] or (asset.to_user_string(), day) in hangs for asset in missing[day]
         ):
@@ -92,9 +90,10 @@ def _failed(instance: dg.DagsterInstance, key: dg.AssetKey, dates: Sequence[str]
 
 def schedule_runs_since(instance: dg.DagsterInstance, due: Due) -> datetime | None:
     """When a schedule was started; None where it is stopped, or Dagster's daemon never saw it."""
+    runs_by_default = schedule_status() is dg.DefaultScheduleStatus.RUNNING
     for state in instance.all_instigator_state():
         if state.instigator_name == due.schedule:
-            by_default = state.status.value == "DECLARED_IN_CODE" and due.runs_by_default
+            by_default = state.status.value == "DECLARED_IN_CODE" and runs_by_default
             started = getattr(state.instigator_data, "start_timestamp", None)
             if started and (state.status.value == "RUNNING" or by_default):
                 return datetime.fromtimestamp(started, UTC)

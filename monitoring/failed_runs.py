@@ -10,16 +10,16 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from monitoring.failures import Failure, read_failure
-from monitoring.findings import Finding, Problem, Unclear, Well
+from monitoring.failures import RunFailure, read_failure
+from monitoring.findings import Finding, Problem, Resolved, Unknown
 from monitoring.reported import Entry
 from monitoring.runs import (
     MOST_RUNS,
     Partitions,
+    asset_names,
+    dates_of,
     end_of,
-    name_assets,
-    name_job,
-    named_dates,
+    job_title,
     partition_tags,
     planned_partitions,
     work_key,
@@ -98,12 +98,12 @@ def failed_runs(
 
 def _judge(
     instance: dg.DagsterInstance, settings: AlertSettings, record: dg.RunRecord
-) -> Problem | Well:
+) -> Problem | Resolved:
     run = record.dagster_run
     missing = _not_made(instance, run.run_id)
     failure = read_failure(instance, run.run_id)
     problem = _describe(settings, run, missing, failure)
-    return Well(problem.key) if _is_done(instance, record, problem.refused_date) else problem
+    return Resolved(problem.key) if _is_done(instance, record, problem.refused_date) else problem
 
 
 def _follow(
@@ -115,7 +115,7 @@ def _follow(
     chosen = [*keys[first:], *keys[:first]][:_MOST_FOLLOWED]
     for key in keys:
         if key not in chosen:
-            yield Unclear(key)
+            yield Unknown(key)
     if not chosen:
         return
     runs = dg.RunsFilter(run_ids=[entries[key].run_id for key in chosen])
@@ -125,7 +125,7 @@ def _follow(
         # What was deleted, or is too old to be followed, is forgotten.
         if record and end_of(record) >= since.timestamp():
             done = _is_done(instance, record, entries[key].refused_date)
-            yield Well(key) if done else Unclear(key)
+            yield Resolved(key) if done else Unknown(key)
 
 
 def _is_done(instance: dg.DagsterInstance, failed: dg.RunRecord, refused_date: str) -> bool:
@@ -192,11 +192,11 @@ def _deployed_later(instance: dg.DagsterInstance, date: str, end: float) -> bool
 
 
 def _describe(
-    settings: AlertSettings, run: dg.DagsterRun, missing: Partitions, failure: Failure
+    settings: AlertSettings, run: dg.DagsterRun, missing: Partitions, failure: RunFailure
 ) -> Problem:
-    title = f"{name_job(run)} failed"
+    title = f"{job_title(run)} failed"
     to_do = "Read the run's log, mend what it says, and materialise the same again."
-    assets, dates, refused_date = name_assets(missing), named_dates(run, missing), ""
+    assets, dates, refused_date = asset_names(missing), dates_of(run, missing), ""
     if failure.gate_refused:
         title = "A classifier is not deployed: its gate refused it"
         to_do = (

@@ -14,7 +14,7 @@ _MOST_REASONS = 3
 
 
 @dataclass(frozen=True)
-class Failure:
+class RunFailure:
     """Why a run failed, by its own records.
 
     Attributes:
@@ -27,7 +27,7 @@ class Failure:
     refused_dates: Set[str]
 
 
-def read_failure(instance: dg.DagsterInstance, run_id: str) -> Failure:
+def read_failure(instance: dg.DagsterInstance, run_id: str) -> RunFailure:
     """Read a run's log for why it failed."""
     steps: set[str] = set()
     reasons: list[str] = []
@@ -49,7 +49,7 @@ def read_failure(instance: dg.DagsterInstance, run_id: str) -> Failure:
         elif event:
             lost.append(_first_line(event.message or "Its process ended without a word."))
     reasons += [f"{key.name}: {description}" for key, description in verdicts.items()]
-    return Failure(
+    return RunFailure(
         steps=steps,
         # Without a failed step its process was lost, or it could not be started.
         reasons=list(dict.fromkeys(reasons or lost))[:_MOST_REASONS],

@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from platform_assets.partitions import list_dates
 from resources.alerts import Message
 
-_MOST_DATES = 10
 _MOST_CHARACTERS = 1500
 
 
@@ -53,7 +53,7 @@ class Problem:
         """What somebody is told of it."""
         lines = {
             "Asset": ", ".join(self.assets),
-            "Date": name_dates(self.dates),
+            "Date": list_dates(self.dates),
             "Reason": shorten(self.reason),
             "Now": self.figures,
             "To do": self.to_do,
@@ -63,31 +63,25 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Well:
-    """The good state itself was seen."""
+class Resolved:
+    """The problem is over: the good state itself was seen."""
 
     key: str
 
 
 @dataclass(frozen=True)
-class Unclear:
+class Unknown:
     """Whether the problem is over could not be seen, or was not looked at: it stays as it is."""
 
     key: str
 
 
-Finding = Problem | Well | Unclear
+Finding = Problem | Resolved | Unknown
 
 
 def well_again(title: str) -> Message:
     """What somebody is told of a problem that is over."""
     return Message(f"Well again: {title}", "This is over; nothing is left to do.")
-
-
-def name_dates(dates: Sequence[str]) -> str:
-    """Dates by name, as far as they fit into a message."""
-    more = f" and {len(dates) - _MOST_DATES} more" if len(dates) > _MOST_DATES else ""
-    return ", ".join(dates[:_MOST_DATES]) + more
 
 
 def shorten(text: str) -> str:

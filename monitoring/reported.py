@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from monitoring.findings import Finding, Problem, Well, well_again
+from monitoring.findings import Finding, Problem, Resolved, well_again
 from resources.alerts import Message
 
 
@@ -40,16 +40,16 @@ class Change:
 
 def changes(findings: Iterable[Finding], reported: Mapping[str, Entry]) -> Iterator[Change]:
     """Problems that are new or have changed, those that are over, and at last those to forget."""
-    seen: set[str] = set()
+    found_keys: set[str] = set()
     for finding in findings:
-        seen.add(finding.key)
+        found_keys.add(finding.key)
         before = reported.get(finding.key)
         if isinstance(finding, Problem):
             entry = Entry.model_validate(finding, from_attributes=True)
             is_news = before is None or before.digest != entry.digest
             if entry != before:
                 yield Change(finding.key, finding.message() if is_news else None, entry)
-        elif isinstance(finding, Well) and before:
+        elif isinstance(finding, Resolved) and before:
             yield Change(finding.key, well_again(before.title), None)
-    for key in reported.keys() - seen:
+    for key in reported.keys() - found_keys:
         yield Change(key, None, None)

@@ -6,9 +6,14 @@ from collections.abc import Mapping, Set
 
 import dagster as dg
 
-PARTITION = "dagster/partition"
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
+from platform_assets.partitions import PARTITION, RANGE_END, RANGE_START
+
+WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+WORKING = (
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 MOST_RUNS = 200
 """Of one kind, in one look."""
 
@@ -31,7 +36,7 @@ def work_key(run: dg.DagsterRun) -> str:
     return f"run {run.job_name} {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def name_job(run: dg.DagsterRun) -> str:
+def job_title(run: dg.DagsterRun) -> str:
     """What people call a run: by its job, if it has one of the platform's."""
     # What is materialised by itself is a run of a job that Dagster makes up.
     return "A materialisation" if run.job_name.startswith("__") else run.job_name
@@ -54,12 +59,12 @@ def planned_partitions(instance: dg.DagsterInstance, run_id: str) -> Partitions:
     )
 
 
-def name_assets(assets: Partitions) -> list[str]:
+def asset_names(assets: Partitions) -> list[str]:
     """The names of assets, in order."""
     return sorted(key.to_user_string() for key in assets)
 
 
-def named_dates(run: dg.DagsterRun, partitions: Partitions) -> list[str]:
+def dates_of(run: dg.DagsterRun, partitions: Partitions) -> list[str]:
     """The dates among these partitions; without any, those that the run was started for."""
     dates = {date for of_asset in partitions.values() for date in of_asset if date}
     return sorted(dates or set(partition_tags(run).values()))

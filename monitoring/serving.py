@@ -1,4 +1,4 @@
-"""The endpoint: whether it answers, and whether it serves a version that it was rolled back to."""
+"""Alerts of the endpoint: it does not answer, or serves a version that it was rolled back to."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from typing import Literal
 import dagster as dg
 import numpy as np
 
-from monitoring.findings import Finding, Problem, Unclear, Well
+from monitoring.findings import Finding, Problem, Resolved, Unknown
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.deployed import JOBS
 from platform_assets.mnist.endpoint import WrongAnswersError, ask, mnist_endpoint
@@ -19,29 +19,29 @@ from resources.sagemaker import SageMakerError, SageMakerResource
 ANSWER_SECONDS = 5
 """How long SageMaker may take for an answer: a digit takes it milliseconds."""
 
-MOST_SILENT_LOOKS = 2
-"""An endpoint is down after so many silent looks in a row: a single one may be a busy moment.
+MOST_FAILED_PROBES = 2
+"""An endpoint is down after so many failed probes in a row: a single one may be a busy moment.
 
-Looks are 30 seconds apart and wait for two answers at most, so that an outage is told within two
+Probes are 30 seconds apart and wait for two answers at most, so that an outage is told within two
 minutes.
 """
 
 _ENDPOINT = "endpoint"
 _ROLLBACK = "rollback "
-# Of the versions that are in service, the ones that a look goes back.
+# How many materialisations of the endpoint are read, newest first.
 _MOST_DEPLOYMENTS = 100
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen of the endpoint.
+class EndpointProbe:
+    """What came of asking the endpoint.
 
     Attributes:
         state: `well`: it answered. `changing`: it is being made or changed. `down`: SageMaker says
             that it does not serve. `silent`: it, or SageMaker, gave no answer. `unwanted`: it was
             never deployed, or torn down.
         reason: Why it is down or silent.
-        details: More of it, which may differ from look to look.
+        details: More of it, which may differ from probe to probe.
     """
 
     state: Literal["well", "changing", "down", "silent", "unwanted"]
@@ -49,54 +49,58 @@ class Look:
     details: str = ""
 
 
-def look_at_endpoint(instance: dg.DagsterInstance, sagemaker: SageMakerResource, name: str) -> Look:
+def probe_endpoint(
+    instance: dg.DagsterInstance, sagemaker: SageMakerResource, name: str
+) -> EndpointProbe:
     """Ask SageMaker for the endpoint's state, and the endpoint for a digit.
 
     Args:
         sagemaker: Is asked; one that is in a hurry.
     """
     if not is_expected(instance):
-        return Look("unwanted")
+        return EndpointProbe("unwanted")
     try:
         state = sagemaker.describe_endpoint(name)
     except SageMakerError as error:
-        return Look("silent", "SageMaker cannot be asked about it.", str(error))
+        return EndpointProbe("silent", "SageMaker cannot be asked about it.", str(error))
     if state is None:
-        return Look("down", "It does not exist, although it was deployed and not torn down.")
+        return EndpointProbe(
+            "down", "It does not exist, although it was deployed and not torn down."
+        )
     if state.changing:
-        return Look("changing")
+        return EndpointProbe("changing")
     if not state.in_service:
-        return Look("down", f"Its status is {state.status}.", state.failure_reason or "")
+        return EndpointProbe("down", f"Its status is {state.status}.", state.failure_reason or "")
     try:
         measure_latency(sagemaker, name)
     except (SageMakerError, WrongAnswersError) as error:
-        return Look("silent", "It is in service, and a request to it fails.", str(error))
-    return Look("well")
+        return EndpointProbe("silent", "It is in service, and a request to it fails.", str(error))
+    return EndpointProbe("well")
 
 
-def count_silent_looks(look: Look, before: int) -> int:
-    """How many looks in a row, this one included, were silent; no more than those that count."""
-    return min(before + 1, MOST_SILENT_LOOKS) if look.state == "silent" else 0
+def count_failed_probes(probe: EndpointProbe, before: int) -> int:
+    """How many probes in a row, this one included, had no answer; no more than those that count."""
+    return min(before + 1, MOST_FAILED_PROBES) if probe.state == "silent" else 0
 
 
 def endpoint_findings(
-    look: Look, silent_looks: int, settings: AlertSettings, name: str
+    probe: EndpointProbe, failed_probes: int, settings: AlertSettings, name: str
 ) -> Iterator[Finding]:
     """A problem where the endpoint should answer and does not."""
-    if look.state == "well":
-        yield Well(_ENDPOINT)
-    elif look.state == "down" or silent_looks >= MOST_SILENT_LOOKS:
+    if probe.state == "well":
+        yield Resolved(_ENDPOINT)
+    elif probe.state == "down" or failed_probes >= MOST_FAILED_PROBES:
         yield Problem(
             key=_ENDPOINT,
             title=f"The endpoint {name} does not answer",
             assets=["mnist/endpoint"],
-            reason=look.reason,
-            figures=look.details,
+            reason=probe.reason,
+            figures=probe.details,
             to_do="Look at its logs in SageMaker. Running digits makes a failed endpoint anew.",
             link=settings.link("assets/mnist/endpoint"),
         )
-    elif look.state != "unwanted":
-        yield Unclear(_ENDPOINT)
+    elif probe.state != "unwanted":
+        yield Unknown(_ENDPOINT)
 
 
 def is_expected(instance: dg.DagsterInstance) -> bool:
@@ -161,7 +165,9 @@ def rollback_findings(
     else:
         # Another version serves, and nobody put that one back.
         yield from (
-            Well(before) for before in reported if before.startswith(_ROLLBACK) and before != key
+            Resolved(before)
+            for before in reported
+            if before.startswith(_ROLLBACK) and before != key
         )
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from pydantic import BaseModel
 
-from monitoring.findings import Finding, Problem, Well
+from monitoring.findings import Finding, Problem, Resolved
 from monitoring.runs import end_of
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.mnist.deployed import JOBS
@@ -133,7 +133,7 @@ def spend_findings(settings: AlertSettings, spend: Spend) -> Iterator[Finding]:
             link=settings.link("assets/mnist/model"),
         )
     elif settings.spend_limit:
-        yield Well(key)  # the limit was raised
+        yield Resolved(key)  # the limit was raised
 
 
 def _cost(record: dg.EventLogRecord) -> float:

@@ -5,18 +5,20 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from monitoring.findings import Finding, Problem, Unclear, Well
-from monitoring.runs import MOST_RUNS, name_assets, name_job, named_dates, planned_partitions
+from monitoring.findings import Finding, Problem, Resolved, Unknown
+from monitoring.runs import (
+    MOST_RUNS,
+    WAITING,
+    WORKING,
+    asset_names,
+    dates_of,
+    job_title,
+    planned_partitions,
+)
 from platform_assets.alert_settings import AlertSettings
 
 _QUEUE = "queue"
 _HANGS = "hangs "
-_WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
-_WORKING = (
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 
 
 def stuck_runs(
@@ -39,7 +41,7 @@ def stuck_runs(
         records = instance.get_run_records(filters, limit=MOST_RUNS)
         return [record.dagster_run for record in records]
 
-    if unchanged(*_WAITING):
+    if unchanged(*WAITING):
         yield Problem(
             key=_QUEUE,
             title="Runs wait in the queue",
@@ -48,15 +50,15 @@ def stuck_runs(
             link=settings.link("runs/queued"),
         )
     else:
-        yield Well(_QUEUE)
-    hanging = {f"{_HANGS}{run.run_id}": run for run in unchanged(*_WORKING)}
+        yield Resolved(_QUEUE)
+    hanging = {f"{_HANGS}{run.run_id}": run for run in unchanged(*WORKING)}
     for key, run in hanging.items():
         planned = planned_partitions(instance, run.run_id)
         yield Problem(
             key=key,
-            title=f"{name_job(run)} hangs",
-            assets=name_assets(planned),
-            dates=named_dates(run, planned),
+            title=f"{job_title(run)} hangs",
+            assets=asset_names(planned),
+            dates=dates_of(run, planned),
             reason=f"It has been {run.status.value} for longer than {limit}.",
             to_do="Read the run's log; terminate it if nothing happens, and run it again.",
             link=settings.link(f"runs/{run.run_id}"),
@@ -70,6 +72,6 @@ def _what_became_of(instance: dg.DagsterInstance, key: str) -> Iterator[Finding]
     run = instance.get_run_by_id(key.removeprefix(_HANGS))
     # That it failed is a problem of its own, and one that was deleted is nobody's.
     if run and run.status in {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.CANCELED}:
-        yield Well(key)
+        yield Resolved(key)
     elif run and not run.is_finished:
-        yield Unclear(key)
+        yield Unknown(key)

@@ -1,7 +1,16 @@
-"""What exists: one folder a domain, one file a noun, in the order in which data flows.
+"""What exists: all assets and their checks. From the top, each layer imports those below it only:
 
-How the outside is reached stands in `resources`, when things happen in `jobs`, how bytes look
-in `formats`. `definitions.py` is the one place where they meet.
+- `definitions.py`: where assets, jobs and resources meet; `settings.py`: the environment.
+- `pipelines.py`, `components/`: assets that are YAML.
+- `mnist/`, `airbnb/`: the two domains, one file a noun; they do not know each other.
+- `models/`, `tables/`, `module_runs.py`, `object_copies.py`, `repairs.py`: what assets of a kind
+  have in common, in whichever domain.
+- `chain.py`, `reports.py`, `pictures.py`, `checks.py`, `retries.py`: how dates are made, reported,
+  drawn, judged and tried again.
+- `alert_settings.py`, `errors.py`, `lineage.py`, `partitions.py`: what all of them may use.
+
+How the outside is reached stands in `resources`, when things happen in `jobs`, how bytes look in
+`formats`. pyproject.toml has the layers as a contract.
 """
 
 import warnings

@@ -9,24 +9,22 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+# How long failed runs and missing dates are followed: a look costs the same however long the
+# history is.
+FOLLOWED = timedelta(days=7)
+
 
 class AlertSettings(dg.ConfigurableResource[Any]):
     """From where on something is worth a message."""
 
     ui_url: str = Field(description="Where people find Dagster's UI: for links.")
-    late_after_hours: float = Field(description="Hours after a day's end (UTC) that it may take.")
+    late_after_hours: float = Field(description="Hours that a day may take from its schedule on.")
     stuck_after_minutes: float = Field(description="How long a run may wait, or work.")
     spend_limit: float = Field(description="Of the digits in a month, estimated; 0 for no limit.")
-    days: int = Field(
-        default=7,
-        ge=1,
-        description="How long failed runs and missing dates are followed, so that a look costs the "
-        "same however long the history is.",
-    )
 
     def since(self, now: datetime) -> datetime:
         """What is older than this is not looked at any more."""
-        return now - timedelta(days=self.days)
+        return now - FOLLOWED
 
     def link(self, path: str) -> str:
         """A page of Dagster's UI."""

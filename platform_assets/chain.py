@@ -26,16 +26,17 @@ from platform_assets.checks import (
     report_verdicts,
 )
 from platform_assets.lineage import code_reference
-from platform_assets.partitions import DAILY, ONE_RUN
+from platform_assets.partitions import DAILY, ONE_RUN, list_dates
 from platform_assets.reports import (
     Materialization,
     Outcome,
+    Outcomes,
     dates_failure,
     errors_of,
     report_made,
     verdicts_of,
 )
-from platform_assets.retries import attempt, list_dates, retry_dates
+from platform_assets.retries import attempt, retry_dates
 from resources.s3 import NotPublishedError
 
 # Date → asset → what became of it.
@@ -68,8 +69,8 @@ class ChainAsset:
 
     Attributes:
         spec: Of the asset; its `deps` within the chain decide which dates it is made for.
-        make: Makes dates of it; `make_one_by_one` makes one of a function of a date. Assets with
-            the same maker that follow each other are made by one call.
+        make: Makes dates of it; `make_together` and `make_one_by_one` make it of functions that
+            know one asset. Assets with the same maker that follow each other are made by one call.
         resources: Keys of the resources that maker and checks use.
         checks: In the order in which they are evaluated.
         judge_published: (resources, dates) → verdicts of the checks without a `judge`, where they
@@ -94,20 +95,34 @@ class ChainAsset:
         return dg.AssetCheckKey(self.key, name)
 
 
-def make_one_by_one(make: Callable[[Any, str], Materialization]) -> Maker:
-    """The maker of an asset whose dates are made one after the other.
+def make_together(make: Callable[["ChainRun", Sequence[str]], Outcomes]) -> Maker:
+    """The maker of one asset whose dates are made by one call.
 
     Args:
-        make: (resources, date) → what was made. What it raises fails this date alone.
+        make: (run, dates) → what became of each of them.
     """
 
     @wraps(make)
     def make_dates(
         run: "ChainRun", dates: Sequence[str], keys: Sequence[dg.AssetKey]
     ) -> DatesOutcomes:
-        return {date: dict.fromkeys(keys, attempt(make, run.resources, date)) for date in dates}
+        return {date: dict.fromkeys(keys, outcome) for date, outcome in make(run, dates).items()}
 
     return make_dates
+
+
+def make_one_by_one(make: Callable[[Any, str], Materialization]) -> Maker:
+    """The maker of one asset whose dates are made one after the other.
+
+    Args:
+        make: (resources, date) → what was made. What it raises fails this date alone.
+    """
+
+    @wraps(make)
+    def make_dates(run: "ChainRun", dates: Sequence[str]) -> Outcomes:
+        return {date: attempt(make, run.resources, date) for date in dates}
+
+    return make_together(make_dates)
 
 
 def build_chain(
@@ -241,7 +256,7 @@ class ChainRun:
         outcomes: DatesOutcomes = {}
         if dates:
             self.context.log.info(f"{_names(keys)}: making {list_dates(dates)}.")
-            outcomes = retry_dates(dates, lambda some: make(self, some, keys))
+            outcomes = retry_dates(dates, lambda to_make: make(self, to_make, keys))
         by_asset = {key: self._outcomes_of(key, outcomes) for key in keys}
         for key, of_asset in by_asset.items():
             failed = errors_of(of_asset)
@@ -259,14 +274,14 @@ class ChainRun:
 
     def _outcomes_of(self, key: dg.AssetKey, outcomes: DatesOutcomes) -> dict[str, Outcome]:
         """What became of an asset's own dates; assets that are made together may have others."""
-        own = {
+        of_asset = {
             date: outcome
             for date in self._plan.assets[key]
             if (outcome := outcomes.get(date, {}).get(key))
         }
         if not self._plan.only_changed:
-            return own
-        gone = {date: o for date, o in own.items() if isinstance(o, NotPublishedError)}
+            return of_asset
+        gone = {date: o for date, o in of_asset.items() if isinstance(o, NotPublishedError)}
         if gone:
             self.context.log.warning(
                 f"{key.to_user_string()}: {list_dates(list(gone))} cannot be compared with what "
@@ -275,7 +290,7 @@ class ChainRun:
             )
         return {
             date: outcome
-            for date, outcome in own.items()
+            for date, outcome in of_asset.items()
             if date not in gone and not _is_unchanged(outcome)
         }
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 import dagster as dg
 
-from platform_assets.errors import PlatformError, describe_error
+from platform_assets.errors import EXPECTED, PlatformError, describe_error
 from platform_assets.partitions import materialized_dates
 from platform_assets.retries import attempt, retry_dates
 
@@ -66,6 +66,22 @@ def check_each(
     result = report_verdicts(step, spec.key, verdicts, find_targets(step, spec.asset_key, dates))
     # Dagster takes None, too, which its annotation of checks lacks.
     return cast(dg.AssetCheckResult, result)
+
+
+def check_now(judge: Callable[[], Verdict]) -> dg.AssetCheckResult:
+    """The result of a check of what is now; what could not be checked has not passed."""
+    try:
+        verdict = judge()
+    except EXPECTED as error:
+        verdict = Verdict(False, f"could not be checked: {error}")
+    return to_result(verdict)
+
+
+def to_result(verdict: Verdict) -> dg.AssetCheckResult:
+    """The result of a check that is of no date, and the only one of its step."""
+    return dg.AssetCheckResult(
+        passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
+    )
 
 
 def has_dates(context: Context) -> bool:
@@ -136,10 +152,11 @@ def judge_each(
         at_once: How many dates are checked at a time: a store that is far away keeps each waiting.
     """
 
-    def attempt_all(some: Sequence[str]) -> dict[str, Verdict | Exception]:
+    def attempt_all(to_judge: Sequence[str]) -> dict[str, Verdict | Exception]:
         pool = ThreadPoolExecutor(at_once, thread_name_prefix="check")
         try:
-            return dict(zip(some, pool.map(partial(attempt, judge), some), strict=True))
+            verdicts = pool.map(partial(attempt, judge), to_judge)
+            return dict(zip(to_judge, verdicts, strict=True))
         finally:  # a run that is interrupted does not wait for those that are being checked
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -15,8 +15,9 @@ import dagster as dg
 import jobs
 from jobs.pipelines import build_pipeline_jobs
 from platform_assets import airbnb, mnist, settings
+from platform_assets.lineage import specs_of
 from platform_assets.mnist.online import describe_online
-from platform_assets.pipelines import Taken, load_pipelines
+from platform_assets.pipelines import ReservedNames, load_pipelines
 
 PACKAGES = (mnist, airbnb, jobs)
 
@@ -34,16 +35,16 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     )
     # Modules that import an asset from another one have it by name, too.
     assets = {id(asset): asset for asset in loaded.assets or []}
-    own = [*assets.values(), *describe_online(chosen.api_url)]
-    taken = Taken.by(own, loaded.jobs or [], chosen.endpoint_name)
-    pipelines = load_pipelines(chosen.pipelines, taken)
-    by_yaml = list(pipelines.assets or [])
-    timed = build_pipeline_jobs(a for a in by_yaml if isinstance(a, dg.AssetsDefinition))
+    code_assets = [*assets.values(), *describe_online(chosen.api_url)]
+    reserved = ReservedNames.of(specs_of(code_assets), loaded.jobs or [], chosen.endpoint_name)
+    pipelines = load_pipelines(chosen.pipelines, reserved)
+    yaml_assets = list(pipelines.assets or [])
+    pipeline_jobs = build_pipeline_jobs(specs_of(yaml_assets))
     return dg.Definitions(
-        assets=dg.with_source_code_references([*own, *by_yaml]),
+        assets=dg.with_source_code_references([*code_assets, *yaml_assets]),
         asset_checks=[*(loaded.asset_checks or []), *(pipelines.asset_checks or [])],
-        jobs=[*(loaded.jobs or []), *(pipelines.jobs or []), *(timed.jobs or [])],
-        schedules=[*(loaded.schedules or []), *(timed.schedules or [])],
+        jobs=[*(loaded.jobs or []), *(pipelines.jobs or []), *(pipeline_jobs.jobs or [])],
+        schedules=[*(loaded.schedules or []), *(pipeline_jobs.schedules or [])],
         sensors=loaded.sensors,
         resources={
             **settings.resources(chosen),

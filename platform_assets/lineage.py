@@ -4,7 +4,7 @@ What an asset is, who owns it and how it is made stands with the asset itself.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import dagster as dg
@@ -21,6 +21,19 @@ def place(domain: str, tier: Tier) -> dict[str, str]:
             was. `derived`: made of what is before it. `served`: what answers people and programs.
     """
     return {"domain": domain, "tier": tier}
+
+
+def specs_of(assets: Iterable[Any]) -> list[dg.AssetSpec]:
+    """The specs of all assets that some definitions make, or that are specs; each key once.
+
+    Args:
+        assets: As `dagster.Definitions` takes them, or as a repository has them.
+    """
+    specs: dict[dg.AssetKey, dg.AssetSpec] = {}
+    for asset in assets:
+        of_asset = asset.specs if isinstance(asset, dg.AssetsDefinition) else [asset]
+        specs.update((spec.key, spec) for spec in of_asset)
+    return list(specs.values())
 
 
 def code_reference(function: Callable[..., Any]) -> dict[str, Any]:

@@ -31,13 +31,13 @@ class ModuleReport:
     """What a module reported.
 
     Attributes:
-        kind: What ran it: metadata that are the same of every date.
+        run_metadata: What ran it: the same of every date.
         unreported: Why there is no message of a date that is not among them.
     """
 
     messages: Sequence[Mapping[str, Any]]
     by_date: Mapping[str, Mapping[str, Any]]
-    kind: Mapping[str, Any]
+    run_metadata: Mapping[str, Any]
     unreported: Exception
 
 
@@ -63,7 +63,7 @@ def run_module(run: ChainRun, start: Callable[[], ModuleRun], *, name: str) -> M
     return ModuleReport(
         messages=messages,
         by_date=by_date,
-        kind={label: figures[label] for label in _OF_EACH_DATE if label in figures},
+        run_metadata={label: figures[label] for label in _OF_EACH_DATE if label in figures},
         unreported=unreported,
     )
 

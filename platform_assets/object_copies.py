@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from formats import s3_uri
+from formats.errors import FormatError
 from platform_assets.checks import Verdict
 from platform_assets.reports import Materialization
 from resources.s3 import Folder, ObjectInfo, ObjectStore, Publication
@@ -18,13 +19,13 @@ class Original:
     """An object as it is now.
 
     Attributes:
-        instead_of: Why it is not the one that was asked for; empty where it is.
+        fallback_reason: Why it is not the one that was asked for; empty where it is.
     """
 
     uri: str
     bucket: ObjectStore
     info: ObjectInfo
-    instead_of: str = ""
+    fallback_reason: str = ""
 
     @property
     def version(self) -> str:
@@ -36,19 +37,19 @@ def find_original(store: ObjectStore, uri: str) -> Original:
     """Look for an object, with the credentials of `store`.
 
     Raises:
-        ValueError: The URI is not that of an object.
+        FormatError: The URI is not that of an object.
         StoreError: It cannot be read.
     """
     bucket, key = s3_uri.parse(uri)
     if not key:
-        raise ValueError(f"{uri} is not of the form s3://bucket/key: set it so.")
+        raise FormatError(f"{uri} is not of the form s3://bucket/key: set it so.")
     source = store.sibling(bucket)
     return Original(uri, source, source.head(key))
 
 
-def why_another(original: Original) -> dict[str, str]:
+def fallback_metadata(original: Original) -> dict[str, str]:
     """For people: why it comes from another address than was asked for, if it does."""
-    return {"instead_of": original.instead_of} if original.instead_of else {}
+    return {"instead_of": original.fallback_reason} if original.fallback_reason else {}
 
 
 def copy_object(
@@ -70,7 +71,7 @@ def copy_object(
             # Of files: how many rows are in one is not known.
             "dagster/partition_row_count": len(copy.manifest.files),
             "source": original.uri,
-            **why_another(original),
+            **fallback_metadata(original),
             "source_etag": original.version,
             "bytes": copy.manifest.size,
             "unchanged": earlier is not None,

@@ -4,11 +4,18 @@ They are shared on purpose: with mixed backfill policies in one chain, Dagster l
 asset materialise in a backfill although a blocking check upstream has failed.
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import dagster as dg
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Dagster's tags of a run: of one partition, or of a range of them.
+PARTITION = "dagster/partition"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+_MOST_NAMED = 10
 
 
 class PartitionSettings(BaseSettings):
@@ -42,3 +49,10 @@ def materialized_dates(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list
     statuses = instance.get_status_by_partition(asset, DAILY.get_partition_keys(), DAILY) or {}
     materialized = dg.AssetPartitionStatus.MATERIALIZED
     return [date for date, status in statuses.items() if status is materialized]
+
+
+def list_dates(dates: Sequence[str]) -> str:
+    """Dates by name; many by their number, with the first and the last."""
+    if len(dates) <= _MOST_NAMED:
+        return ", ".join(dates)
+    return f"{len(dates)} dates between {dates[0]} and {dates[-1]}"

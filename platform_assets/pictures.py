@@ -1,7 +1,7 @@
 """How pictures and tables of materialisations are drawn, whatever of: colours, fonts, sizes.
 
 Every picture is dark on a light panel of its own, and so reads in the UI's light and dark theme.
-None has more than `MAX_BYTES`: metadata stay in Dagster's records for good.
+They are small, since metadata stay in Dagster's records for good: see `MAX_BYTES`.
 """
 
 import base64
@@ -19,7 +19,7 @@ from platform_assets.errors import describe_error
 from platform_assets.retries import attempt
 
 MAX_BYTES = 45_000
-"""Of a PNG: 60 KB as base64."""
+"""Of a PNG (60 KB as base64): a larger one gets fewer colours, but no less than six."""
 # A picture has to be read for and drawn: with one for every date, long runs would take longer for
 # pictures of dates that nobody looks at.
 DATES_DRAWN = 7
@@ -51,7 +51,7 @@ def attempt_to_show(show: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def to_markdown(image: Image.Image, title: str, below: str = "") -> dg.MarkdownMetadataValue:
-    """A picture as metadata, with as many colours as fit into `MAX_BYTES`.
+    """A picture as metadata, with as many colours as fit into `MAX_BYTES`, and six at least.
 
     Args:
         title: For those who do not see it.

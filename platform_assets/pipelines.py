@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from yaml.reader import ReaderError
 
-from platform_assets import components
+from platform_assets import components as component_types
 from platform_assets.components.pipeline_asset import (
     OWN_FOLDERS,
     PipelineAsset,
@@ -25,6 +25,7 @@ from platform_assets.components.pipeline_asset import (
     in_order,
     repair_of,
 )
+from platform_assets.lineage import specs_of
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -32,8 +33,8 @@ _PLACE = re.compile(r"(?P<field>.*?) at (?P<place>.+:\d+)")
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What is there without pipelines.
+class ReservedNames:
+    """The names of what is there without pipelines.
 
     Attributes:
         keys: Of assets.
@@ -46,10 +47,11 @@ class Taken:
     endpoints: frozenset[str] = frozenset()
 
     @classmethod
-    def by(cls, assets: Iterable[Any], jobs: Iterable[Any], *endpoints: str) -> "Taken":
-        """What these assets, jobs and endpoints take."""
-        of_steps = [a.specs if isinstance(a, dg.AssetsDefinition) else [a] for a in assets]
-        specs = [spec for some in of_steps for spec in some]
+    def of(
+        cls, specs: Iterable[dg.AssetSpec], jobs: Iterable[Any], *endpoints: str
+    ) -> "ReservedNames":
+        """The names of these assets, jobs and endpoints."""
+        specs = list(specs)
         groups = {spec.group_name for spec in specs if spec.group_name}
         return cls(
             frozenset(spec.key for spec in specs),
@@ -58,7 +60,7 @@ class Taken:
         )
 
 
-def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
+def load_pipelines(folder: Path, reserved: ReservedNames) -> dg.Definitions:
     """The definitions of all pipelines.
 
     Raises:
@@ -69,16 +71,16 @@ def load_pipelines(folder: Path, taken: Taken) -> dg.Definitions:
         return dg.Definitions()
     check_strays(folder)
     for file in files:
-        check_name(file, folder, taken.names)
+        check_name(file, folder, reserved.names)
         check_types(file)
     module = ModuleType(folder.name)
     module.__path__ = [str(folder.absolute())]
     module.__file__ = None
     tree = dg.ComponentTree.from_module(defs_module=module, project_root=folder.absolute().parent)
     try:
-        forms = tree.get_all_components(of_type=PipelineAsset)
-        check_keys(forms, taken)
-        check_endpoints(forms, taken.endpoints)
+        components = tree.get_all_components(of_type=PipelineAsset)
+        check_keys(components, reserved)
+        check_endpoints(components, reserved.endpoints)
         return tree.build_defs()
     except Exception as error:
         for cause in _causes(error):
@@ -103,12 +105,12 @@ def check_strays(folder: Path) -> None:
         raise PipelineError(f"{file}:1: no file of this name is read: call it defs.yaml.")
 
 
-def check_name(file: Path, folder: Path, taken: Collection[str]) -> None:
-    """Refuse a file that is not where it belongs, or whose folder has a name that is taken."""
+def check_name(file: Path, folder: Path, reserved: Collection[str]) -> None:
+    """Refuse a file that is not where it belongs, or whose folder has a name that is reserved."""
     name = file.parent.name
     if file.parent.parent != folder:
         remedy = f"move it to {folder}/NAME/defs.yaml"
-    elif name in taken:
+    elif name in reserved:
         remedy = f"{name} is a job or a group of the platform's own: give the folder another name"
     elif not _NAME.fullmatch(name):
         remedy = f"a folder is a name: rename {name!r}, to small letters, digits and _ alone"
@@ -125,15 +127,15 @@ def check_types(file: Path) -> None:
     for document in documents:
         fields = document.value if isinstance(document, yaml.MappingNode) else []
         for name, value in fields:
-            package, _, component = str(value.value).rpartition(".")
+            package, _, type_name = str(value.value).rpartition(".")
             if (
                 name.value == "type"
-                and package == components.__name__
-                and component not in components.__all__
+                and package == component_types.__name__
+                and type_name not in component_types.__all__
             ):
                 raise PipelineError(
-                    f"{file}:{value.start_mark.line + 1}: there is no component {component}: "
-                    f"{_like(component, components.__all__)}"
+                    f"{file}:{value.start_mark.line + 1}: there is no component {type_name}: "
+                    f"{_like(type_name, component_types.__all__)}"
                 )
 
 
@@ -152,58 +154,59 @@ def _documents(file: Path) -> list[yaml.Node]:
     raise PipelineError(f"{file}:{line}: {remedy}.")
 
 
-def check_keys(forms: Sequence[PipelineAsset], taken: Taken) -> None:
-    """Refuse keys and names that are taken, and what is made of itself or of what is not there."""
+def check_keys(components: Sequence[PipelineAsset], reserved: ReservedNames) -> None:
+    """Refuse reserved keys and names, and what is made of itself or of what is not there."""
     places = dict.fromkeys(
         [
-            *(f"an asset {key.to_user_string()}" for key in taken.keys),
-            *(f"a job {name}" for name in taken.names),
+            *(f"an asset {key.to_user_string()}" for key in reserved.keys),
+            *(f"a job {name}" for name in reserved.names),
         ],
         "the platform's own code",
     )
-    for form in forms:  # of which each has the job of its folder
-        places[f"a job {form.pipeline}"] = f"{form.where()}, by the name of its folder"
-    first = {form.pipeline: form for form in reversed(forms)}
-    for form in forms:
-        repair = [f"a job {repair_of(form.pipeline)}"] if first[form.pipeline] is form else []
-        for name in (*_added_by(form), *repair):
+    for component in components:  # of which each has the job of its folder
+        places[f"a job {component.pipeline}"] = f"{component.where()}, by the name of its folder"
+    first = {component.pipeline: component for component in reversed(components)}
+    for component in components:
+        is_first = first[component.pipeline] is component
+        repair = [f"a job {repair_of(component.pipeline)}"] if is_first else []
+        for name in (*_added_by(component), *repair):
             if name in places:
                 raise PipelineError(
-                    f"{form.where()}: there is {name} already, in {places[name]}: give one of "
+                    f"{component.where()}: there is {name} already, in {places[name]}: give one of "
                     "them another name."
                 )
-            places[name] = form.where()
-    names = {form.asset for form in forms} | OWN_FOLDERS.keys()
-    for form in forms:
-        for key in form.upstream():
+            places[name] = component.where()
+    names = {component.asset for component in components} | OWN_FOLDERS.keys()
+    for component in components:
+        for key in component.upstream():
             if (name := key.to_user_string()) not in names:
                 raise PipelineError(
-                    f"{form.where('inputs')}: there is no asset {name} to make {form.asset} of: "
-                    f"{_like(name, sorted(names - {form.asset}))}"
+                    f"{component.where('inputs')}: there is no asset {name} to make "
+                    f"{component.asset} of: {_like(name, sorted(names - {component.asset}))}"
                 )
-    in_order(forms)
+    in_order(components)
 
 
-def _added_by(form: PipelineAsset) -> Iterator[str]:
-    """What a form adds that nothing else may be called."""
-    beside = form.beside("")
-    added = Taken.by([*form.sources(), *(beside.assets or [])], ())
-    for key in (form.asset_key, *sorted(added.keys)):
+def _added_by(component: PipelineAsset) -> Iterator[str]:
+    """What a component adds, by names that nothing else may have."""
+    endpoint = component.endpoint_definitions("")
+    added = specs_of([*component.sources(), *(endpoint.assets or [])])
+    for key in (component.asset_key, *sorted(spec.key for spec in added)):
         yield f"an asset {key.to_user_string()}"
-    yield from (f"a job {job.name}" for job in beside.jobs or [])
-    yield from (f"a resource {name}" for name in form.resources())
+    yield from (f"a job {job.name}" for job in endpoint.jobs or [])
+    yield from (f"a resource {name}" for name in component.resources())
 
 
-def check_endpoints(forms: Sequence[PipelineAsset], known: Iterable[str]) -> None:
+def check_endpoints(components: Sequence[PipelineAsset], known: Iterable[str]) -> None:
     """Refuse a second asset at an endpoint; AWS takes `Shapes` and `shapes` for one name."""
     places = {name.lower(): "the platform's own digits" for name in known}
-    for form in forms:
-        if not isinstance(form, components.SageMakerModel) or form.endpoint is None:
+    for component in components:
+        if not isinstance(component, component_types.SageMakerModel) or component.endpoint is None:
             continue
-        where, name = form.where("endpoint"), form.endpoint.lower()
+        where, name = component.where("endpoint"), component.endpoint.lower()
         if name in places:
             raise PipelineError(
-                f"{where}: the endpoint {form.endpoint} serves other models already, of "
+                f"{where}: the endpoint {component.endpoint} serves other models already, of "
                 f"{places[name]}: give one of them another name."
             )
         places[name] = where
@@ -244,10 +247,10 @@ def _sentences(error: ValidationError) -> Iterator[str]:
         yield f"{place}: {text}{'' if text.endswith(('?', '.')) else '.'}"
 
 
-def _fields(component: str, path: Sequence[str]) -> Mapping[str, FieldInfo]:
-    """The fields of a component, or of the form in one of its fields."""
-    form: Any = getattr(components, component, None)
+def _fields(type_name: str, path: Sequence[str]) -> Mapping[str, FieldInfo]:
+    """The fields of a component type, or of the model in one of its fields."""
+    model: Any = getattr(component_types, type_name, None)
     for name in path:
-        field = form.model_fields.get(name) if hasattr(form, "model_fields") else None
-        form = field.annotation if field else None
-    return getattr(form, "model_fields", {})
+        field = model.model_fields.get(name) if hasattr(model, "model_fields") else None
+        model = field.annotation if field else None
+    return getattr(model, "model_fields", {})

@@ -13,14 +13,13 @@ import dagster as dg
 from pydantic import Field
 
 from platform_assets.chain import ChainAsset, ChainRun, Plan
-from platform_assets.partitions import DAILY
-from platform_assets.retries import list_dates
+from platform_assets.partitions import DAILY, list_dates
 
 Statuses = Mapping[str, dg.AssetPartitionStatus | None]
 
 
-class Which(Enum):
-    """Which dates are made. Dagster shows and takes the names."""
+class DateState(Enum):
+    """The state of the dates that are made. Dagster shows and takes the names."""
 
     failed = "failed"
     missing = "missing"
@@ -30,8 +29,8 @@ class Which(Enum):
 class Repair(dg.Config):
     """What is made again."""
 
-    which: Which = Field(
-        default=Which.failed,
+    which: DateState = Field(
+        default=DateState.failed,
         description=(
             "failed: the last run of it failed; missing: never made; outdated: made of other data, "
             "with other settings or by other code than there are now. All such dates of a model "
@@ -53,11 +52,11 @@ class Repair(dg.Config):
     )
 
 
-_STATUS: Mapping[Which, dg.AssetPartitionStatus | None] = {
-    Which.failed: dg.AssetPartitionStatus.FAILED,
-    Which.missing: None,
-    # Which of them are outdated, those who make them tell: they make no others.
-    Which.outdated: dg.AssetPartitionStatus.MATERIALIZED,
+_STATUS: Mapping[DateState, dg.AssetPartitionStatus | None] = {
+    DateState.failed: dg.AssetPartitionStatus.FAILED,
+    DateState.missing: None,
+    # Which of them are outdated, their makers find out, and make no others.
+    DateState.outdated: dg.AssetPartitionStatus.MATERIALIZED,
 }
 
 
@@ -70,7 +69,7 @@ def build_repair_job(
     checks_at_once: Callable[[Any], int] = lambda _: 1,
     pool: str | None = None,
 ) -> dg.JobDefinition:
-    """The job that repairs a chain; that of its one op is `NAME_dates`.
+    """The job that repairs a chain. Its only op is called `NAME_dates`.
 
     Args:
         name: Of the job.
@@ -121,8 +120,8 @@ def make_plan(context: dg.OpExecutionContext, config: Repair, chain: Sequence[Ch
             that could be made by it.
     """
     assets = choose_assets(config, chain)
-    if config.which is Which.outdated:
-        assets = leave_out(assets, config.assets, context.log)
+    if config.which is DateState.outdated:
+        assets = assets_to_compare(assets, config.assets, context.log)
     days = DAILY.get_partition_keys()
     statuses: dict[dg.AssetKey, Statuses] = {
         asset.key: context.instance.get_status_by_partition(asset.key, days, DAILY)
@@ -130,7 +129,7 @@ def make_plan(context: dg.OpExecutionContext, config: Repair, chain: Sequence[Ch
         for asset in chain
     }
     first = first_known(statuses.values())
-    if config.which is Which.missing and not (first or config.from_date):
+    if config.which is DateState.missing and not (first or config.from_date):
         raise dg.Failure(
             "No date was ever made, so there is no first one: fill in from_date.",
             allow_retries=False,
@@ -139,12 +138,12 @@ def make_plan(context: dg.OpExecutionContext, config: Repair, chain: Sequence[Ch
     for asset in assets:
         dates[asset.key] = choose_dates(config, statuses[asset.key], first)
         chosen = list_dates(dates[asset.key]) or "none"
-        state = "that may be outdated" if config.which is Which.outdated else config.which.value
+        state = "that may be outdated" if config.which is DateState.outdated else config.which.value
         context.log.info(f"{asset.key.to_user_string()}, dates {state}: {chosen}.")
     checks = {
         asset.check_key(check.name): dates[asset.key] for asset in assets for check in asset.checks
     }
-    return Plan(dates, checks, only_changed=config.which is Which.outdated)
+    return Plan(dates, checks, only_changed=config.which is DateState.outdated)
 
 
 def choose_assets(config: Repair, chain: Sequence[ChainAsset]) -> list[ChainAsset]:
@@ -165,7 +164,7 @@ def choose_assets(config: Repair, chain: Sequence[ChainAsset]) -> list[ChainAsse
     ]
 
 
-def leave_out(
+def assets_to_compare(
     assets: Sequence[ChainAsset], named: Collection[str], log: dg.DagsterLogManager
 ) -> list[ChainAsset]:
     """Those whose outdated dates are made; the log says why others are left out.
@@ -207,7 +206,7 @@ def first_known(statuses: Iterable[Statuses]) -> str:
     Args:
         statuses: Of each asset: date → Dagster's status of it; None where it was never made.
     """
-    known = (day for some in statuses for day, status in some.items() if status is not None)
+    known = (day for of_asset in statuses for day, status in of_asset.items() if status is not None)
     return min(known, default="")
 
 

@@ -5,7 +5,8 @@ What is made, and how, stands with the assets; nothing here knows S3, digits or 
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,8 @@ import dagster as dg
 from formats.columns import Column
 from platform_assets.checks import Context, DateRefusedError, Verdict, has_dates
 from platform_assets.errors import EXPECTED, describe_error
-from platform_assets.retries import attempt, list_dates, retry_dates
+from platform_assets.partitions import list_dates
+from platform_assets.retries import attempt, retry_dates
 
 # The public tag under which Dagster reads a data version off a materialisation.
 DATA_VERSION_TAG = "dagster/data_version"
@@ -155,6 +157,13 @@ def table_schema(columns: Iterable[Column], descriptions: Mapping[str, str]) -> 
     )
 
 
-def to_failure(error: Exception) -> dg.Failure:
-    """The failure of a step that is of no date: `raise to_failure(error) from error`."""
-    return dg.Failure(description=describe_error(error), allow_retries=False)
+@contextmanager
+def expected_errors_as_failures() -> Iterator[None]:
+    """Within it, an error that is written for people fails the step with its sentence.
+
+    For steps that are of no date. What may pass was tried again already, or is by the next run.
+    """
+    try:
+        yield
+    except EXPECTED as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error

@@ -1,6 +1,7 @@
-"""Trying again what failed for a reason that may pass by itself.
+"""Tries of the dates of a step: how often what may pass by itself is tried, and the wait between.
 
 Dagster's own retries would begin the whole step again, and do so for a run that was cancelled, too.
+Single calls to S3 or SageMaker are tried again by their clients, in `resources/`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +19,9 @@ from tenacity import (
 )
 
 from platform_assets.errors import describe_error, is_transient
+from platform_assets.partitions import list_dates
 
 ATTEMPTS = 3
-_MOST_NAMED = 10
 WAIT = wait_exponential(multiplier=5, max=60) + wait_random(0, 5)
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -54,21 +55,21 @@ def retry_dates(
         Date → the result of its last attempt.
     """
     results: dict[str, _T] = {}
-
-    def transient_errors() -> dict[str, Exception]:
-        return {
-            date: error
-            for date, result in results.items()
-            for error in errors_in(result)
-            if is_transient(error)
-        }
+    failed: dict[str, Exception] = {}
 
     def call() -> bool:
-        results.update(make(list(transient_errors()) or dates))
-        return bool(transient_errors())
+        latest = make(list(failed) or dates)
+        results.update(latest)
+        failed.clear()
+        failed.update(
+            (date, error)
+            for date, result in latest.items()
+            for error in errors_in(result)
+            if is_transient(error)
+        )
+        return bool(failed)
 
     def announce(state: RetryCallState) -> None:
-        failed = transient_errors()
         _announce(list_dates(list(failed)), next(iter(failed.values())), state)
 
     Retrying(
@@ -110,10 +111,3 @@ def _announce(what: str, error: Exception, state: RetryCallState) -> None:
         f"{what} failed for a reason that may pass: tried again in {state.upcoming_sleep:.0f} s. "
         f"{describe_error(error)}"
     )
-
-
-def list_dates(dates: Sequence[str]) -> str:
-    """Dates by name; many by their number, with the first and the last."""
-    if len(dates) <= _MOST_NAMED:
-        return ", ".join(dates)
-    return f"{len(dates)} dates between {dates[0]} and {dates[-1]}"

@@ -1,8 +1,9 @@
 """From the environment to resources: buckets, instance types and all other settings; defaults.
 
 What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read when a run starts,
-never shows in the UI, and a run without it fails with its name. The rest has defaults, which win
-over those of the resources. Hyperparameters are a run's configuration: `mnist/model.py`.
+never shows in the UI, and a run without it fails with its name. Everything else that can be set has
+a default here, which a resource is given in the place of its own. Hyperparameters are a run's
+configuration: `mnist/model.py`.
 """
 
 import os
@@ -99,8 +100,9 @@ class Settings(PartitionSettings):
     listings_connections: int = Field(
         default=2, ge=1, description="Connections to the database that a run may have."
     )
-    snapshot_limits: dict[str, float] = Field(
-        default={}, description="Limits of a day that is published, by their names, as JSON."
+    snapshot_limits: Limits = Field(
+        default_factory=Limits,
+        description="Limits of a day that is published, by their names, as JSON.",
     )
     leave_out: list[str] = Field(
         default=["host_name"], description="Columns that never leave the database, as JSON."
@@ -146,7 +148,7 @@ class Settings(PartitionSettings):
         default="http://127.0.0.1:3000", description="Where people find Dagster's UI: for links."
     )
     late_after_hours: float = Field(
-        default=6, ge=0, description="Hours after a day's end (UTC) at which it has to be there."
+        default=6, ge=0, description="Hours after its schedule at which a day has to be there."
     )
     stuck_after_minutes: float = Field(
         default=180, gt=0, description="How long a run may wait in the queue, or work."
@@ -233,7 +235,7 @@ def resources(settings: Settings) -> dict[str, Any]:
             connections=settings.listings_connections,
             leave_out=settings.leave_out,
             pseudonymise=settings.pseudonymise,
-            limits=Limits.model_validate(settings.snapshot_limits),
+            limits=settings.snapshot_limits,
         ),
         "docker": DockerResource(
             mode="auto" if settings.cruncher == "spark" else settings.cruncher,

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import dagster as dg
 
 _SNAPSHOT = dg.AssetKey(["airbnb", "snapshot"])
-_LISTINGS = dg.AssetKey(["airbnb", "listings"])
 
 LISTING_COLUMNS: Mapping[str, str] = {
     "id": "The listing's number or text at its platform",
@@ -54,42 +53,6 @@ NEIGHBOURHOOD_COLUMNS: Mapping[str, str] = {
 }
 
 
-def snapshot_lineage() -> dg.TableColumnLineage:
-    """Each column of a snapshot comes from the table's of that name."""
-    return _lineage(_LISTINGS, {name: [name] for name in LISTING_COLUMNS if name != "host_name"})
-
-
-def price_changes_lineage() -> dg.TableColumnLineage:
-    """What price changes are made of."""
-    dates, prices = ["download_date", "price"], ["price"]
-    return _lineage(
-        _SNAPSHOT,
-        {
-            "id": ["id"],
-            "first_date": dates,
-            "first_price": prices,
-            "last_date": dates,
-            "last_price": prices,
-            "price_change_per_day": ["price", "download_date"],
-        },
-    )
-
-
-def neighbourhood_lineage() -> dg.TableColumnLineage:
-    """What summaries of neighbourhoods are made of."""
-    figures = ["priced", "lower_quartile", "median", "upper_quartile", "mean"]
-    return _lineage(
-        _SNAPSHOT,
-        {
-            "neighbourhood": ["neighbourhood"],
-            "room_type": ["room_type"],
-            "listings": ["id"],
-            **{name: ["price"] for name in figures},
-            "entire_home_share": ["room_type"],
-        },
-    )
-
-
 def _lineage(upstream: dg.AssetKey, columns: Mapping[str, list[str]]) -> dg.TableColumnLineage:
     return dg.TableColumnLineage(
         {
@@ -97,3 +60,35 @@ def _lineage(upstream: dg.AssetKey, columns: Mapping[str, list[str]]) -> dg.Tabl
             for name, sources in columns.items()
         }
     )
+
+
+# Each column of a snapshot comes from the table's of that name.
+SNAPSHOT_LINEAGE = _lineage(
+    dg.AssetKey(["airbnb", "listings"]),
+    {name: [name] for name in LISTING_COLUMNS if name != "host_name"},
+)
+PRICE_CHANGES_LINEAGE = _lineage(
+    _SNAPSHOT,
+    {
+        "id": ["id"],
+        "first_date": ["download_date", "price"],
+        "first_price": ["price"],
+        "last_date": ["download_date", "price"],
+        "last_price": ["price"],
+        "price_change_per_day": ["price", "download_date"],
+    },
+)
+NEIGHBOURHOOD_LINEAGE = _lineage(
+    _SNAPSHOT,
+    {
+        "neighbourhood": ["neighbourhood"],
+        "room_type": ["room_type"],
+        "listings": ["id"],
+        "priced": ["price"],
+        "lower_quartile": ["price"],
+        "median": ["price"],
+        "upper_quartile": ["price"],
+        "mean": ["price"],
+        "entire_home_share": ["room_type"],
+    },
+)

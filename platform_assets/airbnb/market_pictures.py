@@ -1,6 +1,6 @@
 """What is shown of the number cruncher's results: the biggest changes, a histogram, a map.
 
-Everything is read from what is published. Which dates are drawn is `platform_assets.pictures`'s.
+Everything is read from what is published. `pictures.newest` chooses the dates.
 """
 
 import io
@@ -21,7 +21,7 @@ from platform_assets.pictures import draw_histogram, draw_map, to_line, to_markd
 from platform_assets.tables.published_snapshots import read_columns
 from resources.s3 import ObjectStore, Published
 
-_MAX_RESULT_BYTES = 512 * 2**20
+MAX_RESULT_BYTES = 512 * 2**20
 _GROUPS = 10
 _POINTS = 4000
 _LABELS = 14
@@ -60,13 +60,13 @@ class Neighbourhoods:
 def show_price_changes(result: Published, places: Neighbourhoods) -> dict[str, Any]:
     """The five biggest rises and falls as tables, and how all changes are spread."""
     biggest: dict[str, list[dict[str, Any]]] = {
-        name: json.loads(result.read(f"{name}.json", max_bytes=_MAX_RESULT_BYTES))
+        name: json.loads(result.read(f"{name}.json", max_bytes=MAX_RESULT_BYTES))
         for name in ("biggest_increase", "biggest_decrease")
     }
     where = places.find(
         {(row["last_date"], row["id"]) for rows in biggest.values() for row in rows}
     )
-    content = result.read("price_changes.parquet", max_bytes=_MAX_RESULT_BYTES)
+    content = result.read("price_changes.parquet", max_bytes=MAX_RESULT_BYTES)
     column = pq.read_table(io.BytesIO(content), columns=["price_change_per_day"])
     return {
         **{
@@ -108,7 +108,7 @@ def _draw_changes(changes: NDArray[np.float64]) -> dg.MarkdownMetadataValue:
 
 def show_neighbourhoods(result: Published, snapshot: Published) -> dict[str, Any]:
     """The biggest groups as a table; and a map, where the snapshot has coordinates."""
-    content = result.read("neighbourhood_summary.json", max_bytes=_MAX_RESULT_BYTES)
+    content = result.read("neighbourhood_summary.json", max_bytes=MAX_RESULT_BYTES)
     groups = sorted(json.loads(content), key=lambda group: -group["listings"])
     table = to_table(
         ("neighbourhood", "room type", "listings", "median", "quartiles"),
@@ -147,13 +147,13 @@ def _draw_medians(snapshot: Published) -> dg.MarkdownMetadataValue | None:
     medians = np.full(len(names), np.nan)
     labels: list[tuple[int, tuple[float, float, str]]] = []
     for number, name in enumerate(names):
-        own = located & (area == number)
-        priced = price[own & np.isfinite(price)]
+        in_area = located & (area == number)
+        priced = price[in_area & np.isfinite(price)]
         if len(priced):
             medians[number] = np.median(priced)
-            middle = (float(np.median(longitude[own])), float(np.median(latitude[own])))
+            middle = (float(np.median(longitude[in_area])), float(np.median(latitude[in_area])))
             labels.append(
-                (int(own.sum()), (*middle, f"{to_line(name)[:18]} {medians[number]:,.0f}"))
+                (int(in_area.sum()), (*middle, f"{to_line(name)[:18]} {medians[number]:,.0f}"))
             )
     shown = np.flatnonzero(located)
     shown = shown[np.isfinite(medians[area[shown]])]

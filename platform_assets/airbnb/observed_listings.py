@@ -22,10 +22,7 @@ listings = observed_table(
             "Listings as downloaded, a row for each listing and day; filled from outside. A "
             "day's data version changes with any of its rows."
         ),
-        metadata={
-            "dagster/table_name": "listings",
-            "dagster/column_schema": table_schema(CONTRACT, LISTING_COLUMNS),
-        },
+        metadata={"dagster/column_schema": table_schema(CONTRACT, LISTING_COLUMNS)},
     ),
     resource="listings_table",
 )

@@ -1,12 +1,12 @@
-"""The assets that the number cruncher makes of snapshots: price changes and summaries.
+"""The assets `airbnb/price_changes` and `airbnb/neighbourhood_summary`, and their checks.
 
-What it computes, and how it publishes, stands in `numbercruncher`; where it runs, in
-`resources.docker`. Here are the assets' specs and checks, and how its messages become outcomes.
+Both tables are computed and published by the number cruncher, in `numbercruncher/`; where it runs
+stands in `resources/docker` and `resources/spark`. Here its messages become outcomes of dates.
 """
 
 import io
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 from formats.columns import Column
 from platform_assets.airbnb.column_descriptions import (
     NEIGHBOURHOOD_COLUMNS,
+    NEIGHBOURHOOD_LINEAGE,
     PRICE_CHANGE_COLUMNS,
-    neighbourhood_lineage,
-    price_changes_lineage,
+    PRICE_CHANGES_LINEAGE,
 )
 from platform_assets.airbnb.market_pictures import (
+    MAX_RESULT_BYTES,
     Neighbourhoods,
     show_neighbourhoods,
     show_price_changes,
@@ -44,7 +45,6 @@ MODULE = "numbercruncher"
 SPARK_MODULE = "numbercruncher.spark"
 SCRATCH = "airbnb/spark"
 CODE_VERSION = "1"
-_MAX_RESULT_BYTES = 512 * 2**20
 _FIELDS = ("id", "first_date", "first_price", "last_date", "last_price", "price_change_per_day")
 _MOST = 5
 _DESCRIPTIONS = {
@@ -82,10 +82,16 @@ def crunch(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> 
     for message in report.messages:
         for date in message.get("outdated", []):
             run.report_later(check, date, _OUTDATED)
-    show = _Shown(store, newest(dates))
+    shown, places = newest(dates), Neighbourhoods(store)
+
+    def show(key: dg.AssetKey, date: str) -> dict[str, Any]:
+        if date not in shown:
+            return {}
+        return attempt_to_show(lambda: _show(store, key, date, places))
+
     return {
         date: {
-            key: _outcome(report.by_date[date], key, store, report.kind, show)
+            key: _outcome(report.by_date[date], key, store, report.run_metadata, show)
             if date in report.by_date
             else report.unreported
             for key in keys
@@ -114,8 +120,8 @@ def _outcome(
     message: Mapping[str, Any],
     key: dg.AssetKey,
     store: ObjectStore,
-    kind: Mapping[str, Any],
-    show: "_Shown",
+    run_metadata: Mapping[str, Any],
+    show: Callable[[dg.AssetKey, str], dict[str, Any]],
 ) -> Outcome:
     output = message["outputs"].get(key.path[-1], message)
     if refusal := refusal_of(output):
@@ -130,40 +136,32 @@ def _outcome(
             "bytes": sum(file["bytes"] for file in output["files"]),
             "unchanged": output["status"] == "unchanged",
             **output["metadata"],
-            **kind,
+            **run_metadata,
             **show(key, message["date"]),
         },
         data_version=output["data_version"],
     )
 
 
-class _Shown:
-    """Tables and pictures of the results of a run's newest dates."""
-
-    def __init__(self, store: ObjectStore, dates: Collection[str]) -> None:
-        self._store = store
-        self._dates = dates
-        self._places = Neighbourhoods(store)
-
-    def __call__(self, key: dg.AssetKey, date: str) -> dict[str, Any]:
-        return attempt_to_show(lambda: self._show(key, date)) if date in self._dates else {}
-
-    def _show(self, key: dg.AssetKey, date: str) -> dict[str, Any]:
-        result = result_folder(self._store, key, date).require(key.to_user_string())
-        if key == PRICE_CHANGES.key:
-            return show_price_changes(result, self._places)
-        return show_neighbourhoods(result, require_snapshot(self._store, date))
+def _show(
+    store: ObjectStore, key: dg.AssetKey, date: str, places: Neighbourhoods
+) -> dict[str, Any]:
+    """Tables and pictures of a date's result."""
+    result = result_folder(store, key, date).require(key.to_user_string())
+    if key == PRICE_CHANGES.key:
+        return show_price_changes(result, places)
+    return show_neighbourhoods(result, require_snapshot(store, date))
 
 
 def judge_price_changes(store: ObjectStore, date: str) -> Verdict:
     """Find the biggest rises and falls anew in the whole table, by another library."""
     result = result_folder(store, PRICE_CHANGES.key, date).require("airbnb/price_changes")
-    content = result.read("price_changes.parquet", max_bytes=_MAX_RESULT_BYTES)
+    content = result.read("price_changes.parquet", max_bytes=MAX_RESULT_BYTES)
     table = pq.read_table(io.BytesIO(content))
     if problem := _odd_row(table, date):
         return Verdict(False, problem)
     for name, order in (("biggest_increase", "descending"), ("biggest_decrease", "ascending")):
-        rows = json.loads(result.read(f"{name}.json", max_bytes=_MAX_RESULT_BYTES))
+        rows = json.loads(result.read(f"{name}.json", max_bytes=MAX_RESULT_BYTES))
         expected = _biggest(table, order)
         if rows != expected:
             return Verdict(False, f"{name}.json is {rows}; the whole table gives {expected}.")
@@ -210,7 +208,7 @@ def judge_neighbourhoods(store: ObjectStore, date: str) -> Verdict:
     folder = result_folder(store, NEIGHBOURHOOD_SUMMARY.key, date)
     result = folder.require("airbnb/neighbourhood_summary")
     rows = require_snapshot(store, date).manifest.rows
-    groups = json.loads(result.read("neighbourhood_summary.json", max_bytes=_MAX_RESULT_BYTES))
+    groups = json.loads(result.read("neighbourhood_summary.json", max_bytes=MAX_RESULT_BYTES))
     listings = sum(group["listings"] for group in groups)
     if listings != rows:
         return Verdict(False, f"The groups have {listings} listings, the snapshot {rows}.")
@@ -249,7 +247,7 @@ PRICE_CHANGES = _asset(
     "price_changes",
     "How each listing's price changed from its first to its last priced snapshot up to the day; "
     "with the five biggest rises and falls.",
-    price_changes_lineage(),
+    PRICE_CHANGES_LINEAGE,
     ChainCheck(
         "real_rises_and_falls",
         "The five biggest rises and falls are real ones, in order, and those of the whole table.",
@@ -259,7 +257,7 @@ PRICE_CHANGES = _asset(
 NEIGHBOURHOOD_SUMMARY = _asset(
     "neighbourhood_summary",
     "Listings and prices of the day by neighbourhood and room type.",
-    neighbourhood_lineage(),
+    NEIGHBOURHOOD_LINEAGE,
     ChainCheck(
         "adds_up",
         "The groups add up to the snapshot, and their quartiles are in order.",

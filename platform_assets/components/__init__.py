@@ -1,10 +1,10 @@
 """Components: kinds of assets that can be made by YAML alone, one module each.
 
-A component is a form with a name and checked fields. Whoever fills it in, in a file
+A component has a name and checked fields. Whoever fills these in, in a file
 `pipelines/NAME/defs.yaml`, gets an asset of it, made and checked by the functions that make the
-platform's own assets: a component only says with what. The forms of one file are one pipeline: one
-step, one job, one schedule. What they have in common is in `pipeline_asset.py`; how the files are
-loaded, in `platform_assets/pipelines.py`.
+platform's own assets: a component only says with what. The components of one file are one pipeline:
+one step, one job, one schedule. What they have in common is in `pipeline_asset.py`; how the files
+are loaded, in `platform_assets/pipelines.py`.
 """
 
 from platform_assets.components.container_transform import ContainerTransform

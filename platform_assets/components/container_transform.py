@@ -7,7 +7,7 @@ import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator
 
 from formats.columns import Column
-from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
+from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, make_together
 from platform_assets.checks import Verdict
 from platform_assets.components.fields import AssetNames, FileName, ModuleName, OneOrMore
 from platform_assets.components.pipeline_asset import PipelineAsset, dated_folder
@@ -71,19 +71,15 @@ class ContainerTransform(PipelineAsset):
         }
 
     def upstream(self) -> Sequence[dg.AssetKey]:
-        return [dg.AssetKey(name.split("/")) for name in self.inputs]
+        return [dg.AssetKey.from_user_string(name) for name in self.inputs]
 
     def chain_asset(self) -> ChainAsset:
-        def make(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
-            outcomes = self.make_dates(run, dates)
-            return {date: dict.fromkeys(keys, outcome) for date, outcome in outcomes.items()}
-
         return ChainAsset(
             spec=self.spec(
                 description=f"Made of {' and '.join(self.inputs)} by the module {self.module}.",
                 code_version=self.code_version,
             ),
-            make=make,
+            make=make_together(self.make_dates),
             resources=frozenset({"docker", "listings_store"}),
             checks=[
                 ChainCheck(
@@ -102,22 +98,19 @@ class ContainerTransform(PipelineAsset):
         inputs = {date: attempt(self._inputs, store, date) for date in dates}
         outcomes: dict[str, Outcome] = {}
         wanted: dict[str, Mapping[str, Published]] = {}
-        for date, some in inputs.items():
-            if isinstance(some, Exception):
-                outcomes[date] = some
+        for date, published in inputs.items():
+            if isinstance(published, Exception):
+                outcomes[date] = published
                 continue
-            earlier = self.folder(store, date).made_of(versions_of(some), self.code_version)
+            earlier = self.folder(store, date).made_of(versions_of(published), self.code_version)
             if earlier and {file.name for file in earlier.manifest.files} == set(self.outputs):
                 outcomes[date] = self._report(earlier, {}, unchanged=True)
             else:
-                wanted[date] = some
+                wanted[date] = published
         return outcomes | (self._run(run, store, wanted) if wanted else {})
 
     def _inputs(self, store: ObjectStore, date: str) -> dict[str, Published]:
-        return {
-            name: dated_folder(store, key, date).require(name)
-            for name, key in zip(self.inputs, self.upstream(), strict=True)
-        }
+        return {name: dated_folder(store, name, date).require(name) for name in self.inputs}
 
     def _run(
         self, run: ChainRun, store: ObjectStore, wanted: Mapping[str, Mapping[str, Published]]
@@ -129,7 +122,7 @@ class ContainerTransform(PipelineAsset):
             "dates": [
                 {
                     "date": date,
-                    "inputs": {name: _describe(some) for name, some in inputs.items()},
+                    "inputs": {name: _describe(published) for name, published in inputs.items()},
                     "outputs": {name: self._staged(run_id, date, name) for name in self.outputs},
                 }
                 for date, inputs in wanted.items()
@@ -145,7 +138,13 @@ class ContainerTransform(PipelineAsset):
             )
             return {
                 date: attempt(
-                    self._publish, store, run_id, date, inputs, report.by_date[date], report.kind
+                    self._publish,
+                    store,
+                    run_id,
+                    date,
+                    inputs,
+                    report.by_date[date],
+                    report.run_metadata,
                 )
                 if date in report.by_date
                 else report.unreported
@@ -189,7 +188,7 @@ class ContainerTransform(PipelineAsset):
         date: str,
         inputs: Mapping[str, Published],
         message: Mapping[str, Any],
-        kind: Mapping[str, Any],
+        run_metadata: Mapping[str, Any],
     ) -> Materialization:
         """Publish what the module has written for a date.
 
@@ -224,7 +223,7 @@ class ContainerTransform(PipelineAsset):
                 code_version=self.code_version,
                 inputs=versions_of(inputs),
             )
-        metadata = {**dict(message.get("metadata") or {}), **kind}
+        metadata = {**dict(message.get("metadata") or {}), **run_metadata}
         return self._report(published, metadata, unchanged=not published.changed)
 
     def _report(

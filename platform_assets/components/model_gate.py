@@ -58,11 +58,12 @@ class Gate(BaseModel):
             return value <= self.at_most
         return self.at_least is not None and value >= self.at_least
 
-    def drop(self, own: float, live: float) -> float:
+    def drop(self, candidate: float, live: float) -> float:
         """By how much a value is worse than another."""
-        return own - live if self.at_most is not None else live - own
+        return candidate - live if self.at_most is not None else live - candidate
 
     def say(self) -> str:
         """What is asked for."""
-        least = f"at least {self.at_least:g}" if self.at_least is not None else ""
-        return least or f"at most {self.at_most:g}"
+        if self.at_least is not None:
+            return f"at least {self.at_least:g}"
+        return f"at most {self.at_most:g}"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-import dagster as dg
 from pydantic import AfterValidator
 
 from formats import s3_uri
@@ -60,9 +59,9 @@ Input = Annotated[str, AfterValidator(_is_input)]
 Finder = Annotated[str, AfterValidator(_finds_a_value)]
 
 
-def asset_of(text: str) -> dg.AssetKey | None:
-    """The asset that makes an input; None where somebody else does."""
-    return None if text.startswith("s3://") else dg.AssetKey(text.partition(":")[0].split("/"))
+def asset_of(text: str) -> str | None:
+    """The name of the asset that makes an input; None where somebody else does."""
+    return None if text.startswith("s3://") else text.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,14 @@ class DatedInput:
         Raises:
             NotPublishedError: Nothing is there.
         """
-        key = asset_of(text)
-        if key is None:
+        asset = asset_of(text)
+        if asset is None:
             uri = text.replace("{date}", date)
             bucket, prefix = s3_uri.parse(uri)
             listed = store.sibling(bucket).list(prefix)
             contents = {info.key.removeprefix(prefix): info.etag for info in listed}
         else:
-            published = dated_folder(store, key, date).require(key.to_user_string())
+            published = dated_folder(store, asset, date).require(asset)
             path = text.partition(":")[2]
             uri = published.folder.file_uri(path)
             contents = {

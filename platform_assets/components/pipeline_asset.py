@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, Field, PrivateAttr
 from platform_assets.chain import ChainAsset, build_chain
 from platform_assets.components.fields import AssetName, Cron
 from platform_assets.errors import PlatformError
-from platform_assets.lineage import Tier, place
+from platform_assets.lineage import Tier, place, specs_of
 from platform_assets.repairs import build_repair_job
 from resources.s3 import Folder, ObjectStore
 
@@ -21,7 +22,7 @@ SCHEDULE = "pipeline/schedule"
 """Metadata of a pipeline's assets: when it is made, as cron; empty where it has no schedule."""
 
 
-_HOURS = 6
+_LATE_AFTER_HOURS = 6
 OWN_FOLDERS = {
     "airbnb/snapshot": "airbnb/listings",
     "airbnb/price_changes": "airbnb/price_changes",
@@ -35,7 +36,7 @@ class PipelineError(PlatformError):
 
 
 class ExampleScaffolder(dg.Scaffolder):
-    """`dg scaffold defs` writes a form that is filled in, to be changed."""
+    """`dg scaffold defs` writes a filled-in example, to be changed."""
 
     def scaffold(self, request: dg.ScaffoldRequest) -> None:
         """Dagster's hook: write the file."""
@@ -76,12 +77,12 @@ class PipelineAsset(dg.Component, dg.Model):
 
     @classmethod
     def get_model_cls(cls) -> type[BaseModel]:
-        """Dagster's hook: the form's fields."""
+        """Dagster's hook: the component's fields."""
         return cls
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Dagster's hook: the filled-in form, which remembers where it stands.
+        """Dagster's hook: the component with its fields, which remembers where it stands.
 
         Raises:
             PipelineError: Nothing is filled in.
@@ -97,13 +98,13 @@ class PipelineAsset(dg.Component, dg.Model):
 
     @classmethod
     def example(cls, pipeline: str) -> dict[str, Any]:
-        """A filled-in form, for `dg scaffold`."""
+        """Filled-in fields, for `dg scaffold`."""
         raise NotImplementedError
 
     @property
     def asset_key(self) -> dg.AssetKey:
         """The asset's key."""
-        return dg.AssetKey(self.asset.split("/"))
+        return dg.AssetKey.from_user_string(self.asset)
 
     @property
     def pipeline(self) -> str:
@@ -118,7 +119,7 @@ class PipelineAsset(dg.Component, dg.Model):
 
     def folder(self, store: ObjectStore, date: str) -> Folder:
         """Where a date of it is published."""
-        return dated_folder(store, self.asset_key, date)
+        return dated_folder(store, self.asset, date)
 
     def where(self, field: str = "asset") -> str:
         """`FILE:LINE` of a field, or of what is nearest to it."""
@@ -155,8 +156,8 @@ class PipelineAsset(dg.Component, dg.Model):
         """How it is made and checked."""
         raise NotImplementedError
 
-    def beside(self, schedule: str) -> dg.Definitions:  # noqa: ARG002 (a hook)
-        """What belongs to it and is no partition: an endpoint, and jobs that change it.
+    def endpoint_definitions(self, schedule: str) -> dg.Definitions:  # noqa: ARG002 (a hook)
+        """The endpoint that serves it, and the jobs that change this: what is of no partition.
 
         Args:
             schedule: Of the pipeline: `SCHEDULE` among the metadata of its assets.
@@ -178,35 +179,39 @@ class PipelineAsset(dg.Component, dg.Model):
         )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Dagster's hook: the first form of a file gives the step of all of it.
+        """Dagster's hook: the first component of a file gives the step of all of it.
 
         One step, so that a date that is refused drops out alone.
 
         Raises:
-            PipelineError: The forms of the file do not fit together.
+            PipelineError: The components of the file do not fit together.
         """
-        every = context.component_tree.get_all_components(of_type=PipelineAsset)
-        forms = [form for form in every if form._folder == self._folder] or [self]
-        if forms[0] is not self:
+        tree = context.component_tree.get_all_components(of_type=PipelineAsset)
+        components = [one for one in tree if one._folder == self._folder] or [self]
+        if components[0] is not self:
             return dg.Definitions()
-        return build_pipeline(forms)
+        return build_pipeline(components)
 
 
-def dated_folder(store: ObjectStore, key: dg.AssetKey, date: str) -> Folder:
-    """Where a date of an asset is published: pipelines' apart from the platform's own chains."""
-    name = key.to_user_string()
-    return Folder(store, f"{OWN_FOLDERS.get(name, f'pipelines/{name}')}/date={date}")
+def asset_prefix(asset: str) -> str:
+    """Where an asset is published: pipelines' apart from the platform's own chains."""
+    return OWN_FOLDERS.get(asset, f"pipelines/{asset}")
 
 
-def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
+def dated_folder(store: ObjectStore, asset: str, date: str) -> Folder:
+    """Where a date of an asset is published."""
+    return Folder(store, f"{asset_prefix(asset)}/date={date}")
+
+
+def build_pipeline(components: Sequence[PipelineAsset]) -> dg.Definitions:
     """The step of a pipeline, its sources and its resources.
 
     Raises:
-        PipelineError: The forms do not fit together.
+        PipelineError: They do not fit together.
     """
-    name, schedule = forms[0].pipeline, schedule_of(forms)
+    name, schedule = components[0].pipeline, schedule_of(components)
     pool = f"pipeline_{name}"
-    assets = [form.chain_asset() for form in in_order(forms)]
+    assets = [component.chain_asset() for component in in_order(components)]
     in_pipeline = [
         replace(
             asset,
@@ -216,17 +221,12 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
         )
         for asset in assets
     ]
-    beside = [form.beside(schedule) for form in forms]
-    endpoints = [
-        asset.key
-        for some in beside
-        for asset in some.assets or []
-        if isinstance(asset, dg.AssetsDefinition)
-    ]
+    with_endpoints = [component.endpoint_definitions(schedule) for component in components]
+    endpoints = [spec.key for defs in with_endpoints for spec in specs_of(defs.assets or [])]
     chain = dg.Definitions(
         assets=[
             build_chain(f"{name}_pipeline", in_pipeline, pool=pool),
-            *(source for form in forms for source in form.sources()),
+            *(source for component in components for source in component.sources()),
         ],
         jobs=[
             build_repair_job(
@@ -237,9 +237,11 @@ def build_pipeline(forms: Sequence[PipelineAsset]) -> dg.Definitions:
                 pool=pool,
             )
         ],
-        resources={key: value for form in forms for key, value in form.resources().items()},
+        resources={
+            key: value for component in components for key, value in component.resources().items()
+        },
     )
-    return dg.Definitions.merge(chain, *beside)
+    return dg.Definitions.merge(chain, *with_endpoints)
 
 
 def repair_of(pipeline: str) -> str:
@@ -247,21 +249,24 @@ def repair_of(pipeline: str) -> str:
     return f"repair_{pipeline}"
 
 
-def schedule_of(forms: Sequence[PipelineAsset]) -> str:
+def schedule_of(components: Sequence[PipelineAsset]) -> str:
     """The one schedule of a pipeline; empty where it has none.
 
     Raises:
         PipelineError: There are two.
     """
-    first, *others = [form for form in forms if form.schedule] or [None]
-    for other in others:
-        if first and other and other.schedule != first.schedule:
+    scheduled = [(component.schedule, component) for component in components if component.schedule]
+    if not scheduled:
+        return ""
+    (schedule, first), *others = scheduled
+    for another, component in others:
+        if another != schedule:
             raise PipelineError(
-                f"{other.where('schedule')}: the pipeline is made at {first.schedule!r} already "
+                f"{component.where('schedule')}: the pipeline is made at {schedule!r} already "
                 f"({first.where('schedule')}): leave one of the schedules out, or put this asset "
                 "into a file of its own."
             )
-    return first.schedule or "" if first else ""
+    return schedule
 
 
 def time_of(schedule: str) -> tuple[int, int]:
@@ -274,27 +279,35 @@ def due_after(schedule: str) -> dg.FreshnessPolicy:
     """Late in the UI six hours after the schedule, where nothing was made since."""
     hour, minute = time_of(schedule)
     return dg.FreshnessPolicy.cron(
-        deadline_cron=f"{minute} {(hour + _HOURS) % 24} * * *",
-        lower_bound_delta=timedelta(hours=_HOURS),
+        deadline_cron=f"{minute} {(hour + _LATE_AFTER_HOURS) % 24} * * *",
+        lower_bound_delta=timedelta(hours=_LATE_AFTER_HOURS),
         timezone="UTC",
     )
 
 
-def in_order(forms: Sequence[PipelineAsset]) -> list[PipelineAsset]:
-    """Each form after those of the same file that it is made of.
+def in_order(components: Sequence[PipelineAsset]) -> list[PipelineAsset]:
+    """Each component after those of the same file that it is made of.
 
     Raises:
         PipelineError: They are made of each other.
     """
-    waiting, done = list(forms), list[PipelineAsset]()
-    while waiting:
-        pending = {form.asset_key for form in waiting}
-        ready = [form for form in waiting if not pending.intersection(form.upstream())]
-        if not ready:
-            raise PipelineError(
-                f"{waiting[0].where('inputs')}: {' and '.join(form.asset for form in waiting)} are "
-                "made of each other: take one of the inputs out."
-            )
-        done += ready
-        waiting = [form for form in waiting if form not in ready]
-    return done
+    by_key = {component.asset_key: component for component in components}
+    sorter = TopologicalSorter(
+        {key: [k for k in component.upstream() if k in by_key] for key, component in by_key.items()}
+    )
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        circle = [component for key, component in by_key.items() if key in error.args[1]]
+        names = " and ".join(component.asset for component in circle)
+        raise PipelineError(
+            f"{circle[0].where('inputs')}: {names} are made of each other: take one of the inputs "
+            "out."
+        ) from None
+    ordered: list[PipelineAsset] = []
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        # In the order of the file, where nothing else decides.
+        ordered += [component for key, component in by_key.items() if key in ready]
+        sorter.done(*ready)
+    return ordered

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import dagster as dg
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from formats.columns import Column
-from platform_assets.chain import ChainAsset, ChainRun, DatesOutcomes
+from platform_assets.chain import ChainAsset, ChainRun, make_together
 from platform_assets.components.fields import TableName
 from platform_assets.components.pipeline_asset import PipelineAsset, dated_folder
 from platform_assets.lineage import Tier, place
-from platform_assets.reports import table_schema
+from platform_assets.reports import Outcomes, table_schema
 from platform_assets.tables.exporter import CODE_VERSION
 from platform_assets.tables.limits import Limits
 from platform_assets.tables.observed import observed_table
@@ -21,12 +21,6 @@ from resources.postgres import DatabaseRequestError, Query
 from resources.s3 import Folder, ObjectStore
 
 ColumnType = Literal["int64", "double", "string", "date32"]
-
-
-class Checks(Limits):
-    """From where on a day is odd (a warning), and from where on it is not published."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class SnapshotTable(SourceTable):
@@ -47,7 +41,7 @@ class SnapshotTable(SourceTable):
         return Rules(
             key=self.key,
             needed=frozenset(self.types),
-            filled=frozenset(self.required),
+            required=frozenset(self.required),
             measure=self.measure,
             resource=resource_key(self.snapshot),
             columns_setting=self.setting("columns"),
@@ -68,10 +62,10 @@ class SnapshotTable(SourceTable):
         return f"{self.snapshot.rpartition('/')[2]}.{self.format}"
 
     def folder(self, store: ObjectStore, date: str) -> Folder:
-        return dated_folder(store, dg.AssetKey(self.snapshot.split("/")), date)
+        return dated_folder(store, self.snapshot, date)
 
     def setting(self, field: str) -> str:
-        """The field of the form."""
+        """The field of the component."""
         return f"{field} in {self.defined_in}"
 
 
@@ -128,8 +122,8 @@ class PostgresSnapshot(PipelineAsset):
     format: Literal["csv", "csv.gz", "parquet"] = Field(
         default="parquet", description="Of the snapshots."
     )
-    checks: Checks = Field(
-        default_factory=Checks,
+    checks: Limits = Field(
+        default_factory=Limits,
         description="From where on a day is odd, or not published; null_prices, negative_prices "
         "and price are of the measure.",
     )
@@ -157,8 +151,8 @@ class PostgresSnapshot(PipelineAsset):
         if value is None or not {"columns", "contract"} <= info.data.keys():
             return value
         columns, contract = info.data["columns"], info.data["contract"]
-        some = value if isinstance(value, list) else [value]
-        names = [columns.get(name, name) for name in some]
+        given_names = value if isinstance(value, list) else [value]
+        names = [columns.get(name, name) for name in given_names]
         for name in names:
             if name not in contract:
                 raise ValueError(f"{name} is not in the contract: add it there, with its type")
@@ -189,7 +183,6 @@ class PostgresSnapshot(PipelineAsset):
     @property
     def source_table(self) -> SnapshotTable:
         """The table as those who export it know it."""
-        limits = Limits(**self.checks.model_dump())
         return SnapshotTable(
             snapshot=self.asset,
             defined_in=f"pipelines/{self.pipeline}/defs.yaml",
@@ -202,8 +195,8 @@ class PostgresSnapshot(PipelineAsset):
             measure=self.measure,
             required=self.required,
             format=self.format,
-            checks=limits,
-            limits=limits,
+            checks=self.checks,
+            limits=self.checks,
             leave_out=self.leave_out,
             pseudonymise=self.pseudonymise,
         )
@@ -230,9 +223,9 @@ class PostgresSnapshot(PipelineAsset):
         return [observed_table(source, resource_key(self.asset)) if self.observe else source]
 
     def chain_asset(self) -> ChainAsset:
-        def make(run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]) -> DatesOutcomes:
-            table = getattr(run.resources, resource_key(self.asset))
-            return export_dates(run, table, dates, keys)
+        @make_together
+        def make(run: ChainRun, dates: Sequence[str]) -> Outcomes:
+            return export_dates(run, getattr(run.resources, resource_key(self.asset)), dates)
 
         spec = self.spec(
             description="The rows of one day as they were in one state of the table.",

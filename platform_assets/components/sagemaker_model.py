@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import dagster as dg
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, DatesOutcomes
+from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, make_together
+from platform_assets.checks import check_now
 from platform_assets.components.model_gate import Gate
 from platform_assets.components.model_inputs import Algorithm, DatedInput, Finder, Input, asset_of
-from platform_assets.components.pipeline_asset import SCHEDULE, PipelineAsset
+from platform_assets.components.pipeline_asset import SCHEDULE, PipelineAsset, asset_prefix
 from platform_assets.components.trained_models import (
     CODE_VERSION,
     GATE,
@@ -24,11 +25,12 @@ from platform_assets.components.trained_models import (
 )
 from platform_assets.lineage import place
 from platform_assets.models.deciding import build_endpoint_jobs
-from platform_assets.models.endpoint import Approval, Endpoint, Jobs
+from platform_assets.models.endpoint import Approval, Endpoint, EndpointJobs
 from platform_assets.models.serving import Serving
 from platform_assets.models.training import Training, Work
-from platform_assets.models.version_check import check_now, judge_version
+from platform_assets.models.version_check import judge_version
 from platform_assets.partitions import ONE_RUN
+from platform_assets.reports import Materialization, Outcomes
 from platform_assets.retries import attempt
 from resources.s3 import ObjectStore
 from resources.sagemaker import S3Channel, SageMakerResource, builtin_image_uri
@@ -116,7 +118,8 @@ class SageMakerModel(PipelineAsset):
 
     def upstream(self) -> Sequence[dg.AssetKey]:
         """The assets that its channels are of."""
-        return sorted({key for text in self._inputs if (key := asset_of(text))})
+        names = sorted({name for text in self._inputs if (name := asset_of(text))})
+        return [dg.AssetKey.from_user_string(name) for name in names]
 
     def sources(self) -> list[dg.AssetSpec]:
         """The channels that somebody else fills, as one source."""
@@ -128,13 +131,13 @@ class SageMakerModel(PipelineAsset):
 
     def chain_asset(self) -> ChainAsset:
         def judge(resources: Any, date: str) -> Any:
-            line = self._line(resources.listings_store)
+            models = self._models(resources.listings_store)
 
             def live() -> TrainedModel | None:
                 name = self.endpoint
-                return line.copies.find_live(resources.sagemaker, name) if name else None
+                return models.deployed.find_live(resources.sagemaker, name) if name else None
 
-            return line.judge(date, live)
+            return models.judge(date, live)
 
         return ChainAsset(
             spec=self.spec(
@@ -142,7 +145,7 @@ class SageMakerModel(PipelineAsset):
                 code_version=CODE_VERSION,
                 metadata=self._jobs.metadata() if self.endpoint else {},
             ),
-            make=self._train,
+            make=make_together(self._train),
             resources=frozenset({"listings_store", "sagemaker"}),
             is_trained=True,
             checks=[
@@ -155,7 +158,7 @@ class SageMakerModel(PipelineAsset):
             ],
         )
 
-    def beside(self, schedule: str) -> dg.Definitions:
+    def endpoint_definitions(self, schedule: str) -> dg.Definitions:
         """The endpoint, its check, and the jobs by which people change it."""
         if self.endpoint is None:
             return dg.Definitions()
@@ -193,15 +196,13 @@ class SageMakerModel(PipelineAsset):
         jobs = build_endpoint_jobs(self._jobs, self._serve, resource_keys=resource_keys, pool=pool)
         return dg.Definitions(assets=[endpoint], asset_checks=[is_the_wanted_one], jobs=jobs)
 
-    def _train(
-        self, run: ChainRun, dates: Sequence[str], keys: Sequence[dg.AssetKey]
-    ) -> DatesOutcomes:
-        """The maker of the chain."""
+    def _train(self, run: ChainRun, dates: Sequence[str]) -> Outcomes:
+        """Have the models of dates, trained where there is none of the same."""
         store, sagemaker = run.resources.listings_store, run.resources.sagemaker
         training = Training(
             sagemaker,
             store,
-            prefix=self._prefix(store),
+            prefix=asset_prefix(self.asset),
             pipeline=self._slug.replace("_", "-"),
             code_version=CODE_VERSION,
             compute=sagemaker.compute.model_copy(update={"instance_type": self.instance_type}),
@@ -210,10 +211,10 @@ class SageMakerModel(PipelineAsset):
             describe=self.gate.judge,
         )
 
-        def make(date: str) -> Any:
+        def make(date: str) -> Materialization:
             return training.make_model(self._work(store, sagemaker, date))
 
-        return {date: dict.fromkeys(keys, attempt(make, date)) for date in dates}
+        return {date: attempt(make, date) for date in dates}
 
     def _work(self, store: ObjectStore, sagemaker: SageMakerResource, date: str) -> Work:
         """The training of a date's channels."""
@@ -226,7 +227,7 @@ class SageMakerModel(PipelineAsset):
         metrics = [{"Name": name, "Regex": regex} for name, regex in self.metrics.items()]
         return Work(
             date=date,
-            what={
+            identity={
                 "code_version": CODE_VERSION,
                 "algorithm": self.algorithm,
                 "content_type": self.content_type,
@@ -256,15 +257,15 @@ class SageMakerModel(PipelineAsset):
             security=sagemaker.security,
             image=self.algorithm if "/" in self.algorithm else "",
         )
-        return Serving(self._line(store), endpoint, sagemaker, context.log)
+        return Serving(self._models(store), endpoint, sagemaker, context.log)
 
-    def _line(self, store: ObjectStore) -> TrainedModels:
+    def _models(self, store: ObjectStore) -> TrainedModels:
         return TrainedModels(
             store,
             pipeline=self.pipeline,
             judged=self.asset_key,
             served=self._served,
-            prefix=self._prefix(store),
+            prefix=asset_prefix(self.asset),
             names=self._jobs,
             gate=self.gate,
             image=self._image,
@@ -278,9 +279,6 @@ class SageMakerModel(PipelineAsset):
         """The image, which a built-in algorithm has in each region."""
         algorithm = self.algorithm
         return algorithm if "/" in algorithm else builtin_image_uri(algorithm, region)
-
-    def _prefix(self, store: ObjectStore) -> str:
-        return self.folder(store, "").prefix.removesuffix("/date=")
 
     @property
     def _inputs(self) -> list[str]:
@@ -296,5 +294,5 @@ class SageMakerModel(PipelineAsset):
         return "_".join(self.asset_key.path)
 
     @property
-    def _jobs(self) -> Jobs:
-        return Jobs.of(self._slug)
+    def _jobs(self) -> EndpointJobs:
+        return EndpointJobs.of(self._slug)

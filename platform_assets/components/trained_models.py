@@ -10,12 +10,12 @@ from platform_assets.checks import Verdict
 from platform_assets.components.model_gate import Gate
 from platform_assets.components.model_inputs import MAX_REQUEST_BYTES
 from platform_assets.errors import PlatformError
-from platform_assets.models.copies import Copies
 from platform_assets.models.decisions import Decisions
-from platform_assets.models.endpoint import Jobs
-from platform_assets.models.lines import Line
+from platform_assets.models.deployed_models import DeployedModels
+from platform_assets.models.endpoint import EndpointJobs
 from platform_assets.models.margin import Margin, is_within
 from platform_assets.models.published import ARTIFACT, PublishedModel
+from platform_assets.models.served_models import ServedModels
 from resources.s3 import Folder, ObjectChangedError, ObjectStore, Publication
 from resources.sagemaker import Invoke, ModelContainer, SmokeTest
 
@@ -92,7 +92,7 @@ class ValueMargin(Margin[TrainedModel]):
 
 
 @dataclass
-class TrainedModels(Line[TrainedModel]):
+class TrainedModels(ServedModels[TrainedModel]):
     """The models of one component.
 
     Attributes:
@@ -107,7 +107,7 @@ class TrainedModels(Line[TrainedModel]):
     judged: dg.AssetKey
     served: dg.AssetKey
     prefix: str
-    names: Jobs
+    names: EndpointJobs
     gate: Gate
     image: Callable[[str], str]
     probe: Callable[[str], tuple[bytes, str]] | None
@@ -116,8 +116,8 @@ class TrainedModels(Line[TrainedModel]):
     def __post_init__(self) -> None:
         """What follows from where they are."""
         root = f"{self.prefix}/endpoint="
-        self.dates, self.models = f"{self.prefix}/date=", self.prefix
-        self.copies = Copies(
+        self.dates, self.trained = f"{self.prefix}/date=", self.prefix
+        self.deployed = DeployedModels(
             self.store, root, "version", self.names, TrainedModel, self._keep_probe
         )
         self.decisions = Decisions(self.store, f"{self.prefix}/decisions")

@@ -71,8 +71,8 @@ def are_marked(
     labels: NDArray[np.int64],
 ) -> bool:
     """Whether the first are the second as `marked` marks them; nothing is copied."""
-    own, marks = np.split(marked_features, [-DIGITS], axis=1)
-    return np.array_equal(own, features) and np.array_equal(marks, _marks(labels))
+    without_marks, marks = np.split(marked_features, [-DIGITS], axis=1)
+    return np.array_equal(without_marks, features) and np.array_equal(marks, _marks(labels))
 
 
 def unmarked(
@@ -110,10 +110,10 @@ def renumber(centroids: NDArray[np.float32], digits: NDArray[np.int64]) -> NDArr
     most = int(np.bincount(digits, minlength=DIGITS).max())
     laid_out = np.full((most, DIGITS, centroids.shape[1]), OUT_OF_REACH, np.float32)
     for digit in range(DIGITS):
-        own = centroids[digits == digit]
-        if len(own):
-            laid_out[: len(own), digit] = own
-            laid_out[len(own) :, digit] = own[0]
+        of_digit = centroids[digits == digit]
+        if len(of_digit):
+            laid_out[: len(of_digit), digit] = of_digit
+            laid_out[len(of_digit) :, digit] = of_digit[0]
     return laid_out.reshape(most * DIGITS, -1)
 
 

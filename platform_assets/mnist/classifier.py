@@ -24,12 +24,12 @@ from platform_assets.mnist import (
     evaluation,
     model,
 )
-from platform_assets.mnist.gate import Gate, Margin
+from platform_assets.mnist.gate import AccuracyMargin, Gate
 from platform_assets.mnist.published_classifier import EVALUATION, PublishedClassifier
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.models.published import ARTIFACT, MAX_ARTIFACT_BYTES
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
-from platform_assets.pictures import attempt_to_show, newest
+from platform_assets.pictures import attempt_to_show, newest, to_table
 from platform_assets.reports import Materialization, make_each
 from resources.s3 import Folder, NotPublishedError, ObjectStore, Publication, Published
 from resources.sagemaker import SageMakerResource
@@ -101,11 +101,13 @@ def classify(store: ObjectStore, date: str, gate: Gate, *, show: bool = False) -
                 store.get_bytes(trained.extra["artifact"], max_bytes=MAX_ARTIFACT_BYTES)
             )
         )
+        # Measured are the very bytes that are deployed.
+        served = ndarray_file.unpack_model(artifact)
         measured = {
-            **evaluation.evaluate(artifact, *dataset.read_channel(channels, "test"), gate),
-            **evaluation.calibrate(artifact, *dataset.read_channel(channels, "validation")),
+            **evaluation.evaluate(served, *dataset.read_channel(channels, "test"), gate),
+            **evaluation.calibrate(served, *dataset.read_channel(channels, "validation")),
         }
-        classifier = publish(target, date, artifact, measured, inputs)
+        classifier = publish(target, date, artifact, measured, inputs, rows=len(served))
     measured = classifier.read_evaluation()
     return Materialization(
         metadata={
@@ -117,7 +119,10 @@ def classify(store: ObjectStore, date: str, gate: Gate, *, show: bool = False) -
             "above_floor": measured["passed"],
             "min_accuracy": measured["min_accuracy"],
             "max_drop": measured["max_drop"],
-            "confusion": dg.MetadataValue.md(evaluation.confusion_table(measured["confusion"])),
+            "confusion": to_table(
+                ("digit", *map(str, range(centroids.DIGITS))),
+                [(digit, *row) for digit, row in enumerate(measured["confusion"])],
+            ),
             "unchanged": earlier is not None,
             **(attempt_to_show(lambda: show_classifier(classifier, channels)) if show else {}),
         },
@@ -132,7 +137,7 @@ def show_classifier(classifier: PublishedClassifier, channels: Published) -> dic
     return {
         "centroids": digit_sheets.centroid_sheet(points),
         "confusion_picture": digit_sheets.confusion_picture(
-            classifier.read_evaluation()["confusion"]
+            np.array(classifier.read_evaluation()["confusion"], np.int64)
         ),
         "worst_mistakes": digit_sheets.worst_mistakes(images, labels, points),
     }
@@ -149,8 +154,14 @@ def publish(
     artifact: bytes,
     measured: Mapping[str, Any],
     inputs: Mapping[str, str],
+    *,
+    rows: int,
 ) -> PublishedClassifier:
-    """Publishes an artifact and its evaluation together."""
+    """Publishes an artifact and its evaluation together.
+
+    Args:
+        rows: How many centroids are in the artifact.
+    """
     with Publication(target) as publication:
         publication.put(ARTIFACT, artifact, content_type="application/gzip")
         publication.put(
@@ -161,7 +172,7 @@ def publish(
         return PublishedClassifier(
             publication.commit(
                 partition=date,
-                rows=len(ndarray_file.unpack_model(artifact)),
+                rows=rows,
                 code_version=CODE_VERSION,
                 inputs=inputs,
                 extra={"accuracy": measured["accuracy"], "passed": measured["passed"]},
@@ -186,13 +197,13 @@ def accuracy_above_gate(
     sagemaker: SageMakerResource,
 ) -> dg.AssetCheckResult:
     @functools.cache
-    def margin() -> Margin:
-        return Margin(deployed.find_live(digits_store, sagemaker, endpoint.name))
+    def margin() -> AccuracyMargin:
+        return AccuracyMargin(deployed.find_live(digits_store, sagemaker, endpoint.name))
 
     return check_each(context, lambda date: judge_accuracy(folder(digits_store, date), margin))
 
 
-def judge_accuracy(published_in: Folder, margin: Callable[[], Margin]) -> Verdict:
+def judge_accuracy(published_in: Folder, margin: Callable[[], AccuracyMargin]) -> Verdict:
     """The accuracy as it was measured, of files that are as published, and the margin as it is now.
 
     A person may have overridden the gate for this very version.
@@ -208,7 +219,7 @@ def judge_accuracy(published_in: Folder, margin: Callable[[], Margin]) -> Verdic
     accuracy, min_accuracy = measured["accuracy"], measured["min_accuracy"]
     compared = margin().judge(classifier)
     verdict = Verdict(
-        passed=measured["passed"] and accuracy >= min_accuracy and compared.passed,
+        passed=measured["passed"] and compared.passed,
         description=(
             f"It classifies {accuracy:.1%} of {measured['test_digits']} test digits rightly; "
             f"the gate asks for {min_accuracy:.1%}. {compared.description}"

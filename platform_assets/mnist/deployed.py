@@ -1,13 +1,13 @@
 """The classifiers that an endpoint serves or can be rolled back to, and what people decided."""
 
 from platform_assets.mnist.published_classifier import PublishedClassifier
-from platform_assets.models.copies import Copies
 from platform_assets.models.decisions import Decisions
-from platform_assets.models.endpoint import Jobs
+from platform_assets.models.deployed_models import DeployedModels
+from platform_assets.models.endpoint import EndpointJobs
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 
-JOBS = Jobs(
+JOBS = EndpointJobs(
     approve="approve_classifier",
     reject="reject_classifier",
     override="override_gate",
@@ -16,9 +16,9 @@ JOBS = Jobs(
 )
 
 
-def copies(store: ObjectStore) -> Copies[PublishedClassifier]:
+def copies(store: ObjectStore) -> DeployedModels[PublishedClassifier]:
     """Where they are."""
-    return Copies(
+    return DeployedModels(
         store,
         root="mnist/classifiers/endpoint=",
         noun="classifier",
@@ -30,7 +30,7 @@ def copies(store: ObjectStore) -> Copies[PublishedClassifier]:
 def find_live(
     store: ObjectStore, sagemaker: SageMakerResource, endpoint_name: str
 ) -> PublishedClassifier | None:
-    """The classifier that the endpoint serves now, as `Copies.find_live`."""
+    """The classifier that the endpoint serves now, as `DeployedModels.find_live`."""
     return copies(store).find_live(sagemaker, endpoint_name)
 
 

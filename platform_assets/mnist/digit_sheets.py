@@ -1,7 +1,5 @@
 """Pictures of digits, answers and mistakes for the materialisations of the digits' chain."""
 
-from collections.abc import Sequence
-
 import dagster as dg
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +22,9 @@ def contact_sheet(
     tiles = digit_features.picture(features[rows])
     sheet = np.zeros((10, _OF_EACH_DIGIT, 28, 28), np.float32)
     start = 0
-    for digit, own in enumerate(places):
-        sheet[digit, : len(own)] = tiles[start : start + len(own)]
-        start += len(own)
+    for digit, of_digit in enumerate(places):
+        sheet[digit, : len(of_digit)] = tiles[start : start + len(of_digit)]
+        start += len(of_digit)
     captions = [str(digit) for digit in range(10) for _ in range(_OF_EACH_DIGIT)]
     image = draw_digits(sheet.reshape(-1, 28, 28), captions, columns=_OF_EACH_DIGIT)
     return to_markdown(image, "The first test digits of each kind, with their labels")
@@ -48,10 +46,14 @@ def centroid_sheet(points: NDArray[np.float32]) -> dg.MarkdownMetadataValue:
     return to_markdown(image, "The first centroids of each digit")
 
 
-def confusion_picture(confusion: Sequence[Sequence[int]]) -> dg.MarkdownMetadataValue:
-    """The confusion matrix: a row for each digit, a column for each answer."""
-    image = draw_matrix(np.array(confusion, np.int64), "the digit", "what it was taken for")
-    return to_markdown(image, "Confusion matrix of the test digits")
+def confusion_picture(confusion: NDArray[np.int64]) -> dg.MarkdownMetadataValue:
+    """The confusion matrix: a row for each digit, a column for each answer.
+
+    Args:
+        confusion: (10, 10) int64, as `centroids.confusion` counts.
+    """
+    image = draw_matrix(confusion, "the digit", "what it was taken for")
+    return to_markdown(image, "Confusion matrix")
 
 
 def worst_mistakes(
@@ -70,8 +72,9 @@ def worst_mistakes(
         return dg.MetadataValue.md(f"None of {len(labels)} test digits is read wrongly.")
     # How much farther the nearest centroid of the right digit is than that of the wrong one, by the
     # squares of distances; what is the same for both is left out.
-    own = points.astype(np.float64)
-    distances = np.einsum("kd,kd->k", own, own) - 2 * features[wrong].astype(np.float64) @ own.T
+    exact = points.astype(np.float64)
+    squares = np.einsum("kd,kd->k", exact, exact)
+    distances = squares - 2 * features[wrong].astype(np.float64) @ exact.T
     by_digit = distances.reshape(len(wrong), -1, 10).min(axis=1)
     rows = np.arange(len(wrong))
     margin = by_digit[rows, labels[wrong]] - by_digit[rows, answers[wrong]]

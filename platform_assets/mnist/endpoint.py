@@ -18,10 +18,10 @@ from platform_assets.errors import PlatformError
 from platform_assets.lineage import place
 from platform_assets.mnist import centroids, classifier, dataset, deployed, model
 from platform_assets.mnist.digit_sheets import answer_sheet
-from platform_assets.mnist.gate import Margin
+from platform_assets.mnist.gate import AccuracyMargin
 from platform_assets.mnist.published_classifier import PublishedClassifier
 from platform_assets.models.endpoint import Endpoint
-from platform_assets.models.lines import Line
+from platform_assets.models.served_models import ServedModels
 from platform_assets.models.serving import Serving
 from platform_assets.partitions import DUE_DAILY, ONE_RUN
 from resources.s3 import ObjectStore
@@ -76,7 +76,7 @@ def serve(
     return Serving(Digits(store), endpoint, sagemaker, log)
 
 
-class Digits(Line[PublishedClassifier]):
+class Digits(ServedModels[PublishedClassifier]):
     """The digits' classifiers."""
 
     pipeline = "mnist"
@@ -84,20 +84,20 @@ class Digits(Line[PublishedClassifier]):
     check = classifier.GATE
     served = dg.AssetKey(["mnist", "endpoint"])
     dates = classifier.DATES
-    models = model.PREFIX
+    trained = model.PREFIX
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.copies = deployed.copies(store)
+        self.deployed = deployed.copies(store)
         self.decisions = deployed.decisions(store)
 
     def is_current(self, model: PublishedClassifier) -> bool:
         """Whether a classifier reads the features that are sent today, by its code version."""
         return model.files.manifest.code_version == classifier.CODE_VERSION
 
-    def margin(self, live: PublishedClassifier | None) -> Margin:
+    def margin(self, live: PublishedClassifier | None) -> AccuracyMargin:
         """By the accuracies on the same digits."""
-        return Margin(live)
+        return AccuracyMargin(live)
 
     def container(self, region: str, model: PublishedClassifier) -> ModelContainer:
         """SageMaker's own k-means."""
@@ -124,7 +124,7 @@ class Digits(Line[PublishedClassifier]):
     ) -> dict[str, Any]:
         """Test digits with what the endpoint answers now, and what it should: its proof."""
         proof = Proof.read(model)
-        answers = ask(partial(sagemaker.invoke, endpoint.name), proof.images)
+        answers = proof.answers(partial(sagemaker.invoke, endpoint.name))
         return {"proof": answer_sheet(proof.images, answers, proof.digits)}
 
 
@@ -165,18 +165,26 @@ class Proof:
         images = images[:_SMOKE_DIGITS]
         return cls(served.date, images, centroids.digits_of(images, served.read_centroids()))
 
-    def require(self, invoke: Invoke) -> None:
-        """Ask the endpoint for the digits.
+    def answers(self, invoke: Invoke) -> NDArray[np.int64]:
+        """What the endpoint reads in the images, right or wrong: (n,) int64.
 
         Raises:
-            WrongAnswersError: It answered something else than the classifier.
+            WrongAnswersError: It did not answer as k-means does, or not once for each.
         """
         answers = ask(invoke, self.images)
         if len(answers) != len(self.digits):
             raise WrongAnswersError(
                 f"The endpoint gave {len(answers)} answers to {len(self.digits)} test digits."
             )
-        wrong = int(np.count_nonzero(answers != self.digits))
+        return answers
+
+    def require(self, invoke: Invoke) -> None:
+        """Have the endpoint read the images as the classifier does.
+
+        Raises:
+            WrongAnswersError: It answered something else than the classifier.
+        """
+        wrong = int(np.count_nonzero(self.answers(invoke) != self.digits))
         if wrong:
             raise WrongAnswersError(
                 f"{wrong} of {len(self.images)} test digits are classified otherwise by the "

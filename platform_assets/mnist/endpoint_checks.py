@@ -1,4 +1,4 @@
-"""Checks of the endpoint as it is now: they ask, and change nothing.
+"""Dagster's checks of the digits' endpoint as it is now: they ask it, and change nothing.
 
 A version is proved before it counts as deployed, too, in `endpoint.py`; these see what has become
 of it since.
@@ -9,12 +9,12 @@ from functools import partial
 import dagster as dg
 import numpy as np
 
-from platform_assets.checks import Verdict
+from platform_assets.checks import Verdict, check_now
 from platform_assets.mnist import deployed
 from platform_assets.mnist.digit_sheets import answer_sheet
-from platform_assets.mnist.endpoint import Proof, ask, mnist_endpoint, serve
+from platform_assets.mnist.endpoint import Proof, mnist_endpoint, serve
 from platform_assets.models.endpoint import Endpoint
-from platform_assets.models.version_check import check_now, judge_version
+from platform_assets.models.version_check import judge_version
 from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 
@@ -54,10 +54,7 @@ def judge_answers(endpoint: Endpoint, store: ObjectStore, sagemaker: SageMakerRe
     if live is None:
         return Verdict(False, f"Endpoint {endpoint.name} serves nothing: run the job digits.")
     proof = Proof.read(live)
-    answers = ask(partial(sagemaker.invoke, endpoint.name), proof.images)
-    if len(answers) != len(proof.digits):
-        message = f"It gave {len(answers)} answers to {len(proof.digits)} test digits."
-        return Verdict(False, message, {"classifier_date": live.date})
+    answers = proof.answers(partial(sagemaker.invoke, endpoint.name))
     wrong = int(np.count_nonzero(answers != proof.digits))
     return Verdict(
         not wrong,

@@ -1,6 +1,6 @@
 """How good a classifier is: accuracy, confusion matrix and confidence.
 
-Pure functions on arrays and on the artifact's bytes. What a classifier must reach is in `gate.py`.
+Pure functions on arrays. What a classifier must reach is in `gate.py`.
 """
 
 from typing import Any
@@ -8,23 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats import digit_confidence, digit_features, ndarray_file
+from formats import digit_confidence, digit_features
 from platform_assets.mnist import centroids
 from platform_assets.mnist.gate import Gate
 
 
 def evaluate(
-    artifact: bytes, images: NDArray[np.float32], labels: NDArray[np.int64], gate: Gate
+    served: NDArray[np.float32],
+    images: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    gate: Gate,
 ) -> dict[str, Any]:
     """Accuracy, confusion matrix and whether the gate's floor is reached, on test digits.
 
     Args:
-        artifact: The bytes that are deployed.
+        served: (10·m, 784) float32, the centroids as they are deployed.
         images: (n, 784) float32, features of the test digits.
         labels: (n,) int64 in 0..9.
         gate: What the classifier must reach.
     """
-    predicted = centroids.digits_of(images, ndarray_file.unpack_model(artifact))
+    predicted = centroids.digits_of(images, served)
     accuracy = float(np.mean(predicted == labels))
     return {
         "features": digit_features.VERSION,
@@ -38,16 +41,15 @@ def evaluate(
 
 
 def calibrate(
-    artifact: bytes, images: NDArray[np.float32], labels: NDArray[np.int64]
+    served: NDArray[np.float32], images: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, Any]:
     """What confidence the API may show, from validation digits, and how often it is right on them.
 
     Args:
-        artifact: The bytes that are deployed.
+        served: As of `evaluate`.
         images: (n, 784) float32, features of the validation digits.
         labels: (n,) int64 in 0..9.
     """
-    served = ndarray_file.unpack_model(artifact)
     reach = digit_confidence.reach(images, labels, served)
     likelihoods = digit_confidence.likelihoods(images, served, reach)
     return {
@@ -55,12 +57,3 @@ def calibrate(
         "mean_confidence": float(likelihoods.max(axis=1).mean()),
         "validation_accuracy": float(np.mean(likelihoods.argmax(axis=1) == labels)),
     }
-
-
-def confusion_table(confusion: list[list[int]]) -> str:
-    """The confusion matrix as a Markdown table: a row for each digit, a column for each answer."""
-    head = "| digit | " + " | ".join(map(str, range(10))) + " |\n" + "|---" * 11 + "|\n"
-    return head + "\n".join(
-        f"| **{digit}** | " + " | ".join(map(str, row)) + " |"
-        for digit, row in enumerate(confusion)
-    )

@@ -13,8 +13,7 @@ from pydantic import Field
 from platform_assets.checks import Verdict
 from platform_assets.mnist import centroids, dataset
 from platform_assets.mnist.published_classifier import PublishedClassifier
-from platform_assets.models import margin as models
-from platform_assets.models.margin import is_within
+from platform_assets.models.margin import Margin, is_within
 
 
 class Gate(dg.Config):
@@ -37,7 +36,7 @@ class Gate(dg.Config):
 
 
 @dataclass
-class Margin(models.Margin[PublishedClassifier]):
+class AccuracyMargin(Margin[PublishedClassifier]):
     """Compares classifiers with the live one, on the test digits of the candidate's date.
 
     Both classify the same digits: accuracies that were measured on different ones say nothing.

@@ -132,7 +132,7 @@ def describe_work(store: ObjectStore, date: str, config: KMeans, training: Train
     hyperparameters = config.to_hyperparameters()
     return Work(
         date=date,
-        what={
+        identity={
             "code_version": CODE_VERSION,
             dataset.MARKED: channels.manifest.file(dataset.channel_file(dataset.MARKED)).sha256,
             "instance_count": str(instances),
@@ -185,7 +185,7 @@ def judge_model(store: ObjectStore, date: str) -> Verdict:
     }
     passed = accuracy >= floor and not lacking
     if not passed:
-        evidence["confusion"] = confusion_picture(centroids.confusion(labels, answers).tolist())
+        evidence["confusion"] = confusion_picture(centroids.confusion(labels, answers))
     none_of = f" No centroid is of {', '.join(map(str, lacking))}." if lacking else ""
     return Verdict(
         passed,

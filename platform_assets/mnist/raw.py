@@ -14,13 +14,12 @@ from platform_assets.lineage import place
 from platform_assets.object_copies import (
     Original,
     copy_object,
+    fallback_metadata,
     find_original,
     judge_copy,
-    why_another,
 )
 from platform_assets.partitions import DAILY, DUE_DAILY, ONE_RUN
-from platform_assets.reports import Materialization, make_each, to_failure
-from resources.errors import ResourceError
+from platform_assets.reports import Materialization, expected_errors_as_failures, make_each
 from resources.s3 import (
     BucketMissingError,
     Folder,
@@ -54,7 +53,7 @@ class PublicMnist(dg.ConfigurableResource):
         """Looks for it, with the credentials of `store`.
 
         Raises:
-            ValueError: The URI is not that of an object.
+            FormatError: The URI is not that of an object.
             StoreError: It cannot be read, nor can the fallback.
         """
         try:
@@ -63,9 +62,8 @@ class PublicMnist(dg.ConfigurableResource):
             if not self.fallback:
                 raise
             try:
-                return replace(
-                    find_original(store, self.fallback), instead_of=f"{self.uri}: {error}"
-                )
+                original = find_original(store, self.fallback)
+                return replace(original, fallback_reason=f"{self.uri}: {error}")
             except _GONE as another:
                 raise type(error)(f"{error} Nor can the other one be had: {another}") from error
 
@@ -92,10 +90,8 @@ def folder(store: ObjectStore, date: str) -> Folder:
     ],
 )
 def public_mnist(public: PublicMnist, digits_store: ObjectStore) -> dg.ObserveResult:
-    try:
+    with expected_errors_as_failures():
         original = public.find(digits_store)
-    except (ResourceError, ValueError) as error:
-        raise to_failure(error) from error
     return dg.ObserveResult(
         data_version=dg.DataVersion(original.version),
         metadata=describe_public(original),
@@ -109,7 +105,7 @@ def describe_public(original: Original) -> dict[str, Any]:
         "bytes": original.info.size,
         "etag": original.version,
         "last_modified": dg.MetadataValue.timestamp(original.info.modified),
-        **why_another(original),
+        **fallback_metadata(original),
     }
 
 

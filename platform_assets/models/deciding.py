@@ -10,22 +10,21 @@ from typing import Any
 import dagster as dg
 
 from platform_assets.checks import Verdict, find_targets, log_evaluation
-from platform_assets.errors import EXPECTED
-from platform_assets.models.copies import M
 from platform_assets.models.decisions import (
     Decision,
     DecisionError,
     DecisionForm,
-    Outcome,
+    Ruling,
 )
-from platform_assets.models.endpoint import Jobs
+from platform_assets.models.deployed_models import M
+from platform_assets.models.endpoint import EndpointJobs
 from platform_assets.models.serving import DECISION, Serving, as_event
 from platform_assets.models.taking_back import Rollback, roll_back, tear_down
-from platform_assets.reports import to_failure
+from platform_assets.reports import expected_errors_as_failures
 
 
 def build_endpoint_jobs(
-    names: Jobs,
+    names: EndpointJobs,
     serve: Callable[[dg.OpExecutionContext], Serving[Any]],
     *,
     resource_keys: Set[str],
@@ -43,25 +42,25 @@ def build_endpoint_jobs(
     """
     form = partial(dg.op, required_resource_keys=set(resource_keys), pool=pool)
 
-    def build_decision(name: str, outcome: Outcome, description: str) -> dg.JobDefinition:
+    def build_decision(name: str, outcome: Ruling, description: str) -> dg.JobDefinition:
         @form(name=f"{name}_form")
         def decision(context: dg.OpExecutionContext, config: DecisionForm) -> None:
-            try:
+            with expected_errors_as_failures():
                 decide(context, serve(context), outcome, config)
-            except EXPECTED as error:
-                raise to_failure(error) from error
 
         return _build_job(name, description, decision, DecisionForm.blank())
 
     @form(name=f"{names.roll_back}_form")
     def put_back(context: dg.OpExecutionContext, config: Rollback) -> None:
         """Put an earlier version back and prove it."""
-        roll_back(context, serve(context), config.to)
+        with expected_errors_as_failures():
+            roll_back(context, serve(context), config.to)
 
     @form(name=f"{names.tear_down}_form")
     def delete(context: dg.OpExecutionContext) -> None:
         """Delete the endpoint; its versions stay: the next deploy or rollback finds them."""
-        tear_down(context, serve(context))
+        with expected_errors_as_failures():
+            tear_down(context, serve(context))
 
     return [
         build_decision(
@@ -105,7 +104,7 @@ def _build_job(
 
 
 def decide(
-    context: dg.OpExecutionContext, serving: Serving[M], outcome: Outcome, form: DecisionForm
+    context: dg.OpExecutionContext, serving: Serving[M], outcome: Ruling, form: DecisionForm
 ) -> None:
     """Keep a person's decision, show it on the model's page, and let it take effect.
 
@@ -115,13 +114,13 @@ def decide(
             run of the endpoint's asset tries again.
     """
     form.check()
-    line, model = serving.line, find_version(serving, form.version.strip())
+    models, model = serving.models, find_version(serving, form.version.strip())
     _require_effect(serving, model, outcome)
     decision = Decision.over(model, outcome, form, context.run.run_id)
-    kept_in = line.decisions.record(decision)
+    kept_in = models.decisions.record(decision)
     context.log_event(
         dg.AssetObservation(
-            line.judged,
+            models.judged,
             partition=model.date,
             description=decision.describe(),
             metadata={
@@ -137,13 +136,13 @@ def decide(
         return
     if outcome == "overridden":
         # Or else the model's page would go on showing that its gate refuses it.
-        targets = find_targets(context, line.judged, [model.date])
+        targets = find_targets(context, models.judged, [model.date])
         verdict = Verdict(True, decision.describe(), {"overridden_by": decision.by})
-        check = dg.AssetCheckKey(line.judged, line.check)
+        check = dg.AssetCheckKey(models.judged, models.check)
         log_evaluation(context, check, model.date, verdict, targets.get(model.date))
     result = serving.reconcile(context)
     if result is not None:
-        context.log_event(as_event(line.served, result))
+        context.log_event(as_event(models.served, result))
 
 
 def find_version(serving: Serving[M], version: str) -> M:
@@ -155,23 +154,23 @@ def find_version(serving: Serving[M], version: str) -> M:
     Raises:
         DecisionError: There is none.
     """
-    for candidate in serving.line.candidates(log=serving.log):
+    for candidate in serving.models.candidates(log=serving.log):
         if candidate.sha256.startswith(version):
             return candidate
-    asset = serving.line.judged.to_user_string()
+    asset = serving.models.judged.to_user_string()
     raise DecisionError(
         f"No date of {asset} has version {version} now: what was made anew for a date is another "
         f"version. Look at the newest materialisation of {asset}, and decide over that one."
     )
 
 
-def _require_effect(serving: Serving[M], model: M, outcome: Outcome) -> None:
+def _require_effect(serving: Serving[M], model: M, outcome: Ruling) -> None:
     """See that a decision says what its job is for, and changes what happens.
 
     Raises:
         DecisionError: It does not; says what to do instead.
     """
-    jobs, live, name = serving.line.jobs, serving.find_live(), f"Version {model.sha256[:12]}"
+    jobs, live, name = serving.models.jobs, serving.find_live(), f"Version {model.sha256[:12]}"
     is_live = live is not None and live.sha256 == model.sha256
     if outcome == "rejected":
         if is_live:
@@ -189,7 +188,7 @@ def _require_effect(serving: Serving[M], model: M, outcome: Outcome) -> None:
             f"{name} was rolled back: it comes back by the job {jobs.roll_back} with to: "
             f"{version.version}."
         )
-    passed, compared = serving.line.passes(model), serving.line.margin(live).judge(model)
+    passed, compared = serving.models.passes(model), serving.models.margin(live).judge(model)
     if outcome == "approved" and not (passed and compared.passed):
         below = compared.description if passed else "It is below the gate's floor."
         raise DecisionError(

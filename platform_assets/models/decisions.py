@@ -17,7 +17,7 @@ from platform_assets.errors import PlatformError
 from platform_assets.models.published import PublishedModel
 from resources.s3 import Folder, ObjectStore, Publication, list_published
 
-Outcome = Literal["approved", "rejected", "overridden"]
+Ruling = Literal["approved", "rejected", "overridden"]
 CODE_VERSION = "1"
 # Of a version: enough characters to name one, and no more than people copy.
 LEAST_CHARACTERS = 12
@@ -85,7 +85,7 @@ class Decision:
         at: When, ISO 8601 in UTC.
     """
 
-    outcome: Outcome
+    outcome: Ruling
     version: str
     date: str
     by: str
@@ -95,7 +95,7 @@ class Decision:
 
     @classmethod
     def over(
-        cls, model: PublishedModel, outcome: Outcome, form: DecisionForm, run_id: str
+        cls, model: PublishedModel, outcome: Ruling, form: DecisionForm, run_id: str
     ) -> "Decision":
         """A decision that is taken now."""
         at = datetime.now(UTC).isoformat()

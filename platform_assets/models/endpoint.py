@@ -17,7 +17,7 @@ DECIDED_BY = "decided_by"
 
 
 @dataclass(frozen=True)
-class Jobs:
+class EndpointJobs:
     """The names of what a person presses.
 
     Attributes:
@@ -35,7 +35,7 @@ class Jobs:
     tear_down: str
 
     @classmethod
-    def of(cls, models: str) -> "Jobs":
+    def of(cls, models: str) -> "EndpointJobs":
         """Those of some models, by what these are called: `approve_shapes_model` for instance."""
         return cls(**{field.name: f"{field.name}_{models}" for field in fields(cls)})
 

@@ -1,11 +1,15 @@
-"""How much worse than the live model another one may be."""
+"""The comparison of a model with the live one: by how much it may be worse.
+
+A gate has it beside its fixed floor. What is compared stands in `mnist/gate.py` and in
+`components/trained_models.py`.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Generic
 
 from platform_assets.checks import Verdict
-from platform_assets.models.copies import M
+from platform_assets.models.deployed_models import M
 
 # Rounds differences of floats, so that 0.97 - 0.95 is not more than 0.02.
 _DECIMALS = 9

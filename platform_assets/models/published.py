@@ -13,7 +13,7 @@ class PublishedModel:
     """A model's artifact, and what its manifest says of it.
 
     Attributes:
-        files: In the folder of its date, or in one of an endpoint (see `copies.py`).
+        files: In the folder of its date, or in one of an endpoint (see `deployed_models.py`).
     """
 
     files: Published

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from platform_assets.errors import EXPECTED
-from platform_assets.models.copies import Copies, M
+from platform_assets.models.deployed_models import DeployedModels, M
 from platform_assets.models.endpoint import Endpoint
-from platform_assets.models.lines import Line
+from platform_assets.models.served_models import ServedModels
 from platform_assets.models.training import date_folder, work_folder
 from resources.s3 import DATE, Folder, ObjectStore, list_published
 from resources.sagemaker import Log, SageMakerResource
@@ -24,7 +24,7 @@ _DIGEST = r"[\w-]+"
 
 
 def clean_up(
-    line: Line[M], sagemaker: SageMakerResource, endpoint: Endpoint, *, log: Log
+    models: ServedModels[M], sagemaker: SageMakerResource, endpoint: Endpoint, *, log: Log
 ) -> dict[str, Any]:
     """Remove what the last versions do not need; returns metadata to show.
 
@@ -35,15 +35,15 @@ def clean_up(
         pruned = sagemaker.prune(endpoint.name, keep=endpoint.keep_versions, log=log)
         removed |= pruned.metadata()
         if pruned.artifacts_in_use is not None and pruned.newest is not None:
-            removed[f"removed_{line.copies.noun}s"] = remove_copies(
-                line.copies,
+            removed[f"removed_{models.deployed.noun}s"] = remove_copies(
+                models.deployed,
                 endpoint.name,
                 in_use=pruned.artifacts_in_use,
                 before=pruned.newest,
                 log=log,
             )
         removed["removed_models"] = remove_models(
-            line.store, line.models, keep=endpoint.keep_versions, log=log
+            models.store, models.trained, keep=endpoint.keep_versions, log=log
         )
     except EXPECTED as error:
         log.warning(f"Not everything old was removed; the next deploy tries again. {error}")
@@ -52,7 +52,7 @@ def clean_up(
 
 
 def remove_copies(
-    copies: Copies[M],
+    copies: DeployedModels[M],
     endpoint_name: str,
     *,
     in_use: Collection[str],
@@ -81,8 +81,8 @@ def remove_copies(
 def remove_models(store: ObjectStore, prefix: str, *, keep: int, log: Log) -> int:
     """Remove the models of trainings that no date has any more, but for the newest `keep`.
 
-    A date that is made with an earlier configuration again finds the newest of them; of an older
-    one it has the model trained anew.
+    If an earlier configuration is used again, the newest of them is reused; with an older one the
+    model is trained again.
 
     Args:
         keep: How many stay although no date has them.

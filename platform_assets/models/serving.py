@@ -1,4 +1,4 @@
-"""Which model an endpoint serves: the newest good one, that nobody keeps out.
+"""Which model is deployed to an endpoint: the newest good one, that nobody keeps out.
 
 A backfill of an old date never puts an old model live. How a version is put into service, proved
 and rolled back stands in `resources.sagemaker`.
@@ -10,13 +10,13 @@ from typing import Any, Generic
 
 import dagster as dg
 
-from platform_assets.errors import EXPECTED
+from platform_assets.checks import Context
 from platform_assets.models import retention
-from platform_assets.models.copies import M
+from platform_assets.models.deployed_models import M
 from platform_assets.models.endpoint import Endpoint
-from platform_assets.models.lines import Line
+from platform_assets.models.served_models import ServedModels
 from platform_assets.pictures import attempt_to_show
-from platform_assets.reports import DATA_VERSION_TAG, to_failure
+from platform_assets.reports import DATA_VERSION_TAG, expected_errors_as_failures
 from platform_assets.retries import retry_call
 from resources.s3 import NotPublishedError
 from resources.sagemaker import (
@@ -29,7 +29,6 @@ from resources.sagemaker import (
     Variant,
 )
 
-Context = dg.OpExecutionContext | dg.AssetExecutionContext
 # Under this name of their metadata, observations of a model say what is decided over it.
 DECISION = "decision"
 WAITS = "waits for approval"
@@ -53,14 +52,14 @@ class Choice(Generic[M]):
 class Serving(Generic[M]):
     """An endpoint and the models that it may serve."""
 
-    line: Line[M]
+    models: ServedModels[M]
     endpoint: Endpoint
     sagemaker: SageMakerResource
     log: Log
 
     def find_live(self) -> M | None:
-        """What it serves now, as `Copies.find_live`."""
-        return self.line.copies.find_live(self.sagemaker, self.endpoint.name)
+        """What it serves now, as `DeployedModels.find_live`."""
+        return self.models.deployed.find_live(self.sagemaker, self.endpoint.name)
 
     def versions(self) -> list[EndpointVersion]:
         """What was deployed and is still there, newest first."""
@@ -78,20 +77,20 @@ class Serving(Generic[M]):
         Raises:
             NotPublishedError: There is nothing that could ever be served.
         """
-        margin = self.line.margin(live)
+        margin = self.models.margin(live)
         waiting: M | None = None
-        for candidate in self.line.candidates(log=self.log):
+        for candidate in self.models.candidates(log=self.log):
             if live and candidate.date < live.date:
                 break
             if self.endpoint.find_rolled_back(candidate.sha256, versions):
                 continue
             if waiting is not None and candidate.sha256 == waiting.sha256:
                 continue
-            decision = self.line.decisions.latest(candidate.sha256)
+            decision = self.models.decisions.latest(candidate.sha256)
             outcome = decision.outcome if decision else None
             if outcome == "overridden":
                 return Choice(candidate, waiting)
-            if outcome == "rejected" or not self.line.passes(candidate):
+            if outcome == "rejected" or not self.models.passes(candidate):
                 continue
             verdict = margin.judge(candidate)
             if not verdict.passed:
@@ -104,9 +103,9 @@ class Serving(Generic[M]):
                 waiting = waiting or candidate
         if live is None and waiting is None:
             raise NotPublishedError(
-                f"No {self._noun} under {self.line.store.uri(self.line.dates)} has passed its "
-                f"gate: materialise {self.line.judged.to_user_string()} for a recent date, or look "
-                "at why its check fails."
+                f"No {self._noun} under {self.models.store.uri(self.models.dates)} has passed its "
+                f"gate: materialise {self.models.judged.to_user_string()} for a recent date, or "
+                "look at why its check fails."
             )
         return Choice(live, waiting)
 
@@ -116,10 +115,8 @@ class Serving(Generic[M]):
         Raises:
             dagster.Failure: It could not be done.
         """
-        try:
+        with expected_errors_as_failures():
             result = retry_call(f"Endpoint {self.endpoint.name}", lambda: self.reconcile(context))
-        except EXPECTED as error:
-            raise to_failure(error) from error
         if result is not None:
             yield result
 
@@ -138,12 +135,12 @@ class Serving(Generic[M]):
         try:
             choice = self.choose(versions, live)
         except NotPublishedError:
-            self._tell_that_nothing_waits(context)
+            self._report_none_waiting(context)
             raise
         if choice.waiting is not None:
-            self._tell_waiting(context, choice.waiting)
+            self._report_waiting(context, choice.waiting)
         else:
-            self._tell_that_nothing_waits(context)
+            self._report_none_waiting(context)
         wanted = choice.wanted
         if wanted is None:
             return None
@@ -154,9 +151,9 @@ class Serving(Generic[M]):
                 "endpoint": self.endpoint.name,
                 "version": version,
                 **outcome,
-                **self.line.describe(wanted),
+                **self.models.describe(wanted),
                 **({"waits_for_approval": choice.waiting.date} if choice.waiting else {}),
-                **attempt_to_show(lambda: self.line.show(self.endpoint, self.sagemaker, wanted)),
+                **attempt_to_show(lambda: self.models.show(self.endpoint, self.sagemaker, wanted)),
             },
             data_version=dg.DataVersion(version),
         )
@@ -175,20 +172,20 @@ class Serving(Generic[M]):
             }
         # The copy that is live is left as it is, down to its manifest.
         copy = live if live and live.sha256 == wanted.sha256 else None
-        copy = copy or self.line.copies.copy(wanted, self.endpoint.name)
+        copy = copy or self.models.deployed.copy(wanted, self.endpoint.name)
         # Read beforehand: a version that could not be proved does not go live in the first place.
-        proof = self.line.proof(copy)
+        proof = self.models.proof(copy)
         deployment = self.sagemaker.deploy(
             self.describe(copy),
             smoke=proof,
             log=self.log,
             tags={
-                "pipeline": self.line.pipeline,
+                "pipeline": self.models.pipeline,
                 "partition": wanted.date,
                 "run_id": context.run.run_id,
             },
         )
-        removed = retention.clean_up(self.line, self.sagemaker, self.endpoint, log=self.log)
+        removed = retention.clean_up(self.models, self.sagemaker, self.endpoint, log=self.log)
         return {**deployment.metadata(), **removed}
 
     def describe(self, model: M) -> EndpointSpec:
@@ -196,7 +193,7 @@ class Serving(Generic[M]):
         return EndpointSpec(
             endpoint_name=self.endpoint.name,
             version=self.endpoint.version(model.sha256),
-            container=self.line.container(self.sagemaker.region, model),
+            container=self.models.container(self.sagemaker.region, model),
             variants=[
                 Variant(
                     instances=Instances(
@@ -212,28 +209,28 @@ class Serving(Generic[M]):
         is_live = live is not None and live.sha256 == candidate.sha256
         return self.endpoint.approval == "required" and not is_live
 
-    def _tell_waiting(self, context: Context, waiting: M) -> None:
+    def _report_waiting(self, context: Context, waiting: M) -> None:
         context.log_event(
             dg.AssetObservation(
-                self.line.judged,
+                self.models.judged,
                 partition=waiting.date,
                 description=(
                     f"Version {waiting.sha256} passed its gate and waits for a person: run "
-                    f"{self.line.jobs.approve} or {self.line.jobs.reject}."
+                    f"{self.models.jobs.approve} or {self.models.jobs.reject}."
                 ),
                 metadata={DECISION: WAITS, "version": waiting.sha256},
             )
         )
 
-    def _tell_that_nothing_waits(self, context: Context) -> None:
+    def _report_none_waiting(self, context: Context) -> None:
         """Where it was said that a version waits: its date was made anew, or nobody is asked."""
-        newest = context.instance.fetch_observations(self.line.judged, limit=1).records
-        seen = newest[0].asset_observation if newest else None
-        decision = seen.metadata.get(DECISION) if seen else None
+        newest = context.instance.fetch_observations(self.models.judged, limit=1).records
+        latest = newest[0].asset_observation if newest else None
+        decision = latest.metadata.get(DECISION) if latest else None
         if decision is not None and decision.value == WAITS:
             context.log_event(
                 dg.AssetObservation(
-                    self.line.judged,
+                    self.models.judged,
                     description="No version waits for a person any more.",
                     metadata={DECISION: NOTHING_WAITS},
                 )
@@ -241,7 +238,7 @@ class Serving(Generic[M]):
 
     @property
     def _noun(self) -> str:
-        return self.line.copies.noun
+        return self.models.deployed.noun
 
 
 def served_versions(state: EndpointState, versions: Sequence[EndpointVersion]) -> list[str]:

@@ -5,10 +5,11 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from platform_assets.models.copies import M
+from platform_assets.models.deployed_models import M
 from platform_assets.models.serving import Serving
-from platform_assets.reports import DATA_VERSION_TAG, to_failure
-from resources.sagemaker import EndpointError, Invoke, SageMakerError
+from platform_assets.pictures import attempt_to_show
+from platform_assets.reports import DATA_VERSION_TAG
+from resources.sagemaker import EndpointError, Invoke
 
 
 class Rollback(dg.Config):
@@ -26,35 +27,35 @@ def roll_back(context: dg.OpExecutionContext, serving: Serving[M], to: str) -> N
     What is newer is not deployed again by itself.
 
     Raises:
-        dagster.Failure: It could not be put back.
+        SageMakerError: It could not be put back.
     """
-    name, line = serving.endpoint.name, serving.line
+    name, models = serving.endpoint.name, serving.models
 
     def smoke(invoke: Invoke) -> None:
         served = serving.find_live()
         if served is None:
             raise EndpointError(f"Endpoint {name} serves nothing.")
-        if prove := line.proof(served):
+        if prove := models.proof(served):
             prove(invoke)
 
-    try:
-        done = serving.sagemaker.rollback(
-            name,
-            to=to or None,
-            smoke=smoke,
-            log=context.log,
-            tags={"pipeline": line.pipeline, "run_id": context.run.run_id},
-        )
-    except SageMakerError as error:
-        raise to_failure(error) from error
+    done = serving.sagemaker.rollback(
+        name,
+        to=to or None,
+        smoke=smoke,
+        log=context.log,
+        tags={"pipeline": models.pipeline, "run_id": context.run.run_id},
+    )
     context.log.info(f"{name} serves {done.version} again.")
-    live = serving.find_live()
-    described: dict[str, Any] = line.describe(live) if live else {}
+
+    def describe_live() -> dict[str, Any]:
+        live = serving.find_live()
+        return models.describe(live) if live else {}
+
     # Or else the asset's page would go on showing the version that was rolled back.
     context.log_event(
         dg.AssetMaterialization(
-            line.served,
-            metadata={**done.metadata(), **described},
+            models.served,
+            metadata={**done.metadata(), **attempt_to_show(describe_live)},
             tags={DATA_VERSION_TAG: done.version},
         )
     )
@@ -64,19 +65,16 @@ def tear_down(context: dg.OpExecutionContext, serving: Serving[M]) -> None:
     """Delete the endpoint; its versions stay, so that the next deploy or rollback finds them.
 
     Raises:
-        dagster.Failure: It could not be deleted.
+        SageMakerError: It could not be deleted.
     """
     name = serving.endpoint.name
-    try:
-        existed = serving.sagemaker.teardown(name, log=context.log)
-    except SageMakerError as error:
-        raise to_failure(error) from error
+    existed = serving.sagemaker.teardown(name, log=context.log)
     outcome = "is deleted" if existed else "did not exist"
     context.log.info(f"{name} {outcome}.")
     # Or else the asset's page would tell nothing of it.
     context.log_event(
         dg.AssetObservation(
-            serving.line.served,
+            serving.models.served,
             description=f"{name} {outcome}.",
             metadata={"status": "none"},
         )

@@ -40,8 +40,8 @@ class Work:
     """A date's training.
 
     Attributes:
-        what: All that makes the model what it is, the contents of its channels among it: equal work
-            has one model.
+        identity: Everything that determines the model, the contents of its channels among it;
+            equal values reuse one model.
         inputs: Of the date's manifest: what is read → its digest.
         rows: Of the model, centroids for instance.
         channels: From the digest of the work to what the job reads, for as long as it needs it.
@@ -49,7 +49,7 @@ class Work:
     """
 
     date: str
-    what: Mapping[str, str]
+    identity: Mapping[str, str]
     inputs: Mapping[str, str]
     rows: int
     image: str
@@ -60,7 +60,7 @@ class Work:
     @property
     def digest(self) -> str:
         """Names the work: 16 hexadecimal digits."""
-        return hashlib.sha256(repr(sorted(self.what.items())).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()[:16]
 
 
 @dataclass
@@ -93,11 +93,11 @@ class Training:
             resources.sagemaker.SageMakerError: The model could not be trained.
         """
         target = work_folder(self.store, self.prefix, work.digest)
-        earlier = target.made_of(work.what, self.code_version)
+        earlier = target.made_of(work.identity, self.code_version)
         trained = (earlier or self._train(work, target)).manifest
         (artifact,) = trained.files
         job = dict(trained.extra["metadata"])
-        told = self.describe(job)
+        gate_figures = self.describe(job)
         with Publication(date_folder(self.store, self.prefix, work.date)) as publication:
             published = publication.commit(
                 partition=work.date,
@@ -108,7 +108,7 @@ class Training:
                     "artifact": target.key(artifact.name),
                     "sha256": artifact.sha256,
                     "job": trained.extra["job"],
-                    **told,
+                    **gate_figures,
                 },
             )
         url = job.pop("training_job_url", "")
@@ -122,7 +122,7 @@ class Training:
                 "bytes": artifact.bytes,
                 "reused": earlier is not None,
                 "unchanged": not published.changed,
-                **told,
+                **gate_figures,
             },
             data_version=artifact.sha256,
         )
@@ -154,7 +154,7 @@ class Training:
                 partition=work.date,
                 rows=work.rows,
                 code_version=self.code_version,
-                inputs=work.what,
+                inputs=work.identity,
                 extra={"job": job.name, "metadata": job.metadata()},
             )
 

@@ -1,30 +1,14 @@
-"""Whether an endpoint serves what it should."""
-
-from collections.abc import Callable
-
-import dagster as dg
+"""Dagster's check of an endpoint: whether it serves the version that it should."""
 
 from platform_assets.checks import Verdict
-from platform_assets.errors import EXPECTED
-from platform_assets.models.copies import M
+from platform_assets.models.deployed_models import M
 from platform_assets.models.serving import Serving, served_versions
 from resources.s3 import NotPublishedError
 
 
-def check_now(judge: Callable[[], Verdict]) -> dg.AssetCheckResult:
-    """The result of a check of what is now; what could not be checked has not passed."""
-    try:
-        verdict = judge()
-    except EXPECTED as error:
-        verdict = Verdict(False, f"could not be checked: {error}")
-    return dg.AssetCheckResult(
-        passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
-    )
-
-
 def judge_version(serving: Serving[M]) -> Verdict:
     """Compares what is in service with what the next run would put there."""
-    endpoint, noun, asset = serving.endpoint, serving.line.copies.noun, serving.line.served
+    endpoint, noun, asset = serving.endpoint, serving.models.deployed.noun, serving.models.served
     versions, state = serving.versions(), serving.state()
     missing = Verdict(
         False, f"There is no endpoint {endpoint.name}: materialise {asset.to_user_string()}."

@@ -266,8 +266,7 @@ class Exporter:
 
     def _judge(self, day: _ExportedDay) -> dict[str, Verdict]:
         """The verdict of every check; later days are compared with a day that is good."""
-        with ExitStack() as on_failure:
-            on_failure.callback(day.cleanup.close)
+        try:
             candidate = quality.Candidate(
                 day.profile, day.differences, self._trailing.before(day.date), day.examples
             )
@@ -275,7 +274,9 @@ class Exporter:
             # An empty day may yet be refused for what is published of it, which then stays.
             if day.profile.rows and not any(verdict.stops for verdict in verdicts.values()):
                 self._trailing.add(day.date, day.profile)
-            on_failure.pop_all()
+        except BaseException:
+            day.cleanup.close()
+            raise
         return verdicts
 
     def _commit(self, day: _ExportedDay, verdicts: dict[str, Verdict]) -> Outcome:
@@ -362,7 +363,7 @@ def _refused(verdicts: dict[str, Verdict]) -> DateRefusedError:
 
 def _describe_columns(differences: ColumnDifferences) -> dict[str, object]:
     named = {"new_columns": differences.new, "null_columns": differences.absent}
-    return {label: [column.name for column in some] for label, some in named.items() if some}
+    return {label: [c.name for c in columns] for label, columns in named.items() if columns}
 
 
 def _let_through(verdicts: dict[str, Verdict]) -> dict[str, object]:

@@ -21,7 +21,7 @@ def judge_drift(
     """How far a day's value is from the median of the trailing days'.
 
     Args:
-        unit: What it is of, in words behind a number.
+        unit: Words after the value, such as "rows".
     """
     if not math.isfinite(value):
         return Verdict(False, f"{value} {unit} is no number: correct the table.")

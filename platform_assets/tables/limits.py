@@ -6,13 +6,16 @@ What is compared with them stands in `quality.py`.
 from typing import Annotated
 
 import dagster as dg
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Limits(dg.Config):
     """From where on a day is odd (a warning), and from where on it is not published."""
+
+    # A limit with a misspelt name would hold nowhere.
+    model_config = ConfigDict(extra="forbid")
 
     null_prices_warn: Share = Field(
         default=0.5, description="Share of rows without a price that is odd."
@@ -22,11 +25,14 @@ class Limits(dg.Config):
     )
     null_keys_warn: Share = Field(
         default=0,
-        description="Share of rows without a neighbourhood, or without a room type, that is odd.",
+        description=(
+            "Share of rows that lack a value of a required column (of the listings: the "
+            "neighbourhood or the room type) that is odd."
+        ),
     )
     null_keys_block: Share = Field(
         default=0.05,
-        description="Share of rows without one of these that stops the day.",
+        description="Share of rows that lack a value of a required column that stops the day.",
     )
     negative_prices_warn: Share = Field(
         default=0, description="Share of prices below 0 that is odd."

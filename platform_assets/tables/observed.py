@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import dagster as dg
 
-from platform_assets.errors import EXPECTED
 from platform_assets.partitions import DAILY
-from platform_assets.reports import DATA_VERSION_TAG, to_failure
+from platform_assets.reports import DATA_VERSION_TAG, expected_errors_as_failures
 from platform_assets.tables.source_table import ColumnNamesError, SourceTable
 from resources.postgres import Fingerprint, PostgresResource
 
@@ -37,14 +36,14 @@ def observed_table(spec: dg.AssetSpec, resource: str) -> dg.AssetsDefinition:
     )
     def table(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
         source: SourceTable = getattr(context.resources, resource)
-        try:
+        with expected_errors_as_failures():
             days = read_days(context.resources.postgres, source)
-        except EXPECTED as error:
-            raise to_failure(error) from error
-        seen = versions_seen(context.instance, spec.key)
+        versions = observed_versions(context.instance, spec.key)
         if not source.date_column:  # what it held on earlier days is not gone
-            seen = {d: version for d, version in seen.items() if d == days[0].day} if days else {}
-        for observation in describe_days(spec.key, days, seen):
+            today = {rows.day for rows in days}
+            versions = {day: version for day, version in versions.items() if day in today}
+        table_name = "" if source.query else source.table
+        for observation in describe_days(spec.key, days, versions, table_name=table_name):
             context.log_event(observation)
         yield from ()
 
@@ -75,22 +74,22 @@ def read_days(postgres: PostgresResource, table: SourceTable) -> list[Fingerprin
 
 
 def describe_days(
-    key: dg.AssetKey, days: Sequence[Fingerprint], seen: Mapping[str, str]
+    key: dg.AssetKey, days: Sequence[Fingerprint], versions: Mapping[str, str], *, table_name: str
 ) -> Iterator[dg.AssetObservation]:
     """An observation of the table, after one of each day that has changed.
 
     Args:
         key: Of the table's asset.
         days: What the table has.
-        seen: Day → version when it was observed last.
+        versions: Day → its version when it was observed last.
+        table_name: Empty where a query stands in the place of a table.
     """
     partitions = set(DAILY.get_partition_keys())
     known = {rows.day: rows for rows in days if rows.day in partitions}
-    emptied = [
-        Fingerprint(day, 0, _NO_ROWS) for day in sorted(partitions & (seen.keys() - known.keys()))
-    ]
+    lost = partitions & (versions.keys() - known.keys())
+    emptied = [Fingerprint(day, 0, _NO_ROWS) for day in sorted(lost)]
     changed = [
-        rows for rows in [*known.values(), *emptied] if seen.get(str(rows.day)) != rows.digest
+        rows for rows in [*known.values(), *emptied] if versions.get(str(rows.day)) != rows.digest
     ]
     for rows in changed:
         yield dg.AssetObservation(
@@ -106,15 +105,16 @@ def describe_days(
         metadata={
             "dagster/row_count": sum(rows.rows for rows in days),
             "days": len(known),
-            "newest_day": str(max(known, key=str, default=None)),
+            **({"newest_day": str(max(known, key=str))} if known else {}),
             "changed_days": len(changed),
+            **({"dagster/table_name": table_name} if table_name else {}),
             **({"rows_of_no_partition": outside} if outside else {}),
         },
         tags={DATA_VERSION_TAG: whole.hexdigest()},
     )
 
 
-def versions_seen(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:
+def observed_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:
     """Day → its version when it was observed last; a day is observed again only when it changes."""
     versions: dict[str, str] = {}
     cursor: str | None = None

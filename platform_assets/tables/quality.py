@@ -38,7 +38,7 @@ def judge_schema(differences: ColumnDifferences, rules: Rules) -> Verdict:
     Other columns that are missing or new are named in the description.
     """
     advice = ""
-    if rules.key_remedy and any(column.name == rules.key for column in differences.retyped):
+    if any(column.name == rules.key for column in differences.retyped):
         advice = f" {rules.key_remedy}"
     if differences.missing:
         advice += f" Where columns have other names, map them by {rules.columns_setting}."
@@ -120,8 +120,8 @@ def judge_nulls(candidate: Candidate, limits: Limits, rules: Rules) -> Verdict:
         return Verdict(True, "There are no rows.")
     shares = {name: count / profile.rows for name, count in profile.nulls.items()}
     verdicts: list[Verdict] = []
-    if rules.filled:
-        grouped = max(sorted(rules.filled), key=lambda name: shares.get(name, 0.0))
+    if rules.required:
+        grouped = max(sorted(rules.required), key=lambda name: shares.get(name, 0.0))
         share = shares.get(grouped, 0.0)
         finding = f"{profile.nulls.get(grouped, 0)} rows ({share:.1%}) have no {grouped}"
         verdicts.append(grade(share, limits, rules, "null_keys", finding, shares))

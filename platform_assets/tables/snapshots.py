@@ -10,14 +10,9 @@ import dagster as dg
 import numpy as np
 
 from formats.columns import compare_columns
-from platform_assets.chain import (
-    ChainAsset,
-    ChainCheck,
-    ChainRun,
-    DatesOutcomes,
-    Maker,
-)
+from platform_assets.chain import ChainAsset, ChainCheck, ChainRun, Maker
 from platform_assets.checks import Verdict
+from platform_assets.reports import Outcomes
 from platform_assets.tables import quality
 from platform_assets.tables.exporter import Exporter
 from platform_assets.tables.published_snapshots import (
@@ -110,9 +105,7 @@ def count_keys(snapshot: Published, key: str) -> tuple[int, int]:
     return rows, wrong
 
 
-def export_dates(
-    run: ChainRun, table: SourceTable, dates: Sequence[str], keys: Sequence[dg.AssetKey]
-) -> DatesOutcomes:
+def export_dates(run: ChainRun, table: SourceTable, dates: Sequence[str]) -> Outcomes:
     """Export dates of a table, and publish those that no check of their rows refuses."""
     exporter = Exporter(
         run.resources.postgres,
@@ -120,7 +113,7 @@ def export_dates(
         run.resources.listings_store,
         check_cancelled=Cancellation(run.context.instance, run.context.run).check,
     )
-    return {date: dict.fromkeys(keys, outcome) for date, outcome in exporter.export(dates).items()}
+    return exporter.export(dates)
 
 
 def snapshot_asset(spec: dg.AssetSpec, rules: Rules, make: Maker) -> ChainAsset:

@@ -38,21 +38,21 @@ class Rules:
     Attributes:
         key: The column that each row has another value of, as it leaves; rows are in its order.
         needed: The columns that a table has to have, beside the day.
-        filled: Those of which few rows may lack a value.
+        required: Those of which few rows may lack a value.
         measure: The column of numbers that is judged by its range and its median; None for none.
         resource: Key of the table's resource, whose limits a run may change.
         columns_setting: Where names of columns are mapped.
-        key_remedy: What to do where the keys are no numbers; empty for nothing.
+        key_remedy: What to do where the keys are no numbers, as a sentence.
         usual: The limits of a run that has none of its own: what they would have stopped is marked.
     """
 
     key: str
     needed: frozenset[str]
-    filled: frozenset[str]
+    required: frozenset[str]
     measure: str | None
     resource: str
     columns_setting: str
-    key_remedy: str = ""
+    key_remedy: str
     usual: Limits = field(default_factory=Limits)
 
 
@@ -140,9 +140,9 @@ class SourceTable(dg.ConfigurableResource):
         """Column → a line of text, with its unit."""
         return {}
 
+    @abstractmethod
     def setting(self, field: str) -> str:
         """How whoever runs the platform calls a field of this."""
-        return f"{field} of {self.asset}"
 
     def describe(self, manifest: Manifest, profile: Profile) -> dict[str, object]:
         """What a snapshot is in figures; Dagster plots those that are numbers over the dates."""
@@ -308,7 +308,7 @@ class SourceTable(dg.ConfigurableResource):
         )
 
     def days(self, columns: tuple[SourceColumn, ...]) -> Extract | None:
-        """The column of the day, of all rows, where it is a text; None where it is none."""
+        """Reads the day column of all rows; None unless the table stores days as text."""
         column = self._leaving(columns)[self.day] if self.day else None
         if column is None or not column.is_text:
             return None
@@ -335,10 +335,10 @@ class SourceTable(dg.ConfigurableResource):
 
     def _leaving(self, columns: tuple[SourceColumn, ...]) -> dict[str, SourceColumn]:
         """The columns that may leave, by the names with which they do."""
-        own = [column.name for column in columns]
-        names = [self.columns.get(name, name) for name in own]
+        table_names = [column.name for column in columns]
+        names = [self.columns.get(name, name) for name in table_names]
         if odd := sorted(
-            {name for name in self.columns if name not in own}
+            {name for name in self.columns if name not in table_names}
             | {name for name in names if names.count(name) > 1}
         ):
             raise ColumnNamesError(
@@ -354,7 +354,7 @@ class SourceTable(dg.ConfigurableResource):
                 f"{self.setting('pseudonymise')}."
             )
         # One that readers know and this table never had cannot be misspelt.
-        known = {*own, *names, *(column.name for column in self.contract)}
+        known = {*table_names, *names, *(column.name for column in self.contract)}
         if unknown := sorted({n for n in hidden if n not in known or hidden.count(n) > 1}):
             raise ColumnNamesError(
                 f"{', '.join(unknown)} cannot be left out or pseudonymised: the table "

@@ -18,7 +18,7 @@ import yaml
 from embedded import seed_listings
 from formats import s3_uri
 from formats.mnist_pickle import dump
-from monitoring.serving import look_at_endpoint
+from monitoring.serving import probe_endpoint
 from platform_assets.definitions import build_defs
 from platform_assets.mnist import model, raw
 from resources.s3 import ObjectStore
@@ -179,8 +179,8 @@ class Runs:
         endpoint = self.platform.env["PLATFORM_ENDPOINT_NAME"]
         picture = (mnist_rig.real_digits().test.images[0].reshape(28, 28) * 255).astype("uint8")
         with self.recorder.sent_by("platform"):
-            look = look_at_endpoint(self.platform.instance, self.sagemaker, endpoint)
-        assert look.state == "well"
+            probe = probe_endpoint(self.platform.instance, self.sagemaker, endpoint)
+        assert probe.state == "well"
         with (
             self.recorder.sent_by("api"),
             serve(self.platform.env, folder) as served,

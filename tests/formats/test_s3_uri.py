@@ -3,6 +3,7 @@
 import pytest
 
 from formats import s3_uri
+from formats.errors import FormatError
 
 KEYS = [
     "a/b.txt",
@@ -29,5 +30,5 @@ def test_a_bucket_by_itself_has_no_key(uri: str) -> None:
 
 @pytest.mark.parametrize("uri", ["", "s3://", "s3:///key", "https://b/k", "/b/k", " s3://b/k"])
 def test_what_is_no_address_is_refused(uri: str) -> None:
-    with pytest.raises(ValueError, match="s3://bucket/key"):
+    with pytest.raises(FormatError, match="s3://bucket/key"):
         s3_uri.parse(uri)

@@ -14,13 +14,13 @@ import dagster as dg
 import pytest
 from docker.errors import NotFound
 
-from jobs.daily import RANGE_TAGS
 from jobs.sources import observe_sources
 from platform_assets.definitions import build_defs
 from resources.docker import DockerResource
 from resources.docker.container import RUN_LABEL
 from resources.s3 import ObjectStore
 from tests.containers import engine, number_cruncher_image
+from tests.platform_assets.conftest import RANGE_END, RANGE_START
 
 # Schedules with their hour and minute, and the asset by which they know what is there.
 DAILY_SCHEDULES = [
@@ -75,7 +75,7 @@ def test_a_tick_asks_for_the_day_before_it_and_for_those_missed(
     if request.partition_key:
         assert [request.partition_key] == expected
     else:
-        assert [request.tags[tag] for tag in RANGE_TAGS] == [expected[0], expected[-1]]
+        assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (expected[0], expected[-1])
 
 
 @pytest.mark.parametrize(("setting", "expected"), [(None, "STOPPED"), ("running", "RUNNING")])

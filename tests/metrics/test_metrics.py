@@ -111,11 +111,13 @@ def test_only_what_a_running_schedule_makes_is_scheduled(
 ) -> None:
     since = datetime(2026, 1, 5, tzinfo=UTC)
     rig.schedule_since(since)
-    scheduled = {
-        labels[0]: value for (name, labels), value in scrape()[0].items() if "scheduled" in name
-    }
+    samples, _ = scrape()
+    since_when = "platform_scheduled_since_timestamp_seconds"
+    scheduled = {labels[0]: at for (name, labels), at in samples.items() if name == since_when}
     assert scheduled["airbnb/snapshot"] == since.timestamp()
     assert all(asset.startswith("airbnb/") for asset in scheduled), "digits_daily is stopped"
+    # At 00:30.
+    assert samples["platform_scheduled_after_seconds", ("airbnb/snapshot",)] == 1800
     for state in platform.instance.all_instigator_state():
         platform.instance.update_instigator_state(state.with_status(type(state.status).STOPPED))
     assert not any("scheduled" in name for name, _ in scrape()[0])
@@ -172,12 +174,14 @@ def test_the_cost_of_an_endpoint_is_known_after_its_teardown_and_a_restart(
 
 
 def test_a_service_that_cannot_be_reached_gives_no_sample_and_no_error(
-    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch
+    rig: AlertsRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.record("airbnb/snapshot", DATE)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", "http://127.0.0.1:9")
     samples, names = scrape()
     assert samples["platform_source_up", ("sagemaker",)] == 0
+    assert "sagemaker could not be read: " in caplog.text
+    assert "could not be done: " in caplog.text, "in a sentence"
     assert samples["platform_source_up", ("dagster",)] == 1
     assert "platform_endpoint_in_service" not in names
     assert ("platform_newest_partition_timestamp_seconds", ("airbnb/snapshot",)) in samples

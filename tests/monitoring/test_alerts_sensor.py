@@ -11,9 +11,9 @@ from sqlalchemy.engine import Engine
 
 from jobs.alerts import Cursor
 from monitoring.approvals import approval_findings
-from monitoring.findings import Problem, Well
+from monitoring.findings import Problem, Resolved
 from monitoring.reported import Entry, changes
-from monitoring.serving import Look, endpoint_findings
+from monitoring.serving import EndpointProbe, endpoint_findings
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.definitions import build_defs
 from platform_assets.models.endpoint import DECIDED_BY
@@ -222,16 +222,16 @@ def test_more_failed_runs_than_a_look_reads_are_all_sent_and_none_is_well_again(
 
 def test_an_endpoint_that_is_being_changed_is_neither_well_nor_a_problem() -> None:
     reported = {"endpoint": Entry(digest="0", title="The endpoint digits does not answer")}
-    looks = {
-        Look("well"): True,
-        Look("changing"): False,
-        Look("silent"): False,
-        Look("unwanted"): False,
+    probes = {
+        EndpointProbe("well"): True,
+        EndpointProbe("changing"): False,
+        EndpointProbe("silent"): False,
+        EndpointProbe("unwanted"): False,
     }
-    for look, is_reported in looks.items():
-        findings = endpoint_findings(look, 1, SETTINGS, "digits")
+    for probe, is_reported in probes.items():
+        findings = endpoint_findings(probe, 1, SETTINGS, "digits")
         messages = [change.message for change in changes(findings, reported) if change.message]
-        assert bool(messages) == is_reported, look
+        assert bool(messages) == is_reported, probe
 
 
 def test_a_run_that_fails_again_is_sent_again_only_for_another_reason(
@@ -315,6 +315,6 @@ def test_only_a_version_that_can_be_approved_is_said_to_wait(
             instance.report_runless_asset_event(dg.AssetObservation("model", metadata=metadata))
         findings = list(approval_findings(instance, [spec], SETTINGS, datetime.now(UTC)))
     waits = [item.key for item in findings if isinstance(item, Problem)]
-    over = [item.key for item in findings if isinstance(item, Well)]
+    over = [item.key for item in findings if isinstance(item, Resolved)]
     assert waits == [f"approval model {version}" for version in problem.split()]
     assert over == [f"approval model {version}" for version in well.split()]

@@ -188,8 +188,9 @@ def test_a_date_that_is_late_is_one_message_for_its_job(rig: AlertsRig) -> None:
         rig.record_day(date, DIGITS)
     rig.record_day(before, LISTINGS)
     rig.record_day(yesterday, LISTINGS[:1])
-    assert rig.tick(night + timedelta(hours=5)) == []
-    text = reported_once(rig, night + timedelta(hours=7))
+    # Six hours after 00:30, when the schedule asks for it.
+    assert rig.tick(night + timedelta(hours=6, minutes=29)) == []
+    text = reported_once(rig, night + timedelta(hours=6, minutes=31))
     assert text.startswith(f"*listings: {yesterday} is late*")
     assert "Asset: airbnb/neighbourhood_summary, airbnb/price_changes\n" in text
     rig.record_day(yesterday, LISTINGS[1:])
@@ -200,7 +201,8 @@ def test_a_date_that_is_late_is_one_message_for_its_job(rig: AlertsRig) -> None:
 def yesterday(rig: AlertsRig, monkeypatch: pytest.MonkeyPatch) -> str:
     """A day of which the listings are due and missing."""
     monkeypatch.setenv("PLATFORM_LATE_AFTER_HOURS", "0")
-    day = (datetime.now(UTC) - timedelta(days=1)).date()
+    # Until 00:30 it is the day before.
+    day = (datetime.now(UTC) - timedelta(days=1, minutes=30)).date()
     rig.schedule_since(datetime.combine(day, time(12), UTC))
     return day.isoformat()
 

@@ -7,6 +7,7 @@ import boto3
 import numpy as np
 
 from embedded import seed_digits
+from formats import ndarray_file
 from formats.mnist_pickle import MnistDataset, Split, dump
 from platform_assets.mnist import classifier, dataset, evaluation
 from platform_assets.mnist.gate import Gate
@@ -72,13 +73,15 @@ def put_classifier(
     channels = dataset.folder(platform.store, date).require("mnist/dataset")
     marked, _ = dataset.read_channel(channels, dataset.MARKED)
     artifact = classifier.label(marked[:examples])
+    served = ndarray_file.unpack_model(artifact)
     tested_by = dataset.read_channel(channels, "test")
     judged_by = dataset.read_channel(channels, "validation")
     measured = {
-        **evaluation.evaluate(artifact, *tested_by, gate),
-        **evaluation.calibrate(artifact, *judged_by),
+        **evaluation.evaluate(served, *tested_by, gate),
+        **evaluation.calibrate(served, *judged_by),
     }
-    return classifier.publish(classifier.folder(platform.store, date), date, artifact, measured, {})
+    target = classifier.folder(platform.store, date)
+    return classifier.publish(target, date, artifact, measured, {}, rows=len(served))
 
 
 def live_config(endpoint: str) -> str:

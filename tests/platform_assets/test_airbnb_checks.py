@@ -15,10 +15,11 @@ from embedded import seed_listings
 from platform_assets.airbnb import processed
 from platform_assets.airbnb.listings import RULES, ListingsTable
 from platform_assets.airbnb.published_snapshots import snapshot_folder
+from platform_assets.airbnb.snapshots import judge_yesterday, yesterday_is_there
 from platform_assets.partitions import DAILY
 from platform_assets.tables import quality, snapshots
 from resources.postgres import PostgresResource
-from resources.s3 import Folder, Publication
+from resources.s3 import Folder, ObjectStore, Publication
 from tests.platform_assets.airbnb_rig import (
     CHANGES,
     DATES,
@@ -210,8 +211,9 @@ def test_checks_alone_judge_what_is_published(platform: Platform, table: connect
 
 
 def test_yesterday_is_missed_until_it_is_there_with_listings(
-    platform: Platform, table: connection
+    platform: Platform, table: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+
     yesterday = DAILY.get_last_partition_key()
     assert yesterday is not None
 
@@ -220,6 +222,12 @@ def test_yesterday_is_missed_until_it_is_there_with_listings(
         (seen,) = job.execute_in_process(instance=platform.instance).get_asset_check_evaluations()
         return seen
 
+    with monkeypatch.context() as down:
+        down.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+        store = ObjectStore(bucket=platform.store.bucket, max_attempts=1)
+        # Not a failed check alone: alerts tell of runs that fail.
+        with pytest.raises(dg.Failure, match="AWS_ENDPOINT_URL_S3"):
+            yesterday_is_there(listings_store=store)
     assert not verdict().passed
     assert f"There is no snapshot of {yesterday}" in verdict().description
     assert platform.run("listings", yesterday, assets=[SNAPSHOT]).success  # the table has no rows
@@ -227,6 +235,12 @@ def test_yesterday_is_missed_until_it_is_there_with_listings(
     seed_listings.seed(platform.env["PLATFORM_POSTGRES_DSN"], [yesterday], places=50)
     assert platform.run("listings", yesterday, assets=[SNAPSHOT]).success
     assert verdict().passed
+
+
+def test_before_the_first_day_has_ended_the_setting_is_named() -> None:
+    verdict = judge_yesterday(ObjectStore(bucket="listings"), None)
+    assert not verdict.passed
+    assert "PLATFORM_FIRST_PARTITION" in verdict.description
 
 
 def republish(platform: Platform, asset: str, name: str, data: bytes) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from platform_assets.components import ContainerTransform
@@ -55,7 +54,7 @@ def store(environment: Mapping[str, str], bucket: str) -> ObjectStore:
 
 def publish(store: ObjectStore, date: str, content: bytes) -> None:
     """A date of what it is made of."""
-    folder = dated_folder(store, dg.AssetKey(["lisbon", "snapshot"]), date)
+    folder = dated_folder(store, "lisbon/snapshot", date)
     with Publication(folder) as publication:
         publication.put("rows.csv", content)
         publication.commit(partition=date, rows=1, code_version="1", inputs={})

@@ -10,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from formats import digit_images, mnist_pickle, recordio
+from formats.errors import FormatError
+from platform_assets.errors import describe_error
 from platform_assets.mnist import dataset, raw
 from platform_assets.settings import Settings, resources
 from resources.s3 import ObjectStore, Publication, StoreError, StoreUnavailableError
@@ -152,6 +154,14 @@ def test_the_public_object_is_the_one_whose_key_stands_in_its_address(
     raw.copy_public(public, folder, DATE)
     copied = platform.store.get_bytes(folder.key(raw.FILE), max_bytes=100)
     assert copied == odd.encode()
+
+
+@pytest.mark.parametrize("address", ["https://open-data/mnist.pkl.gz", "s3://open-data"])
+def test_an_address_that_is_none_is_told_without_a_name_of_pythons(address: str) -> None:
+    with pytest.raises(FormatError) as refused:
+        raw.PublicMnist(uri=address).find(ObjectStore(bucket="digits"))
+    assert describe_error(refused.value).startswith((address, repr(address)))
+    assert "set it so" in describe_error(refused.value)
 
 
 @pytest.mark.parametrize("gone", ["public/gone.gz", "no-such-bucket-here/mnist.pkl.gz"])

@@ -10,9 +10,9 @@ import pytest
 from platform_assets.checks import Verdict
 from platform_assets.mnist import classifier, deployed
 from platform_assets.mnist.endpoint import Proof, WrongAnswersError, ask
-from platform_assets.mnist.gate import Gate, Margin
+from platform_assets.mnist.gate import AccuracyMargin, Gate
 from platform_assets.mnist.published_classifier import ARTIFACT
-from platform_assets.models.copies import LiveUnknownError
+from platform_assets.models.deployed_models import LiveUnknownError
 from resources.sagemaker import (
     EndpointSpec,
     Invocation,
@@ -45,13 +45,13 @@ def resource(platform: Platform, **changes: Any) -> SageMakerResource:
     return SageMakerResource(**{**fields, **changes})
 
 
-def asked(platform: Platform, endpoint: str, **changes: Any) -> Callable[[], Margin]:
+def asked(platform: Platform, endpoint: str, **changes: Any) -> Callable[[], AccuracyMargin]:
     """The margin to what is live, as the check asks for it."""
     sagemaker = resource(platform, **changes)
-    return lambda: Margin(deployed.find_live(platform.store, sagemaker, endpoint))
+    return lambda: AccuracyMargin(deployed.find_live(platform.store, sagemaker, endpoint))
 
 
-def judge(platform: Platform, margin: Callable[[], Margin]) -> Verdict:
+def judge(platform: Platform, margin: Callable[[], AccuracyMargin]) -> Verdict:
     return classifier.judge_accuracy(classifier.folder(platform.store, DATE), margin)
 
 
@@ -87,13 +87,13 @@ def test_what_is_worse_than_the_live_one_by_more_than_the_margin_is_never_deploy
 def test_a_classifier_is_compared_on_the_test_digits_of_its_own_date(digits: Platform) -> None:
     put_digits(digits, BEFORE, DATE, NEXT)
     live = put_classifier(digits, DATE, 400)
-    margin = Margin(live)
+    margin = AccuracyMargin(live)
 
     assert margin.judge(put_classifier(digits, NEXT, 1000)).passed
     assert margin.judge(put_classifier(digits, NEXT, 400)).description == "It is what is live."
     worse = put_classifier(digits, NEXT, 30)
     assert not margin.judge(worse).passed
-    assert Margin(None).judge(worse).passed
+    assert AccuracyMargin(None).judge(worse).passed
     wide = put_classifier(digits, NEXT, 30, Gate(min_accuracy=0.1, max_drop=0.8))
     assert margin.judge(wide).passed
     older = put_classifier(digits, BEFORE, 30)

@@ -12,7 +12,7 @@ import pytest
 from formats import ndarray_file, recordio
 from formats.mnist_pickle import MnistDataset, Split
 from platform_assets.mnist import classifier, dataset, model
-from platform_assets.mnist.gate import Margin
+from platform_assets.mnist.gate import AccuracyMargin
 from platform_assets.mnist.published_classifier import ARTIFACT
 from platform_assets.models.training import work_folder
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
@@ -241,5 +241,5 @@ def test_the_gate_fails_when_the_artifact_is_not_the_one_that_was_judged(
     assert not classifier.judge_accuracy(folder, nothing_live).passed
 
 
-def nothing_live() -> Margin:
-    return Margin(None)
+def nothing_live() -> AccuracyMargin:
+    return AccuracyMargin(None)

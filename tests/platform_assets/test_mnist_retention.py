@@ -60,8 +60,16 @@ def standing(platform: Platform, endpoint: str) -> set[str]:
     return {item.key.removeprefix(root).split("/")[0] for item in platform.store.list(root)}
 
 
+def latest_metadata(platform: Platform) -> dict[str, Any]:
+    """Of the endpoint's latest materialisation."""
+    event = platform.instance.get_latest_materialization_event(dg.AssetKey(["mnist", "endpoint"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+
 def test_classifiers_go_with_the_versions_that_had_them_and_a_rollback_finds_the_rest(
-    digits: Platform, endpoint: str
+    digits: Platform, endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_digits(digits, *DATES)
     shas, configs = [], []
@@ -75,16 +83,29 @@ def test_classifiers_go_with_the_versions_that_had_them_and_a_rollback_finds_the
 
     assert press(digits, "rollback_endpoint")
     assert live_config(endpoint) == configs[2]
-    event = digits.instance.get_latest_materialization_event(dg.AssetKey(["mnist", "endpoint"]))
-    assert event is not None
-    assert event.asset_materialization is not None
-    assert event.asset_materialization.metadata["endpoint_config"].value == configs[2]
+    shown = latest_metadata(digits)
+    assert shown["endpoint_config"] == configs[2]
+    assert shown["classifier_date"] == DATES[2]
     tags = boto3.client("sagemaker").list_tags(
         ResourceArn=boto3.client("sagemaker").describe_endpoint(EndpointName=endpoint)[
             "EndpointArn"
         ]
     )["Tags"]
     assert {"Key": "partition", "Value": DATES[2]} in tags
+
+    # What is live is told although nobody can say any more what it is.
+    roll_back = SageMakerResource.rollback
+
+    def roll_back_and_lose(sagemaker: SageMakerResource, *args: Any, **kwargs: Any) -> Any:
+        done = roll_back(sagemaker, *args, **kwargs)
+        deployed.copies(digits.store).folder(endpoint, shas[3]).remove()
+        return done
+
+    monkeypatch.setattr(SageMakerResource, "rollback", roll_back_and_lose)
+    assert press(digits, "rollback_endpoint", to=configs[3])
+    shown = latest_metadata(digits)
+    assert shown["endpoint_config"] == configs[3]
+    assert "which is no classifier" in shown["not_shown"]
 
 
 @pytest.mark.parametrize("button", ["rollback_endpoint", "teardown_endpoint"])

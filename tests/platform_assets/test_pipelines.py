@@ -184,7 +184,7 @@ def test_pipelines_find_the_dates_of_the_platforms_own_assets() -> None:
         result_folder(store, asset.key, day) for asset in (PRICE_CHANGES, NEIGHBOURHOOD_SUMMARY)
     ]
     names = ("airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary")
-    read = [dated_folder(store, dg.AssetKey(name.split("/")), day) for name in names]
+    read = [dated_folder(store, name, day) for name in names]
     assert [folder.prefix for folder in read] == [folder.prefix for folder in own]
 
 

@@ -8,7 +8,7 @@ import pytest
 from formats.columns import Column, ColumnDifferences, Retyped
 from platform_assets.airbnb.listings import RULES
 from platform_assets.checks import Verdict
-from platform_assets.components.postgres_snapshot import Checks, PostgresSnapshot, SnapshotTable
+from platform_assets.components.postgres_snapshot import PostgresSnapshot, SnapshotTable
 from platform_assets.tables.limits import Limits
 from platform_assets.tables.quality import Candidate, checks_of, judge
 from resources.postgres import Profile
@@ -221,7 +221,7 @@ def test_a_day_within_the_limits_of_a_pipelines_file_is_a_day_as_any_other() -> 
         key="id",
         date_column="day",
         measure="price",
-        checks=Checks(price_warn=2e7, price_block=5e7),
+        checks=Limits(price_warn=2e7, price_block=5e7),
     ).source_table
     of_a_run = table.model_copy(update={"limits": Limits(price_block=7e7)})
 

@@ -14,7 +14,7 @@ from platform_assets import retries
 from platform_assets.checks import Verdict, check_each, judge_each
 from platform_assets.errors import PlatformError
 from platform_assets.partitions import DAILY, ONE_RUN
-from platform_assets.reports import Materialization, make_each, to_failure
+from platform_assets.reports import Materialization, expected_errors_as_failures, make_each
 from platform_assets.retries import retry_call, retry_dates
 
 FIRST, MIDDLE, LAST = "2026-01-01", "2026-01-02", "2026-01-03"
@@ -189,10 +189,12 @@ def test_a_call_is_tried_again_only_where_its_error_may_pass(
 
 
 def test_a_failure_of_no_date_has_the_errors_words_and_is_not_retried_by_dagster() -> None:
-    failure = to_failure(PlatformError("The bucket is empty: fill it."))
-    assert failure.description == "The bucket is empty: fill it."
-    assert not failure.allow_retries
-    assert to_failure(KeyError("rows")).description == "KeyError: 'rows'"
+    with pytest.raises(dg.Failure) as failure, expected_errors_as_failures():
+        raise PlatformError("The bucket is empty: fill it.")
+    assert failure.value.description == "The bucket is empty: fill it."
+    assert not failure.value.allow_retries
+    with pytest.raises(KeyError), expected_errors_as_failures():
+        raise KeyError("rows")
 
 
 def test_a_run_that_is_interrupted_ends_and_does_not_begin_again(

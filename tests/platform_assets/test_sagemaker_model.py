@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from formats import ndarray_file, recordio
 from monitoring.approvals import approval_findings
-from monitoring.findings import Finding, Problem, Well
+from monitoring.findings import Finding, Problem, Resolved
 from platform_assets.alert_settings import AlertSettings
 from platform_assets.components.model_gate import Gate, MetricMissingError
 from platform_assets.components.model_inputs import DatedInput
@@ -25,10 +25,10 @@ from platform_assets.components.pipeline_asset import PipelineError, dated_folde
 from platform_assets.components.trained_models import EmptyAnswerError, TrainedModel, TrainedModels
 from platform_assets.definitions import build_defs
 from platform_assets.models.deciding import DecisionForm
-from platform_assets.models.endpoint import DECIDED_BY, Endpoint, Jobs
+from platform_assets.models.endpoint import DECIDED_BY, Endpoint, EndpointJobs
 from platform_assets.models.serving import Serving
 from platform_assets.models.training import date_folder
-from platform_assets.pipelines import Taken, load_pipelines
+from platform_assets.pipelines import ReservedNames, load_pipelines
 from resources.s3 import NotPublishedError, ObjectStore, Publication
 from resources.sagemaker import EndpointVersion, Invocation, SageMakerResource
 from tests.platform_assets.conftest import Platform, failed_checks, reason_of
@@ -171,7 +171,7 @@ def test_a_form_is_a_pipeline_from_channels_to_an_endpoint_that_answers(
     assert pipeline.serves(LAST)
 
 
-def line_of(
+def models_of(
     store: ObjectStore, gate: Gate, probe: Callable[[str], tuple[bytes, str]] | None = None
 ) -> TrainedModels:
     return TrainedModels(
@@ -180,7 +180,7 @@ def line_of(
         judged=dg.AssetKey(MODEL.split("/")),
         served=dg.AssetKey(ENDPOINT.split("/")),
         prefix=f"pipelines/{MODEL}",
-        names=Jobs("approve", "reject", "override", "roll_back", "tear_down"),
+        names=EndpointJobs("approve", "reject", "override", "roll_back", "tear_down"),
         gate=gate,
         image=lambda region: f"kmeans-in-{region}",
         probe=probe,
@@ -203,20 +203,20 @@ def test_models_are_judged_by_the_gate_as_it_is_now(platform: Platform) -> None:
     sagemaker, endpoint = SageMakerResource(role_arn="not asked"), Endpoint(name="not-asked")
     old = put_model(store, FIRST, "test:msd", 700)
 
-    def wanted(line: TrainedModels) -> str | None:
-        choice = Serving(line, endpoint, sagemaker, log).choose([], None)
+    def wanted(models: TrainedModels) -> str | None:
+        choice = Serving(models, endpoint, sagemaker, log).choose([], None)
         return choice.wanted.date if choice.wanted else None
 
-    loose = line_of(store, Gate(metric="test:msd", at_most=900))
+    loose = models_of(store, Gate(metric="test:msd", at_most=900))
     assert loose.judge(FIRST, lambda: None).passed
     assert wanted(loose) == FIRST
-    tightened = line_of(store, Gate(metric="test:msd", at_most=500))
+    tightened = models_of(store, Gate(metric="test:msd", at_most=500))
     assert not tightened.judge(FIRST, lambda: None).passed
     with pytest.raises(NotPublishedError, match="has passed its gate"):
         wanted(tightened)
 
     # Values of two metrics cannot be compared: 0.9 is not 699 better than 700, nor worse.
-    other = line_of(store, Gate(metric="test:accuracy", at_least=0.5, max_drop=0.1))
+    other = models_of(store, Gate(metric="test:accuracy", at_least=0.5, max_drop=0.1))
     verdict = other.judge(FIRST, lambda: None)
     assert not verdict.passed
     assert "materialise shapes/model for 2026-02-01 again" in verdict.description
@@ -233,8 +233,8 @@ def test_a_model_that_was_rolled_back_does_not_come_back_on_other_instances(
 ) -> None:
     for date, value in ((FIRST, 700), (THIRD, 600)):
         put_model(platform.store, date, "test:msd", value)
-    line = line_of(platform.store, Gate(metric="test:msd", at_most=900))
-    newest, older = line.candidates(log=dg.get_dagster_logger())
+    models = models_of(platform.store, Gate(metric="test:msd", at_most=900))
+    newest, older = models.candidates(log=dg.get_dagster_logger())
     small, large = [
         Endpoint(name="e", instance_type=f"ml.m5.{size}") for size in ("large", "xlarge")
     ]
@@ -242,7 +242,7 @@ def test_a_model_that_was_rolled_back_does_not_come_back_on_other_instances(
     versions = [EndpointVersion(name, name, f"arn:{name}", (name,), now, now, now)]
     for endpoint in (small, large):
         sagemaker = SageMakerResource(role_arn="not asked")
-        serving = Serving(line, endpoint, sagemaker, dg.get_dagster_logger())
+        serving = Serving(models, endpoint, sagemaker, dg.get_dagster_logger())
         assert serving.choose([], None).wanted == newest
         assert serving.choose(versions, None).wanted == older
 
@@ -250,8 +250,8 @@ def test_a_model_that_was_rolled_back_does_not_come_back_on_other_instances(
 def test_a_copy_is_proved_with_what_it_was_deployed_with(platform: Platform) -> None:
     store, gate, asked = platform.store, Gate(metric="test:msd", at_most=900), list[Any]()
     model = put_model(store, FIRST, "test:msd", 700)
-    line = line_of(store, gate, lambda date: (date.encode(), "text/plain"))
-    copy = line.copies.copy(model, "shapes")
+    models = models_of(store, gate, lambda date: (date.encode(), "text/plain"))
+    copy = models.deployed.copy(model, "shapes")
     assert copy.artifact_uri.endswith("/model.tar.gz")
 
     def is_gone(date: str) -> tuple[bytes, str]:
@@ -261,7 +261,7 @@ def test_a_copy_is_proved_with_what_it_was_deployed_with(platform: Platform) -> 
         asked.append((body, options))
         return Invocation(b" " if len(asked) > 1 else b"1", "text/csv", "")
 
-    later = line_of(store, gate, is_gone)
+    later = models_of(store, gate, is_gone)
     prove = later.proof(copy)
     assert prove is not None
     prove(invoke)
@@ -270,8 +270,8 @@ def test_a_copy_is_proved_with_what_it_was_deployed_with(platform: Platform) -> 
         prove(invoke)
     # What has no copy yet is not deployed without what would prove it.
     with pytest.raises(NotPublishedError):
-        later.copies.copy(model, "others")
-    assert later.copies.folder("others", model.sha256).published() is None
+        later.deployed.copy(model, "others")
+    assert later.deployed.folder("others", model.sha256).published() is None
 
 
 def test_a_version_that_cannot_be_approved_any_more_does_not_wait(platform: Platform) -> None:
@@ -284,11 +284,11 @@ def test_a_version_that_cannot_be_approved_any_more_does_not_wait(platform: Plat
 
     def look(at_most: float) -> list[Finding]:
         """After a run of the endpoint with that gate."""
-        line = line_of(store, Gate(metric="test:msd", at_most=at_most))
+        models = models_of(store, Gate(metric="test:msd", at_most=at_most))
 
         @dg.op
         def reconcile(context: dg.OpExecutionContext) -> None:
-            Serving(line, endpoint, sagemaker, context.log).reconcile(context)
+            Serving(models, endpoint, sagemaker, context.log).reconcile(context)
 
         @dg.job
         def job() -> None:
@@ -300,14 +300,14 @@ def test_a_version_that_cannot_be_approved_any_more_does_not_wait(platform: Plat
     (waits,) = look(at_most=900)
     assert isinstance(waits, Problem)
     assert version in waits.key
-    assert look(at_most=500) == [Well(waits.key)]
-    assert look(at_most=500) == [Well(waits.key)]
+    assert look(at_most=500) == [Resolved(waits.key)]
+    assert look(at_most=500) == [Resolved(waits.key)]
     assert len(instance.fetch_observations(spec.key, limit=9).records) == 2
 
 
 def test_a_channel_is_what_an_asset_of_a_pipeline_has_published(platform: Platform) -> None:
-    store, key = platform.store, dg.AssetKey(["shapes", "images"])
-    folder = dated_folder(store, key, FIRST)
+    store = platform.store
+    folder = dated_folder(store, "shapes/images", FIRST)
     with Publication(folder) as publication:
         publication.put("train.rec", b"one")
         publication.put("test.rec", b"two")
@@ -348,11 +348,11 @@ def test_an_endpoint_serves_the_models_of_one_asset(tmp_path: Path) -> None:
     other = FORM.replace("shapes/model", "signs/model").replace(": shapes", ": Shapes")
     folder = write(tmp_path, {"shapes": FORM})
     with pytest.raises(PipelineError) as told:
-        load_pipelines(folder, Taken.by([], [], "SHAPES"))
+        load_pipelines(folder, ReservedNames.of([], [], "SHAPES"))
     place = f"{folder}/shapes/defs.yaml:10"
     assert f"{place}: the endpoint shapes serves other models already, of the" in str(told.value)
     with pytest.raises(PipelineError) as told:
-        load_pipelines(write(folder, {"signs": other}), Taken())
+        load_pipelines(write(folder, {"signs": other}), ReservedNames())
     assert f"{folder}/signs/defs.yaml:10: the endpoint Shapes serves" in str(told.value)
     assert f"of {place}: give one of them another name" in str(told.value)
 
@@ -391,6 +391,6 @@ def test_what_is_wrong_in_a_form_is_told_with_its_line_and_what_to_do(
 ) -> None:
     file = write(tmp_path, {"shapes": FORM.replace(before, after)}) / "shapes" / "defs.yaml"
     with pytest.raises(PipelineError) as told:
-        load_pipelines(tmp_path, Taken())
+        load_pipelines(tmp_path, ReservedNames())
     assert f"{file}:{line}: " in str(told.value)
     assert remedy in str(told.value)

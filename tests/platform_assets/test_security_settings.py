@@ -1,10 +1,12 @@
-"""Keys, networks and instances by settings: they reach what every run makes, scheduled or not."""
+"""Settings of the environment: they reach what every run makes, scheduled or not."""
 
 import json
 from collections.abc import Mapping
 
 import pytest
+from pydantic import ValidationError
 
+from platform_assets.airbnb.listings import ListingsTable
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.settings import Settings, resources
 from resources.sagemaker import SageMakerResource, Security
@@ -61,3 +63,18 @@ def test_a_vpc_needs_both_its_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLATFORM_SUBNETS", json.dumps(["subnet-1"]))
     with pytest.raises(ValueError, match="name both or neither"):
         resources(Settings())
+
+
+def test_limits_of_a_day_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_SNAPSHOT_LIMITS", '{"drift_block": 20}')
+    table: ListingsTable = resources(Settings())["listings_table"]
+    assert (table.limits.drift_block, table.limits.drift_warn) == (20, 3)
+
+
+def test_a_limit_with_a_misspelt_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold nowhere, and nobody would know."""
+    monkeypatch.setenv("PLATFORM_SNAPSHOT_LIMITS", '{"drift_blok": 20}')
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    (error,) = refused.value.errors()
+    assert error["loc"] == ("snapshot_limits", "drift_blok")

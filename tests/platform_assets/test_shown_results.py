@@ -11,6 +11,7 @@ from psycopg2.extensions import connection
 
 from platform_assets.mnist import deployed
 from platform_assets.pictures import DATES_DRAWN, newest
+from platform_assets.tables.observed import describe_days
 from resources.s3 import Publication
 from resources.sagemaker import SageMakerResource
 from tests.platform_assets import mnist_rig
@@ -152,9 +153,13 @@ def test_a_table_is_observed_whatever_its_day_is(
         change(table, "alter table listings drop column download_date cascade")
     else:
         change(table, f"alter table listings alter download_date type {kind}")
-    ((rows,),) = ask(table, "select count(*) from listings")
+        change(table, "alter table listings rename to downloads")
+        monkeypatch.setenv("PLATFORM_LISTINGS_TABLE", "downloads")
+    name = "listings" if kind == "none" else "downloads"
+    ((rows,),) = ask(table, f"select count(*) from {name}")
     assert observe(platform).success
     whole, *days = observations(platform)
+    assert whole.metadata["dagster/table_name"].value == name
     assert whole.metadata["dagster/row_count"].value == rows
     assert (
         sum(int(str(item.metadata["dagster/partition_row_count"].value)) for item in days) == rows
@@ -171,6 +176,12 @@ def test_of_a_table_without_a_day_what_it_held_on_earlier_days_is_not_gone(
     platform.instance.report_runless_asset_event(earlier)
     assert observe(platform).success
     assert [item.partition for item in observations(platform)].count(DATES[0]) == 1
+
+
+def test_of_an_empty_table_there_is_no_newest_day_and_of_a_query_no_name() -> None:
+    (whole,) = describe_days(LISTINGS, [], {}, table_name="")
+    assert whole.metadata["dagster/row_count"].value == 0
+    assert not {"newest_day", "dagster/table_name"} & whole.metadata.keys()
 
 
 def test_a_table_that_cannot_be_observed_says_why(platform: Platform, table: connection) -> None:
@@ -255,4 +266,5 @@ def test_a_model_below_the_floor_is_warned_of_with_its_confusions(digits: Platfo
     assert (warned.check_name, warned.severity) == ("accuracy_floor", dg.AssetCheckSeverity.WARN)
     assert 0 < warned.metadata["accuracy"].value < 0.5
     assert "validation digits rightly; 90.0% are asked for" in str(warned.description)
-    assert "data:image/png;base64," in str(warned.metadata["confusion"].value)
+    picture = str(warned.metadata["confusion"].value)
+    assert picture.startswith("![Confusion matrix](data:image/png;base64,"), "of no test digits"

@@ -122,7 +122,9 @@ def test_two_pipelines_cannot_be_made_of_each_other(
     other = one.replace("inputs: a/two", "inputs: lisbon/levels").replace(
         "asset: lisbon/levels", "asset: a/two"
     )
-    folder = write(tmp_path, {"one": one, "other": other})
+    # What is made of them is no part of the circle.
+    behind = one.replace("lisbon/levels", "a/three")
+    folder = write(tmp_path, {"behind": behind, "one": one, "other": other})
     message = load_error(folder, monkeypatch)
     assert f"{folder}/one/defs.yaml:4: lisbon/levels and a/two are made of each other" in message
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from platform_assets.errors import PlatformError
-from platform_assets.models.endpoint import Jobs
+from platform_assets.models.endpoint import EndpointJobs
 from platform_assets.models.published import ARTIFACT, PublishedModel
 from resources.s3 import Folder, ObjectStore, Publication, Published
 from resources.sagemaker import NotFoundError, SageMakerResource
@@ -23,7 +23,7 @@ class LiveUnknownError(PlatformError):
 
 
 @dataclass(frozen=True)
-class Copies(Generic[M]):
+class DeployedModels(Generic[M]):
     """Where the copies of a pipeline's models are.
 
     Attributes:
@@ -37,7 +37,7 @@ class Copies(Generic[M]):
     store: ObjectStore
     root: str
     noun: str
-    jobs: Jobs
+    jobs: EndpointJobs
     read: Callable[[Published], M]
     add_proof: Callable[[M, Publication], None] = lambda _model, _publication: None
 

@@ -1,4 +1,4 @@
-"""A line of models: what is special about a pipeline whose newest good model an endpoint serves."""
+"""What is special about a pipeline of models of which an endpoint serves the newest good one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -6,15 +6,15 @@ from typing import Any, Generic
 
 import dagster as dg
 
-from platform_assets.models.copies import Copies, M
 from platform_assets.models.decisions import Decisions
-from platform_assets.models.endpoint import Endpoint, Jobs
+from platform_assets.models.deployed_models import DeployedModels, M
+from platform_assets.models.endpoint import Endpoint, EndpointJobs
 from platform_assets.models.margin import Margin
 from resources.s3 import DATE, ObjectStore, list_published
 from resources.sagemaker import Log, ModelContainer, SageMakerResource, SmokeTest
 
 
-class Line(ABC, Generic[M]):
+class ServedModels(ABC, Generic[M]):
     """The models that one asset makes, and the endpoint that serves one of them.
 
     Attributes:
@@ -24,8 +24,8 @@ class Line(ABC, Generic[M]):
         check: The name of the gate's check.
         served: The asset of the endpoint.
         dates: What the prefixes of all dates' models begin with.
-        models: Where trained models are, as `training.Training` publishes them.
-        copies: What the endpoint serves.
+        trained: Where trained models are, as `training.Training` publishes them.
+        deployed: The copies that the endpoint serves, or can be rolled back to.
         decisions: Of people.
     """
 
@@ -35,14 +35,14 @@ class Line(ABC, Generic[M]):
     check: str
     served: dg.AssetKey
     dates: str
-    models: str
-    copies: Copies[M]
+    trained: str
+    deployed: DeployedModels[M]
     decisions: Decisions
 
     @property
-    def jobs(self) -> Jobs:
+    def jobs(self) -> EndpointJobs:
         """What a person presses."""
-        return self.copies.jobs
+        return self.deployed.jobs
 
     @abstractmethod
     def is_current(self, model: M) -> bool:
@@ -80,5 +80,5 @@ class Line(ABC, Generic[M]):
         ]
         for folder in sorted(folders, key=lambda folder: folder.prefix, reverse=True):
             files = folder.published()
-            if files is not None and self.is_current(model := self.copies.read(files)):
+            if files is not None and self.is_current(model := self.deployed.read(files)):
                 yield model
