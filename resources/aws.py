@@ -4,12 +4,14 @@ Beside the systems' folders, since both use it. Their kinds of errors are their 
 S3 answers is in `s3/errors.py`.
 """
 
+import ssl
+
 from botocore.exceptions import (
     ClientError,
     ConnectionError,  # noqa: A004 - botocore's, that is what is meant
     HTTPClientError,
     IncompleteReadError,
-    ResponseStreamingError,
+    SSLError,
 )
 
 # Beyond HTTP 429 and 5xx: AWS sends some of these with status 400.
@@ -37,12 +39,7 @@ _TRANSIENT_CODES = frozenset(
 )
 # A container's own error is passed on with status 424 or 5xx: it is not the service's.
 _MODEL_ERROR = "ModelError"
-_NETWORK_ERRORS = (
-    ConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    ResponseStreamingError,
-)
+_NETWORK_ERRORS = (ConnectionError, HTTPClientError, IncompleteReadError)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -51,7 +48,18 @@ def is_transient(error: BaseException) -> bool:
         code, _ = code_and_reason(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return code != _MODEL_ERROR and (code in _TRANSIENT_CODES or status == 429 or status >= 500)
-    return isinstance(error, _NETWORK_ERRORS)
+    return isinstance(error, _NETWORK_ERRORS) and not is_untrusted(error)
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """Whether TLS failed for good: by a certificate that is not trusted, as a rule.
+
+    botocore calls it an `SSLError`, too, where the other side just went away.
+    """
+    if not isinstance(error, SSLError):
+        return False
+    cause = error.kwargs.get("error")
+    return not any(isinstance(part, ssl.SSLEOFError) for part in getattr(cause, "args", ()))
 
 
 def code_and_reason(error: ClientError) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import SSLError as BotoSSLError
 from botocore.parsers import ResponseParserError
 
 from resources.errors import ResourceError
@@ -40,6 +41,8 @@ class AlertUnavailableError(AlertError):
 
 # Where the target gave no answer. The first class that an exception is an instance of counts.
 _BY_EXCEPTION: dict[type[Exception], type[AlertError]] = {
+    requests.exceptions.SSLError: AlertTargetError,
+    BotoSSLError: AlertTargetError,
     requests.ConnectionError: AlertUnavailableError,
     requests.Timeout: AlertUnavailableError,
     requests.exceptions.ChunkedEncodingError: AlertUnavailableError,
@@ -77,6 +80,10 @@ _SMTP_PERMANENT = 500
 # RFC 1870: what a server answers to MAIL where the size that it names is too much.
 _SMTP_TOO_LARGE = 552
 
+# Mail has its own words for it: its server's certificate is checked by Python itself.
+_UNTRUSTED = (requests.exceptions.SSLError, BotoSSLError)
+_TRUST = "its certificate is not trusted, set REQUESTS_CA_BUNDLE to its authority"
+
 _SENTENCES: dict[type[AlertError], str] = {
     AlertTargetError: (
         "The {target} of PLATFORM_ALERTS takes no messages ({reason}): {to_do}. They are sent once "
@@ -105,6 +112,7 @@ def target_errors(target: str, to_do: str) -> Generator[None]:
         yield
     except (ClientError, *_BY_EXCEPTION) as error:
         kind, reason = _judge(error)
+        to_do = _TRUST if isinstance(error, _UNTRUSTED) else to_do
         sentence = _SENTENCES[kind].format(target=target, reason=reason, to_do=to_do)
         # Not chained by `from error`: the libraries' texts hold the address.
         raise kind(sentence) from None
