@@ -1,4 +1,5 @@
-"""What stands between a child process and its module: its settings, its clock, its parent.
+"""Wrapper around a module in a child process: applies settings from standard input, enforces the
+deadline, and ends with the parent.
 
 Started by `process.py` as `python -P child.py SECONDS MODULE [ARGUMENT …]`; imports nothing but the
 standard library. The first line of standard input is a JSON object of

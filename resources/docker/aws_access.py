@@ -7,7 +7,7 @@ they come: variables, profiles, files, roles. How they get to the module is not 
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,7 +32,7 @@ class TrustMissingError(ResourceError):
 
 
 @dataclass(frozen=True)
-class Reach:
+class AwsAccess:
     """What a module needs to reach AWS.
 
     Attributes:
@@ -50,24 +50,22 @@ class Reach:
     expires: bool = False
 
 
-def find_reach(*, endpoint_url_s3: str, region: str, forward_credentials: bool) -> Reach:
+def discover_aws_access(*, forward_credentials: bool) -> AwsAccess:
     """What boto3 finds in this process.
 
     Args:
-        endpoint_url_s3: in the place of the one that it would find.
-        region: the same.
         forward_credentials: whether the credentials are given, too.
     """
     core = botocore.session.get_session()
-    session = boto3.Session(botocore_session=core, region_name=region or None)
+    session = boto3.Session(botocore_session=core)
     # Each of its overloads for services whose stubs are not installed is unknown.
-    endpoint = endpoint_url_s3 or session.client("s3").meta.endpoint_url  # pyright: ignore[reportUnknownMemberType]
-    environment = {"AWS_ENDPOINT_URL_S3": endpoint}
+    client = session.client("s3")  # pyright: ignore[reportUnknownMemberType]
+    environment = {"AWS_ENDPOINT_URL_S3": client.meta.endpoint_url}
     if session.region_name:
         environment["AWS_DEFAULT_REGION"] = session.region_name
     bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     credentials = session.get_credentials() if forward_credentials else None
-    return Reach(
+    return AwsAccess(
         environment=environment,
         private=proxy_variables(os.environ),
         ca_bundle=str(bundle or ""),
@@ -110,24 +108,24 @@ def as_process_output(credentials: Mapping[str, str]) -> bytes:
     return json.dumps({"Version": 1, **fields}).encode()
 
 
-def read_bundle(reach: Reach) -> bytes:
+def read_bundle(access: AwsAccess) -> bytes:
     """The trusted certificates.
 
     Raises:
         TrustMissingError: the file cannot be read.
     """
     try:
-        return Path(reach.ca_bundle).read_bytes()
+        return Path(access.ca_bundle).read_bytes()
     except OSError as error:
         raise TrustMissingError(
-            f"The bundle of certificates {reach.ca_bundle} cannot be read ({error.strerror})."
+            f"The bundle of certificates {access.ca_bundle} cannot be read ({error.strerror})."
             " Correct AWS_CA_BUNDLE, or ca_bundle of the AWS profile."
         ) from error
 
 
-def off_this_host(reach: Reach) -> Reach:
-    """The same as seen from a container whose loopback is not this machine's."""
-    environment, private = dict(reach.environment), dict(reach.private)
+def as_seen_from_container(access: AwsAccess) -> AwsAccess:
+    """The same for a container whose loopback is not this machine's."""
+    environment, private = dict(access.environment), dict(access.private)
     endpoint = environment.get("AWS_ENDPOINT_URL_S3", "")
     environment["AWS_ENDPOINT_URL_S3"] = moved = _moved(endpoint)
     # What NO_PROXY holds are names, not addresses.
@@ -135,7 +133,7 @@ def off_this_host(reach: Reach) -> Reach:
     private |= {name: _moved(url) for name, url in proxies.items()}
     if moved != endpoint:
         private = proxy_variables(private, HOST)
-    return Reach(environment, private, reach.ca_bundle, reach.credentials, reach.expires)
+    return replace(access, environment=environment, private=private)
 
 
 def _moved(url: str) -> str:
