@@ -106,7 +106,9 @@ class ContainerTransform(PipelineAsset):
             if isinstance(some, Exception):
                 outcomes[date] = some
                 continue
-            earlier = self.folder(store, date).made_of(versions_of(some), self.code_version)
+            earlier = self.folder(store, date).published_if_current(
+                versions_of(some), self.code_version
+            )
             if earlier and {file.name for file in earlier.manifest.files} == set(self.outputs):
                 outcomes[date] = self._report(earlier, {}, unchanged=True)
             else:

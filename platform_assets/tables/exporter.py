@@ -252,15 +252,15 @@ class Exporter:
     ) -> tuple[Exported, Profile]:
         """Export the rows, and compute their figures over a second connection meanwhile."""
         with (
-            self._open(session.twin(extract.table)) as twin,
+            self._open(session.second_session(extract.table)) as second,
             ThreadPoolExecutor(1, thread_name_prefix="profile") as thread,
         ):
             measure = self._table.rules.measure
-            profile = thread.submit(twin.profile, extract, measure, id_columns(extract))
+            profile = thread.submit(second.profile, extract, measure, id_columns(extract))
             try:
                 exported = session.export(extract, sink, format=self._table.format)
             except BaseException:
-                twin.cancel()
+                second.cancel()
                 raise
             return exported, profile.result()
 

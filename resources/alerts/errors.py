@@ -18,6 +18,7 @@ from botocore.exceptions import (
 from botocore.exceptions import SSLError as BotoSSLError
 from botocore.parsers import ResponseParserError
 
+from resources.aws_failures import code_and_reason, http_status
 from resources.errors import ResourceError
 
 
@@ -124,9 +125,8 @@ def _judge(error: Exception) -> tuple[type[AlertError], str]:
         status = error.response.status_code
         return _by_answer(status, status), f"HTTP {status}"
     if isinstance(error, ClientError):
-        code = error.response.get("Error", {}).get("Code", "Unknown")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return _by_answer(code, status), code
+        code, _ = code_and_reason(error)
+        return _by_answer(code, http_status(error)), code
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         # Some of them may be taken later.
         code = min(code for code, _ in error.recipients.values())

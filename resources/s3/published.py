@@ -92,7 +92,9 @@ class Folder:
             )
         return published
 
-    def made_of(self, inputs: Mapping[str, str], code_version: str) -> "Published | None":
+    def published_if_current(
+        self, inputs: Mapping[str, str], code_version: str
+    ) -> "Published | None":
         """What is published there, if it was made of these inputs by this code, and is whole.
 
         Every file is read: what was damaged or removed does not count, and is made again.

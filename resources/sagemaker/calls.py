@@ -27,7 +27,7 @@ from tenacity import (
     wait_random,
 )
 
-from ..aws import code_and_reason, is_transient, is_untrusted
+from ..aws_failures import code_and_reason, is_transient, is_untrusted
 from .errors import (
     AlreadyExistsError,
     BusyError,
@@ -194,7 +194,7 @@ class Calls:
         except (ClientError, BotoCoreError) as error:
             raise translate(name, error) from error
 
-    def hurried(self, seconds: float) -> "Calls":
+    def with_patience(self, seconds: float) -> "Calls":
         """The same with less patience and never interrupted, for what must be over soon."""
         patience = min(seconds, self.patience_seconds)
         return replace(self, patience_seconds=patience, sleep=time.sleep)

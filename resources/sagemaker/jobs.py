@@ -196,7 +196,7 @@ class JobRun(Generic[R]):
         self._log.warning(f"Stopping {self._kind.noun} {self._name}.")
         try:
             if not self._runner.stop(
-                self._kind, self._name, self._calls.hurried(LAST_MINUTE_SECONDS)
+                self._kind, self._name, self._calls.with_patience(LAST_MINUTE_SECONDS)
             ):
                 self._log.warning(
                     f"There was no {self._kind.noun} {self._name} to be stopped. If it was just "

@@ -34,7 +34,7 @@ class JobLogs:
         self, clients: Clients, calls: Calls, log: Log, *, group: str, job: str, instances: int = 1
     ) -> None:
         self._client = clients.logs
-        self._calls = calls.hurried(PATIENCE_SECONDS)
+        self._calls = calls.with_patience(PATIENCE_SECONDS)
         self._log = log
         self._group = group
         self._job = job

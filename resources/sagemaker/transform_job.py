@@ -238,7 +238,7 @@ def _create_model(runner: JobRunner, spec: TransformJobSpec) -> None:
 
 def _delete_model(runner: JobRunner, name: str, log: Log) -> None:
     """Never raises: the job's outcome matters more."""
-    calls = runner.calls.hurried(LAST_MINUTE_SECONDS)
+    calls = runner.calls.with_patience(LAST_MINUTE_SECONDS)
     try:
         calls(runner.clients.control.delete_model, ModelName=name)
     except NotFoundError:

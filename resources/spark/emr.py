@@ -17,7 +17,7 @@ from dagster_aws.pipes import (
 from dagster_pipes import PipesParams
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from resources.aws import is_transient
+from resources.aws_failures import is_transient
 from resources.cancellation import Cancellation
 from resources.s3 import ObjectStore
 from resources.spark.errors import SparkRunError

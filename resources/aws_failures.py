@@ -1,7 +1,7 @@
-"""Failures of SageMaker and EMR: which of them may pass by themselves, and AWS's reason.
+"""What AWS's clients raise: AWS's name and words for it, and whether it may pass by itself.
 
-Beside the systems' folders, since both use it. Their kinds of errors are their own, and all that
-S3 answers is in `s3/errors.py`.
+Beside the systems' folders, since several use it; their kinds of errors are their own. For S3,
+`s3/errors.py` says what may pass.
 """
 
 import ssl
@@ -46,7 +46,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, ClientError):
         code, _ = code_and_reason(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        status = http_status(error)
         return code != _MODEL_ERROR and (code in _TRANSIENT_CODES or status == 429 or status >= 500)
     return isinstance(error, _NETWORK_ERRORS) and not is_untrusted(error)
 
@@ -60,6 +60,11 @@ def is_untrusted(error: BaseException) -> bool:
         return False
     cause = error.kwargs.get("error")
     return not any(isinstance(part, ssl.SSLEOFError) for part in getattr(cause, "args", ()))
+
+
+def http_status(error: ClientError) -> int:
+    """The status of an answer; 0 where there is none."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
 def code_and_reason(error: ClientError) -> tuple[str, str]:
