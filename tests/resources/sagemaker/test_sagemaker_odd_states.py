@@ -148,7 +148,6 @@ def job_run(clients: Clients, log: Any) -> JobRun[TrainedJob]:
     runner = JobRunner(
         clients=clients,
         calls=hasty(log),
-        log=log,
         role_arn=ROLE,
         tags={},
         poll_seconds=0.01,
@@ -256,7 +255,7 @@ def request(**more: str) -> dict[str, Any]:
 
 def test_log_pages_are_followed_until_the_token_stays_the_same(clients, log) -> None:
     stream = {"logStreams": [{"logStreamName": "job/algo-1-1"}]}
-    logs = JobLogs(clients, hasty(log), log, group=TRAINING_LOGS, job="job")
+    logs = JobLogs(clients, hasty(log), group=TRAINING_LOGS, job="job")
     with log_stub(clients) as stub:
         # The first line makes group and stream.
         stub.add_client_error("describe_log_streams", "ResourceNotFoundException", "no group")
@@ -275,7 +274,7 @@ def test_log_pages_are_followed_until_the_token_stays_the_same(clients, log) -> 
 
 
 def test_a_log_that_may_not_be_read_is_told_once_and_left_out(clients, log) -> None:
-    logs = JobLogs(clients, hasty(log), log, group=TRAINING_LOGS, job="job")
+    logs = JobLogs(clients, hasty(log), group=TRAINING_LOGS, job="job")
     with log_stub(clients) as stub:
         stub.add_client_error("describe_log_streams", "AccessDeniedException", "not for you")
         assert logs.copy_new() == 0
