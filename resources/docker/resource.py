@@ -119,18 +119,20 @@ class DockerResource(dg.ConfigurableResource[Any]):
         started = time.monotonic()
         aws = discover_aws_access(forward_credentials=self.forward_credentials)
         request = _Request(context, module, tuple(arguments), extras or {}, aws)
-        if self.mode == "process":
-            run = self._run_in_process(request, "a child process is asked for")
-        else:
+        engine, reason = None, "a child process is asked for"
+        if self.mode != "process":
             try:
-                client, image = self._connect_and_find_image()
+                engine = self._connect_and_find_image()
             except (EngineUnavailableError, ImageMissingError) as error:
                 if self.mode == "docker":
                     raise
-                run = self._run_in_process(request, str(error))
-            else:
-                with closing(client):
-                    run = self._run_in_container(request, client, image)
+                reason = str(error)
+        if engine is None:
+            run = self._run_in_process(request, reason)
+        else:
+            client, image = engine
+            with closing(client):
+                run = self._run_in_container(request, client, image)
         seconds = round(time.monotonic() - started, 3)
         return replace(run, metadata={**run.metadata, "seconds": seconds})
 
