@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.credentials import Credentials, RefreshableCredentials
 
 from formats.proxies import LOOPBACK, proxy_variables
@@ -58,8 +60,9 @@ def discover_aws_access(*, forward_credentials: bool) -> AwsAccess:
     """
     core = botocore.session.get_session()
     session = boto3.Session(botocore_session=core)
-    # Each of its overloads for services whose stubs are not installed is unknown.
-    client = session.client("s3")  # pyright: ignore[reportUnknownMemberType]
+    # For its address alone, so that it does not look for credentials: they may be a service's that
+    # is not there. Each of its overloads for services whose stubs are not installed is unknown.
+    client = session.client("s3", config=Config(signature_version=UNSIGNED))  # pyright: ignore[reportUnknownMemberType]
     environment = {"AWS_ENDPOINT_URL_S3": client.meta.endpoint_url}
     if session.region_name:
         environment["AWS_DEFAULT_REGION"] = session.region_name
