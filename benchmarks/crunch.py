@@ -157,7 +157,7 @@ def _crunch_in_child(dates: Sequence[str], **prefixes: str) -> None:
 
     from resources.docker import DockerResource
 
-    docker = DockerResource(mode="process", endpoint_url_s3=os.environ["AWS_ENDPOINT_URL_S3"])
+    docker = DockerResource(mode="process")
     extras = {
         "bucket": os.environ["PLATFORM_BUCKET"],
         "dates": list(dates),

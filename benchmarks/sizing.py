@@ -61,9 +61,7 @@ def by_pandas(dates: str, rows: str) -> None:
     from resources.docker import DockerResource
 
     days = _seed(int(dates), int(rows))
-    docker = DockerResource(
-        mode="process", memory_mb=16_384, endpoint_url_s3=os.environ["AWS_ENDPOINT_URL_S3"]
-    )
+    docker = DockerResource(mode="process", memory_mb=16_384)
 
     def run(context: Any) -> Any:
         return docker.run(context, "numbercruncher", extras=_extras(days))

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -18,6 +18,8 @@ from formats.errors import FormatError
 NAME = "manifest.json"
 """Name of the object that holds the manifest, beside the files that it names."""
 VERSION = 1
+MOST_NAMED = 5
+"""How many foreign objects a warning names."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -157,6 +159,22 @@ def decode(data: bytes) -> Manifest:
         ),
         inputs={name: _text(digest, f"inputs.{name}") for name, digest in inputs.items()},
         extra=_object(fields.get("extra", {}), "extra"),
+    )
+
+
+def describe_foreign(bucket: str, keys: Sequence[str], count: int) -> str:
+    """A warning about objects in the platform's folders that are not the platform's.
+
+    Args:
+        bucket: Where they are.
+        keys: At least the first `MOST_NAMED` of them, which are named.
+        count: How many there are.
+    """
+    # As literals: a line break in a key must not look like another line of the log.
+    named = ", ".join(map(repr, keys[:MOST_NAMED])) + (", …" if count > MOST_NAMED else "")
+    return (
+        f"Objects in s3://{bucket}/ that are not the platform's were left alone ({count}): {named}."
+        " Move them out of its folders if nobody needs them there."
     )
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Protocol
 
 from numbercruncher.errors import StoreUnavailableError
@@ -19,7 +20,7 @@ from numbercruncher.outputs import (
 )
 from numbercruncher.plan import Day, Report, find_outdated, make_plan
 from numbercruncher.price_history import PriceHistory
-from numbercruncher.reports import Pending, failed, write
+from numbercruncher.reports import Pending, done, failed, write
 from numbercruncher.request import Request
 from numbercruncher.snapshot_index import SnapshotIndex
 from numbercruncher.snapshot_rows import Snapshot
@@ -46,20 +47,28 @@ class Engine(Protocol):
         ...
 
 
-class EngineMaker(Protocol):
-    """Makes an engine of the pieces that are at hand once there is a plan."""
+@dataclass(frozen=True)
+class Work:
+    """What an engine is made of, at hand once there is a plan.
 
-    def __call__(
-        self,
-        store: Store,
-        request: Request,
-        index: SnapshotIndex,
-        plan: Mapping[str, Day],
-        readers: ThreadPoolExecutor,
-        writers: ThreadPoolExecutor,
-    ) -> Engine:
-        """The engine; it may compute already."""
-        ...
+    Attributes:
+        store: the bucket.
+        request: what to make.
+        index: the snapshots that there are.
+        plan: date → what of it is to be made.
+        readers, writers: threads that read and write in the background.
+    """
+
+    store: Store
+    request: Request
+    index: SnapshotIndex
+    plan: Mapping[str, Day]
+    readers: ThreadPoolExecutor
+    writers: ThreadPoolExecutor
+
+
+EngineMaker = Callable[[Work], Engine]
+"""Makes an engine, which may compute already."""
 
 
 def crunch(
@@ -95,7 +104,8 @@ def crunch(
         if PRICE_CHANGES in request.outputs:
             index.list_ahead(readers)
         plan = make_plan(store, request, index)
-        engine = (make_engine or _Pandas)(store, request, index, plan, readers, writers)
+        work = Work(store, request, index, plan, readers, writers)
+        engine: Engine = (make_engine or _Pandas)(work)
         _report_in_order(request.dates, engine.make, report)
     outdated: list[str] = []
     if PRICE_CHANGES in request.outputs and engine.has_price_changes:
@@ -126,32 +136,22 @@ def _report_in_order(
 class _Pandas:
     """Makes one date after the other, in this process."""
 
-    def __init__(
-        self,
-        store: Store,
-        request: Request,
-        index: SnapshotIndex,
-        plan: Mapping[str, Day],
-        readers: ThreadPoolExecutor,
-        writers: ThreadPoolExecutor,
-    ) -> None:
-        self._store = store
-        self._request = request
-        self._index = index
-        self._plan = plan
-        self._readers = readers
-        self._writers = writers
-        self._coming = deque(date for date, day in plan.items() if day.todo)
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._coming = deque(date for date, day in work.plan.items() if day.todo)
         self._reading: dict[str, Future[Snapshot]] = {}
         self._prices = PriceHistory(
-            store, index, request.prefixes[PRICE_CHANGES], request.code_version
+            work.store,
+            work.index,
+            work.request.prefixes[PRICE_CHANGES],
+            work.request.code_version,
         )
         self.has_price_changes = False
 
     def make(self, date: str) -> Pending:
         """Makes the missing outputs of a date; they are written in the background."""
-        day = self._plan[date]
-        pending = Pending.begin(date, day)
+        day = self._work.plan[date]
+        pending = Pending(date, day)
         # Whoever made them may not have come to look for what is outdated by them.
         self.has_price_changes |= PRICE_CHANGES in pending.outputs
         if not day.todo:
@@ -167,41 +167,39 @@ class _Pandas:
         """The day's snapshot, or a failure of all outputs that need it."""
         while self._coming and len(self._reading) <= READ_AHEAD:
             coming = self._coming.popleft()
-            manifest = self._plan[coming].manifest
-            future = self._readers.submit(self._index.read, coming, manifest)
+            manifest = self._work.plan[coming].manifest
+            future = self._work.readers.submit(self._work.index.read, coming, manifest)
             self._reading[coming] = future
         try:
             return self._reading.pop(date).result()
         except MemoryError:
             raise
         except Exception as error:
-            if PRICE_CHANGES in self._request.outputs:
+            if PRICE_CHANGES in self._work.request.outputs:
                 self._prices.exclusions.add(date, error)
-            failure = failed(error)
-            for name in todo:
-                pending.outputs[name] = lambda: failure
+            pending.outputs |= dict.fromkeys(todo, done(failed(error)))
             return None
 
     def _make_output(self, name: str, snapshot: Snapshot, replaces: bool) -> Callable[[], Report]:
-        prefix = f"{self._request.prefixes[name]}/date={snapshot.date}"
+        prefix = f"{self._work.request.prefixes[name]}/date={snapshot.date}"
         try:
             output = self._compute(name, snapshot)
         except MemoryError:
             raise
         except Exception as error:
-            failure = failed(error)
-            return lambda: failure
-        return self._writers.submit(write, self._store, prefix, lambda: output, replaces).result
+            return done(failed(error))
+        work = self._work
+        return work.writers.submit(write, work.store, prefix, lambda: output, replaces).result
 
     def _compute(self, name: str, snapshot: Snapshot) -> Output:
         if name != PRICE_CHANGES:
-            return make_neighbourhood_summary(snapshot, self._request.code_version)
+            return make_neighbourhood_summary(snapshot, self._work.request.code_version)
         output = make_price_changes(
             snapshot,
             self._prices.as_of(snapshot),
-            self._index,
+            self._work.index,
             self._prices.exclusions.left_out,
-            self._request.code_version,
+            self._work.request.code_version,
         )
         self.has_price_changes = True
         return output

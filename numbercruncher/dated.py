@@ -14,7 +14,6 @@ from threading import Lock
 from formats import manifest as manifests
 from numbercruncher.store import Entry
 
-SHOWN = 5
 _NAME = re.compile(r"[\w.-]+", re.ASCII)
 
 
@@ -33,17 +32,12 @@ class ForeignObjects:
         """Counts an object."""
         with self._adding:
             self.count += 1
-            if len(self.keys) < SHOWN:
+            if len(self.keys) < manifests.MOST_NAMED:
                 self.keys.append(key)
 
     def sentence(self, bucket: str) -> str:
         """A warning that says how many there are and names the first."""
-        # As literals: a line break in a key must not look like another line of the log.
-        keys = ", ".join(map(repr, self.keys)) + (", …" if self.count > len(self.keys) else "")
-        return (
-            f"Objects in s3://{bucket}/ that are not the platform's were left alone"
-            f" ({self.count}): {keys}. Move them out of its folders if nobody needs them there."
-        )
+        return manifests.describe_foreign(bucket, self.keys, self.count)
 
 
 def dated(

@@ -121,9 +121,8 @@ def _pull_if_missing(client: docker.DockerClient, base: str) -> None:
         client.images.get(base)
     except docker.errors.ImageNotFound:
         _print(f"Fetching the base image {base} …")
-        repository, _, tag = base.partition(":")
         try:
-            client.images.pull(repository, tag=tag or "latest")
+            client.images.pull(base)
         except docker.errors.APIError as error:
             raise ImageError(
                 f"The base image {base} cannot be fetched ({error.explanation}). Reach a registry,"

@@ -85,9 +85,7 @@ def find_outdated(store: Store, request: Request, before: SnapshotIndex) -> list
         keys += [manifest_key(folder, date) for date in request.dates]
     published = [_decoded(data) for data in store.get_many(keys).values()]
     return sorted(
-        manifest.partition
-        for manifest in published
-        if manifest and not now.is_current(manifest, manifest.code_version)
+        manifest.partition for manifest in published if manifest and not now.is_current(manifest)
     )
 
 
@@ -122,7 +120,7 @@ def _is_right(
     key = manifest_key(request.listings_prefix, manifest.partition)
     if manifest.inputs.get(key) != hashlib.sha256(day.manifest).hexdigest():
         return False
-    if output == PRICE_CHANGES and not index.is_current(manifest, request.code_version):
+    if output == PRICE_CHANGES and not index.is_current(manifest):
         return False
     folder = f"{request.prefixes[output]}/date={manifest.partition}"
     return all(sizes.get(f"{folder}/{file.name}") == file.bytes for file in manifest.files)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-NAMES = 5
+MOST_NAMED = 5
 """How many rises and how many falls are named."""
 
 # Of ids that are whole numbers; they are texts where the snapshots' are.
@@ -98,7 +98,7 @@ def biggest_decreases(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _most_negative(table: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
-    order = np.argsort(values, kind="stable")[:NAMES]
+    order = np.argsort(values, kind="stable")[:MOST_NAMED]
     return table.iloc[order[values[order] < 0]]
 
 

@@ -104,7 +104,9 @@ def current_states(
                 manifest = decode(contents[key]) if key in contents else None
             except ManifestError:
                 continue
-            if manifest and index.is_current(manifest, code_version):
+            if manifest is None or manifest.code_version != code_version:
+                continue
+            if index.is_current(manifest):
                 yield manifest
         remaining, portion = remaining[portion:], min(portion * 4, 64)
 

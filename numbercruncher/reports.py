@@ -11,21 +11,19 @@ from numbercruncher.store import Store
 
 
 class Pending:
-    """A date whose outputs may still be being written."""
+    """A date whose outputs may still be being written.
 
-    def __init__(self, date: str, rows: int | None) -> None:
-        self.date = date
-        self.rows = rows
-        self.outputs: dict[str, Callable[[], Report]] = {}
+    Attributes:
+        rows: of its snapshot; None where that is not known.
+        outputs: name → what waits for the report about it.
+    """
 
-    @classmethod
-    def begin(cls, date: str, day: Day) -> "Pending":
-        """A date with its outputs that are published already."""
+    def __init__(self, date: str, day: Day) -> None:
+        """Begins with the outputs that are published already."""
         rows = [output["metadata"]["snapshot_rows"] for output in day.unchanged.values()]
-        pending = cls(date, rows[0] if rows else None)
-        for name, output in day.unchanged.items():
-            pending.outputs[name] = lambda output=output: output
-        return pending
+        self.date = date
+        self.rows: int | None = rows[0] if rows else None
+        self.outputs = {name: done(output) for name, output in day.unchanged.items()}
 
     def message(self) -> Report:
         """The message about the date, once all of it is written."""
@@ -40,6 +38,11 @@ class Pending:
             "transient": any(output.get("transient", False) for output in outputs.values()),
             "outputs": outputs,
         }
+
+
+def done(report: Report) -> Callable[[], Report]:
+    """A report that need not be waited for."""
+    return lambda: report
 
 
 def write(store: Store, prefix: str, make: Callable[[], Output], replaces: bool) -> Report:

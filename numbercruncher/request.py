@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from numbercruncher.errors import RequestError
@@ -36,8 +36,8 @@ def parse_request(extras: Mapping[str, Any]) -> Request:
     """Reads a request.
 
     Args:
-        extras: `bucket`; `dates`, or `first_date` and `last_date` (both included); `outputs`;
-            `code_version`; and, other than by default, `listings_prefix`, `price_changes_prefix`,
+        extras: `bucket`; `dates`, a list of YYYY-MM-DD; `code_version`; and, other than by
+            default, `outputs`, `listings_prefix`, `price_changes_prefix`,
             `neighbourhood_summary_prefix` and `kms_key_id`.
 
     Raises:
@@ -52,7 +52,7 @@ def parse_request(extras: Mapping[str, Any]) -> Request:
         raise RequestError("No bucket is named; the extras need 'bucket'.")
     return Request(
         bucket=bucket,
-        dates=_dates(extras),
+        dates=_dates(extras.get("dates")),
         outputs=tuple(name for name in OUTPUTS if name in outputs),
         code_version=str(extras.get("code_version", "")),
         listings_prefix=str(extras.get("listings_prefix", "airbnb/listings")).strip("/"),
@@ -63,18 +63,13 @@ def parse_request(extras: Mapping[str, Any]) -> Request:
     )
 
 
-def _dates(extras: Mapping[str, Any]) -> tuple[str, ...]:
+def _dates(texts: Any) -> tuple[str, ...]:
     try:
-        if "dates" in extras:
-            days = {date.fromisoformat(text) for text in extras["dates"]}
-        else:
-            first = date.fromisoformat(extras["first_date"])
-            last = date.fromisoformat(extras["last_date"])
-            days = {first + timedelta(days=n) for n in range((last - first).days + 1)}
-    except (KeyError, TypeError, ValueError) as error:
+        days = {date.fromisoformat(text) for text in texts}
+    except (TypeError, ValueError) as error:
         raise RequestError(
             f"The dates asked for cannot be read ({error}); the extras need 'dates', a list of"
-            " YYYY-MM-DD, or 'first_date' and 'last_date'."
+            " YYYY-MM-DD."
         ) from error
     if not days:
         raise RequestError("No dates are asked for.")

@@ -130,7 +130,7 @@ class SnapshotIndex:
         """The dates whose snapshots are in the price changes of a day."""
         return [d for d in self.references if d <= date and d not in left_out]
 
-    def is_current(self, manifest: Manifest, code_version: str) -> bool:
+    def is_current(self, manifest: Manifest) -> bool:
         """True if price changes were made of exactly the snapshots that are there now.
 
         A snapshot that could not be used at that time and has not changed since is ignored.
@@ -142,9 +142,7 @@ class SnapshotIndex:
         }
         date = manifest.partition
         expected = manifest.inputs.get(self._digest_name(date))
-        return manifest.code_version == code_version and (
-            expected == self._digest(date, frozenset(left_out))
-        )
+        return expected == self._digest(date, frozenset(left_out))
 
     def _digest_name(self, date: str) -> str:
         return f"{self._prefix}/ up to {date}"

@@ -24,12 +24,12 @@ from numbercruncher.errors import (
 )
 from numbercruncher.store import Content, Store
 
-NAMES = pa.dictionary(pa.int32(), pa.string())
+CATEGORY = pa.dictionary(pa.int32(), pa.string())
 COLUMNS: Mapping[str, pa.DataType] = {
     "id": pa.int64(),
     "price": pa.float64(),
-    "neighbourhood": NAMES,
-    "room_type": NAMES,
+    "neighbourhood": CATEGORY,
+    "room_type": CATEGORY,
 }
 ATTEMPTS = 3
 
@@ -165,7 +165,7 @@ def _read_once(
 
 def _parse(content: Content, name: str, schema: pa.Schema) -> pa.Table:
     if name.endswith(".parquet"):
-        names = [field.name for field in schema if field.type == NAMES]
+        names = [field.name for field in schema if field.type == CATEGORY]
         file = pq.ParquetFile(pa.BufferReader(content.read()), read_dictionary=names)
         table = file.read(columns=schema.names, use_threads=False)
         return table.select(schema.names).cast(schema)

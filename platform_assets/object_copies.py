@@ -57,7 +57,7 @@ def copy_object(
 ) -> Materialization:
     """Copy an object as it is now; nothing to do where that copy is there already."""
     inputs: Mapping[str, str] = {original.uri: original.version}
-    earlier = target.made_of(inputs, code_version)
+    earlier = target.published_if_current(inputs, code_version)
     copy = earlier
     if copy is None:
         with Publication(target) as publication:

@@ -158,8 +158,6 @@ class Settings(PartitionSettings):
         ge=0,
         description="Estimated spend of a calendar month on the digits; 0 for no limit.",
     )
-    aws_endpoint_url_s3: str = Field(default="", validation_alias="AWS_ENDPOINT_URL_S3")
-    aws_region: str = Field(default="", validation_alias="AWS_DEFAULT_REGION")
 
 
 def schedule_status() -> dg.DefaultScheduleStatus:
@@ -243,8 +241,6 @@ def resources(settings: Settings) -> dict[str, Any]:
             network=settings.cruncher_network,
             memory_mb=settings.cruncher_memory_mb,
             deadline_seconds=settings.cruncher_deadline_seconds,
-            endpoint_url_s3=settings.aws_endpoint_url_s3,
-            region=settings.aws_region,
         ),
         "spark": SparkResource(
             always=settings.cruncher == "spark",

@@ -9,7 +9,7 @@ import time
 
 import dagster as dg
 
-CHECK_SECONDS = 3.0
+CANCEL_CHECK_SECONDS = 3.0
 """Shortest time between two looks at a run's status: each is a query to Dagster's database."""
 
 _CANCELLED = (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
@@ -32,24 +32,24 @@ class Cancellation:
         self._instance = instance
         self._run_id = run.run_id if run else None
         self._was_stored = False
-        self._next_look = time.monotonic() + CHECK_SECONDS
+        self._next_look = time.monotonic() + CANCEL_CHECK_SECONDS
 
     def check(self) -> None:
-        """Look at the run's status, at most once in `CHECK_SECONDS`.
+        """Look at the run's status, at most once in `CANCEL_CHECK_SECONDS`.
 
         Raises:
             dagster.DagsterExecutionInterruptedError: The run is cancelled, or was deleted.
         """
         if self._instance is None or self._run_id is None or time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + CHECK_SECONDS
+        self._next_look = time.monotonic() + CANCEL_CHECK_SECONDS
         if self._is_cancelled(self._instance, self._run_id):
             raise dg.DagsterExecutionInterruptedError(
                 f"Run {self._run_id} was cancelled or deleted in Dagster."
             )
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, and look at the run's status every `CHECK_SECONDS`.
+        """Sleep, and look at the run's status every `CANCEL_CHECK_SECONDS`.
 
         Raises:
             dagster.DagsterExecutionInterruptedError: The run is cancelled, or was deleted.
@@ -57,7 +57,7 @@ class Cancellation:
         end = time.monotonic() + seconds
         self.check()
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, CHECK_SECONDS))
+            time.sleep(min(left, CANCEL_CHECK_SECONDS))
             self.check()
 
     def _is_cancelled(self, instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""What every failure of an outside system has in common.
+"""What every failure of an outside system has in common: it says whether it is `transient`.
 
 The kinds of failure stand beside their systems (`s3/errors.py`, …); what a run does about them
 (retry or not) is decided where runs are defined.

@@ -6,13 +6,13 @@ here, one date after the other, as the container does it.
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from formats.manifest import Manifest, decode, describe_file
 from numbercruncher import errors
+from numbercruncher.crunch import Work
 from numbercruncher.errors import CruncherError, MissingObjectError, StoreUnavailableError
 from numbercruncher.exclusions import EarlierSnapshotError, Exclusions, other_ids
 from numbercruncher.outputs import (
@@ -22,15 +22,13 @@ from numbercruncher.outputs import (
     make_price_tables,
     name_sources,
 )
-from numbercruncher.plan import Day, Report
+from numbercruncher.plan import Report
 from numbercruncher.price_changes import empty_state
 from numbercruncher.price_history import STATE_FILE, current_states
-from numbercruncher.reports import Pending, failed, write
-from numbercruncher.request import Request
-from numbercruncher.snapshot_index import LEFT_OUT, SnapshotIndex
+from numbercruncher.reports import Pending, done, failed, write
+from numbercruncher.snapshot_index import LEFT_OUT
 from numbercruncher.snapshot_rows import Source
 from numbercruncher.spark.tasks import Places, Step, empty_texts
-from numbercruncher.store import Store
 
 if TYPE_CHECKING:
     from numbercruncher.spark.cluster import Reading
@@ -60,21 +58,17 @@ class SparkEngine:
 
     def __init__(
         self,
-        store: Store,
-        request: Request,
-        index: SnapshotIndex,
-        plan: Mapping[str, Day],
-        readers: ThreadPoolExecutor,  # noqa: ARG002 - tasks read
-        writers: ThreadPoolExecutor,
+        work: Work,
         *,
         scratch: str,
         read: "Callable[[Places, list[Step]], Reading]",
     ) -> None:
-        self._store = store
+        request = work.request
+        self._store = work.store
         self._request = request
-        self._index = index
-        self._plan = plan
-        self._writers = writers
+        self._index = work.index
+        self._plan = work.plan
+        self._writers = work.writers
         self._places = Places(
             bucket=request.bucket,
             kms_key_id=request.kms_key_id,
@@ -219,7 +213,7 @@ class SparkEngine:
     def make(self, date: str) -> Pending:
         """Publishes the missing outputs of a date, in the background."""
         day = self._plan[date]
-        pending = Pending.begin(date, day)
+        pending = Pending(date, day)
         self.has_price_changes |= PRICE_CHANGES in pending.outputs
         fact = self._facts.get(date, {})
         if "source" in fact:
@@ -236,12 +230,11 @@ class SparkEngine:
             make = partial(self._price_changes, date)
             self.has_price_changes |= error is None
         elif "summary_error" in fact:
-            return lambda: fact["summary_error"]
+            return done(fact["summary_error"])
         else:
             make = partial(self._fetch, name, fact.get("summary", ""))
         if error is not None:
-            failure = failed(error)
-            return lambda: failure
+            return done(failed(error))
         prefix = f"{self._request.prefixes[name]}/date={date}"
         return self._writers.submit(write, self._store, prefix, make, replaces).result
 

@@ -104,7 +104,7 @@ def _run_cruncher(run: ChainRun, dates: Sequence[str], request: Mapping[str, Any
     """In a container, a process, or on Spark, by the settings and by the snapshots' size."""
     store: ObjectStore = run.resources.listings_store
     spark: SparkResource = run.resources.spark
-    if not spark.takes(lambda: count_bytes(store, dates)):
+    if not spark.should_run(lambda: count_bytes(store, dates)):
         return run.resources.docker.run(run.context, MODULE, extras=request)
     return spark.run(
         run.context,

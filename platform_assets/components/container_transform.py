@@ -102,7 +102,9 @@ class ContainerTransform(PipelineAsset):
             if isinstance(published, Exception):
                 outcomes[date] = published
                 continue
-            earlier = self.folder(store, date).made_of(versions_of(published), self.code_version)
+            earlier = self.folder(store, date).published_if_current(
+                versions_of(published), self.code_version
+            )
             if earlier and {file.name for file in earlier.manifest.files} == set(self.outputs):
                 outcomes[date] = self._report(earlier, {}, unchanged=True)
             else:

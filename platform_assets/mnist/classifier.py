@@ -92,7 +92,7 @@ def classify(store: ObjectStore, date: str, gate: Gate, *, show: bool = False) -
         "gate": json.dumps(gate.model_dump(), sort_keys=True),
     }
     target = folder(store, date)
-    earlier = target.made_of(inputs, CODE_VERSION)
+    earlier = target.published_if_current(inputs, CODE_VERSION)
     if earlier is not None:
         classifier = PublishedClassifier(earlier)
     else:

@@ -91,7 +91,7 @@ def extract(source: Folder, target: Folder, date: str, *, show: bool = False) ->
     """
     copy = source.require("mnist/raw")
     inputs = {source.key(raw.FILE): copy.manifest.file(raw.FILE).sha256}
-    earlier = target.made_of(inputs, CODE_VERSION)
+    earlier = target.published_if_current(inputs, CODE_VERSION)
     channels = earlier
     if channels is None:
         splits = mnist_pickle.load(

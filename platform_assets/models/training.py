@@ -93,7 +93,7 @@ class Training:
             resources.sagemaker.SageMakerError: The model could not be trained.
         """
         target = work_folder(self.store, self.prefix, work.digest)
-        earlier = target.made_of(work.identity, self.code_version)
+        earlier = target.published_if_current(work.identity, self.code_version)
         trained = (earlier or self._train(work, target)).manifest
         (artifact,) = trained.files
         job = dict(trained.extra["metadata"])

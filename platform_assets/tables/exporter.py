@@ -19,7 +19,7 @@ from platform_assets.reports import Materialization, Outcome
 from platform_assets.tables import quality
 from platform_assets.tables.published_snapshots import TrailingProfiles
 from platform_assets.tables.source_table import SourceTable, id_columns
-from resources.cancellation import CHECK_SECONDS
+from resources.cancellation import CANCEL_CHECK_SECONDS
 from resources.errors import ResourceError
 from resources.postgres import (
     Exported,
@@ -132,7 +132,7 @@ class Exporter:
                         )
                     if not next(iter(exporting.values())).done():
                         running = [export for export in exporting.values() if not export.done()]
-                        wait(running, timeout=CHECK_SECONDS, return_when=FIRST_COMPLETED)
+                        wait(running, timeout=CANCEL_CHECK_SECONDS, return_when=FIRST_COMPLETED)
                     self._check_cancelled()
                     self._judge_exported(exporting, committing, outcomes, commits)
                     self._take_commits(committing, outcomes, most_running=connections)
@@ -162,7 +162,7 @@ class Exporter:
                 outcomes[date] = committing.pop(date).result()
             if len(committing) <= most_running:
                 return
-            wait(committing.values(), timeout=CHECK_SECONDS, return_when=FIRST_COMPLETED)
+            wait(committing.values(), timeout=CANCEL_CHECK_SECONDS, return_when=FIRST_COMPLETED)
             self._check_cancelled()
 
     def _judge_exported(
@@ -252,15 +252,15 @@ class Exporter:
     ) -> tuple[Exported, Profile]:
         """Export the rows, and compute their figures over a second connection meanwhile."""
         with (
-            self._open(session.twin(extract.table)) as twin,
+            self._open(session.second_session(extract.table)) as second,
             ThreadPoolExecutor(1, thread_name_prefix="profile") as thread,
         ):
             measure = self._table.rules.measure
-            profile = thread.submit(twin.profile, extract, measure, id_columns(extract))
+            profile = thread.submit(second.profile, extract, measure, id_columns(extract))
             try:
                 exported = session.export(extract, sink, format=self._table.format)
             except BaseException:
-                twin.cancel()
+                second.cancel()
                 raise
             return exported, profile.result()
 

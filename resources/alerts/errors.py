@@ -15,8 +15,10 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.exceptions import SSLError as BotoSSLError
 from botocore.parsers import ResponseParserError
 
+from resources.aws_failures import code_and_reason, http_status
 from resources.errors import ResourceError
 
 
@@ -40,6 +42,8 @@ class AlertUnavailableError(AlertError):
 
 # Where the target gave no answer. The first class that an exception is an instance of counts.
 _BY_EXCEPTION: dict[type[Exception], type[AlertError]] = {
+    requests.exceptions.SSLError: AlertTargetError,
+    BotoSSLError: AlertTargetError,
     requests.ConnectionError: AlertUnavailableError,
     requests.Timeout: AlertUnavailableError,
     requests.exceptions.ChunkedEncodingError: AlertUnavailableError,
@@ -77,6 +81,10 @@ _SMTP_PERMANENT = 500
 # RFC 1870: what a server answers to MAIL where the size that it names is too much.
 _SMTP_TOO_LARGE = 552
 
+# Mail has its own words for it: its server's certificate is checked by Python itself.
+_UNTRUSTED = (requests.exceptions.SSLError, BotoSSLError)
+_TRUST = "its certificate is not trusted, set REQUESTS_CA_BUNDLE to its authority"
+
 _SENTENCES: dict[type[AlertError], str] = {
     AlertTargetError: (
         "The {target} of PLATFORM_ALERTS takes no messages ({reason}): {to_do}. They are sent once "
@@ -105,6 +113,7 @@ def target_errors(target: str, to_do: str) -> Generator[None]:
         yield
     except (ClientError, *_BY_EXCEPTION) as error:
         kind, reason = _judge(error)
+        to_do = _TRUST if isinstance(error, _UNTRUSTED) else to_do
         sentence = _SENTENCES[kind].format(target=target, reason=reason, to_do=to_do)
         # Not chained by `from error`: the libraries' texts hold the address.
         raise kind(sentence) from None
@@ -116,9 +125,8 @@ def _judge(error: Exception) -> tuple[type[AlertError], str]:
         status = error.response.status_code
         return _by_answer(status, status), f"HTTP {status}"
     if isinstance(error, ClientError):
-        code = error.response.get("Error", {}).get("Code", "Unknown")
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return _by_answer(code, status), code
+        code, _ = code_and_reason(error)
+        return _by_answer(code, http_status(error)), code
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         # Some of them may be taken later.
         code = min(code for code, _ in error.recipients.values())

@@ -1,6 +1,6 @@
 """Docker: modules that run outside Dagster's process, in a container or as a child process."""
 
-from resources.docker.aws_reach import TrustMissingError
+from resources.docker.aws_access import TrustMissingError
 from resources.docker.errors import (
     ContainerRefusedError,
     EngineLostError,

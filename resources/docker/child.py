@@ -1,10 +1,11 @@
-"""What stands between a child process and its module: its settings, its clock, its parent.
+"""Wrapper around a module in a child process: applies settings from standard input, enforces the
+deadline, and ends with the parent.
 
 Started by `process.py` as `python -P child.py SECONDS MODULE [ARGUMENT …]`; imports nothing but the
-standard library. The first line of standard input is a JSON object of
-environment variables: set from here, they are in no process list and on no disk. More lines may
-come, with variables that change. The end of standard input means that the parent is gone, however
-it went, and ends this process group too.
+standard library. The first line of standard input is a JSON object of environment variables: set
+from here, they are in no process list and on no disk. More lines may come, with variables that
+change. The end of standard input means that the parent is gone, however it went, and ends this
+process group too.
 """
 
 import faulthandler

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +23,16 @@ from docker.models.images import Image
 from docker.types import LogConfig, Mount
 
 from resources.cancellation import Cancellation
-from resources.docker.aws_reach import HOST, as_process_output
+from resources.docker.aws_access import HOST, as_process_output
+from resources.docker.container_files import (
+    CREDENTIALS,
+    PRIVATE_FOLDER,
+    USER_ID,
+    access_files,
+    file_variables,
+    source_private_variables,
+    tar,
+)
 from resources.docker.errors import (
     ENGINE_ERRORS,
     ContainerRefusedError,
@@ -39,15 +49,6 @@ from resources.docker.modules import (
     renewing,
     timed_out,
 )
-from resources.docker.private import (
-    CREDENTIALS,
-    PRIVATE_FOLDER,
-    USER_ID,
-    file_variables,
-    reach_files,
-    setting_private,
-    tar,
-)
 
 RUN_LABEL = "data-platform.run-id"
 
@@ -55,6 +56,23 @@ REMOVE_SECONDS = 10.0
 EXIT_BY_TIMEOUT = 124
 EXIT_BY_SIGKILL = 137
 OOM_REPORT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class ContainerSettings:
+    """What a container is made with, whatever runs in it.
+
+    Attributes:
+        image: an image of the engine.
+        network: "bridge", "host", "none" or the name of a network of the engine.
+        cpus: upper bound of processors, fractions allowed.
+        labels: of the container and its volume.
+    """
+
+    image: Image
+    network: str
+    cpus: float
+    labels: Mapping[str, str]
 
 
 class ContextFile(dg.PipesContextInjector):
@@ -77,7 +95,7 @@ class ContextFile(dg.PipesContextInjector):
 def run_in_container(
     context: dg.OpExecutionContext | dg.AssetExecutionContext,
     client: docker.DockerClient,
-    image: Image,
+    settings: ContainerSettings,
     spec: ModuleSpec,
     pipes_context: bytes,
     reader: StreamMessageReader,
@@ -92,9 +110,9 @@ def run_in_container(
         ModuleRunError: The module failed, ran out of memory or time, or was lost.
     """
     name = f"{re.sub(r'[^a-zA-Z0-9]+', '-', spec.module)}-{uuid.uuid4().hex[:12]}"
-    files = {"context.json": pipes_context, **reach_files(spec.reach)}
+    files = {"context.json": pipes_context, **access_files(spec.aws)}
     try:
-        container = _start(client, image, name, spec, files)
+        container = _start(client, settings, name, spec, files)
         state = _follow(container, spec, reader, Cancellation(context.instance, context.run))
     except ENGINE_ERRORS as error:
         raise EngineLostError(
@@ -117,20 +135,21 @@ def run_in_container(
 
 def _start(
     client: docker.DockerClient,
-    image: Image,
+    settings: ContainerSettings,
     name: str,
     spec: ModuleSpec,
     files: Mapping[str, bytes],
 ) -> Container:
     try:
-        container = _create(client, image, name, spec)
+        container = _create(client, settings, name, spec)
         _put_files(container, files)
         container.start()
     except docker.errors.APIError as error:
         reason = error.explanation or str(error)
         raise ContainerRefusedError(
-            f"The Docker Engine would not run {spec.module} in the image {image.id}: {reason}."
-            " Check the network and the limits that the Docker resource is configured with."
+            f"The Docker Engine would not run {spec.module} in the image {settings.image.id}:"
+            f" {reason}. Check the network and the limits that the Docker resource is configured"
+            " with."
         ) from error
     return container
 
@@ -161,7 +180,7 @@ def _follow(
             # One reader a stream: pieces of long lines of the two would else be mixed up.
             only = {"stdout": stream == "stdout", "stderr": stream == "stderr"}
             output.follow(stream, container.logs(stream=True, follow=True, **only))
-        with renewing(spec.reach, renew):
+        with renewing(spec.aws, renew):
             output.pump(reader.consume, deadline=deadline, check=check)
             container.wait(timeout=max(1.0, deadline - time.monotonic()))
         return _final_state(container)
@@ -171,25 +190,27 @@ def _follow(
         output.abandon()
 
 
-def _create(client: docker.DockerClient, image: Image, name: str, spec: ModuleSpec) -> Container:
+def _create(
+    client: docker.DockerClient, settings: ContainerSettings, name: str, spec: ModuleSpec
+) -> Container:
     memory = spec.memory_mb * 1024 * 1024
     # The host as seen from a bridge network; the engine's own name on Docker Desktop.
-    hosts = {HOST: "host-gateway"} if spec.network not in ("host", "none") else {}
+    hosts = {HOST: "host-gateway"} if settings.network not in ("host", "none") else {}
     return client.containers.create(
-        str(image.id),
+        str(settings.image.id),
         entrypoint=["timeout", f"--kill-after={STOP_SECONDS}", f"{spec.deadline_inside:.0f}"],
-        command=[*setting_private(spec.reach), "python", "-m", spec.module, *spec.arguments],
+        command=[*source_private_variables(spec.aws), "python", "-m", spec.module, *spec.arguments],
         name=name,
-        labels=dict(spec.labels),
-        environment={**file_variables(spec.reach), **spec.environment, "HOME": "/tmp"},  # noqa: S108
-        network_mode=spec.network,
+        labels=dict(settings.labels),
+        environment={**file_variables(spec.aws), **spec.environment, "HOME": "/tmp"},  # noqa: S108
+        network_mode=settings.network,
         extra_hosts=hosts,
         user=f"{USER_ID}:{USER_ID}",
         mem_limit=memory,
         memswap_limit=memory,
-        nano_cpus=int(spec.cpus * 1e9),
+        nano_cpus=int(settings.cpus * 1e9),
         pids_limit=512,
-        mounts=[Mount(PRIVATE_FOLDER, name, type="volume", labels=dict(spec.labels))],
+        mounts=[Mount(PRIVATE_FOLDER, name, type="volume", labels=dict(settings.labels))],
         read_only=True,
         tmpfs={"/tmp": "rw,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
         cap_drop=["ALL"],

@@ -57,7 +57,7 @@ class EngineLostError(ModuleRunError):
 
 
 class ImageMissingError(ResourceError):
-    """The engine does not have the image and may not, or cannot, get it."""
+    """The engine does not have the image."""
 
 
 class ContainerRefusedError(ResourceError):

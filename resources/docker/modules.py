@@ -18,13 +18,13 @@ from typing import Any
 import dagster as dg
 from dagster_pipes import PIPES_PROTOCOL_VERSION_FIELD, PipesDefaultMessageWriter, PipesParams
 
-from resources.docker.aws_reach import RENEW_SECONDS, Reach
-from resources.docker.errors import ModuleMemoryError, ModuleTimeoutError
+from resources.docker.aws_access import RENEW_SECONDS, AwsAccess
+from resources.docker.errors import ModuleMemoryError, ModuleRunError, ModuleTimeoutError
 
 TAIL_LINES = 30
 TAIL_COLUMNS = 500
 QUEUED_LINES = 256
-CHECK_SECONDS = 0.2
+STATE_CHECK_SECONDS = 0.2
 LAST_LINES_SECONDS = 1.0
 STOP_RENEWING_SECONDS = 5.0
 STOP_SECONDS = 3
@@ -40,24 +40,18 @@ class ModuleSpec:
         module: importable name, started as `python -m <module>`.
         arguments: command-line arguments; visible to everybody on the machine.
         environment: variables that are no secrets; they show in `docker inspect`.
-        reach: how it reaches AWS. What is secret of it gets to the module by a file or a pipe
+        aws: how it reaches AWS. What is secret of it gets to the module by a file or a pipe
             and never by the environment it is started with.
         memory_mb: upper bound of resident memory, in MiB.
-        cpus: upper bound of processors, fractions allowed.
         deadline_seconds: time from start to end after which the module is stopped.
-        network: "bridge", "host", "none" or the name of a network of the engine, for a container.
-        labels: what the container is labelled with.
     """
 
     module: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
-    reach: Reach
+    aws: AwsAccess
     memory_mb: int
-    cpus: float
     deadline_seconds: float
-    network: str
-    labels: Mapping[str, str]
 
     @property
     def deadline_inside(self) -> float:
@@ -84,11 +78,11 @@ def timed_out(spec: ModuleSpec, tail: Sequence[str]) -> ModuleTimeoutError:
 
 
 @contextmanager
-def renewing(reach: Reach, hand_over: Callable[[Mapping[str, str]], None]) -> Generator[None]:
+def renewing(access: AwsAccess, hand_over: Callable[[Mapping[str, str]], None]) -> Generator[None]:
     """Hands credentials that expire over again and again while the block runs.
 
     Args:
-        reach: whose credentials.
+        access: whose credentials.
         hand_over: gives them to the module; whatever it raises, the next time comes.
     """
     ended = threading.Event()
@@ -96,19 +90,19 @@ def renewing(reach: Reach, hand_over: Callable[[Mapping[str, str]], None]) -> Ge
     def renew() -> None:
         while not ended.wait(RENEW_SECONDS):
             try:
-                hand_over(reach.credentials())
+                hand_over(access.credentials())
             except Exception as error:
                 # The module still has those before; where they end, it says so itself.
                 sys.stderr.write(f"The AWS credentials were not renewed: {type(error).__name__}\n")
 
     thread = threading.Thread(target=renew, name="renew-credentials", daemon=True)
-    if reach.expires:
+    if access.expires:
         thread.start()
     try:
         yield
     finally:
         ended.set()
-        if reach.expires:
+        if access.expires:
             thread.join(STOP_RENEWING_SECONDS)
 
 
@@ -194,16 +188,34 @@ class Output:
             if now >= deadline:
                 raise DeadlinePassedError
             if now >= next_check and ended_at is None:
-                next_check = now + CHECK_SECONDS
+                next_check = now + STATE_CHECK_SECONDS
                 ended_at = None if check() else now
             try:
-                line = self._queue.get(timeout=min(CHECK_SECONDS, deadline - now))
+                line = self._queue.get(timeout=min(STATE_CHECK_SECONDS, deadline - now))
             except queue.Empty:
                 continue
             if line is None:
                 self._open -= 1
             else:
                 consume(*line)
+
+
+@contextmanager
+def pipes_session(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    injector: dg.PipesContextInjector,
+    reader: "StreamMessageReader",
+    extras: Mapping[str, Any],
+) -> Generator[dg.PipesSession]:
+    """Dagster's session around a module; an error of the module gets what it had reported."""
+    with dg.open_pipes_session(
+        context=context, context_injector=injector, message_reader=reader, extras=dict(extras)
+    ) as session:
+        try:
+            yield session
+        except ModuleRunError as error:
+            error.messages = tuple(session.get_custom_messages())
+            raise
 
 
 class StreamMessageReader(dg.PipesMessageReader):

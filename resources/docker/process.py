@@ -19,7 +19,7 @@ import dagster as dg
 import psutil
 
 from resources.cancellation import Cancellation
-from resources.docker.aws_reach import Reach, as_process_output
+from resources.docker.aws_access import AwsAccess, as_process_output
 from resources.docker.errors import ModuleFailedError
 from resources.docker.modules import (
     STOP_SECONDS,
@@ -93,10 +93,10 @@ def run_in_process(
     Raises:
         ModuleRunError: The module failed, or ran out of memory or time.
     """
-    with _credential_variables(spec.reach) as credentials:
-        settings = {**spec.environment, **spec.reach.private, **credentials}
-        if spec.reach.ca_bundle:
-            settings["AWS_CA_BUNDLE"] = spec.reach.ca_bundle
+    with _credential_variables(spec.aws) as credentials:
+        settings = {**spec.environment, **spec.aws.private, **credentials}
+        if spec.aws.ca_bundle:
+            settings["AWS_CA_BUNDLE"] = spec.aws.ca_bundle
         return _run_process(spec, settings, reader, Cancellation(context.instance, context.run))
 
 
@@ -128,7 +128,7 @@ def _run_process(
         _send(process, settings)
         output.follow("stdout", _chunks(process.stdout))
         output.follow("stderr", _chunks(process.stderr))
-        with renewing(spec.reach, lambda credentials: _send(process, _renewed(credentials))):
+        with renewing(spec.aws, lambda credentials: _send(process, _renewed(credentials))):
             output.pump(reader.consume, deadline=deadline, check=check)
             _await_end(check, deadline)
     except _MemoryExceededError:
@@ -154,17 +154,17 @@ def _run_process(
 
 
 @contextmanager
-def _credential_variables(reach: Reach) -> Generator[dict[str, str]]:
+def _credential_variables(access: AwsAccess) -> Generator[dict[str, str]]:
     """The variables by which the child finds its credentials."""
-    if not reach.expires:
-        yield reach.credentials()
+    if not access.expires:
+        yield access.credentials()
         return
     # Credentials that change have to change in one variable: key and secret in two would for a
     # moment be of different ones. AWS clients ask a command for it, which a file has to name.
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config"
         config.write_text(f"[default]\ncredential_process = printenv {CREDENTIALS}\n")
-        yield _renewed(reach.credentials()) | {
+        yield _renewed(access.credentials()) | {
             "AWS_CONFIG_FILE": str(config),
             "AWS_SHARED_CREDENTIALS_FILE": str(config.with_name("none")),
             "AWS_EC2_METADATA_DISABLED": "true",

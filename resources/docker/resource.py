@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import dagster as dg
@@ -17,21 +17,17 @@ import docker.errors
 from docker.models.images import Image
 from pydantic import Field
 
-from resources.docker.aws_reach import Reach, find_reach, off_this_host
+from resources.docker.aws_access import AwsAccess, as_seen_from_container, discover_aws_access
 from resources.docker.container import (
     RUN_LABEL,
+    ContainerSettings,
     ContextFile,
     labelled_runs,
     remove_container,
     run_in_container,
 )
-from resources.docker.errors import (
-    ENGINE_ERRORS,
-    EngineUnavailableError,
-    ImageMissingError,
-    ModuleRunError,
-)
-from resources.docker.modules import ModuleSpec, StreamMessageReader
+from resources.docker.errors import ENGINE_ERRORS, EngineUnavailableError, ImageMissingError
+from resources.docker.modules import ModuleSpec, StreamMessageReader, pipes_session
 from resources.docker.process import run_in_process
 
 _PROBE_SECONDS = 5
@@ -52,6 +48,17 @@ class ModuleRun:
     metadata: Mapping[str, str | int | float]
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What `DockerResource.run` is asked for, and how AWS is reached from here."""
+
+    context: dg.OpExecutionContext | dg.AssetExecutionContext
+    module: str
+    arguments: tuple[str, ...]
+    extras: Mapping[str, Any]
+    aws: AwsAccess
+
+
 class DockerResource(dg.ConfigurableResource[Any]):
     """Runs Python modules outside Dagster's process, in a container wherever that can be had.
 
@@ -70,17 +77,6 @@ class DockerResource(dg.ConfigurableResource[Any]):
         default="numbercruncher",
         description="Image whose Python has the modules; name, name:tag or name@sha256:digest.",
     )
-    pull: Literal["never", "missing", "always"] = Field(
-        default="never",
-        description="When the image is fetched from its registry. Local images: never.",
-    )
-    registry: str = Field(
-        default="", description="Registry to log in to before a pull; empty for no login."
-    )
-    registry_username: str = Field(default="", description="User name at the registry.")
-    registry_password: str = Field(
-        default="", repr=False, description="Password or token at the registry."
-    )
     network: str = Field(
         default="bridge",
         description="bridge, host, none, or the name of a network of the engine.",
@@ -92,12 +88,6 @@ class DockerResource(dg.ConfigurableResource[Any]):
     deadline_seconds: float = Field(
         default=3600.0, gt=0, description="Time after which it is stopped, in seconds."
     )
-    endpoint_url_s3: str = Field(
-        default="",
-        description="S3 endpoint as seen from this machine; empty for the one that boto3 finds. In"
-        " a container off the host's network loopback is replaced by host.docker.internal.",
-    )
-    region: str = Field(default="", description="AWS region of the module; empty for its default.")
     forward_credentials: bool = Field(
         default=True,
         description="Give the module the AWS credentials of this process, by a private file.",
@@ -127,46 +117,59 @@ class DockerResource(dg.ConfigurableResource[Any]):
             EngineUnavailableError, ImageMissingError, ContainerRefusedError: it never started.
         """
         started = time.monotonic()
-        engine = self._find_engine()
-        reach = find_reach(
-            endpoint_url_s3=self.endpoint_url_s3,
-            region=self.region,
-            forward_credentials=self.forward_credentials,
-        )
-        reader = StreamMessageReader()
-        context_file = ContextFile()
-        injector: dg.PipesContextInjector = context_file
-        metadata: dict[str, str | int | float]
-        if isinstance(engine, str):
-            injector = dg.PipesEnvContextInjector()
-            metadata = {"mode": "process", "mode_reason": engine}
-        else:
-            metadata = {"mode": "docker", **_image_metadata(self.image, engine[1])}
-            if self.network != "host":
-                reach = off_this_host(reach)
-        with dg.open_pipes_session(
-            context=context,
-            context_injector=injector,
-            message_reader=reader,
-            extras=dict(extras or {}),
-        ) as session:
-            pipes_variables = session.get_bootstrap_env_vars()
-            spec = self._spec(context, module, arguments, reach, pipes_variables)
+        aws = discover_aws_access(forward_credentials=self.forward_credentials)
+        request = _Request(context, module, tuple(arguments), extras or {}, aws)
+        engine, reason = None, "a child process is asked for"
+        if self.mode != "process":
             try:
-                if isinstance(engine, str):
-                    peak = run_in_process(context, spec, reader)
-                    metadata["peak_memory_mb"] = round(peak / 1024**2)
-                else:
-                    client, image = engine
-                    with closing(client):
-                        metadata["container"] = run_in_container(
-                            context, client, image, spec, context_file.content, reader
-                        )
-            except ModuleRunError as error:
-                error.messages = tuple(session.get_custom_messages())
-                raise
-        metadata["seconds"] = round(time.monotonic() - started, 3)
-        return ModuleRun(tuple(session.get_custom_messages()), metadata)
+                engine = self._connect_and_find_image()
+            except (EngineUnavailableError, ImageMissingError) as error:
+                if self.mode == "docker":
+                    raise
+                reason = str(error)
+        if engine is None:
+            run = self._run_in_process(request, reason)
+        else:
+            client, image = engine
+            with closing(client):
+                run = self._run_in_container(request, client, image)
+        seconds = round(time.monotonic() - started, 3)
+        return replace(run, metadata={**run.metadata, "seconds": seconds})
+
+    def _run_in_process(self, request: _Request, reason: str) -> ModuleRun:
+        """Runs it as a child process, which was chosen for a reason."""
+        reader = StreamMessageReader()
+        injector = dg.PipesEnvContextInjector()
+        with pipes_session(request.context, injector, reader, request.extras) as session:
+            spec = self._spec(request, session, request.aws)
+            peak = run_in_process(request.context, spec, reader)
+        return ModuleRun(
+            tuple(session.get_custom_messages()),
+            {
+                "mode": "process",
+                "mode_reason": reason,
+                "peak_memory_mb": round(peak / 1024**2),
+            },
+        )
+
+    def _run_in_container(
+        self, request: _Request, client: docker.DockerClient, image: Image
+    ) -> ModuleRun:
+        context, aws = request.context, request.aws
+        if self.network != "host":
+            aws = as_seen_from_container(aws)
+        reader = StreamMessageReader()
+        file = ContextFile()
+        with pipes_session(context, file, reader, request.extras) as session:
+            spec = self._spec(request, session, aws)
+            settings = ContainerSettings(
+                image=image, network=self.network, cpus=self.cpus, labels=_labels(request)
+            )
+            name = run_in_container(context, client, settings, spec, file.content, reader)
+        return ModuleRun(
+            tuple(session.get_custom_messages()),
+            {"mode": "docker", **_image_metadata(self.image, image), "container": name},
+        )
 
     def sweep(self, has_ended: Callable[[str], bool]) -> list[str]:
         """Removes the containers that a run left behind when it was killed.
@@ -196,81 +199,38 @@ class DockerResource(dg.ConfigurableResource[Any]):
                 remove_container(client, name)
         return gone
 
-    def _find_engine(self) -> tuple[docker.DockerClient, Image] | str:
-        """The engine and the image to use, or the reason why a child process is used instead."""
-        if self.mode == "process":
-            return "a child process is asked for"
+    def _connect_and_find_image(self) -> tuple[docker.DockerClient, Image]:
+        """The engine, which the caller closes, and the image."""
+        client = connect()
         try:
-            client = connect()
-            try:
-                return client, self._find_image(client)
-            except BaseException:
-                client.close()
-                raise
-        except (EngineUnavailableError, ImageMissingError) as error:
-            if self.mode == "docker":
-                raise
-            return str(error)
-
-    def _find_image(self, client: docker.DockerClient) -> Image:
-        try:
-            if self.pull == "always":
-                return self._pull(client)
-            return client.images.get(self.image)
+            return client, client.images.get(self.image)
         except docker.errors.ImageNotFound as error:
-            if self.pull == "missing":
-                return self._pull(client)
+            client.close()
             raise ImageMissingError(
-                f"The Docker Engine has no image {self.image}. Build it with 'make image', or"
-                " configure the Docker resource with a registry's image and pull=missing."
+                f"The Docker Engine has no image {self.image}. Build it with 'make image', pull it"
+                f" with 'docker pull {self.image}', or name one that the engine has"
+                " (PLATFORM_CRUNCHER_IMAGE for the number cruncher; a component's own `image`)."
             ) from error
         except ENGINE_ERRORS as error:
+            client.close()
             raise _unavailable(error) from error
 
-    def _pull(self, client: docker.DockerClient) -> Image:
-        try:
-            if self.registry:
-                client.login(self.registry_username, self.registry_password, registry=self.registry)
-            repository, tag = _split_image_name(self.image)
-            return client.images.pull(repository, tag=tag)
-        except ENGINE_ERRORS as error:
-            raise ImageMissingError(
-                f"The image {self.image} could not be fetched from its registry ({error})."
-                " Check the name, the network and the registry's credentials."
-            ) from error
-
-    def _spec(
-        self,
-        context: dg.OpExecutionContext | dg.AssetExecutionContext,
-        module: str,
-        arguments: Sequence[str],
-        reach: Reach,
-        pipes_variables: Mapping[str, str],
-    ) -> ModuleSpec:
+    def _spec(self, request: _Request, session: dg.PipesSession, aws: AwsAccess) -> ModuleSpec:
         environment = {
-            # The module's work is small pieces: threads would cost memory and gain nothing.
+            # Arrow's threads: by itself it counts the machine's processors, not the container's.
             "OMP_NUM_THREADS": str(math.ceil(self.cpus)),
+            # numpy's, for large matrices: of tables they would cost memory and gain nothing.
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
             "TZ": "UTC",
         }
-        keys = context.selected_asset_keys if context.has_assets_def else ()
-        assets = sorted(key.to_user_string() for key in keys)
         return ModuleSpec(
-            module=module,
-            arguments=tuple(arguments),
-            environment={**environment, **reach.environment, **pipes_variables},
-            reach=reach,
+            module=request.module,
+            arguments=request.arguments,
+            environment={**environment, **aws.environment, **session.get_bootstrap_env_vars()},
+            aws=aws,
             memory_mb=self.memory_mb,
-            cpus=self.cpus,
             deadline_seconds=self.deadline_seconds,
-            network=self.network,
-            labels={
-                RUN_LABEL: context.run.run_id,
-                "data-platform.job": context.job_name,
-                "data-platform.asset": ",".join(assets),
-                "data-platform.module": module,
-            },
         )
 
 
@@ -289,20 +249,22 @@ def connect() -> docker.DockerClient:
     return client
 
 
+def _labels(request: _Request) -> dict[str, str]:
+    context = request.context
+    keys = context.selected_asset_keys if context.has_assets_def else ()
+    return {
+        RUN_LABEL: context.run.run_id,
+        "data-platform.job": context.job_name,
+        "data-platform.asset": ",".join(sorted(key.to_user_string() for key in keys)),
+        "data-platform.module": request.module,
+    }
+
+
 def _image_metadata(name: str, image: Image) -> dict[str, str | int | float]:
     digests: list[str] = image.attrs.get("RepoDigests") or []
     # A locally built image has no digest of a registry; its id is one of its content.
     digest = digests[0].rpartition("@")[2] if digests else str(image.id)
     return {"image": name, "image_id": str(image.id), "image_digest": digest}
-
-
-def _split_image_name(name: str) -> tuple[str, str | None]:
-    if "@" in name:
-        repository, _, digest = name.partition("@")
-        return repository, digest
-    head, slash, last = name.rpartition("/")
-    repository, colon, tag = last.partition(":")
-    return f"{head}{slash}{repository}", tag if colon else "latest"
 
 
 def _unavailable(error: Exception) -> EngineUnavailableError:

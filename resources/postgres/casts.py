@@ -1,8 +1,9 @@
-"""Columns of a table as Postgres declares them, and what they are cast to where nothing is lost.
+"""From a column's type in Postgres to its Arrow type, in Parquet and CSV alike.
 
-Another type of Postgres begins here; the Arrow type that it becomes in Parquet is in `parquet.py`.
-Only builds SQL. A cast never fails in the database: a value that it would change or cannot take
-becomes null there, and `kept` is false for it, so that whoever exports can refuse it by name.
+`_ARROW_TYPES` and `SourceColumn.type` are the table of supported types; all others become text.
+A column can also be cast to another type (`can_cast`, `cast`). Only builds SQL. A cast never fails
+in the database: a value that it would change or cannot take becomes null there, and `lossless_if`
+is false for it, so that whoever exports can refuse it by name.
 """
 
 from dataclasses import dataclass
@@ -83,12 +84,12 @@ class Cast:
 
     Attributes:
         value: The expression of the cast; null where something would be lost.
-        kept: The condition that nothing is lost of a value that is not null; None where nothing
-            ever is.
+        lossless_if: The condition that nothing is lost of a value that is not null; None where
+            nothing ever is.
     """
 
     value: sql.Composable
-    kept: sql.Composable | None = None
+    lossless_if: sql.Composable | None = None
 
 
 def can_cast(source: SourceColumn, type_: str) -> bool:
@@ -120,20 +121,22 @@ def cast(source: SourceColumn, type_: str) -> Cast:
         form = sql.SQL("{} ~ {}").format(text, sql.Literal(_WHOLE if type_ == "int64" else _NUMBER))
         # Not `and`: that is evaluated in any order, and what is no number cannot be cast to one.
         inner = _number(sql.SQL("{}::numeric").format(text), "numeric", type_)
-        kept = sql.SQL("case when {} then {} else false end").format(form, inner.kept or _TRUE)
-        return _guarded(inner.value, kept)
+        condition = sql.SQL("case when {} then {} else false end").format(
+            form, inner.lossless_if or _TRUE
+        )
+        return _guarded(inner.value, condition)
     declared = "numeric" if source.declared == "money" else source.declared
     number = sql.SQL("{}::numeric").format(value) if source.declared == "money" else value
     inner = _number(number, declared, type_)
-    return inner if inner.kept is None else _guarded(inner.value, inner.kept)
+    return inner if inner.lossless_if is None else _guarded(inner.value, inner.lossless_if)
 
 
 _TRUE = sql.SQL("true")
 
 
-def _guarded(value: sql.Composable, kept: sql.Composable) -> Cast:
-    kept = sql.SQL("({})").format(kept)
-    return Cast(sql.SQL("case when {} then {} end").format(kept, value), kept)
+def _guarded(value: sql.Composable, condition: sql.Composable) -> Cast:
+    condition = sql.SQL("({})").format(condition)
+    return Cast(sql.SQL("case when {} then {} end").format(condition, value), condition)
 
 
 def _number(value: sql.Composable, declared: str, type_: str) -> Cast:
@@ -159,16 +162,18 @@ def _date(source: SourceColumn, value: sql.Composable) -> tuple[sql.Composable, 
     if source.is_text:
         text = sql.SQL("{}::text").format(value)
         # The month's last day, since a cast of one after it would fail.
-        kept = sql.SQL(
+        condition = sql.SQL(
             "case when {text} ~ {form} then substr({text}, 9)::int <= extract(day from"
             " (substr({text}, 1, 8) || '01')::date + interval '1 month' - interval '1 day')"
             " else false end"
         ).format(text=text, form=sql.Literal(_DAY))
-        return sql.SQL("{}::date").format(text), kept
+        return sql.SQL("{}::date").format(text), condition
     if source.declared == "timestamp with time zone":
         value = sql.SQL("({} at time zone 'UTC')").format(value)
-    kept = sql.SQL("isfinite({value}) and {value} = date_trunc('day', {value})").format(value=value)
-    return sql.SQL("{}::date").format(value), kept
+    condition = sql.SQL("isfinite({value}) and {value} = date_trunc('day', {value})").format(
+        value=value
+    )
+    return sql.SQL("{}::date").format(value), condition
 
 
 def _is_number(source: SourceColumn) -> bool:

@@ -1,6 +1,7 @@
 """Rows of a query as a typed Parquet file into a binary stream, in bounded memory.
 
-A row of many megabytes takes some fifteen times its length meanwhile.
+The types come from `casts.py`. A row of many megabytes takes some fifteen times its length in
+memory meanwhile.
 
 They leave Postgres as CSV, like those of the other formats: it writes text as fast as its binary
 format, and pyarrow reads text in half the time that the ADBC driver takes for the latter.

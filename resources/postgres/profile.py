@@ -1,6 +1,6 @@
 """What a table's rows look like in a few figures, computed where they are: inside the database."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from formats.columns import Column
 from formats.long_ids import LARGEST_EXACT, chance
+from resources.postgres.casts import SourceColumn
 from resources.postgres.query import Extract, cast_of, key_of, relation, where_clause
 
 # An id's value as bigint: of a text that may be one beyond 2**53, also as a spreadsheet writes it.
@@ -78,8 +79,8 @@ def select_profile(extract: Extract, column: str | None, ids: Collection[str] = 
     value = sql.SQL("{}::double precision").format(of_interest)
     counts = [sql.SQL("count({})").format(cast_of(extract, c.name).value) for c in extract.columns]
     lost = [
-        sql.SQL("count({}) filter (where not {})").format(_raw(extract, name), kept)
-        for name, kept in _casts(extract)
+        sql.SQL("count({}) filter (where not {})").format(sql.Identifier("t", source), lossless_if)
+        for _, source, lossless_if in _casts(extract)
     ]
     return sql.SQL("select {figures} from {table} as t{where}").format(
         figures=sql.SQL(", ").join(
@@ -104,7 +105,7 @@ def read_profile(extract: Extract, ids: Collection[str], row: Sequence[Any]) -> 
     rows, keys, least, median, largest, negative, *counts = row
     figures = iter(counts)
     nulls = {column.name: rows - next(figures) for column in extract.columns}
-    lost = {name: next(figures) for name, _ in _casts(extract)}
+    lost = {name: next(figures) for name, _, _ in _casts(extract)}
     return Profile(
         rows=rows,
         distinct_keys=keys,
@@ -130,16 +131,17 @@ def _read_long_ids(
     return 1, min(rounded, 1), expected / ids
 
 
-def _casts(extract: Extract) -> list[tuple[str, sql.Composable]]:
-    """The columns whose cast may lose something, with the condition that it does not."""
-    conditions = [(column.name, cast_of(extract, column.name).kept) for column in extract.columns]
-    return [(name, kept) for name, kept in conditions if kept is not None]
+def _casts(extract: Extract) -> Iterator[tuple[str, str, sql.Composable]]:
+    """The columns whose cast may lose something.
 
-
-def _raw(extract: Extract, name: str) -> sql.Composable:
-    """A column as the table has it."""
-    source = extract.sources[name]
-    return sql.Identifier("t", getattr(source, "name", name))
+    Yields:
+        The name, that of the table's column, and the condition that nothing is lost.
+    """
+    for column in extract.columns:
+        source = extract.sources.get(column.name)
+        lossless_if = cast_of(extract, column.name).lossless_if
+        if isinstance(source, SourceColumn) and lossless_if is not None:
+            yield column.name, source.name, lossless_if
 
 
 def _ids(extract: Extract, ids: Collection[str]) -> list[Column]:

@@ -165,19 +165,19 @@ def count_rows(table: Table, where: Mapping[str, object]) -> sql.Composed:
 
 def select_lost(extract: Extract, name: str) -> sql.Composed:
     """SELECT of one value of a column that its cast would change or cannot take."""
-    source, kept = extract.sources[name], cast_of(extract, name).kept
-    if not isinstance(source, SourceColumn) or kept is None:
+    source, lossless_if = extract.sources[name], cast_of(extract, name).lossless_if
+    if not isinstance(source, SourceColumn) or lossless_if is None:
         raise ValueError(f"Nothing is lost of column {name}.")
     value = sql.Identifier("t", source.name)
     return sql.SQL(
-        "select {value}::text from {table} as t{where} {and_} {value} is not null and not {kept} "
-        "limit 1"
+        "select {value}::text from {table} as t{where} {and_} {value} is not null "
+        "and not {lossless_if} limit 1"
     ).format(
         value=value,
         table=relation(extract.table),
         where=where_clause(extract.where),
         and_=sql.SQL("and" if extract.where else "where"),
-        kept=kept,
+        lossless_if=lossless_if,
     )
 
 

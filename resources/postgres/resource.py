@@ -16,6 +16,7 @@ from resources.postgres.errors import DatabaseRequestError
 from resources.postgres.query import key_settings
 from resources.postgres.session import Session, open_connection
 
+_CONNECT_SECONDS = 10
 # In seconds: a server that vanished without a word is noticed within a minute.
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 # What makes the text of values the same whatever the server's or user's defaults are.
@@ -44,9 +45,6 @@ class PostgresResource(dg.ConfigurableResource[Any]):
         repr=False,
         description="Key of the hash that replaces pseudonymised columns, from an EnvVar.",
     )
-    connect_timeout_seconds: int = Field(
-        default=10, ge=2, description="How long to wait for a connection."
-    )
     statement_timeout_seconds: int = Field(
         default=3600, ge=1, description="How long one statement, an export included, may take."
     )
@@ -59,7 +57,7 @@ class PostgresResource(dg.ConfigurableResource[Any]):
 
     @contextmanager
     def connect(self) -> Generator[Session]:
-        """Opens a session: a connection, and one more for a twin.
+        """Opens a session: a connection, and one more for a second session.
 
         Raises:
             DatabaseUnavailableError: the server cannot be reached.
@@ -94,7 +92,7 @@ class PostgresResource(dg.ConfigurableResource[Any]):
         return make_dsn(
             postgres_dsn.libpq_dsn(self.dsn),
             options=" ".join(options).strip(),
-            connect_timeout=self.connect_timeout_seconds,
+            connect_timeout=_CONNECT_SECONDS,
             application_name=self.application_name,
             client_encoding="UTF8",
             **_KEEPALIVES,

@@ -151,10 +151,11 @@ class Session:
         return values[0][0][:60] if values else None
 
     def rows_by_now(self, extract: Extract, rows: int, *, foreign: bool) -> int:
-        """How many rows an extract has by now; ends the state that the session sees.
+        """Row count of an extract in a fresh snapshot; ends this session's snapshot.
 
         Args:
-            rows: how many it had. They are not counted where nobody has written anything since.
+            rows: the count in this session's. They are not counted where nobody has written
+                anything since.
             foreign: whether some come from another server (`Reading.foreign`), of which this one
                 does not know whether anybody has written: they are counted.
         """
@@ -200,7 +201,7 @@ class Session:
         return Exported(rows, extract.exported_columns)
 
     @contextmanager
-    def twin(self, table: Table) -> Generator["Session"]:
+    def second_session(self, table: Table) -> Generator["Session"]:
         """Opens another session that sees the same state of the database, for another thread.
 
         Args:

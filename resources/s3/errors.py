@@ -10,6 +10,7 @@ from botocore import exceptions as boto
 from s3transfer.exceptions import S3CopyFailedError
 from urllib3.exceptions import HTTPError
 
+from resources.aws_failures import code_and_reason, http_status, is_untrusted
 from resources.errors import ResourceError
 
 
@@ -109,7 +110,7 @@ def translate(error: Exception, action: str, *, bucket: str, key: str = "") -> S
             f"Cannot {action} {target}: no complete credentials were found. Set AWS_ACCESS_KEY_ID "
             "and AWS_SECRET_ACCESS_KEY, or run where an IAM role is attached."
         )
-    if isinstance(error, boto.SSLError):
+    if is_untrusted(error):
         return StoreRequestError(
             f"Cannot {action} {target}: the store's certificate is not trusted. Set AWS_CA_BUNDLE "
             "to its authority, or correct AWS_ENDPOINT_URL_S3."
@@ -131,14 +132,9 @@ def translate(error: Exception, action: str, *, bucket: str, key: str = "") -> S
     return StoreRequestError(f"Cannot {action} {target}: {error}")
 
 
-def error_code(error: boto.ClientError) -> str:
-    """The store's name for the failure, "NoSuchKey" for instance."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def _from_answer(error: boto.ClientError, action: str, bucket: str, target: str) -> StoreError:
-    code = error_code(error)
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code, reason = code_and_reason(error)
+    status = http_status(error)
     if code in _MISSING_BUCKET:
         return BucketMissingError(
             f"Cannot {action} {target}: the bucket {bucket} does not exist at this endpoint. "
@@ -178,7 +174,6 @@ def _from_answer(error: boto.ClientError, action: str, bucket: str, target: str)
             f"Cannot {action} {target}: the store has a fault ({code}), as when its disk is full. "
             "Look at its disk and its log, then run again."
         )
-    message = error.response.get("Error", {}).get("Message", "no reason given")
     return StoreRequestError(
-        f"Cannot {action} {target}: the store refuses the request ({code}: {message})."
+        f"Cannot {action} {target}: the store refuses the request ({code}: {reason})."
     )

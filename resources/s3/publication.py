@@ -12,9 +12,10 @@ What readers may rely on (see `published.py` for how they read):
   does not stay beside files of another commit.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from formats.columns import Column
 from formats.manifest import NAME, Manifest, ManifestFile
@@ -29,63 +30,66 @@ from resources.s3.store import ObjectStore, StoredObject
 from resources.s3.streams import ObjectWriter
 
 _COMMIT_ATTEMPTS = 3
+C = TypeVar("C", bound=ObjectWriter | StoredObject)
 
 
-class _Staged:
-    """A file that waits for the commit; by itself, one that another system has put in place.
+class _Staged(ABC, Generic[C]):
+    """A file that waits for the commit.
 
     Attributes:
         content: What knows its size and sha256.
         etag: Of the object in the file's place; empty until that is known to be the file.
     """
 
-    def __init__(self, content: ObjectWriter | StoredObject, etag: str = "") -> None:
+    def __init__(self, content: C, etag: str = "") -> None:
         self.content = content
         self.etag = etag
 
-    def is_in_place(self) -> bool:
+    @abstractmethod
+    def matches_stored_object(self) -> bool:
         """Whether the object in the file's place is the file; sets `etag`.
 
         Raises:
             ObjectMissingError: There is no object.
         """
-        return True
 
+    @abstractmethod
     def prepare(self) -> None:
         """Do all that can fail or takes long, so that `complete` is one request."""
 
+    @abstractmethod
     def complete(self) -> None:
         """Let the file appear, and set `etag`."""
 
     def abort(self) -> None:
         """Forget the file, unless it has appeared."""
+        return
 
 
-class _Written(_Staged):
+class _Written(_Staged[ObjectWriter]):
     """A file that was uploaded from here."""
 
     def __init__(self, store: ObjectStore, writer: ObjectWriter) -> None:
         super().__init__(writer)
         self._store = store
-        self._writer = writer
 
-    def is_in_place(self) -> bool:
+    def matches_stored_object(self) -> bool:
         # An ETag of a plain upload says as much as its bytes. Under KMS it does not, so that the
         # file is written again, which does no harm.
-        self.etag = self._store.head(self._writer.key).etag
-        return self.etag == self._writer.expected_etag()
+        self.etag = self._store.head(self.content.key).etag
+        return self.etag == self.content.expected_etag()
 
     def prepare(self) -> None:
-        self._writer.finish()
+        self.content.finish()
 
     def complete(self) -> None:
-        self.etag = self._writer.complete()
+        self.etag = self.content.complete()
 
     def abort(self) -> None:
-        self._writer.abort()
+        self.content.abort()
 
 
-class _Copied(_Staged):
+class _Copied(_Staged[StoredObject]):
     """A file that the store copies by itself."""
 
     def __init__(
@@ -95,22 +99,37 @@ class _Copied(_Staged):
         self._store = store
         self._key = key
         self._source = source
-        self._original = original
 
-    def is_in_place(self) -> bool:
+    def matches_stored_object(self) -> bool:
         # A copy's ETag depends on how it was made: only the bytes tell.
         stored = self._store.fingerprint(self._key)
         self.etag = stored.etag
-        return stored.sha256 == self._original.sha256
+        return stored.sha256 == self.content.sha256
 
     def prepare(self) -> None:
-        self._source.check_etag(self._original.key, self._original.etag)
+        self._source.check_etag(self.content.key, self.content.etag)
 
     def complete(self) -> None:
-        original = self._original
+        original = self.content
         self.etag = self._store.copy_from(
             self._source, original.key, self._key, etag=original.etag
         ).etag
+
+
+class _Adopted(_Staged[StoredObject]):
+    """A file that another system has put in place, so that nothing is left to do."""
+
+    def __init__(self, stored: StoredObject) -> None:
+        super().__init__(stored, stored.etag)
+
+    def matches_stored_object(self) -> bool:
+        return True
+
+    def prepare(self) -> None:
+        return
+
+    def complete(self) -> None:
+        return
 
 
 class Publication:
@@ -130,7 +149,7 @@ class Publication:
         """Asks nothing of the store yet."""
         self._folder = folder
         self._store = folder.store
-        self._staged: dict[str, _Staged] = {}
+        self._staged: dict[str, _Staged[Any]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -172,7 +191,7 @@ class Publication:
     def adopt(self, name: str) -> None:
         """Adds a file that another system already wrote under the prefix; reads it once."""
         stored = self._store.fingerprint(self._free_key(name))
-        self._staged[name] = _Staged(stored, stored.etag)
+        self._staged[name] = _Adopted(stored)
 
     def commit(
         self,
@@ -229,7 +248,7 @@ class Publication:
             return None
         return published and published.manifest
 
-    def _replace(self, manifest: Manifest, outdated: Sequence[_Staged]) -> None:
+    def _replace(self, manifest: Manifest, outdated: Sequence[_Staged[Any]]) -> None:
         key = self._folder.key(NAME)
         for staged in outdated:
             staged.prepare()
@@ -289,13 +308,13 @@ class Publication:
         return self._folder.key(name)
 
 
-def _is_in_place(staged: _Staged, published_sha256: str | None) -> bool:
+def _is_in_place(staged: _Staged[Any], published_sha256: str | None) -> bool:
     """Whether a file's object is there already, and published if it is ours."""
     if staged.etag:
         return True
     if staged.content.sha256 != published_sha256:
         return False
     try:
-        return staged.is_in_place()
+        return staged.matches_stored_object()
     except ObjectMissingError:
         return False

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 DATE = r"\d{4}-\d\d-\d\d"
 _LARGEST_MANIFEST = 16 * MIB
 _FILE_PATH = r"(?:/[\w.-]+)+"
-_MOST_KEYS_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,9 @@ class Folder:
             )
         return published
 
-    def made_of(self, inputs: Mapping[str, str], code_version: str) -> "Published | None":
+    def published_if_current(
+        self, inputs: Mapping[str, str], code_version: str
+    ) -> "Published | None":
         """What is published there, if it was made of these inputs by this code, and is whole.
 
         Every file is read: what was damaged or removed does not count, and is made again.
@@ -204,14 +205,7 @@ def list_published(
             folder = Folder(store, info.key.removesuffix(f"/{manifests.NAME}"))
             published.append((folder, info.modified))
     if foreign:
-        # As literals, since a line break in a key would forge a line of the log.
-        keys = ", ".join(map(repr, foreign[:_MOST_KEYS_NAMED]))
-        more = ", …" if len(foreign) > _MOST_KEYS_NAMED else ""
-        warn(
-            f"Objects in s3://{store.bucket}/ that are not the platform's were left alone"
-            f" ({len(foreign)}): {keys}{more}. Move them out of its folders if nobody needs them "
-            "there."
-        )
+        warn(manifests.describe_foreign(store.bucket, foreign, len(foreign)))
     return published
 
 

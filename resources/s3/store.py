@@ -1,5 +1,6 @@
 """The S3 resource: single objects read, written, copied, listed and removed, with typed errors.
 
+Its client tries single requests again: those that are throttled (SlowDown), unanswered or failed.
 What makes a set of objects a published one (the manifest) is in `published.py`.
 """
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from _typeshed import SupportsRead
     from mypy_boto3_s3 import S3Client
 
+# How long each attempt waits for a connection, and for the next bytes.
+_CONNECT_SECONDS, _READ_SECONDS = 5, 60
 _LARGEST_DELETE = 1000
 _MAKING = threading.Lock()
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -71,12 +74,6 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         default=None,
         description="KMS key that encrypts what is written; the bucket's default where empty.",
     )
-    connect_timeout_seconds: float = Field(
-        default=5, gt=0, description="How long to wait for a connection, each attempt."
-    )
-    read_timeout_seconds: float = Field(
-        default=60, gt=0, description="How long to wait for the next bytes, each attempt."
-    )
     max_attempts: int = Field(
         default=5, ge=1, description="How often a request is made before its failure counts."
     )
@@ -93,8 +90,8 @@ class ObjectStore(dg.ConfigurableResource[Any]):
 
     def _make_client(self) -> "S3Client":
         config = Config(
-            connect_timeout=self.connect_timeout_seconds,
-            read_timeout=self.read_timeout_seconds,
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
             retries={"mode": "standard", "total_max_attempts": self.max_attempts},
             max_pool_connections=50,
             user_agent_extra="dagster-data-platform",
@@ -105,7 +102,7 @@ class ObjectStore(dg.ConfigurableResource[Any]):
             # Each of its overloads for services whose stubs are not installed is unknown.
             client = session.client("s3", config=config)  # pyright: ignore[reportUnknownMemberType]
         for request in ("PutObject", "CreateMultipartUpload", "UploadPart"):
-            client.meta.events.register(f"before-sign.s3.{request}", _of_no_type)
+            client.meta.events.register(f"before-sign.s3.{request}", _set_default_content_type)
         return client
 
     def sibling(self, bucket: str) -> "ObjectStore":
@@ -318,15 +315,15 @@ class ObjectStore(dg.ConfigurableResource[Any]):
         return count
 
     def write_options(self) -> dict[str, Any]:
-        """What every request that makes an object says: its checksum's algorithm, and its key."""
+        """Parameters of every write request: checksum algorithm and KMS key."""
         options = {"ChecksumAlgorithm": CHECKSUM}
         if not self.kms_key_id:
             return options
         return {**options, "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.kms_key_id}
 
 
-def _of_no_type(request: AWSRequest, **_: object) -> None:
-    """Says of what has no type that it is just bytes, by the name that S3 itself has for it.
+def _set_default_content_type(request: AWSRequest, **_: object) -> None:
+    """Gives what has no type the one that S3 itself gives it: just bytes.
 
     SeaweedFS would compress text that has none, or is called "application/octet-stream", which
     costs it half to all of what storing it does once more.

@@ -273,13 +273,14 @@ class ObjectReader(io.RawIOBase):
         if wanted == 0:
             return 0
         for attempt in range(_READ_ATTEMPTS):
+            if attempt:
+                time.sleep(0.1 * 2 ** (attempt - 1))
             data = self._read_some(wanted)
             if data:
                 view[: len(data)] = data
                 self._position += len(data)
                 return len(data)
             self._drop_body()
-            time.sleep(0.1 * 2**attempt)
         raise StoreUnavailableError(
             f"Cannot read s3://{self._bucket}/{self._key}: the store broke off at byte "
             f"{self._position} of {self.size}, {_READ_ATTEMPTS} times. Run again."

@@ -27,7 +27,7 @@ from tenacity import (
     wait_random,
 )
 
-from ..aws import code_and_reason, is_transient
+from ..aws_failures import code_and_reason, is_transient, is_untrusted
 from .errors import (
     AlreadyExistsError,
     BusyError,
@@ -194,7 +194,7 @@ class Calls:
         except (ClientError, BotoCoreError) as error:
             raise translate(name, error) from error
 
-    def hurried(self, seconds: float) -> "Calls":
+    def with_patience(self, seconds: float) -> "Calls":
         """The same with less patience and never interrupted, for what must be over soon."""
         patience = min(seconds, self.patience_seconds)
         return replace(self, patience_seconds=patience, sleep=time.sleep)
@@ -244,6 +244,11 @@ def translate(operation: str, error: ClientError | BotoCoreError) -> SageMakerEr
     """The error of ours for one of boto's."""
     if is_transient(error):
         return UnavailableError(f"{operation} could not be done: {error}. Run again later.")
+    if is_untrusted(error):
+        return RefusedError(
+            f"{operation} could not be done: SageMaker's certificate is not trusted ({error})."
+            " Set AWS_CA_BUNDLE to its authority, or correct AWS_ENDPOINT_URL_SAGEMAKER."
+        )
     if not isinstance(error, ClientError):
         return RefusedError(f"SageMaker refused {operation}: {type(error).__name__}: {error}")
     code, reason = code_and_reason(error)

@@ -100,7 +100,7 @@ class Deployer:
         self._endpoints = endpoints
         self._calls = endpoints.calls
         self._control = endpoints.clients.control
-        self._log = endpoints.log
+        self._log = endpoints.calls.log
         self._name = endpoint_name
         self._smoke = smoke
         self._began = time.monotonic()

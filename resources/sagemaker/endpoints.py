@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .calls import Calls, Clients, Log
+from .calls import Calls, Clients
 from .errors import (
     BusyError,
     DeployDeadlineError,
@@ -127,7 +127,6 @@ class Endpoints:
 
     clients: Clients
     calls: Calls
-    log: Log
     poll_seconds: float
 
     def describe(self, name: str) -> EndpointState | None:
@@ -161,7 +160,7 @@ class Endpoints:
                 return state
             if state.status != logged:
                 logged = state.status
-                self.log.info(f"Endpoint {name}: {logged}")
+                self.calls.log.info(f"Endpoint {name}: {logged}")
             if time.monotonic() > deadline:
                 raise DeployDeadlineError(
                     f"Endpoint {name} is still {state.status} at the deadline. SageMaker goes on "

@@ -141,7 +141,7 @@ class JobSpec(Protocol[R_co]):
         """Where a described job is not the one that a request asks for; empty where it is."""
         ...
 
-    def result(self, description: Description, watched: "Watched") -> R_co | None:
+    def result(self, description: Description, job: "JobContext") -> R_co | None:
         """What a completed job came to; None where it lacks an artifact."""
         ...
 
@@ -151,8 +151,8 @@ class JobSpec(Protocol[R_co]):
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What is known of a job beside its description.
+class JobContext:
+    """What is known of a job beside its description: how it was obtained, prices, console link.
 
     Attributes:
         price_per_hour: By instance type, in whatever currency.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from .calls import Calls, Clients, Log
+from .calls import Calls, Clients
 from .errors import (
     AlreadyExistsError,
     BusyError,
@@ -20,7 +20,7 @@ from .errors import (
     SageMakerError,
     SpecError,
 )
-from .job_kind import Description, JobKind, JobSpec, Origin, Watched
+from .job_kind import Description, JobContext, JobKind, JobSpec, Origin
 from .logs import JobLogs
 from .names import attempt_name
 from .security import Security
@@ -46,7 +46,6 @@ class JobRunner:
 
     clients: Clients
     calls: Calls
-    log: Log
     role_arn: str
     tags: dict[str, str]
     poll_seconds: float
@@ -131,7 +130,7 @@ class JobRun(Generic[R]):
     ) -> None:
         self._runner = runner
         self._calls = runner.calls
-        self._log = runner.log
+        self._log = runner.calls.log
         self._spec = spec
         self._kind = spec.kind
         self._usable = usable
@@ -155,7 +154,6 @@ class JobRun(Generic[R]):
                     self._logs = JobLogs(
                         self._runner.clients,
                         self._calls,
-                        self._log,
                         group=self._kind.log_group,
                         job=self._name,
                         instances=self._spec.instance_count,
@@ -196,7 +194,7 @@ class JobRun(Generic[R]):
         self._log.warning(f"Stopping {self._kind.noun} {self._name}.")
         try:
             if not self._runner.stop(
-                self._kind, self._name, self._calls.hurried(LAST_MINUTE_SECONDS)
+                self._kind, self._name, self._calls.with_patience(LAST_MINUTE_SECONDS)
             ):
                 self._log.warning(
                     f"There was no {self._kind.noun} {self._name} to be stopped. If it was just "
@@ -348,8 +346,8 @@ class JobRun(Generic[R]):
 
     def _result_of(self, description: Description) -> R | None:
         url = self._runner.clients.console_url(self._page)
-        watched = Watched(self._kind, self._origin, self._runner.price_per_hour, url)
-        return self._spec.result(description, watched)
+        job = JobContext(self._kind, self._origin, self._runner.price_per_hour, url)
+        return self._spec.result(description, job)
 
     def _deadline_error(self, outcome: str) -> JobError:
         return self._error(

@@ -4,7 +4,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from .calls import Calls, Clients, Log
+from .calls import Calls, Clients
 from .errors import NotFoundError, SageMakerError
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ class JobLogs:
     """
 
     def __init__(
-        self, clients: Clients, calls: Calls, log: Log, *, group: str, job: str, instances: int = 1
+        self, clients: Clients, calls: Calls, *, group: str, job: str, instances: int = 1
     ) -> None:
         self._client = clients.logs
-        self._calls = calls.hurried(PATIENCE_SECONDS)
-        self._log = log
+        self._calls = calls.with_patience(PATIENCE_SECONDS)
+        self._log = calls.log
         self._group = group
         self._job = job
         self._instances = instances

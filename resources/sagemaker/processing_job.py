@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from .errors import ProcessingError, SpecError
-from .job_kind import Description, FinishedJob, JobFields, JobKind, Watched
+from .job_kind import Description, FinishedJob, JobContext, JobFields, JobKind
 from .names import to_tags
 from .request_parts import Config, with_extra, work_differences
 from .security import Security
@@ -162,14 +162,14 @@ class ProcessingJobSpec(JobFields):
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
         return work_differences(_result_part(request), _result_part(description), exact=EXACT_KEYS)
 
-    def result(self, description: Description, watched: Watched) -> "ProcessedData":
+    def result(self, description: Description, job: JobContext) -> "ProcessedData":
         cluster = description["ProcessingResources"]["ClusterConfig"]
         seconds = self.kind.seconds(description)
         outputs: list[dict[str, Any]] = description.get("ProcessingOutputConfig", {}).get(
             "Outputs", []
         )
         return ProcessedData(
-            **watched.outcome(description, cluster, seconds),
+            **job.outcome(description, cluster, seconds),
             outputs={
                 item["OutputName"]: item["S3Output"]["S3Uri"]
                 for item in outputs

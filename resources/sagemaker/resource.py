@@ -389,7 +389,6 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         return JobRunner(
             clients=self.clients,
             calls=self._calls(log),
-            log=log,
             role_arn=self.role_arn,
             tags=self._tags(tags),
             poll_seconds=self.poll_seconds,
@@ -398,7 +397,7 @@ class SageMakerResource(dg.ConfigurableResource["SageMakerResource"]):
         )
 
     def _endpoints(self, log: Log) -> Endpoints:
-        return Endpoints(self.clients, self._calls(log), log, self.poll_seconds)
+        return Endpoints(self.clients, self._calls(log), self.poll_seconds)
 
     def _deployer(
         self, endpoint_name: str, smoke: SmokeTest | None, deadline_seconds: float, log: Log

@@ -65,7 +65,9 @@ def prune(endpoints: Endpoints, endpoint_name: str, *, keep: int) -> Pruned:
     live = _live_configs(endpoints)
     own = endpoints.describe(endpoint_name)
     if own is not None and own.changing:
-        endpoints.log.info(f"Endpoint {endpoint_name} is {own.status}: nothing is removed now.")
+        endpoints.calls.log.info(
+            f"Endpoint {endpoint_name} is {own.status}: nothing is removed now."
+        )
         return Pruned(endpoint_name, kept=tuple(version.config_name for version in versions))
     fallback = rollback_target(versions, own.config_name if own else None) if keep else None
     stays = live | {version.config_name for version in versions[:keep]}
@@ -91,7 +93,7 @@ def prune(endpoints: Endpoints, endpoint_name: str, *, keep: int) -> Pruned:
             failed[name] = reason
     models = [name for name in removable if name not in failed]
     for name, reason in failed.items():
-        endpoints.log.warning(f"{name} was not removed: {reason}")
+        endpoints.calls.log.warning(f"{name} was not removed: {reason}")
     standing = [uris for name, uris in artifacts.items() if name not in models]
     return Pruned(
         endpoint_name,

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from .errors import SpecError, TrainingError
-from .job_kind import Description, FinishedJob, JobFields, JobKind, Watched
+from .job_kind import Description, FinishedJob, JobContext, JobFields, JobKind
 from .names import is_builtin, to_tags
 from .request_parts import Config, with_extra, work_differences
 from .security import Security
@@ -204,7 +204,7 @@ class TrainingJobSpec(JobFields):
     def differences(self, request: dict[str, Any], description: Description) -> list[str]:
         return work_differences(_result_part(request), _result_part(description), exact=EXACT_KEYS)
 
-    def result(self, description: Description, watched: Watched) -> "TrainedJob | None":
+    def result(self, description: Description, job: JobContext) -> "TrainedJob | None":
         """The completed job; None where SageMaker names no artifact."""
         artifact = description.get("ModelArtifacts", {}).get("S3ModelArtifacts")
         if not artifact:
@@ -212,7 +212,7 @@ class TrainingJobSpec(JobFields):
         # AWS leaves the billable seconds out of some jobs.
         billable = description.get("BillableTimeInSeconds")
         return TrainedJob(
-            **watched.outcome(description, description.get("ResourceConfig", {}), billable),
+            **job.outcome(description, description.get("ResourceConfig", {}), billable),
             artifact_uri=artifact,
             metrics={
                 metric["MetricName"]: metric["Value"]

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from .calls import Log
 from .endpoint_spec import ModelContainer
 from .errors import (
     AlreadyExistsError,
@@ -18,7 +17,7 @@ from .errors import (
     TransformError,
     UnavailableError,
 )
-from .job_kind import Description, FinishedJob, JobFields, JobKind, Watched
+from .job_kind import Description, FinishedJob, JobContext, JobFields, JobKind
 from .jobs import LAST_MINUTE_SECONDS, JobRunner, Usable
 from .names import MAX_NAME, deterministic_name, to_tags
 from .request_parts import Config, differences, with_extra
@@ -162,10 +161,10 @@ class TransformJobSpec(JobFields):
         beyond = {key: value for key, value in actual.items() if key not in BY_AWS}
         return sorted({*differences(wanted, actual), *differences(beyond, wanted)})
 
-    def result(self, description: Description, watched: Watched) -> "TransformedData":
+    def result(self, description: Description, job: JobContext) -> "TransformedData":
         seconds = self.kind.seconds(description)
         return TransformedData(
-            **watched.outcome(description, description["TransformResources"], seconds),
+            **job.outcome(description, description["TransformResources"], seconds),
             output_s3_uri=description["TransformOutput"]["S3OutputPath"],
             seconds=seconds,
         )
@@ -205,15 +204,13 @@ def run_transform(
             # Another run of the same work has just ended, and deleted the model that both use.
             _create_model(runner, spec)
             return runner.run(spec, usable)
-    except UnavailableError:
-        stays = True  # for the job, which goes on; the next attempt attaches to it
-        raise
-    except OtherModelError:
+    except (UnavailableError, OtherModelError):
+        # For the job, which goes on, and the next attempt attaches to it; or the model is not ours.
         stays = True
         raise
     finally:
         if not stays:
-            _delete_model(runner, spec.model_name(runner.role_arn), runner.log)
+            _delete_model(runner, spec.model_name(runner.role_arn))
 
 
 def _create_model(runner: JobRunner, spec: TransformJobSpec) -> None:
@@ -236,15 +233,15 @@ def _create_model(runner: JobRunner, spec: TransformJobSpec) -> None:
             ) from None
 
 
-def _delete_model(runner: JobRunner, name: str, log: Log) -> None:
+def _delete_model(runner: JobRunner, name: str) -> None:
     """Never raises: the job's outcome matters more."""
-    calls = runner.calls.hurried(LAST_MINUTE_SECONDS)
+    calls = runner.calls.with_patience(LAST_MINUTE_SECONDS)
     try:
         calls(runner.clients.control.delete_model, ModelName=name)
     except NotFoundError:
         return
     except SageMakerError as error:
-        log.warning(f"Model {name} could not be deleted: delete it yourself. {error}")
+        calls.log.warning(f"Model {name} could not be deleted: delete it yourself. {error}")
 
 
 def _result_part(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """An application of Spark on EMR Serverless, by the Pipes client of dagster-aws."""
 
 import math
-import time
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,8 +15,9 @@ from dagster_aws.pipes import (
     PipesS3MessageReader,
 )
 from dagster_pipes import PipesParams
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from resources.aws import is_transient
+from resources.aws_failures import is_transient
 from resources.cancellation import Cancellation
 from resources.s3 import ObjectStore
 from resources.spark.errors import SparkRunError
@@ -161,16 +161,22 @@ def run_on_emr(
 
 def _cancel(client: "EMRServerlessClient", spark: "SparkResource", job_run: str) -> bool:
     """Cancels a job and waits, for a while, until it writes no more; whether it has ended."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while time.monotonic() < deadline:
+
+    def has_ended() -> bool:
         with suppress(*_AWS_ERRORS):  # it may have ended, or AWS not answer yet
             client.cancel_job_run(applicationId=spark.application_id, jobRunId=job_run)
         with suppress(*_AWS_ERRORS):
             answer = client.get_job_run(applicationId=spark.application_id, jobRunId=job_run)
-            if answer["jobRun"]["state"] in ("SUCCESS", "FAILED", "CANCELLED"):
-                return True
-        time.sleep(spark.poll_seconds)
-    return False
+            return answer["jobRun"]["state"] in ("SUCCESS", "FAILED", "CANCELLED")
+        return False
+
+    retrying = Retrying(
+        retry=retry_if_result(lambda ended: not ended),
+        stop=stop_after_delay(STOP_SECONDS),
+        wait=wait_fixed(spark.poll_seconds),
+        retry_error_callback=lambda _: False,
+    )
+    return retrying(has_ended)
 
 
 def _failure(

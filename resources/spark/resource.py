@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,9 +20,9 @@ from dagster_pipes import PipesDefaultMessageWriter
 from pydantic import Field
 
 from formats.proxies import LOOPBACK
-from resources.docker import ModuleRun, ModuleRunError
-from resources.docker.aws_reach import find_reach
-from resources.docker.modules import ModuleSpec, StreamMessageReader
+from resources.docker import ModuleRun
+from resources.docker.aws_access import discover_aws_access
+from resources.docker.modules import ModuleSpec, StreamMessageReader, pipes_session
 from resources.docker.process import run_in_process
 from resources.s3 import ObjectStore
 from resources.spark.errors import SparkNotSetUpError
@@ -29,6 +30,38 @@ from resources.spark.scratch import PACKED_PYTHON, code_archive, scratch_folder
 
 HERE = "127.0.0.1"
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
+
+
+@dataclass(frozen=True)
+class _Application:
+    """What is to run on Spark.
+
+    Attributes:
+        name: as Spark shows it.
+        module: the driver's.
+        code: archive of the packages that driver and tasks import.
+        scratch: key of a folder of its own.
+        extras: what the caller has for the module.
+    """
+
+    name: str
+    module: str
+    code: bytes
+    scratch: str
+    extras: Mapping[str, Any]
+
+    def pipes_extras(
+        self, *, settings: Mapping[str, str], code: str, forward_credentials: bool
+    ) -> dict[str, Any]:
+        """All that the module finds in its Pipes context; see `SparkResource.run`."""
+        spark = {
+            "name": self.name,
+            "settings": settings,
+            "code": code,
+            "scratch": self.scratch,
+            "forward_credentials": forward_credentials,
+        }
+        return {**self.extras, "spark": spark}
 
 
 class SparkResource(dg.ConfigurableResource[Any]):
@@ -64,8 +97,8 @@ class SparkResource(dg.ConfigurableResource[Any]):
     deadline_seconds: float = Field(default=3600.0, gt=0, description="Time limit in seconds.")
     poll_seconds: float = Field(default=10.0, gt=0, description="Time between two looks at EMR.")
 
-    def takes(self, count_bytes: Callable[[], int]) -> bool:
-        """Whether work is made by Spark.
+    def should_run(self, count_bytes: Callable[[], int]) -> bool:
+        """Whether work is for Spark.
 
         Args:
             count_bytes: how many bytes it reads; called only where that decides.
@@ -102,13 +135,13 @@ class SparkResource(dg.ConfigurableResource[Any]):
         started = time.monotonic()
         self.check_set_up()
         name = f"{module} {context.run.run_id[:8]}"
+        code = code_archive(packages)
         with scratch_folder(context, store, scratch) as folder:
-            extras = {**extras, "spark": {"name": name, "scratch": folder}}
-            code = code_archive(packages)
+            application = _Application(name, module, code, folder, extras)
             if self.master:
-                messages, metadata = self._run_here(context, module, code, extras)
+                messages, metadata = self._run_here(context, application)
             else:
-                messages, metadata = self._run_on_emr(context, module, code, store, extras)
+                messages, metadata = self._run_on_emr(context, application, store)
         metadata["seconds"] = round(time.monotonic() - started, 3)
         return ModuleRun(tuple(messages), metadata)
 
@@ -139,52 +172,36 @@ class SparkResource(dg.ConfigurableResource[Any]):
             )
 
     def _run_here(
-        self,
-        context: Context,
-        module: str,
-        code: bytes,
-        extras: dict[str, Any],
+        self, context: Context, application: _Application
     ) -> tuple[Sequence[Mapping[str, Any]], dict[str, str | int | float]]:
         reader = StreamMessageReader(PipesDefaultMessageWriter.STDOUT)
-        reach = find_reach(endpoint_url_s3="", region="", forward_credentials=True)
+        injector = dg.PipesTempFileContextInjector()
+        aws = discover_aws_access(forward_credentials=True)
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "code.zip"
-            archive.write_bytes(code)
-            extras["spark"] |= {
-                "settings": {"spark.local.dir": folder, **self._settings_here()},
-                "code": str(archive),
-                "forward_credentials": self.forward_credentials,
-            }
-            with dg.open_pipes_session(
-                context=context,
-                context_injector=dg.PipesTempFileContextInjector(),
-                message_reader=reader,
-                extras=extras,
-            ) as session:
-                variables = session.get_bootstrap_env_vars()
+            archive.write_bytes(application.code)
+            extras = application.pipes_extras(
+                settings={"spark.local.dir": folder, **self._settings_here()},
+                code=str(archive),
+                forward_credentials=self.forward_credentials,
+            )
+            with pipes_session(context, injector, reader, extras) as session:
                 spec = ModuleSpec(
-                    module=module,
+                    module=application.module,
                     arguments=(),
                     environment={
                         "TZ": "UTC",
                         # What Java leaves when it is killed goes with the folder.
                         "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={folder}",
                         "PYSPARK_PYTHON": PACKED_PYTHON if self.environment else sys.executable,
-                        **reach.environment,
-                        **variables,
+                        **aws.environment,
+                        **session.get_bootstrap_env_vars(),
                     },
-                    reach=reach,
+                    aws=aws,
                     memory_mb=self.driver_memory_mb,
-                    cpus=1,
                     deadline_seconds=self.deadline_seconds,
-                    network="",
-                    labels={},
                 )
-                try:
-                    peak = run_in_process(context, spec, reader)
-                except ModuleRunError as error:
-                    error.messages = tuple(session.get_custom_messages())
-                    raise
+                peak = run_in_process(context, spec, reader)
         metadata = {"mode": "spark", "master": self.master}
         return session.get_custom_messages(), {**metadata, "driver_peak_mb": round(peak / 1024**2)}
 
@@ -200,21 +217,16 @@ class SparkResource(dg.ConfigurableResource[Any]):
         return {**settings, **self.settings}
 
     def _run_on_emr(
-        self,
-        context: Context,
-        module: str,
-        code: bytes,
-        store: ObjectStore,
-        extras: dict[str, Any],
+        self, context: Context, application: _Application, store: ObjectStore
     ) -> tuple[Sequence[Mapping[str, Any]], dict[str, str | int | float]]:
         # dagster-aws takes half as long to load as Dagster, and most runs are not on EMR.
         from resources.spark.emr import DRIVER, run_on_emr
 
-        folder = extras["spark"]["scratch"]
-        store.put_bytes(f"{folder}/code.zip", code)
-        store.put_bytes(f"{folder}/driver.py", DRIVER.format(module=module).encode())
+        name, folder = application.name, application.scratch
+        store.put_bytes(f"{folder}/code.zip", application.code)
+        driver = DRIVER.format(module=application.module)
+        store.put_bytes(f"{folder}/driver.py", driver.encode())
         # Of its settings EMR has read those that matter by then.
-        extras["spark"] |= {"settings": {}, "code": "", "forward_credentials": False}
-        name = extras["spark"]["name"]
+        extras = application.pipes_extras(settings={}, code="", forward_credentials=False)
         messages = run_on_emr(context, self, name, store, folder, extras)
         return messages, {"mode": "emr-serverless", "application": self.application_id}

@@ -179,9 +179,9 @@ def test_a_request_that_makes_no_sense_is_refused(extras: dict[str, Any]) -> Non
         parse_request(extras)
 
 
-def test_a_range_of_dates_includes_both_ends() -> None:
-    request = parse_request({"bucket": "b", "first_date": "2026-02-27", "last_date": "2026-03-02"})
-    assert request.dates == ("2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02")
+def test_dates_are_made_in_their_order_and_each_once() -> None:
+    dates = ["2026-03-01", "2026-02-28", "2026-03-01"]
+    assert parse_request({"bucket": "b", "dates": dates}).dates == ("2026-02-28", "2026-03-01")
 
 
 def test_real_listings_come_out_as_plain_python_says(

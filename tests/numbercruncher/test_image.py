@@ -33,15 +33,21 @@ def test_the_requirements_are_those_of_the_lock_file() -> None:
     assert set(direct) <= packages
 
 
-@pytest.mark.parametrize("name", ["BASE_IMAGE", "--base"])
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("BASE_IMAGE", "127.0.0.1:1/nothing:1"),
+        ("--base", "127.0.0.1:1/nothing"),
+        ("--base", f"127.0.0.1:1/nothing@sha256:{'0' * 64}"),
+    ],
+)
 @pytest.mark.docker
 def test_a_base_that_cannot_be_fetched_is_an_error_that_says_what_to_do(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, base: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tests.containers import engine
 
     engine().close()
-    base = "127.0.0.1:1/nothing:1"
     arguments = ["--image", "numbercruncher-never-built"]
     if name == "BASE_IMAGE":
         monkeypatch.setenv(name, base)
@@ -49,7 +55,8 @@ def test_a_base_that_cannot_be_fetched_is_an_error_that_says_what_to_do(
         arguments += [name, base]
     assert image.main(arguments) == 1
     message = capsys.readouterr().out
-    assert base in message
+    assert f"base image {base} cannot be fetched" in message
+    assert "127.0.0.1:1/v2/" in message  # the engine understood the name, and asked there
     assert "make image BASE_IMAGE=NAME" in message
 
 

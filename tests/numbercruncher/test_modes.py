@@ -1,6 +1,6 @@
 """The number cruncher as it really runs: in a container or a child process, to the same byte."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -16,21 +16,15 @@ MODES = [pytest.param("docker", marks=pytest.mark.docker), "process"]
 Mode = Literal["docker", "process"]
 
 
-def cruncher(mode: Mode, environment: Mapping[str, str]) -> DockerResource:
+def cruncher(mode: Mode) -> DockerResource:
     if mode == "docker":
         number_cruncher_image()
-    return DockerResource(
-        mode=mode,
-        network="host",
-        memory_mb=512,
-        endpoint_url_s3=environment["AWS_ENDPOINT_URL_S3"],
-        region=environment["AWS_DEFAULT_REGION"],
-    )
+    return DockerResource(mode=mode, network="host", memory_mb=512)
 
 
+@pytest.mark.usefixtures("environment")
 @pytest.mark.docker
 def test_container_and_child_process_give_the_same_bytes_and_messages(
-    environment: Mapping[str, str],
     client: "S3Client",
     bucket: str,
     objects: Callable[[str], dict[str, bytes]],
@@ -44,7 +38,7 @@ def test_container_and_child_process_give_the_same_bytes_and_messages(
     results = {}
     for mode in ("docker", "process"):
         extras = {"bucket": bucket, "dates": dates, "code_version": "1"}
-        run = run_in_dagster(cruncher(mode, environment), "numbercruncher", extras=extras)
+        run = run_in_dagster(cruncher(mode), "numbercruncher", extras=extras)
         assert run.metadata["mode"] == mode
         created = {
             key: data
@@ -58,12 +52,11 @@ def test_container_and_child_process_give_the_same_bytes_and_messages(
     assert results["docker"] == results["process"]
 
 
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("mode", MODES)
-def test_a_failure_of_everything_ends_with_one_sentence(
-    mode: Mode, environment: Mapping[str, str]
-) -> None:
+def test_a_failure_of_everything_ends_with_one_sentence(mode: Mode) -> None:
     extras = {"bucket": "no-such-bucket", "dates": ["2026-01-01"], "code_version": "1"}
     with pytest.raises(ModuleFailedError) as caught:
-        run_in_dagster(cruncher(mode, environment), "numbercruncher", extras=extras)
+        run_in_dagster(cruncher(mode), "numbercruncher", extras=extras)
     assert caught.value.log_tail[-1].startswith("The bucket no-such-bucket does not exist")
     assert not any("Traceback" in line for line in caught.value.log_tail)

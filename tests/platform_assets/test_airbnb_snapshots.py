@@ -223,7 +223,7 @@ def test_a_run_has_as_many_connections_as_it_may_and_no_more(
     table = ListingsTable(connections=connections)
     with pytest.MonkeyPatch.context() as patch:
         # A second connection for a date by itself.
-        patch.setattr(Session, "twin", lambda *_: pytest.fail("one more was opened"))
+        patch.setattr(Session, "second_session", lambda *_: pytest.fail("one more was opened"))
         taken = Exporter(postgres, table, platform.store).export(dates)
     assert all(isinstance(outcome, Materialization) for outcome in taken.values())
     assert max(most) == connections

@@ -131,12 +131,7 @@ def test_real_files_go_in_and_out_unharmed(
     if mode == "docker":
         number_cruncher_image()
     store = ObjectStore(bucket=bucket)
-    cruncher = DockerResource(
-        mode=mode,
-        network="host",
-        endpoint_url_s3=environment["AWS_ENDPOINT_URL_S3"],
-        region=environment["AWS_DEFAULT_REGION"],
-    )
+    cruncher = DockerResource(mode=mode, network="host")
     by_day = "select * from listings where download_date = %(day)s order by id"
     in_table = {day: ask(table, by_day, day) for day in FILES}
     changes = {day: sorted(ask(table, CHANGES_SQL, day)) for day in FILES}

@@ -11,7 +11,7 @@ from resources.cancellation import Cancellation
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cancellation, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(cancellation, "CANCEL_CHECK_SECONDS", 0.0)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Messages arrive at each kind of target; what does not work says so, without the secret."""
 
 from email import message_from_string, policy
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -14,6 +15,7 @@ from resources.alerts import (
     Message,
 )
 from tests.receivers import mail_server, webhook
+from tests.resources.tls_server import tls_server
 
 MESSAGE = Message("listings failed: 2026-01-05", "Reason: <no rows> & more\nhttp://ui/runs/1")
 SECRET = "hush"
@@ -165,6 +167,17 @@ def test_a_refusal_of_a_topic_is_classed_as_message_target_or_temporary(
             Alerts(target=TOPIC).send(MESSAGE)
     assert refused.value.transient == (kind is AlertUnavailableError)
     assert ("sns:Publish" in str(refused.value)) == (kind is AlertTargetError)
+
+
+@pytest.mark.parametrize("is_webhook", [True, False])
+def test_a_certificate_that_is_not_trusted_is_for_somebody_to_correct(
+    is_webhook: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with tls_server(tmp_path) as url:
+        use_sns(monkeypatch, url)
+        with pytest.raises(AlertTargetError, match="set REQUESTS_CA_BUNDLE") as refused:
+            Alerts(target=f"{url}/{SECRET}" if is_webhook else TOPIC).send(MESSAGE)
+    assert SECRET not in str(refused.value)
 
 
 def use_sns(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

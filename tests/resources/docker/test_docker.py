@@ -15,6 +15,7 @@ from typing import Any
 import docker
 import psutil
 import pytest
+from botocore.exceptions import ProfileNotFound
 
 from resources.docker import (
     ContainerRefusedError,
@@ -137,8 +138,11 @@ def test_a_module_that_does_not_exist_is_a_failure_that_names_it(mode: str) -> N
         run_in_dagster(resource(mode), "no_such_module")
 
 
-def test_credentials_reach_the_module_and_nobody_else(mode: str) -> None:
-    (seen,) = run_fault(mode, "environment", endpoint_url_s3="http://192.0.2.1:9000").messages
+def test_credentials_reach_the_module_and_nobody_else(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://192.0.2.1:9000")
+    (seen,) = run_fault(mode, "environment").messages
     assert seen["credentials"] == [*KEYS.values(), None]
     secret = KEYS["AWS_SECRET_ACCESS_KEY"]
     assert not [line for line in seen["initial"] + seen["command"] if secret in line]
@@ -241,7 +245,7 @@ def test_without_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     run = run_in_dagster(resource("auto", image="no-such-image"), FAULTS, arguments=["extras"])
     assert run.metadata["mode"] == "process"
-    with pytest.raises(ImageMissingError, match="make image"):
+    with pytest.raises(ImageMissingError, match="docker pull no-such-image"):
         run_in_dagster(resource("docker", image="no-such-image"), FAULTS, arguments=["extras"])
 
 
@@ -444,20 +448,14 @@ def test_a_remote_engine_is_reached_by_tls_with_everything_a_module_needs(
 
 
 @pytest.mark.docker
-def test_a_private_registry_is_logged_in_to_before_the_pull(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("mode", ["docker", "auto"])
+def test_no_engine_is_asked_before_it_is_known_how_aws_is_reached(
+    mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine refuses to fetch; the sentence says from where and never the password."""
-    engine().close()
-    private = resource(
-        "docker",
-        image="127.0.0.1:9/team/numbercruncher:1",
-        pull="missing",
-        registry="127.0.0.1:9",
-        registry_username="robot",
-        registry_password="registry-secret",
-    )
-    with pytest.raises(ImageMissingError, match="numbercruncher:1 could not be fetched") as caught:
-        run_in_dagster(private, FAULTS)
-    assert "registry-secret" not in str(caught.value)
-    assert "registry-secret" not in repr(private)
+    """Its client would stay open."""
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    with EngineProxy() as proxy:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{proxy.port}")
+        with pytest.raises(ProfileNotFound):
+            run_in_dagster(resource(mode), FAULTS)
+        assert proxy.connections == 0

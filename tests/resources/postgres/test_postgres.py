@@ -142,7 +142,7 @@ def test_a_session_sees_one_state(database: str, writer: Connection) -> None:
         assert session.count("t") == 1
 
 
-def test_a_twin_sees_the_state_of_its_session_and_ends_with_its_block(
+def test_a_second_session_sees_the_state_of_the_first_and_ends_with_its_block(
     database: str, writer: Connection
 ) -> None:
     run(writer, "create table t (id bigint)")
@@ -151,11 +151,11 @@ def test_a_twin_sees_the_state_of_its_session_and_ends_with_its_block(
         readable_columns(session, "t")
         assert session.count("t") == 1
         run(writer, "insert into t values (2)")
-        with session.twin("t") as twin:
+        with session.second_session("t") as second:
             run(writer, "insert into t values (3)")
-            assert twin.count("t") == session.count("t") == 1
+            assert second.count("t") == session.count("t") == 1
         with pytest.raises(DatabaseUnavailableError):
-            twin.count("t")
+            second.count("t")
         with PostgresResource(dsn=database).connect() as later:
             assert later.count("t") == 3
 

@@ -28,7 +28,7 @@ def proxy(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def store(proxy: Proxy, bucket: str) -> ObjectStore:
-    return ObjectStore(bucket=bucket, max_attempts=3, read_timeout_seconds=10)
+    return ObjectStore(bucket=bucket, max_attempts=3)
 
 
 def test_reading_goes_on_where_the_connection_broke(store: ObjectStore, proxy: Proxy) -> None:

@@ -80,7 +80,7 @@ def test_a_manifest_has_one_canonical_form(store: ObjectStore) -> None:
 def test_nothing_is_published_before_the_first_commit(store: ObjectStore) -> None:
     folder = Folder(store, PREFIX)
     assert folder.published() is None
-    assert folder.made_of({}, "1") is None
+    assert folder.published_if_current({}, "1") is None
     with pytest.raises(NotPublishedError, match=f"under s3://{store.bucket}/{PREFIX}: material"):
         folder.require("airbnb/snapshot")
 

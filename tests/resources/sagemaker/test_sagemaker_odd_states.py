@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from resources.sagemaker.calls import Calls, Clients, make_clients, translate
 from resources.sagemaker.errors import AlreadyExistsError
 from resources.sagemaker.jobs import JobRun, JobRunner
 from resources.sagemaker.logs import JobLogs
+from tests.resources.tls_server import tls_server
 
 ROLE = "arn:aws:iam::123456789012:role/worker"
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012"
@@ -102,6 +104,23 @@ def test_patience_ends_in_an_error_that_may_be_retried(clients, control, log) ->
             clients.control.describe_endpoint(EndpointName="e")
 
 
+@pytest.mark.parametrize("goes_away", [False, True])
+def test_a_certificate_that_is_not_trusted_is_no_fault_of_the_network(
+    goes_away: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    with tls_server(tmp_path, goes_away=goes_away) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", url)
+        control = make_clients(region="eu-west-1", attempts=1).control
+        with pytest.raises(SageMakerError) as failed:
+            hasty(log, 0.2)(control.describe_endpoint, EndpointName="e")
+
+    assert failed.value.transient is goes_away
+    assert bool(log.lines) is goes_away  # lines of retries
+    assert ("AWS_CA_BUNDLE" in str(failed.value)) is not goes_away
+
+
 def spec() -> TrainingJobSpec:
     return TrainingJobSpec(name="job", image="image", output_s3_uri="s3://b/o", stream_logs=False)
 
@@ -129,7 +148,6 @@ def job_run(clients: Clients, log: Any) -> JobRun[TrainedJob]:
     runner = JobRunner(
         clients=clients,
         calls=hasty(log),
-        log=log,
         role_arn=ROLE,
         tags={},
         poll_seconds=0.01,
@@ -237,7 +255,7 @@ def request(**more: str) -> dict[str, Any]:
 
 def test_log_pages_are_followed_until_the_token_stays_the_same(clients, log) -> None:
     stream = {"logStreams": [{"logStreamName": "job/algo-1-1"}]}
-    logs = JobLogs(clients, hasty(log), log, group=TRAINING_LOGS, job="job")
+    logs = JobLogs(clients, hasty(log), group=TRAINING_LOGS, job="job")
     with log_stub(clients) as stub:
         # The first line makes group and stream.
         stub.add_client_error("describe_log_streams", "ResourceNotFoundException", "no group")
@@ -256,7 +274,7 @@ def test_log_pages_are_followed_until_the_token_stays_the_same(clients, log) -> 
 
 
 def test_a_log_that_may_not_be_read_is_told_once_and_left_out(clients, log) -> None:
-    logs = JobLogs(clients, hasty(log), log, group=TRAINING_LOGS, job="job")
+    logs = JobLogs(clients, hasty(log), group=TRAINING_LOGS, job="job")
     with log_stub(clients) as stub:
         stub.add_client_error("describe_log_streams", "AccessDeniedException", "not for you")
         assert logs.copy_new() == 0

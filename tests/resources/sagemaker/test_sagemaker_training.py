@@ -378,7 +378,6 @@ def test_looks_at_many_jobs_come_evenly(sagemaker, make_spec, unique, faults, lo
     runner = JobRunner(
         clients=clients,
         calls=Calls(20, log, sleep=pause),
-        log=log,
         role_arn=sagemaker.role_arn,
         tags={},
         poll_seconds=30,

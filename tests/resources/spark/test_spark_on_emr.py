@@ -283,4 +283,4 @@ def test_what_is_not_set_up_says_what_to_set(
 def test_spark_takes_what_is_larger_than_its_threshold(
     resource: SparkResource, size: int, taken: bool
 ) -> None:
-    assert resource.takes(lambda: size) == taken
+    assert resource.should_run(lambda: size) == taken

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from resources.docker import DockerResource, TrustMissingError, modules
-from resources.docker.aws_reach import find_reach, off_this_host, read_bundle
+from resources.docker.aws_access import as_seen_from_container, discover_aws_access, read_bundle
 from tests.containers import engine, image_with_module, run_in_dagster
 from tests.role_credentials import Role, metadata_service
 
@@ -43,7 +43,7 @@ def metadata(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def image() -> Iterator[str]:
-    name = f"numbercruncher-test-reach:{uuid.uuid4().hex[:12]}"
+    name = f"numbercruncher-test-access:{uuid.uuid4().hex[:12]}"
     client = engine()
     yield image_with_module(client, HERE / "pipes_faults.py", name)
     client.images.remove(name, force=True)
@@ -107,10 +107,8 @@ def test_proxies_reach_the_module_and_loopback_is_left_out(
 def test_what_is_on_this_machine_is_found_from_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://me:pw@127.0.0.1:3128")
     monkeypatch.setenv("HTTPS_PROXY", "localhost:3128")
-    reach = find_reach(
-        endpoint_url_s3="http://127.0.0.1:9000", region="", forward_credentials=False
-    )
-    moved = off_this_host(reach)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")
+    moved = as_seen_from_container(discover_aws_access(forward_credentials=False))
     assert moved.environment["AWS_ENDPOINT_URL_S3"] == "http://host.docker.internal:9000"
     assert moved.private["HTTP_PROXY"] == "http://me:pw@host.docker.internal:3128"
     assert moved.private["HTTPS_PROXY"] == "http://host.docker.internal:3128"
@@ -124,16 +122,17 @@ def test_names_that_need_no_proxy_are_no_addresses_of_proxies(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.9:3128")
     monkeypatch.setenv("NO_PROXY", names)
-    reach = find_reach(endpoint_url_s3="http://192.0.2.7", region="", forward_credentials=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://192.0.2.7")
+    access = discover_aws_access(forward_credentials=False)
     expected = dict.fromkeys([*names.split(","), "127.0.0.1", "localhost", "::1"])
-    assert off_this_host(reach).private["NO_PROXY"] == ",".join(expected)
+    assert as_seen_from_container(access).private["NO_PROXY"] == ",".join(expected)
 
 
 def test_a_bundle_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such.pem")
-    reach = find_reach(endpoint_url_s3="http://x", region="", forward_credentials=False)
+    access = discover_aws_access(forward_credentials=False)
     with pytest.raises(TrustMissingError, match=r"/no/such\.pem cannot be read"):
-        read_bundle(reach)
+        read_bundle(access)
 
 
 @pytest.mark.docker
@@ -142,7 +141,7 @@ def test_a_bundle_of_certificates_is_handed_into_a_container(
 ) -> None:
     (tmp_path / "own.pem").write_text("trusted")
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "own.pem"))
-    (message,) = run("trust", mode="docker", image=image, endpoint_url_s3="http://x").messages
+    (message,) = run("trust", mode="docker", image=image).messages
     assert message == {"bundle": "trusted"}
 
 

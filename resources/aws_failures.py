@@ -1,15 +1,17 @@
-"""Failures of SageMaker and EMR: which of them may pass by themselves, and AWS's reason.
+"""What AWS's clients raise: AWS's name and words for it, and whether it may pass by itself.
 
-Beside the systems' folders, since both use it. Their kinds of errors are their own, and all that
-S3 answers is in `s3/errors.py`.
+Beside the systems' folders, since several use it; their kinds of errors are their own. For S3,
+`s3/errors.py` says what may pass.
 """
+
+import ssl
 
 from botocore.exceptions import (
     ClientError,
     ConnectionError,  # noqa: A004 - botocore's, that is what is meant
     HTTPClientError,
     IncompleteReadError,
-    ResponseStreamingError,
+    SSLError,
 )
 
 # Beyond HTTP 429 and 5xx: AWS sends some of these with status 400.
@@ -37,21 +39,32 @@ _TRANSIENT_CODES = frozenset(
 )
 # A container's own error is passed on with status 424 or 5xx: it is not the service's.
 _MODEL_ERROR = "ModelError"
-_NETWORK_ERRORS = (
-    ConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    ResponseStreamingError,
-)
+_NETWORK_ERRORS = (ConnectionError, HTTPClientError, IncompleteReadError)
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     if isinstance(error, ClientError):
         code, _ = code_and_reason(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        status = http_status(error)
         return code != _MODEL_ERROR and (code in _TRANSIENT_CODES or status == 429 or status >= 500)
-    return isinstance(error, _NETWORK_ERRORS)
+    return isinstance(error, _NETWORK_ERRORS) and not is_untrusted(error)
+
+
+def is_untrusted(error: BaseException) -> bool:
+    """Whether TLS failed for good: by a certificate that is not trusted, as a rule.
+
+    botocore calls it an `SSLError`, too, where the other side just went away.
+    """
+    if not isinstance(error, SSLError):
+        return False
+    cause = error.kwargs.get("error")
+    return not any(isinstance(part, ssl.SSLEOFError) for part in getattr(cause, "args", ()))
+
+
+def http_status(error: ClientError) -> int:
+    """The status of an answer; 0 where there is none."""
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
 def code_and_reason(error: ClientError) -> tuple[str, str]:

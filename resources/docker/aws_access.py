@@ -7,13 +7,15 @@ they come: variables, profiles, files, roles. How they get to the module is not 
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
+from botocore import UNSIGNED
+from botocore.config import Config
 from botocore.credentials import Credentials, RefreshableCredentials
 
 from formats.proxies import LOOPBACK, proxy_variables
@@ -32,7 +34,7 @@ class TrustMissingError(ResourceError):
 
 
 @dataclass(frozen=True)
-class Reach:
+class AwsAccess:
     """What a module needs to reach AWS.
 
     Attributes:
@@ -50,24 +52,23 @@ class Reach:
     expires: bool = False
 
 
-def find_reach(*, endpoint_url_s3: str, region: str, forward_credentials: bool) -> Reach:
+def discover_aws_access(*, forward_credentials: bool) -> AwsAccess:
     """What boto3 finds in this process.
 
     Args:
-        endpoint_url_s3: in the place of the one that it would find.
-        region: the same.
         forward_credentials: whether the credentials are given, too.
     """
     core = botocore.session.get_session()
-    session = boto3.Session(botocore_session=core, region_name=region or None)
-    # Each of its overloads for services whose stubs are not installed is unknown.
-    endpoint = endpoint_url_s3 or session.client("s3").meta.endpoint_url  # pyright: ignore[reportUnknownMemberType]
-    environment = {"AWS_ENDPOINT_URL_S3": endpoint}
+    session = boto3.Session(botocore_session=core)
+    # For its address alone, so that it does not look for credentials: they may be a service's that
+    # is not there. Each of its overloads for services whose stubs are not installed is unknown.
+    client = session.client("s3", config=Config(signature_version=UNSIGNED))  # pyright: ignore[reportUnknownMemberType]
+    environment = {"AWS_ENDPOINT_URL_S3": client.meta.endpoint_url}
     if session.region_name:
         environment["AWS_DEFAULT_REGION"] = session.region_name
     bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     credentials = session.get_credentials() if forward_credentials else None
-    return Reach(
+    return AwsAccess(
         environment=environment,
         private=proxy_variables(os.environ),
         ca_bundle=str(bundle or ""),
@@ -110,24 +111,24 @@ def as_process_output(credentials: Mapping[str, str]) -> bytes:
     return json.dumps({"Version": 1, **fields}).encode()
 
 
-def read_bundle(reach: Reach) -> bytes:
+def read_bundle(access: AwsAccess) -> bytes:
     """The trusted certificates.
 
     Raises:
         TrustMissingError: the file cannot be read.
     """
     try:
-        return Path(reach.ca_bundle).read_bytes()
+        return Path(access.ca_bundle).read_bytes()
     except OSError as error:
         raise TrustMissingError(
-            f"The bundle of certificates {reach.ca_bundle} cannot be read ({error.strerror})."
+            f"The bundle of certificates {access.ca_bundle} cannot be read ({error.strerror})."
             " Correct AWS_CA_BUNDLE, or ca_bundle of the AWS profile."
         ) from error
 
 
-def off_this_host(reach: Reach) -> Reach:
-    """The same as seen from a container whose loopback is not this machine's."""
-    environment, private = dict(reach.environment), dict(reach.private)
+def as_seen_from_container(access: AwsAccess) -> AwsAccess:
+    """The same for a container whose loopback is not this machine's."""
+    environment, private = dict(access.environment), dict(access.private)
     endpoint = environment.get("AWS_ENDPOINT_URL_S3", "")
     environment["AWS_ENDPOINT_URL_S3"] = moved = _moved(endpoint)
     # What NO_PROXY holds are names, not addresses.
@@ -135,7 +136,7 @@ def off_this_host(reach: Reach) -> Reach:
     private |= {name: _moved(url) for name, url in proxies.items()}
     if moved != endpoint:
         private = proxy_variables(private, HOST)
-    return Reach(environment, private, reach.ca_bundle, reach.credentials, reach.expires)
+    return replace(access, environment=environment, private=private)
 
 
 def _moved(url: str) -> str:

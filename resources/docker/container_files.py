@@ -1,4 +1,4 @@
-"""What a container finds in its private folder: how it reaches AWS, by files that nobody else sees.
+"""The files by which a container reaches AWS, in a folder of its own that nobody else sees.
 
 How the container comes to be is `container.py`'s business.
 """
@@ -9,7 +9,7 @@ import tarfile
 import time
 from collections.abc import Mapping
 
-from resources.docker.aws_reach import Reach, as_process_output, read_bundle
+from resources.docker.aws_access import AwsAccess, as_process_output, read_bundle
 
 PRIVATE_FOLDER = "/run/data-platform"
 """Where a container finds its context and its AWS files: a volume of its own, gone with it."""
@@ -22,10 +22,10 @@ CA_BUNDLE = "ca-bundle.pem"
 VARIABLES = "variables.sh"
 
 
-def file_variables(reach: Reach) -> dict[str, str]:
+def file_variables(access: AwsAccess) -> dict[str, str]:
     """What tells an AWS client where its files are."""
-    variables = {"AWS_CA_BUNDLE": f"{PRIVATE_FOLDER}/{CA_BUNDLE}"} if reach.ca_bundle else {}
-    if reach.credentials():
+    variables = {"AWS_CA_BUNDLE": f"{PRIVATE_FOLDER}/{CA_BUNDLE}"} if access.ca_bundle else {}
+    if access.credentials():
         variables |= {
             "AWS_SHARED_CREDENTIALS_FILE": f"{PRIVATE_FOLDER}/none",
             "AWS_CONFIG_FILE": f"{PRIVATE_FOLDER}/config",
@@ -34,24 +34,24 @@ def file_variables(reach: Reach) -> dict[str, str]:
     return variables
 
 
-def reach_files(reach: Reach) -> dict[str, bytes]:
+def access_files(access: AwsAccess) -> dict[str, bytes]:
     """Trust, credentials in the form that AWS clients ask for again, and private variables."""
     files: dict[str, bytes] = {}
-    if reach.ca_bundle:
-        files[CA_BUNDLE] = read_bundle(reach)
-    if reach.private:
-        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in reach.private.items()]
+    if access.ca_bundle:
+        files[CA_BUNDLE] = read_bundle(access)
+    if access.private:
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in access.private.items()]
         files[VARIABLES] = "".join(lines).encode()
-    if credentials := reach.credentials():
+    if credentials := access.credentials():
         files[CREDENTIALS] = as_process_output(credentials)
         command = f"credential_process = cat {PRIVATE_FOLDER}/{CREDENTIALS}"
         files["config"] = f"[default]\n{command}\n".encode()
     return files
 
 
-def setting_private(reach: Reach) -> list[str]:
+def source_private_variables(access: AwsAccess) -> list[str]:
     """A command before the module's: what it sets does not show in `docker inspect`."""
-    if not reach.private:
+    if not access.private:
         return []
     return ["sh", "-c", f'. {PRIVATE_FOLDER}/{VARIABLES} && exec "$@"', "sh"]
 

@@ -1,0 +1,1 @@
+../../../resources/aws_failures.py
