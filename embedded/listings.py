@@ -115,20 +115,6 @@ def days_with_rows(opened: connection, days: list[dt.date]) -> set[dt.date]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def to_day(date: str | dt.date) -> dt.date:
-    """A day as a day.
-
-    Raises:
-        ListingsError: It is not of the form YYYY-MM-DD, or no day of the calendar.
-    """
-    if isinstance(date, dt.date):
-        return date
-    try:
-        return dt.datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
-    except ValueError as error:
-        raise ListingsError(f"{date!r} is no date: write it as YYYY-MM-DD.") from error
-
-
 def _without_values(error: psycopg2.Error, dsn: str) -> str:
     """What Postgres says; of data that it does not take, only where and by which of its rules.
 
