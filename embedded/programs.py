@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from botocore.config import Config
 
 from embedded import postgres, s3, s3_security
-from embedded.aws import aws_session
+from embedded.aws import aws_client
 from embedded.plan import Plan
 from embedded.ports import require_listener
 from embedded.supervision import Program
@@ -110,11 +109,8 @@ def sagemaker_part(plan: Plan) -> Part:
 
     def ready() -> None:
         require_listener(plan.ports.sagemaker)
-        aws_session(plan.environment).client(
-            "sagemaker",
-            endpoint_url=plan.environment["AWS_ENDPOINT_URL_SAGEMAKER"],
-            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
-        ).list_training_jobs(MaxResults=1)
+        sagemaker = aws_client(plan.environment, "sagemaker", quick=True)
+        sagemaker.list_training_jobs(MaxResults=1)
 
     data = plan.home.data / "sagemaker"
     return Part(

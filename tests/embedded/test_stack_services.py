@@ -19,7 +19,8 @@ import psutil
 import psycopg2
 import pytest
 
-from embedded import ports, postgres, processes, s3, stack
+from embedded import ports, postgres, processes, stack
+from embedded.aws import aws_client
 from embedded.dagster_parts import dagster_parts
 from embedded.errors import NoSpaceError, PortInUseError, ServiceFailedError
 from embedded.plan import Plan, make_plan
@@ -74,7 +75,7 @@ def test_down_leaves_no_process_and_frees_the_ports(plan: Plan) -> None:
 def test_killing_everything_loses_nothing_that_was_acknowledged(plan: Plan) -> None:
     parts = [postgres_part(plan), s3_part(plan)]
     stack.up(plan, parts)
-    client = s3.client(plan.environment)
+    client = aws_client(plan.environment, "s3")
     bucket = plan.environment["PLATFORM_BUCKET"]
     execute(plan, "CREATE TABLE kept (number integer)")
     for number in range(20):
@@ -194,7 +195,7 @@ def test_two_ups_at_once_make_one_stack(plan: Plan) -> None:
 def test_moved_ports_are_said_and_find_the_data_of_the_old_ones(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan), s3_part(plan)])
     bucket = plan.environment["PLATFORM_BUCKET"]
-    s3.client(plan.environment).put_object(Bucket=bucket, Key="kept", Body=b"kept")
+    aws_client(plan.environment, "s3").put_object(Bucket=bucket, Key="kept", Body=b"kept")
     execute(plan, "CREATE TABLE moved AS SELECT 7 AS number")
     stack.down(plan.home)
     lines: list[str] = []
@@ -204,7 +205,7 @@ def test_moved_ports_are_said_and_find_the_data_of_the_old_ones(plan: Plan) -> N
     assert stack.up(moved, [postgres_part(moved), s3_part(moved)], say=lines.append).started
 
     assert f"from port {plan.ports.ui} to {moved.ports.ui}" in lines[0]
-    client = s3.client(moved.environment)
+    client = aws_client(moved.environment, "s3")
     assert client.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept"
     client.put_object(Bucket=bucket, Key="new", Body=b"new")
     assert execute(moved, "SELECT number FROM moved") == [(7,)]
