@@ -21,7 +21,8 @@ import pytest
 
 from embedded import processes, seed_digits, stack
 from embedded.aws import aws_client
-from embedded.dagster_parts import LOCATION, ui_url
+from embedded.dagster_parts import ui_url
+from embedded.graphql import LOCATION
 from embedded.plan import Plan, make_plan, read_env_file
 from embedded.programs import page_url, postgres_data
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
