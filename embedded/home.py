@@ -70,6 +70,11 @@ class Home:
         return self.root / "data"
 
     @property
+    def postgres_data(self) -> Path:
+        """The cluster of the embedded Postgres; by this folder its processes are known."""
+        return self.data / "postgres"
+
+    @property
     def logs(self) -> Path:
         """One file a program."""
         return self.root / "logs"

@@ -52,7 +52,6 @@ _ABOUT_THE_STACK = {
     "PLATFORM_PAGE_URL",
     "PLATFORM_METRICS_URL",
 }
-_DATABASE = "platform"
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,7 @@ class Plan:
     def admin_dsn(self) -> str:
         """The embedded Postgres as its superuser."""
         return postgres.dsn(
-            postgres.ADMIN,
-            self.credentials.postgres_admin_password,
-            self.ports.postgres,
-            postgres.ADMIN,
+            postgres.ADMIN, self.credentials.postgres_admin_password, self.ports.postgres
         )
 
 
@@ -117,7 +113,7 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
         **_endpoints(given, ports, embedded),
         "PLATFORM_SAGEMAKER_ROLE_ARN": _role(given, embedded),
         "PLATFORM_POSTGRES_DSN": given.get("PLATFORM_POSTGRES_DSN")
-        or postgres.dsn(_DATABASE, credentials.postgres_password, ports.postgres, _DATABASE),
+        or postgres.dsn(postgres.DATABASE, credentials.postgres_password, ports.postgres),
         "PLATFORM_UI_URL": f"http://{HOST}:{ports.ui}",
         "PLATFORM_PAGE_URL": f"http://{HOST}:{ports.api}",
         "PLATFORM_API_URL": f"http://{HOST}:{ports.api}",

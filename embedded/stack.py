@@ -139,7 +139,7 @@ def status(home: Home) -> dict[str, tuple[State, int]]:
 
 
 def _stop(home: Home, credentials: Credentials) -> int:
-    data = home.data / "postgres"
+    data = home.postgres_data
     alive = processes.of_stack(credentials.stack_id, data)
     control = Control(home, credentials)
     if control.answers():

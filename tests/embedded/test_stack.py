@@ -24,7 +24,7 @@ from embedded.aws import aws_client
 from embedded.dagster_parts import ui_url
 from embedded.graphql import LOCATION
 from embedded.plan import Plan, make_plan, read_env_file
-from embedded.programs import page_url, postgres_data
+from embedded.programs import page_url
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
 
 pytestmark = pytest.mark.minutes
@@ -69,7 +69,7 @@ class Stack:
 
     def alive(self) -> list[psutil.Process]:
         """All of its processes."""
-        return processes.of_stack(self.plan.credentials.stack_id, postgres_data(self.plan))
+        return processes.of_stack(self.plan.credentials.stack_id, self.plan.home.postgres_data)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from embedded.aws import aws_client
 from embedded.dagster_parts import dagster_parts
 from embedded.errors import NoSpaceError, PortInUseError, ServiceFailedError
 from embedded.plan import Plan, make_plan
-from embedded.programs import postgres_data, postgres_part, s3_part
+from embedded.programs import postgres_part, s3_part
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
 
 
@@ -40,7 +40,7 @@ def plan() -> Iterator[Plan]:
 
 
 def alive(plan: Plan) -> list[psutil.Process]:
-    return processes.of_stack(plan.credentials.stack_id, postgres_data(plan))
+    return processes.of_stack(plan.credentials.stack_id, plan.home.postgres_data)
 
 
 def kill(processes: list[psutil.Process]) -> None:
@@ -142,7 +142,7 @@ def test_down_ends_orphans_too(plan: Plan) -> None:
 def test_a_stale_pid_file_that_names_a_strangers_process_is_no_obstacle(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
     kill(alive(plan))
-    pid_file = postgres_data(plan) / "postmaster.pid"
+    pid_file = plan.home.postgres_data / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     with subprocess.Popen(["sleep", "250"]) as stranger:
         pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
@@ -157,7 +157,7 @@ def test_a_stale_pid_file_that_names_a_strangers_process_is_no_obstacle(plan: Pl
 
 def test_a_program_that_dies_is_started_again(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
-    kill(postgres.processes(postgres_data(plan)))
+    kill(postgres.processes(plan.home.postgres_data))
 
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -184,10 +184,12 @@ def test_two_ups_at_once_make_one_stack(plan: Plan) -> None:
 
     assert sorted(result.started for result in results) == [False, True]
     assert [process.name() for process in alive(plan)].count("postgres") == len(
-        postgres.processes(postgres_data(plan))
+        postgres.processes(plan.home.postgres_data)
     )
     servers = [
-        process for process in postgres.processes(postgres_data(plan)) if "-D" in process.cmdline()
+        process
+        for process in postgres.processes(plan.home.postgres_data)
+        if "-D" in process.cmdline()
     ]
     assert len(servers) == 1
 
@@ -228,7 +230,7 @@ def test_a_strangers_port_stops_the_start_before_anything_runs(plan: Plan) -> No
 def test_a_service_that_cannot_start_is_reported_in_its_own_words(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
     stack.down(plan.home)
-    version = postgres_data(plan) / "PG_VERSION"
+    version = plan.home.postgres_data / "PG_VERSION"
     right = version.read_text()
     version.write_text("9\n")
 
