@@ -24,11 +24,10 @@ from api.errors import (
     OverloadedError,
 )
 from formats import recordio
+from formats.digit_confidence import DIGITS
 
 if TYPE_CHECKING:
     from api.aws import Clients
-
-DIGITS = 10
 
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
 _ABSENT = {

@@ -19,8 +19,9 @@ import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 
-from api.endpoint import DIGITS, Clusters
+from api.endpoint import Clusters
 from formats import digit_confidence, digit_features, ndarray_file, s3_uri
+from formats.digit_confidence import DIGITS
 
 if TYPE_CHECKING:
     from api.aws import Clients
