@@ -16,6 +16,7 @@ from botocore.exceptions import (
 )
 from numpy.typing import NDArray
 
+from api.aws import error_code
 from api.errors import (
     ApiError,
     BadEndpointError,
@@ -101,7 +102,7 @@ class DigitEndpoint:
 
     def _translated(self, error: BotoCoreError | ClientError) -> ApiError:
         if isinstance(error, ClientError):
-            code = error.response.get("Error", {}).get("Code", "")
+            code = error_code(error)
             if code in _THROTTLED:
                 return OverloadedError("The endpoint has too much to do; try again in a second.")
             if code == "ModelError":
