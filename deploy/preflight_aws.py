@@ -70,11 +70,11 @@ def look_at_aws(settings: Settings) -> Iterator[Look]:
         if bucket := os.environ.get(name):
             yield from look_at_bucket(client("s3"), bucket, region, settings.kms_key_id)
     if arn := os.environ.get("PLATFORM_SAGEMAKER_ROLE_ARN"):
-        yield asked("role", lambda: look_at_role(client("iam"), arn, session, region))
+        yield look_or_explain("role", lambda: look_at_role(client("iam"), arn, session, region))
     yield from look_at_quotas(client("service-quotas"), settings)
 
 
-def asked(what: str, look: Callable[[], Answer]) -> Look:
+def look_or_explain(what: str, look: Callable[[], Answer]) -> Look:
     """A look, or why AWS does not let us."""
     try:
         return Look(what, *look())
@@ -124,9 +124,11 @@ def look_at_bucket(s3: Any, bucket: str, region: str, kms_key_id: str) -> Iterat
     yield place
     if place.state != "ok":
         return
-    yield asked(f"{bucket}: encryption", lambda: look_at_encryption(s3, bucket, kms_key_id))
-    yield asked(f"{bucket}: public access", lambda: look_at_public_access(s3, bucket))
-    yield asked(f"{bucket}: lifecycle", lambda: look_at_lifecycle(s3, bucket))
+    yield look_or_explain(
+        f"{bucket}: encryption", lambda: look_at_encryption(s3, bucket, kms_key_id)
+    )
+    yield look_or_explain(f"{bucket}: public access", lambda: look_at_public_access(s3, bucket))
+    yield look_or_explain(f"{bucket}: lifecycle", lambda: look_at_lifecycle(s3, bucket))
 
 
 def look_at_place(s3: Any, bucket: str, region: str) -> Look:
@@ -244,7 +246,7 @@ def look_at_quotas(quotas: Any, settings: Settings) -> Iterator[Look]:
         values.update({q["QuotaName"]: q["Value"] for page in pages for q in page["Quotas"]})
         return "ok", f"{len(values)} of SageMaker"
 
-    read = asked("quotas", read_all)
+    read = look_or_explain("quotas", read_all)
     if read.state != "ok":
         yield read
         return
