@@ -1,7 +1,7 @@
 """The table `listings` in Postgres: its columns, and writing whole days into it.
 
-Lives here: what the generator (`seed_listings`) and the loader of real files (`load_listings`)
-share. Does not: reading it, which is the platform's.
+The generator (`seed_listings`) and the loader of real files (`load_listings`) write by it. The
+platform reads the table by code of its own.
 """
 
 import datetime as dt

@@ -1,7 +1,6 @@
 """Real Inside Airbnb files, of either format and any year, into the table `listings`.
 
-Lives here: replacing a day's rows by a file's. Does not: understanding the file
-(`listings_file`), and the table (`listings`).
+It replaces a day's rows by a file's. `listings_file` reads the file, `listings` writes the table.
 """
 
 import datetime as dt

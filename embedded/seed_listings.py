@@ -1,7 +1,7 @@
 """A listings market that moves as a real one does, made from nothing but a seed.
 
-Lives here: which listings are on the market on a day, and what is said of them. Does not: the words
-(`market_words`), and the table (`listings`).
+This module decides which listings are on the market on a day, and their values. The words come
+from `market_words`; `listings` writes the table.
 
 Nothing is simulated step by step: every value is a function of (seed, listing, day), so that any
 day can be made alone, and the next day goes on with the same market. The oddities of real files

@@ -1,8 +1,10 @@
 """Pictures of digits: from a file's bytes to a digit in MNIST's form.
 
-Which formats of files are taken, decoding within limits that hold before a pixel is decoded (what
-the API adds to them is in `api/recognition.py`), and the placing of the ink. Which ink is the digit
-is digit_ink's concern; what the model is then shown, digit_images'.
+It knows which formats of files are taken, decodes them within limits on bytes and pixels that hold
+before a pixel is decoded (`PictureLimits`; the API's are in `api/recognition.py`), and places the
+ink. digit_ink finds which ink is the digit; digit_images makes of it what the model is shown.
+
+Importing it adds HEIF to the formats that Pillow opens in this process.
 """
 
 from __future__ import annotations
