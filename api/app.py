@@ -10,12 +10,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import Chalice, Request, Response
 
 from api import page, reference, requests
-from api.endpoint import DIGITS
 from api.errors import NotInServiceError
 from api.openapi import document
 from api.recognition import Answer, Recogniser
 from api.responses import answering, json_answer, page_answer
 from api.settings import ApiSettings
+from formats.digit_confidence import DIGITS
 from formats.digit_pictures import PictureError
 
 _LOG = logging.getLogger(__name__)

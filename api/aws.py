@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 # As many as the local server has threads; a Lambda uses one.
 CONNECTIONS = 16
+
+
+def error_code(error: ClientError) -> str:
+    """AWS's name for a failure, such as `ModelError`; empty where it gives none."""
+    return error.response.get("Error", {}).get("Code", "")
 
 
 class Clients:

@@ -16,6 +16,7 @@ from botocore.exceptions import (
 )
 from numpy.typing import NDArray
 
+from api.aws import error_code
 from api.errors import (
     ApiError,
     BadEndpointError,
@@ -24,11 +25,10 @@ from api.errors import (
     OverloadedError,
 )
 from formats import recordio
+from formats.digit_confidence import DIGITS
 
 if TYPE_CHECKING:
     from api.aws import Clients
-
-DIGITS = 10
 
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException"}
 _ABSENT = {
@@ -102,7 +102,7 @@ class DigitEndpoint:
 
     def _translated(self, error: BotoCoreError | ClientError) -> ApiError:
         if isinstance(error, ClientError):
-            code = error.response.get("Error", {}).get("Code", "")
+            code = error_code(error)
             if code in _THROTTLED:
                 return OverloadedError("The endpoint has too much to do; try again in a second.")
             if code == "ModelError":

@@ -19,8 +19,10 @@ import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 
-from api.endpoint import DIGITS, Clusters
+from api.aws import error_code
+from api.endpoint import Clusters
 from formats import digit_confidence, digit_features, ndarray_file, s3_uri
+from formats.digit_confidence import DIGITS
 
 if TYPE_CHECKING:
     from api.aws import Clients
@@ -136,9 +138,8 @@ class LiveModels:
             return self.service().status
         except ClientError as error:
             # What DescribeEndpoint says where there is no such endpoint.
-            code = error.response.get("Error", {}).get("Code", "")
             missing = {"ValidationException", "ResourceNotFound"}
-            return "NotDeployed" if code in missing else "Unknown"
+            return "NotDeployed" if error_code(error) in missing else "Unknown"
         except BotoCoreError:
             return "Unreachable"
 

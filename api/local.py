@@ -188,9 +188,10 @@ def main() -> None:
     port = parser.parse_args().port
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     _give_memory_back()
+    allowed_hosts = parse_hosts(ApiSettings().allowed_hosts)
     # Keep-alive longer than a load balancer's pause; requests are not logged one by one.
     uvicorn.run(
-        BrowserGuard(Gateway(), parse_hosts(ApiSettings().allowed_hosts)),
+        BrowserGuard(Gateway(), allowed_hosts, setting="PLATFORM_ALLOWED_HOSTS"),
         host=HOST,
         port=port,
         http=LimitedHttp,

@@ -60,10 +60,12 @@ class Answer:
 
     def summary(self) -> dict[str, Any]:
         """The answer as the API sends it."""
-        confidence = None if self.likelihoods is None else float(self.likelihoods[self.digit])
+        confidence = None
+        if self.likelihoods is not None:
+            confidence = round(float(self.likelihoods[self.digit]), 4)
         return {
             "digit": self.digit,
-            "confidence": None if confidence is None else round(confidence, 4),
+            "confidence": confidence,
             "cluster": self.cluster,
             "distance": round(self.distance, 4),
         }

@@ -18,6 +18,7 @@ from api.errors import (
     UnauthorizedError,
     UnreadableError,
 )
+from api.recognition import PICTURE_LIMITS
 from api.settings import digest_of
 from formats.digit_pictures import FORMATS, PictureDamagedError, PictureError
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from api.settings import ApiSettings
 
-MAX_PICTURE_BYTES = 4_500_000
 MAX_BATCH_BYTES = 5_500_000
 MAX_BATCH = 1000
 
@@ -97,7 +97,7 @@ def picture_of(request: Request) -> bytes:
         ApiError: It is of another type, too large, empty, or a form without a file.
     """
     media_type = require_type(request, PICTURE_TYPES)
-    body = body_of(request, MAX_PICTURE_BYTES)
+    body = body_of(request, PICTURE_LIMITS.max_bytes)
     if media_type != FORM:
         return body
     boundary = _content_type(request).get_boundary("").encode("utf-8", "replace")

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from itertools import islice
 
 import dagster as dg
 from rich.console import Console
@@ -87,7 +87,9 @@ class Account:
                 "them since: `make aws-smoke CLEAN=1` removes them."
             )
         taken = [
-            store.uri(item.key) for store, folder in self.folders for item in _first(store, folder)
+            store.uri(item.key)
+            for store, folder in self.folders
+            for item in islice(store.list(folder), 1)
         ]
         if self.sagemaker.describe_endpoint(self.endpoint.name):
             taken.append(f"the endpoint {self.endpoint.name}")
@@ -237,11 +239,6 @@ class Smoke:
         """What the endpoint has cost."""
         cost = self.account.cost(self.account.endpoint.instance_type, seconds)
         return "endpoint", f"{seconds:.0f}", "in service", f"serving: {cost}"
-
-
-def _first(store: ObjectStore, folder: str) -> list[Any]:
-    item = next(store.list(folder), None)
-    return [] if item is None else [item]
 
 
 def show(smoke: Smoke) -> None:

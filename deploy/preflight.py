@@ -60,11 +60,12 @@ def usable_here(environ: Mapping[str, str]) -> dict[str, str]:
     return usable
 
 
-def look_at_all(environ: Mapping[str, str]) -> Iterator[Look]:
+def look_at_all() -> Iterator[Look]:
     """Everything, one after the other; what stands on something missing is left out."""
+    unset = [name for name in REQUIRED if not os.environ.get(name)]
     # Dagster's own database asks for a password where it is one of the composition's.
-    required = [*REQUIRED, *(name for name in ("POSTGRES_PASSWORD",) if name in environ)]
-    unset = [name for name in required if not environ.get(name)]
+    if os.environ.get("POSTGRES_PASSWORD") == "":
+        unset.append("POSTGRES_PASSWORD")
     try:
         settings = Settings()
     except ValidationError as error:
@@ -78,9 +79,9 @@ def look_at_all(environ: Mapping[str, str]) -> Iterator[Look]:
     yield look_at_image(settings)
     if settings.cruncher == "spark" or settings.spark_above:
         yield look_at_spark(settings)
-    if environ.get("PLATFORM_POSTGRES_DSN"):
+    if os.environ.get("PLATFORM_POSTGRES_DSN"):
         yield look_at_database(settings)
-    yield from look_at_aws(settings, environ)
+    yield from look_at_aws(settings)
 
 
 def look_at_image(settings: Settings) -> Look:
@@ -145,7 +146,7 @@ def main(folders: list[str]) -> int:
         return 1
     table = Table("", "what", "what is there, or how to mend it")
     looks: list[Look] = []
-    for look in look_at_all(os.environ):
+    for look in look_at_all():
         looks.append(look)
         table.add_row(_SIGNS[look.state], escape(look.what), escape(look.message))
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from deploy.add_lifecycle_rule import read_lifecycle
 from platform_assets.settings import Settings
+from resources.aws import code_and_reason
 from resources.sagemaker.names import REGISTRY_ACCOUNTS
 
 # AWS refuses requests whose time differs from its own by more than five minutes.
@@ -43,7 +45,7 @@ class Look:
     message: str
 
 
-def look_at_aws(settings: Settings, environ: Mapping[str, str]) -> Iterator[Look]:
+def look_at_aws(settings: Settings) -> Iterator[Look]:
     """Region, credentials, clock, buckets, role and quotas."""
     session = boto3.session.Session()
     region = session.region_name
@@ -65,26 +67,23 @@ def look_at_aws(settings: Settings, environ: Mapping[str, str]) -> Iterator[Look
     if identity[0].state != "ok":
         return
     for name in ("PLATFORM_BUCKET", "PLATFORM_AIRBNB_BUCKET"):
-        if bucket := environ.get(name):
+        if bucket := os.environ.get(name):
             yield from look_at_bucket(client("s3"), bucket, region, settings.kms_key_id)
-    if arn := environ.get("PLATFORM_SAGEMAKER_ROLE_ARN"):
-        yield asked("role", lambda: look_at_role(client("iam"), arn, session, region))
+    if arn := os.environ.get("PLATFORM_SAGEMAKER_ROLE_ARN"):
+        yield look_or_explain("role", lambda: look_at_role(client("iam"), arn, session, region))
     yield from look_at_quotas(client("service-quotas"), settings)
 
 
-def asked(what: str, look: Callable[[], Answer]) -> Look:
+def look_or_explain(what: str, look: Callable[[], Answer]) -> Look:
     """A look, or why AWS does not let us."""
     try:
         return Look(what, *look())
     except ClientError as error:
-        details = error.response.get("Error", {})
-        if details.get("Code") in _DENIED:
+        code, reason = code_and_reason(error)
+        if code in _DENIED:
             message = f"Allow {error.operation_name} to whoever runs this: it may not be looked at."
             return Look(what, "unknown", message)
-        message = (
-            f"AWS refuses {error.operation_name}: {details.get('Message') or details.get('Code')}"
-        )
-        return Look(what, "missing", message)
+        return Look(what, "missing", f"AWS refuses {error.operation_name}: {reason or code}")
     except BotoCoreError as error:
         return Look(what, "unknown", f"AWS cannot be asked: {error}")
 
@@ -100,7 +99,7 @@ def look_at_identity(sts: Any) -> Iterator[Look]:
         return
     except ClientError as error:
         answer = error.response
-        message = f"AWS does not take them: {answer.get('Error', {}).get('Message')}"
+        message = f"AWS does not take them: {code_and_reason(error)[1]}"
         yield Look("credentials", "missing", message)
     except BotoCoreError as error:
         yield Look("credentials", "unknown", f"AWS cannot be asked: {error}")
@@ -125,9 +124,11 @@ def look_at_bucket(s3: Any, bucket: str, region: str, kms_key_id: str) -> Iterat
     yield place
     if place.state != "ok":
         return
-    yield asked(f"{bucket}: encryption", lambda: look_at_encryption(s3, bucket, kms_key_id))
-    yield asked(f"{bucket}: public access", lambda: look_at_public_access(s3, bucket))
-    yield asked(f"{bucket}: lifecycle", lambda: look_at_lifecycle(s3, bucket))
+    yield look_or_explain(
+        f"{bucket}: encryption", lambda: look_at_encryption(s3, bucket, kms_key_id)
+    )
+    yield look_or_explain(f"{bucket}: public access", lambda: look_at_public_access(s3, bucket))
+    yield look_or_explain(f"{bucket}: lifecycle", lambda: look_at_lifecycle(s3, bucket))
 
 
 def look_at_place(s3: Any, bucket: str, region: str) -> Look:
@@ -174,7 +175,8 @@ def look_at_public_access(s3: Any, bucket: str) -> Answer:
     try:
         answer = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     except ClientError as error:
-        if error.response.get("Error", {}).get("Code") != "NoSuchPublicAccessBlockConfiguration":
+        code, _ = code_and_reason(error)
+        if code != "NoSuchPublicAccessBlockConfiguration":
             raise
         answer = {}
     if len(answer) == 4 and all(answer.values()):
@@ -244,7 +246,7 @@ def look_at_quotas(quotas: Any, settings: Settings) -> Iterator[Look]:
         values.update({q["QuotaName"]: q["Value"] for page in pages for q in page["Quotas"]})
         return "ok", f"{len(values)} of SageMaker"
 
-    read = asked("quotas", read_all)
+    read = look_or_explain("quotas", read_all)
     if read.state != "ok":
         yield read
         return

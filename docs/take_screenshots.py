@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from embedded.dagster_parts import LOCATION
 from embedded.errors import StackError
+from embedded.graphql import LOCATION
 from embedded.plan import home_from, read_env_file
 
 FOLDER = Path(__file__).parent / "screenshots"

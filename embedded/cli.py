@@ -1,6 +1,7 @@
-"""The commands behind the Makefile's targets: up, down, status, demo, load-listings.
+"""The command line behind the Makefile's targets: up, down, status, demo, load-listings.
 
-What they do is in the modules they call; here is what a person gets to read, and the exit status.
+It parses arguments, prints for people and sets the exit status; `stack`, `demo` and `load_listings`
+do the work.
 """
 
 import json
@@ -42,7 +43,7 @@ def up() -> None:
     with _failing_in_one_sentence():
         plan = make_plan()
         running = _start(plan)
-        _print_urls(running.urls)
+        _print_urls(stack.urls(running.env))
         _console.print(f"For clients in a shell:  set -a; . {plan.home.env_file}; set +a")
 
 
@@ -69,7 +70,7 @@ def status() -> None:
         for name, (state, held) in programs.items():
             since = datetime.fromtimestamp(state.since, UTC).strftime("%Y-%m-%d %H:%M:%S")
             columns = [str(state.pid), since, f"{held / 1e6:.0f}"] if state.pid else ["", "", ""]
-            table.add_row(name, state.word.lower(), *columns)
+            table.add_row(name, state.status.lower(), *columns)
         _console.print(table)
         # There is none yet while the very first `up` is at work.
         if home.env_file.exists():

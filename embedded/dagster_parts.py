@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from embedded.errors import ServiceFailedError
-from embedded.graphql import Dagster
+from embedded.graphql import LOCATION, Dagster
 from embedded.home import CHECKOUT, CODE_SERVER_SOCKET, write_private
 from embedded.plan import Plan
 from embedded.ports import HOST, require_listener
 from embedded.programs import NeverReadyError, Part
 from embedded.supervision import Program
-
-# The module, and the code location's name: so names it `dagster … -m`, too.
-LOCATION = "platform_assets.definitions"
 
 # Dagster's records are in SQLite, in DAGSTER_HOME, and not in the embedded Postgres: a run that
 # finds Postgres down can then still be recorded as failed. Measured with 8 writing processes on 2
@@ -246,7 +243,7 @@ def _location_entry(plan: Plan) -> dict[str, Any]:
 
 
 def _dagster(plan: Plan) -> Dagster:
-    return Dagster(ui_url(plan), LOCATION)
+    return Dagster(ui_url(plan))
 
 
 def _socket_file(plan: Plan) -> Path:

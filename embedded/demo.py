@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from embedded.aws import aws_session
+from embedded.aws import aws_client
 from embedded.errors import StackError
 from embedded.graphql import Dagster, Run, days
 from embedded.stack import Running
@@ -117,7 +117,7 @@ def seed(env: Mapping[str, str], dates: Sequence[str], console: Console) -> None
 def _seed(env: Mapping[str, str], dates: Sequence[str]) -> str:
     from embedded import seed_digits, seed_listings
 
-    digits = seed_digits.seed(client(env, "s3"))
+    digits = seed_digits.seed(aws_client(env, "s3"))
     rows = seed_listings.seed(env["PLATFORM_POSTGRES_DSN"], dates)
     return f"Seeds: {digits}; {rows} new listings in {len(dates)} days."
 
@@ -218,7 +218,7 @@ def _short(value: Any) -> str:
 def endpoint_status(env: Mapping[str, str]) -> str:
     """What SageMaker says of the endpoint; `Missing` where there is none."""
     try:
-        answer = client(env, "sagemaker").describe_endpoint(
+        answer = aws_client(env, "sagemaker").describe_endpoint(
             EndpointName=env["PLATFORM_ENDPOINT_NAME"]
         )
     except ClientError:
@@ -234,9 +234,9 @@ def accuracy(env: Mapping[str, str], date: str) -> float | None:
     """
     key = f"mnist/dataset/date={date}/test/data.rec"
     try:
-        stored = client(env, "s3").get_object(Bucket=env["PLATFORM_BUCKET"], Key=key)
+        stored = aws_client(env, "s3").get_object(Bucket=env["PLATFORM_BUCKET"], Key=key)
         images, labels = recordio.decode(stored["Body"].read())
-        runtime = client(env, "sagemaker-runtime")
+        runtime = aws_client(env, "sagemaker-runtime")
         answers: list[float] = []
         for start in range(0, len(images), _DIGITS_AT_ONCE):
             answer = runtime.invoke_endpoint(
@@ -253,10 +253,3 @@ def accuracy(env: Mapping[str, str], date: str) -> float | None:
     except (BotoCoreError, ClientError) as error:
         raise DemoError(f"The endpoint could not be asked: {error}") from error
     return round(float(np.mean(np.array(answers).astype(int) % 10 == labels)), 4)
-
-
-def client(env: Mapping[str, str], service: Literal["s3", "sagemaker", "sagemaker-runtime"]) -> Any:
-    """A plain boto3 client for one of the services."""
-    endpoint = env.get("AWS_ENDPOINT_URL_" + service.upper().replace("-", "_"))
-    session: Any = aws_session(env)
-    return session.client(service, endpoint_url=endpoint)

@@ -13,6 +13,8 @@ import httpx
 
 from embedded.errors import StackError
 
+# The module, and the code location's name: so names it `dagster … -m`, too.
+LOCATION = "platform_assets.definitions"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -41,11 +43,10 @@ class Run:
 
 
 class Dagster:
-    """Dagster as its webserver shows it at `url`; `location` is the code location's name."""
+    """Dagster as its webserver shows it at `url`."""
 
-    def __init__(self, url: str, location: str = "platform_assets.definitions") -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
-        self.location = location
         self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)
 
     def launch(self, job: str, first: str = "", last: str = "") -> str:
@@ -71,7 +72,7 @@ class Dagster:
                  ... on InvalidSubsetError { message } } }""",
             params={
                 "selector": {
-                    "repositoryLocationName": self.location,
+                    "repositoryLocationName": LOCATION,
                     "repositoryName": "__repository__",
                     "jobName": job,
                 },

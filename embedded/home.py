@@ -29,6 +29,8 @@ _FULL_BYTES = 16 << 20
 _RESERVED_PART = 100
 # The shortest limit on a Unix socket's path among the systems in use (macOS).
 _SOCKET_PATH_LIMIT = 100
+# For another command to finish.
+_LOCK_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Home:
     def data(self) -> Path:
         """What must outlive the processes."""
         return self.root / "data"
+
+    @property
+    def postgres_data(self) -> Path:
+        """The cluster of the embedded Postgres; by this folder its processes are known."""
+        return self.data / "postgres"
 
     @property
     def logs(self) -> Path:
@@ -158,7 +165,7 @@ class Home:
         return disk.free < max(_FULL_BYTES, disk.total // _RESERVED_PART)
 
     @contextmanager
-    def locked(self, say: Callable[[str], None], wait_seconds: float = 180) -> Iterator[None]:
+    def locked(self, say: Callable[[str], None]) -> Iterator[None]:
         """Hold the lock of this home: one `up` or `down` at a time.
 
         The lock is the kernel's, so it goes with a killed process.
@@ -172,11 +179,11 @@ class Home:
                 lock.acquire(timeout=0)
             except Timeout:
                 say(f"Another command is at work on {self.root}: waiting for it")
-                lock.acquire(timeout=wait_seconds)
+                lock.acquire(timeout=_LOCK_SECONDS)
         except Timeout as error:
             raise BusyError(
                 f"Another `make up`, `make down` or `make demo` has been at work on {self.root} "
-                f"for {wait_seconds:.0f} s: wait for it to finish, or stop it."
+                f"for {_LOCK_SECONDS} s: wait for it to finish, or stop it."
             ) from error
         try:
             yield

@@ -1,7 +1,7 @@
 """The table `listings` in Postgres: its columns, and writing whole days into it.
 
-Lives here: what the generator (`seed_listings`) and the loader of real files (`load_listings`)
-share. Does not: reading it, which is the platform's.
+The generator (`seed_listings`) and the loader of real files (`load_listings`) write by it. The
+platform reads the table by code of its own.
 """
 
 import datetime as dt
@@ -113,20 +113,6 @@ def days_with_rows(opened: connection, days: list[dt.date]) -> set[dt.date]:
             (days,),
         )
         return {row[0] for row in cursor.fetchall()}
-
-
-def to_day(date: str | dt.date) -> dt.date:
-    """A day as a day.
-
-    Raises:
-        ListingsError: It is not of the form YYYY-MM-DD, or no day of the calendar.
-    """
-    if isinstance(date, dt.date):
-        return date
-    try:
-        return dt.datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
-    except ValueError as error:
-        raise ListingsError(f"{date!r} is no date: write it as YYYY-MM-DD.") from error
 
 
 def _without_values(error: psycopg2.Error, dsn: str) -> str:

@@ -1,7 +1,7 @@
 """From a file's bytes to the texts of its fields, or a sentence about why it is no such CSV.
 
-Lives here: compression, encoding, separator, quotes and the number of fields. Does not: which
-columns Inside Airbnb has, and what they hold. No message has a field's content: it may be private.
+It deals with compression, encoding, separator, quotes and the number of fields. It does not know
+Inside Airbnb's columns. No message has a field's content: it may be private.
 """
 
 import csv

@@ -1,8 +1,8 @@
 """Reading Inside Airbnb's files of listings, published ones and those saved by a spreadsheet.
 
-Lives here: which columns a file has, and every reason to refuse a whole file. Does not: bytes to
-texts (`listings_csv`), texts to values (`listings_values`), and the database. A message never shows
-the content of a field: it may be private.
+This module knows which columns a file has, and why a whole file is refused. `listings_csv` turns
+bytes into texts, `listings_values` texts into values. A message never shows the content of a field:
+it may be private.
 """
 
 import datetime as dt

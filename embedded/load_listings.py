@@ -1,7 +1,6 @@
 """Real Inside Airbnb files, of either format and any year, into the table `listings`.
 
-Lives here: replacing a day's rows by a file's. Does not: understanding the file
-(`listings_file`), and the table (`listings`).
+It replaces a day's rows by a file's. `listings_file` reads the file, `listings` writes the table.
 """
 
 import datetime as dt
@@ -11,15 +10,15 @@ from pathlib import Path
 from psycopg2 import sql
 
 from embedded import listings, listings_file
-from embedded.plan import FIRST_PARTITION
+from embedded.plan import FIRST_PARTITION, to_day
 
 
 def load(
     dsn: str,
-    csv_path: str | Path,
-    date: str | dt.date,
+    path: Path,
+    date: str,
     *,
-    first: str | dt.date = FIRST_PARTITION,
+    first: str = FIRST_PARTITION,
     allow_rounded_ids: bool = False,
     say: Callable[[str], None] = lambda _line: None,
 ) -> int:
@@ -30,9 +29,9 @@ def load(
 
     Args:
         dsn: Of Postgres; the table is made if there is none.
-        csv_path: The file, as published or as a spreadsheet saved it; gzip or not.
+        path: The file, as published or as a spreadsheet saved it; gzip or not.
         date: The day it was downloaded, YYYY-MM-DD.
-        first: The first day that the platform can materialise.
+        first: The first day that the platform can materialise, YYYY-MM-DD.
         allow_rounded_ids: Whether ids that look rounded are taken all the same.
         say: Gets a line, for people, about what they may not expect.
 
@@ -40,14 +39,15 @@ def load(
         How many rows the date has now.
 
     Raises:
-        embedded.listings.ListingsError: The file or the date is not understood or cannot be
+        embedded.errors.ConfigurationError: A date is not understood.
+        embedded.listings.ListingsError: The file is not understood, the date cannot be
             materialised, or Postgres refuses; the message names file, row and column, and says
             what to do.
     """
-    day = listings.to_day(date)
+    day = to_day("DATE", date)
     today = dt.datetime.now(dt.UTC).date()
-    _require_partition(day, listings.to_day(first), today)
-    rows = listings_file.read(Path(csv_path), day, say, allow_rounded_ids=allow_rounded_ids)
+    _require_partition(day, to_day("PLATFORM_FIRST_PARTITION", first), today)
+    rows = listings_file.read(path, day, say, allow_rounded_ids=allow_rounded_ids)
     with listings.writing(dsn) as opened:
         with opened.cursor() as cursor:
             cursor.execute(sql.SQL("DELETE FROM listings WHERE download_date = %s"), (day,))

@@ -1,6 +1,7 @@
 """The plan of a stack: its home, ports, credentials and the environment that clients get.
 
-The only place of `embedded` that reads the environment. `stack` starts what is planned here.
+Only here are settings read from the environment; elsewhere it is only handed on to programs.
+`stack` starts what is planned here.
 """
 
 import datetime as dt
@@ -51,7 +52,6 @@ _ABOUT_THE_STACK = {
     "PLATFORM_PAGE_URL",
     "PLATFORM_METRICS_URL",
 }
-_DATABASE = "platform"
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,7 @@ class Plan:
     def admin_dsn(self) -> str:
         """The embedded Postgres as its superuser."""
         return postgres.dsn(
-            postgres.ADMIN,
-            self.credentials.postgres_admin_password,
-            self.ports.postgres,
-            postgres.ADMIN,
+            postgres.ADMIN, self.credentials.postgres_admin_password, self.ports.postgres
         )
 
 
@@ -116,7 +113,7 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
         **_endpoints(given, ports, embedded),
         "PLATFORM_SAGEMAKER_ROLE_ARN": _role(given, embedded),
         "PLATFORM_POSTGRES_DSN": given.get("PLATFORM_POSTGRES_DSN")
-        or postgres.dsn(_DATABASE, credentials.postgres_password, ports.postgres, _DATABASE),
+        or postgres.dsn(postgres.DATABASE, credentials.postgres_password, ports.postgres),
         "PLATFORM_UI_URL": f"http://{HOST}:{ports.ui}",
         "PLATFORM_PAGE_URL": f"http://{HOST}:{ports.api}",
         "PLATFORM_API_URL": f"http://{HOST}:{ports.api}",
@@ -126,7 +123,7 @@ def make_plan(environ: Mapping[str, str] | None = None) -> Plan:
         **_settings_of_the_platform(given),
     }
     own = {name: value for name, value in environment.items() if given.get(name) != value}
-    _require_day("PLATFORM_FIRST_PARTITION", environment["PLATFORM_FIRST_PARTITION"])
+    to_day("PLATFORM_FIRST_PARTITION", environment["PLATFORM_FIRST_PARTITION"])
     return Plan(home, port_base, ports, credentials, environment, own, embedded)
 
 
@@ -180,6 +177,22 @@ def keep_first_partition(home: Home, day: str) -> None:
     write_private(_first_partition(home), day + "\n")
 
 
+def to_day(name: str, text: str) -> dt.date:
+    """The day that a setting or an argument of this name gives.
+
+    Raises:
+        ConfigurationError: It is not of the form YYYY-MM-DD, or no day of the calendar.
+    """
+    try:
+        day = dt.date.fromisoformat(text)
+    except ValueError:
+        day = None
+    # Days are compared as text, and 20240905 is ISO's, too.
+    if day is None or day.isoformat() != text:
+        raise ConfigurationError(f"{name}={text!r} is no day: write it as YYYY-MM-DD.")
+    return day
+
+
 def _first_partition(home: Home) -> Path:
     return home.root / "first_partition"
 
@@ -205,13 +218,6 @@ def _without_own_values(environ: Mapping[str, str], home: Home) -> dict[str, str
     """The environment without what an earlier `up` gave out: a shell may have read our env file."""
     own = _own_values(home)
     return {name: value for name, value in environ.items() if value not in own.get(name, [])}
-
-
-def _require_day(name: str, value: str) -> None:
-    try:
-        dt.datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=dt.UTC)
-    except ValueError:
-        raise ConfigurationError(f"{name}={value!r} is no day: write it as YYYY-MM-DD.") from None
 
 
 def _keys_are_ours(embedded: frozenset[str]) -> bool:

@@ -23,6 +23,8 @@ from embedded.errors import ServiceFailedError
 from embedded.ports import HOST
 
 ADMIN = "postgres"
+# The platform's role, and the database that it owns.
+DATABASE = "platform"
 _SETTINGS = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -159,9 +161,9 @@ def forget_stale_pid(data: Path) -> None:
         (data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def dsn(user: str, password: str, port: int, database: str) -> str:
-    """The connection URI; users, passwords and names here need no escaping."""
-    return f"postgresql://{user}:{password}@{HOST}:{port}/{database}"
+def dsn(user: str, password: str, port: int) -> str:
+    """The URI of the user's database of the same name; none here needs escaping."""
+    return f"postgresql://{user}:{password}@{HOST}:{port}/{user}"
 
 
 def check(address: str) -> None:
@@ -177,26 +179,21 @@ def check(address: str) -> None:
         cursor.execute("SELECT 1")
 
 
-def ensure_database(admin_dsn: str, name: str, owner: str, password: str) -> None:
-    """Make a role that may log in and a database that it owns, where they are missing.
+def ensure_database(admin_dsn: str, password: str) -> None:
+    """Make the platform's role, which may log in, and its database, where they are missing.
 
     Raises:
         psycopg2.Error: The server does not let us.
     """
+    name = sql.Identifier(DATABASE)
     with closing(psycopg2.connect(admin_dsn)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [owner])
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [DATABASE])
             verb = sql.SQL("ALTER" if cursor.fetchone() else "CREATE")
             cursor.execute(
-                sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
-                    verb, sql.Identifier(owner), sql.Literal(password)
-                )
+                sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, name, sql.Literal(password))
             )
-            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
             if not cursor.fetchone():
-                cursor.execute(
-                    sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                        sql.Identifier(name), sql.Identifier(owner)
-                    )
-                )
+                cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))

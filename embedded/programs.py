@@ -6,13 +6,11 @@ A new one is written here, and added to the list in `stack.py`.
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
-from botocore.config import Config
 
 from embedded import postgres, s3, s3_security
-from embedded.aws import aws_session
+from embedded.aws import aws_client
 from embedded.plan import Plan
 from embedded.ports import require_listener
 from embedded.supervision import Program
@@ -51,9 +49,10 @@ class Part:
 
 def s3_part(plan: Plan) -> Part:
     """SeaweedFS."""
+    data = plan.home.data / "s3"
 
     def prepare() -> None:
-        s3_data(plan).mkdir(mode=0o700, exist_ok=True)
+        data.mkdir(mode=0o700, exist_ok=True)
         s3_security.write(plan.home.run)
 
     def ready() -> None:
@@ -63,7 +62,7 @@ def s3_part(plan: Plan) -> Part:
     return Part(
         program=Program(
             name="s3",
-            command=s3.command(s3_data(plan), plan.ports),
+            command=s3.command(data, plan.ports),
             environment=s3.ENVIRONMENT,
             stop_seconds=5,  # acknowledged writes survive a kill
             priority=100,
@@ -78,7 +77,7 @@ def s3_part(plan: Plan) -> Part:
 
 def postgres_part(plan: Plan) -> Part:
     """The embedded Postgres."""
-    data = postgres_data(plan)
+    data = plan.home.postgres_data
 
     def prepare() -> None:
         postgres.initialise(data, plan.credentials.postgres_admin_password)
@@ -86,9 +85,7 @@ def postgres_part(plan: Plan) -> Part:
 
     def ready() -> None:
         postgres.check(plan.admin_dsn)
-        postgres.ensure_database(
-            plan.admin_dsn, "platform", "platform", plan.credentials.postgres_password
-        )
+        postgres.ensure_database(plan.admin_dsn, plan.credentials.postgres_password)
         postgres.check(plan.environment["PLATFORM_POSTGRES_DSN"])
 
     return Part(
@@ -110,11 +107,8 @@ def sagemaker_part(plan: Plan) -> Part:
 
     def ready() -> None:
         require_listener(plan.ports.sagemaker)
-        aws_session(plan.environment).client(
-            "sagemaker",
-            endpoint_url=plan.environment["AWS_ENDPOINT_URL_SAGEMAKER"],
-            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1}),
-        ).list_training_jobs(MaxResults=1)
+        sagemaker = aws_client(plan.environment, "sagemaker", quick=True)
+        sagemaker.list_training_jobs(MaxResults=1)
 
     data = plan.home.data / "sagemaker"
     return Part(
@@ -130,16 +124,6 @@ def sagemaker_part(plan: Plan) -> Part:
         ports={"SageMaker": plan.ports.sagemaker},
         ready=ready,
     )
-
-
-def s3_data(plan: Plan) -> Path:
-    """SeaweedFS's folder."""
-    return plan.home.data / "s3"
-
-
-def postgres_data(plan: Plan) -> Path:
-    """The cluster's folder."""
-    return plan.home.data / "postgres"
 
 
 def services(plan: Plan) -> list[Part]:

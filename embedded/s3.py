@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from embedded.aws import aws_session
+from embedded.aws import aws_client
 from embedded.ports import HOST, Ports
 
 # Keeps Go's collector at work early. With 256 MiB it never rests during a large upload, which then
@@ -67,15 +66,6 @@ def program() -> Path:
     return Path(sysconfig.get_path("scripts")) / "weed"
 
 
-def client(environment: Mapping[str, str]) -> Any:
-    """A boto3 client for the S3 of an environment; it gives up early."""
-    return aws_session(environment).client(
-        "s3",
-        endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or None,
-        config=Config(connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 1}),
-    )
-
-
 def check(environment: Mapping[str, str]) -> None:
     """Make the platform's buckets where they are missing, put an object and read it.
 
@@ -85,7 +75,7 @@ def check(environment: Mapping[str, str]) -> None:
     Raises:
         botocore.exceptions.BotoCoreError | ClientError: Nobody answers, or not to these keys.
     """
-    s3 = client(environment)
+    s3 = aws_client(environment, "s3", quick=True)
     for name in ("PLATFORM_BUCKET", "PLATFORM_AIRBNB_BUCKET"):
         ensure_bucket(s3, environment[name])
     place = {"Bucket": environment["PLATFORM_BUCKET"], "Key": _CHECK_KEY}

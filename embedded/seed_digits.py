@@ -1,7 +1,7 @@
 """The digits of the public bucket, made here: the same object from 5,000 of the same digits.
 
-Lives here: the stand-in for AWS's public sample bucket. Does not: starting S3, and the platform's
-own buckets (`embedded.s3`).
+It puts them into a stand-in for AWS's public sample bucket. `embedded.s3` starts S3 and makes the
+platform's own buckets.
 """
 
 from collections.abc import Callable

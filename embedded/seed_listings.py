@@ -1,7 +1,7 @@
 """A listings market that moves as a real one does, made from nothing but a seed.
 
-Lives here: which listings are on the market on a day, and what is said of them. Does not: the words
-(`market_words`), and the table (`listings`).
+This module decides which listings are on the market on a day, and their values. The words come
+from `market_words`; `listings` writes the table.
 
 Nothing is simulated step by step: every value is a function of (seed, listing, day), so that any
 day can be made alone, and the next day goes on with the same market. The oddities of real files
@@ -26,7 +26,7 @@ _NIGHTS = np.array([1, 1, 2, 2, 2, 3, 3, 4, 5, 7, 14, 30])
 _EPOCH = dt.date(2015, 1, 1)
 
 
-def seed(dsn: str, dates: Sequence[str | dt.date], *, places: int = PLACES) -> int:
+def seed(dsn: str, dates: Sequence[str], *, places: int = PLACES) -> int:
     """Puts the days that are not there yet into the table, in one transaction.
 
     A day that has rows is left as it is, whoever put them there.
@@ -40,9 +40,9 @@ def seed(dsn: str, dates: Sequence[str | dt.date], *, places: int = PLACES) -> i
         How many rows are new.
 
     Raises:
-        embedded.listings.ListingsError: A date is none, or Postgres refuses.
+        embedded.listings.ListingsError: Postgres refuses.
     """
-    days = [listings.to_day(date) for date in dates]
+    days = [dt.date.fromisoformat(date) for date in dates]
     with listings.writing(dsn) as opened:
         loaded = listings.days_with_rows(opened, days)
         tables = [market(day, places=places) for day in sorted(set(days) - loaded)]

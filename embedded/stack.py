@@ -1,6 +1,7 @@
-"""The stack as a whole: up, down and status.
+"""Starts and stops the stack as a whole, and tells how it is; prints nothing.
 
-Public: `up`, `down`, `status`, and the `Running` stack that `up` returns.
+`cli` calls `up`, `down` and `status` for people, tests call them for themselves. `programs` and
+`dagster_parts` say which programs there are, `supervision` keeps them running.
 """
 
 import time
@@ -43,11 +44,6 @@ class Running:
     def env(self) -> dict[str, str]:
         """A copy that the caller may change."""
         return dict(self.plan.environment)
-
-    @property
-    def urls(self) -> dict[str, str]:
-        """See the function."""
-        return urls(self.env)
 
 
 def urls(environment: Mapping[str, str]) -> dict[str, str]:
@@ -139,7 +135,7 @@ def status(home: Home) -> dict[str, tuple[State, int]]:
 
 
 def _stop(home: Home, credentials: Credentials) -> int:
-    data = home.data / "postgres"
+    data = home.postgres_data
     alive = processes.of_stack(credentials.stack_id, data)
     control = Control(home, credentials)
     if control.answers():

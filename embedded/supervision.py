@@ -54,22 +54,29 @@ class Program:
 
 @dataclass(frozen=True)
 class State:
-    """How a program is: supervisor's word for it, its pid (0: none) and since when (epoch)."""
+    """How a program is.
 
-    word: str
+    Attributes:
+        status: As the supervisor names it, such as RUNNING.
+        pid: Its process, 0 where there is none.
+        since: When it was started last, in seconds of the epoch.
+        detail: Why it could not be started, if so.
+    """
+
+    status: str
     pid: int
     since: int
     detail: str
 
     @property
-    def stopping(self) -> bool:
-        """Whether it still lives after having been told to end."""
-        return self.word in {"STOPPING", "RUNNING", "STARTING"}
+    def is_alive(self) -> bool:
+        """Whether it has a process."""
+        return self.status in {"STOPPING", "RUNNING", "STARTING"}
 
     @property
     def given_up(self) -> bool:
         """Whether the supervisor will not start it again by itself."""
-        return self.word in {"FATAL", "EXITED", "UNKNOWN"}
+        return self.status in {"FATAL", "EXITED", "UNKNOWN"}
 
 
 def fingerprint(plan: Plan, programs: Iterable[Program]) -> str:
@@ -159,7 +166,7 @@ class Control:
         """Stop programs, all at once, and wait until they are gone or were killed."""
         for name in names:
             self._ask("stopProcess", name, False)
-        while any(state.stopping for name, state in self.states().items() if name in names):
+        while any(state.is_alive for name, state in self.states().items() if name in names):
             time.sleep(0.1)
 
     def shut_down(self) -> None:

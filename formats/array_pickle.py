@@ -1,8 +1,7 @@
 """A reader of pickles that hold NumPy arrays in tuples, and nothing else.
 
-Lives here: an interpreter of the few pickle opcodes that Python 2 (protocols 0 to 2) and Python 3
-(protocols 2 to 4) write for arrays. Does not: gzip, and what the arrays mean
-(`formats.mnist_pickle`).
+It interprets the few pickle opcodes that Python 2 (protocols 0 to 2) and Python 3 (protocols 2 to
+4) write for arrays. `formats.mnist_pickle` deals with gzip, and with what the arrays mean.
 
 `pickle.Unpickler` with a narrowed `find_class` is not safe enough: a memo index of 2**31 makes it
 allocate 16 GB, and a deeply nested tuple used as a key overflows the C stack. `pickletools.genops`

@@ -38,28 +38,26 @@ def parse_hosts(text: str) -> list[str]:
     return names
 
 
-def refusal(scope: Message, allowed_hosts: Collection[str]) -> str | None:
+def refusal(scope: Message, allowed_hosts: Collection[str] = (), setting: str = "") -> str | None:
     """Why a request is not answered, in a sentence; None where it is.
 
     Args:
         scope: Of ASGI 3, of type http or websocket.
         allowed_hosts: Names, in small letters, by which the server may be asked beside those of
             this machine; with a port where it is not the standard one, like `data.example:8443`.
+        setting: What these names are set by, for who reads the sentence; empty if by nothing.
     """
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     host = headers.get("host", "")
     names = {_split(allowed)[0] for allowed in allowed_hosts} - {""}
     if _split(host)[0] not in _LOOPBACK | names:
-        return (
-            f"This server is not {host[:100] or 'without a name'}: ask it by a name of its own, or "
-            "set PLATFORM_ALLOWED_HOSTS to the name."
-        )
+        name = host[:100] or "without a name"
+        way = f", or set {setting} to the name"
+        return f"This server is not {name}: ask it by a name of its own{way if setting else ''}."
     origin = headers.get("origin")
     if origin is not None and not _is_own(origin, host, allowed_hosts):
-        return (
-            f"Pages of {origin[:100]} may not ask this server, unless it stands behind a proxy of "
-            "that name and port: then PLATFORM_ALLOWED_HOSTS has to have it."
-        )
+        way = f". If a proxy of that name and port is in front of it, add it to {setting}"
+        return f"Pages of {origin[:100]} may not ask this server{way if setting else ''}."
     site = headers.get("sec-fetch-site", "none")
     if site not in {"same-origin", "none"} and not _is_navigation(scope, headers):
         return f"Other pages may not ask this server ({site})."
@@ -106,17 +104,19 @@ class BrowserGuard:
     Args:
         app: The other one.
         allowed_hosts: As `refusal` has them.
+        setting: The same.
     """
 
-    def __init__(self, app: App, allowed_hosts: Collection[str] = ()) -> None:
+    def __init__(self, app: App, allowed_hosts: Collection[str] = (), setting: str = "") -> None:
         self._app = app
         self._allowed_hosts = allowed_hosts
+        self._setting = setting
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         reason = None
         if scope["type"] in {"http", "websocket"}:
-            reason = refusal(scope, self._allowed_hosts)
+            reason = refusal(scope, self._allowed_hosts, self._setting)
         if reason is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from formats.digit_parts import Parts, connected_parts, perimeter, running_maximum
+from formats.digit_parts import Parts, connected_parts, is_photograph, perimeter, running_maximum
 
 Grey = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -25,9 +25,6 @@ _FAINTEST: Final = 0.06
 _WIDEST_STROKES: Final = (0.34, 0.12)
 # Paper that is darker than this is not made out to be lit less.
 _DARKEST_PAPER: Final = 0.25
-# From this size on, a picture is taken for a photograph: it can spare the detail that smoothing
-# costs, and has shadows.
-_PHOTOGRAPH_FROM: Final = 96
 # A digit's parts: of this share of the main part's ink at least, no further away than this share
 # of its size.
 _LEAST_PART: Final = 0.04
@@ -113,7 +110,7 @@ def find_ink(grey: Grey) -> Ink | None:
     if min(grey.shape) < _LEAST_SIDE:
         return None
     smooth = _smooth(grey)
-    widths = _WIDEST_STROKES if _is_photograph(grey) else _WIDEST_STROKES[:1]
+    widths = _WIDEST_STROKES if is_photograph(grey) else _WIDEST_STROKES[:1]
     best: Ink | None = None
     for widest in widths:
         for paper in (smooth, 1 - smooth):
@@ -133,7 +130,7 @@ def find_paper(grey: Grey) -> tuple[int, int, int, int] | None:
     Args:
         grey: (H, W) float32, 0 black to 1 white.
     """
-    if not _is_photograph(grey) or np.ptp(grey) < _FAINTEST:
+    if not is_photograph(grey) or np.ptp(grey) < _FAINTEST:
         return None
     parts = connected_parts(_smooth(grey) > _otsu(grey))
     if parts is None:
@@ -176,7 +173,7 @@ def _candidate(paper: Grey, widest: float) -> Ink | None:
     if of_border > _MOST_OF_BORDER or of_ink < _LEAST_OF_INK or around < _LEAST_AROUND:
         return None
     crispest = _SOFTEST if of_border < _ALONG_BORDER else _SOFTEST_ALONG_BORDER
-    if _is_photograph(paper) and _crispness(paper, closed, mask) < crispest:
+    if is_photograph(paper) and _crispness(paper, closed, mask) < crispest:
         return None
     # The rim of a picture is ground: what is as light as the rim is a hole in a digit, not ink.
     against_rim = max(0.0, float(np.median(paper[rim]) - paper[mask].mean()))
@@ -265,13 +262,9 @@ def _cut_out(ink: Grey, mask: Mask, threshold: float) -> Ink | None:
     return Ink(cut, stroke, box, touches)
 
 
-def _is_photograph(grey: Grey) -> bool:
-    return max(grey.shape) >= _PHOTOGRAPH_FROM
-
-
 def _smooth(grey: Grey) -> Grey:
     """Without the grain of a camera, where there are pixels enough."""
-    if not _is_photograph(grey):
+    if not is_photograph(grey):
         return grey
     picture = Image.fromarray((grey * 255).astype(np.uint8))
     smooth = picture.filter(ImageFilter.GaussianBlur(1.2))
@@ -286,7 +279,7 @@ def _close(grey: Grey, window: int) -> Grey:
     which strokes along them would be taken for twice as wide.
     """
     beyond = window // 2
-    if _is_photograph(grey):
+    if is_photograph(grey):
         padded = np.pad(grey, beyond, mode="symmetric")
     else:
         ground = float(np.median(grey[_rim(grey.shape)]))

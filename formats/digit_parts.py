@@ -1,7 +1,7 @@
-"""Connected parts, outlines and maxima: what the digit pictures need of image analysis, in NumPy.
+"""What the modules of digit pictures share: small pictures, their parts, outlines and maxima.
 
-SciPy's `ndimage` has most of it; it is left out because it would be most of the package that
-the online API uploads.
+SciPy's `ndimage` has most of the analysis; it is left out because it would be most of the package
+that the online API uploads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+# Nothing finer than this is of use for a digit of 20 pixels, where it fills half of the picture;
+# where it is smaller, it is looked at again from closer by.
+WORKING_SIDE: Final = 192
+# From this size on, a picture is taken for a photograph: it can spare the detail that smoothing
+# costs, and has shadows.
+_PHOTOGRAPH_FROM: Final = 96
 # Noise has thousands of runs where a page of handwriting has hundreds: the work stays bounded.
 _MOST_RUNS: Final = 8000
 
@@ -32,6 +39,23 @@ class Parts:
     def count(self) -> int:
         """Number of parts."""
         return len(self.boxes)
+
+
+def shrink(picture: Image.Image) -> Image.Image:
+    """A copy, at most 192 pixels wide and high."""
+    small = picture.copy()
+    small.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BILINEAR, reducing_gap=2)
+    return small
+
+
+def values_of(grey: Image.Image) -> NDArray[np.float32]:
+    """(H, W) float32, 0 black to 1 white, of a picture of mode L."""
+    return np.asarray(grey, dtype=np.float32) / np.float32(255)
+
+
+def is_photograph(grey: NDArray[np.float32]) -> bool:
+    """Whether a small picture, (H, W), is large enough to be taken for a photograph."""
+    return max(grey.shape) >= _PHOTOGRAPH_FROM
 
 
 def connected_parts(mask: NDArray[np.bool_]) -> Parts | None:

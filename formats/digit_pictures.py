@@ -1,8 +1,10 @@
 """Pictures of digits: from a file's bytes to a digit in MNIST's form.
 
-Which formats of files are taken, decoding within limits that hold before a pixel is decoded (what
-the API adds to them is in `api/recognition.py`), and the placing of the ink. Which ink is the digit
-is digit_ink's concern; what the model is then shown, digit_images'.
+It knows which formats of files are taken, decodes them within limits on bytes and pixels that hold
+before a pixel is decoded (`PictureLimits`; the API's are in `api/recognition.py`), and places the
+ink. digit_ink finds which ink is the digit; digit_images makes of it what the model is shown.
+
+Importing it adds HEIF to the formats that Pillow opens in this process.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pillow_heif import register_heif_opener  # pyright: ignore[reportUnknownVar
 
 from formats.digit_images import PIXELS, SIDE
 from formats.digit_ink import Ink, find_ink, find_paper
-from formats.digit_parts import running_maximum
+from formats.digit_parts import WORKING_SIDE, running_maximum, shrink, values_of
 from formats.digit_rims import without_rim
 from formats.errors import FormatError
 
@@ -36,9 +38,6 @@ register_heif_opener()
 
 # MNIST's digits fit a box of 20 × 20 and are centred by mass (http://yann.lecun.com/exdb/mnist/).
 _BOX: Final = 20
-# Nothing finer than this is of use for a digit of 20 pixels, where it fills half of the picture;
-# where it is smaller, it is looked at again from closer by.
-_WORKING_SIDE: Final = 192
 _DETAILED_SIDE: Final = 640
 # What is left around a digit that is looked at again, as a share of its size.
 _MARGIN: Final = 0.5
@@ -124,7 +123,7 @@ def read_picture(data: bytes, limits: PictureLimits | None = None) -> NDArray[np
         NoDigitError: Nothing in it looks like a digit's ink.
     """
     picture = _decode(data, limits or PictureLimits())
-    digit = _as_mnist(_values(picture.convert("L")))
+    digit = _as_mnist(values_of(picture.convert("L")))
     if digit is not None:
         return digit.reshape(PIXELS)
     ink = _find_inside(picture)
@@ -228,20 +227,8 @@ def _opaque(picture: Image.Image) -> Image.Image:
         Image.alpha_composite(Image.new("RGBA", picture.size, paper), picture).convert("RGB")
         for paper in ("white", "black")
     )
-    spread = [float(_values(laid.convert("L")).std()) for laid in (on_white, on_black)]
+    spread = [float(values_of(laid.convert("L")).std()) for laid in (on_white, on_black)]
     return on_black if spread[0] < _VANISHES * spread[1] else on_white
-
-
-def _values(grey: Image.Image) -> NDArray[np.float32]:
-    """(H, W) float32, 0 black to 1 white."""
-    return np.asarray(grey, dtype=np.float32) / np.float32(255)
-
-
-def _small(picture: Image.Image) -> Image.Image:
-    """At most 192 pixels wide and high."""
-    small = picture.copy()
-    small.thumbnail((_WORKING_SIDE, _WORKING_SIDE), Image.Resampling.BILINEAR, reducing_gap=2)
-    return small
 
 
 def _contrasting(picture: Image.Image) -> Image.Image:
@@ -250,7 +237,7 @@ def _contrasting(picture: Image.Image) -> Image.Image:
     grey = picture.convert("L")
     if picture.mode == "L":
         return grey
-    small = _small(picture)
+    small = shrink(picture)
     in_grey = _contrast(small.convert("L"))
     red, green, blue = picture.split()
     best, channel = max(
@@ -263,7 +250,7 @@ def _contrasting(picture: Image.Image) -> Image.Image:
 def _contrast(channel: Image.Image) -> float:
     """How much the most striking pixels, a fiftieth of all, differ from what is around them."""
     around = channel.filter(ImageFilter.BoxBlur(max(1, max(channel.size) // 16)))
-    differences = np.abs(_values(channel) - _values(around)).ravel()
+    differences = np.abs(values_of(channel) - values_of(around)).ravel()
     most = max(1, len(differences) // 50)
     return float(np.partition(differences, -most)[-most:].mean())
 
@@ -286,7 +273,7 @@ def _find(picture: Image.Image) -> Ink | None:
     whole = (0, 0, *picture.size)
     ink, scale = _find_within(picture, whole)
     sure = ink is not None and ink.is_surely_strokes
-    sheet = None if sure else find_paper(_values(_small(picture)))
+    sheet = None if sure else find_paper(values_of(shrink(picture)))
     if sheet is not None:
         crop = _within(picture, sheet, scale)
         on_sheet, sheet_scale = _find_within(picture, crop)
@@ -296,7 +283,7 @@ def _find(picture: Image.Image) -> Ink | None:
         return ink
     left, top, right, bottom = ink.box
     size = max(right - left, bottom - top)
-    if size >= _WORKING_SIDE / 2:
+    if size >= WORKING_SIDE / 2:
         return ink
     margin = size * _MARGIN
     around = (left - margin, top - margin, right + margin, bottom + margin)
@@ -308,8 +295,8 @@ def _find(picture: Image.Image) -> Ink | None:
 def _find_within(picture: Image.Image, box: Box) -> tuple[Ink | None, float]:
     """The ink in a part of a picture, and how many of the picture's pixels one of its is."""
     part = picture.crop(box)
-    small = _small(part)
-    return find_ink(_values(small)), max(part.size) / max(small.size)
+    small = shrink(part)
+    return find_ink(values_of(small)), max(part.size) / max(small.size)
 
 
 def _within(picture: Image.Image, box: tuple[float, float, float, float], scale: float) -> Box:

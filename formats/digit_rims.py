@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from formats.digit_parts import is_photograph, shrink, values_of
+
 Values = NDArray[np.float32]
 
-# In a smaller picture a digit's own strokes are as long and as straight as an edge, so that only
-# a rim that is even and crisp and on all sides is one; in one that is smaller still, none is.
-_PHOTOGRAPH_FROM: Final = 96
+# In a picture that is too small for a photograph a digit's own strokes are as long and as straight
+# as an edge, so that only a rim that is even and crisp and on all sides is one; in one that is
+# smaller still, none is.
 _LEAST_SIDE: Final = 40
 # How much of a picture's height or width may lie beyond one side's edge.
 _DEEPEST: Final = 0.3
@@ -71,13 +73,11 @@ def without_rim(picture: Image.Image) -> Image.Image | None:
 
 def _edges(picture: Image.Image) -> list[Edge | None]:
     """The edges along top, left, bottom and right."""
-    small = picture.convert("L")
-    small.thumbnail((192, 192), Image.Resampling.BILINEAR, reducing_gap=2)
-    if min(small.size) < _LEAST_SIDE:
+    grey = values_of(shrink(picture.convert("L")))
+    if min(grey.shape) < _LEAST_SIDE:
         return [None] * 4
-    grey = np.asarray(small, dtype=np.float32) / np.float32(255)
     edges = [_edge(np.rot90(grey, -turn)) for turn in range(4)]
-    if max(small.size) < _PHOTOGRAPH_FROM and not all(edges):
+    if not is_photograph(grey) and not all(edges):
         return [None] * 4
     # A side starts where the next one stops, since each is turned to be the top.
     return [
@@ -93,10 +93,10 @@ def _edges(picture: Image.Image) -> list[Edge | None]:
 def _edge(grey: Values) -> Edge | None:
     """The most distinct edge along the top."""
     height, width = grey.shape
-    is_photograph = max(grey.shape) >= _PHOTOGRAPH_FROM
-    if not is_photograph and np.ptp(grey[0]) > _LEAST_STEP:
+    photograph = is_photograph(grey)
+    if not photograph and np.ptp(grey[0]) > _LEAST_STEP:
         return None
-    least = _LEAST_STEP if is_photograph else _CRISP_STEP
+    least = _LEAST_STEP if photograph else _CRISP_STEP
     deepest = int(height * _DEEPEST)
     # Over some pixels: no soft edge is missed, nor one that is a little more slanted.
     step = grey[_SOFT : deepest + _SOFT] - grey[:deepest]
@@ -105,7 +105,7 @@ def _edge(grey: Values) -> Edge | None:
         round(width * _CORNER), round(width * (1 - _CORNER)), _EVERY, dtype=np.int64
     )
     best, distinct = None, 0.0
-    for slant in _SLANTS if is_photograph else (0.0,):
+    for slant in _SLANTS if photograph else (0.0,):
         fall: NDArray[np.int64] = np.rint((column - width / 2) * slant).astype(np.int64)
         first, last = max(0, -int(fall.min())), deepest - max(0, int(fall.max()))
         if first >= last:

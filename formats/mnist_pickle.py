@@ -1,7 +1,7 @@
 """The public `mnist.pkl.gz`: a gzipped Python 2 pickle of three (images, labels) pairs.
 
-Lives here: reading it as what it is, a file from somebody else's bucket, and writing one. Does not:
-fetching it (`platform_assets`), and the opcodes of pickles (`formats.array_pickle`).
+It is read as what it is, a file from somebody else's bucket; one can be written, too.
+`platform_assets` fetches it, and `formats.array_pickle` knows the opcodes of pickles.
 
 Values are byte/256, so the maximum is 0.99609375; ink is high, the ground is 0.
 """

@@ -1,7 +1,7 @@
 """MXNet NDArray files, the form of a k-means model, and the model.tar.gz around one.
 
-Lives here: dense arrays to bytes and back, and packing centroids as SageMaker's k-means does.
-Does not: sparse arrays, transport, and what the centroids mean.
+It turns dense arrays into bytes and back, and packs centroids as SageMaker's k-means does. It does
+not read sparse arrays, and does not know what the centroids mean.
 
 Little-endian: `u64 0x112 | u64 0 | u64 arrays | each array | u64 names | each (u64 length, bytes)`;
 an array is `u32 0xF993FAC9 | i32 storage 0 | u32 ndim | i64 dims | i32 device type | i32 device |

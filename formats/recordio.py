@@ -1,8 +1,7 @@
 """RecordIO-protobuf, the form in which SageMaker's own algorithms take matrices.
 
-Lives here: float32 matrices with optional labels to bytes, and bytes of dense or sparse records
-back to matrices. Does not: writing sparse records, transport, and the JSON or CSV forms of an
-endpoint.
+It turns float32 matrices with optional labels into bytes, and bytes of dense or sparse records back
+into matrices. It does not write sparse records, nor the JSON or CSV forms of an endpoint.
 
 Frame: `u32 magic | u32 length | payload | zeros to a multiple of 4`, little-endian; the payload is
 the protobuf message `Record` (features = 1, label = 2, both maps of string to Value). All records

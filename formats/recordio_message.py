@@ -1,7 +1,7 @@
 """The protobuf message `Record` of RecordIO: laying one out, and parsing one wherever it lies.
 
-Lives here: the wire format of one message. Does not: framing and the fast path over many records
-(`formats.recordio`). Field numbers are those of Amazon's `record.proto`: Record features = 1,
+This module has the wire format of one message; `formats.recordio` has the framing, and the fast
+path over many records. Field numbers are those of Amazon's `record.proto`: Record features = 1,
 label = 2; Value float32 = 2, float64 = 3, int32 = 7, bytes = 9; Tensor values = 1, keys = 2,
 shape = 3. Keys make a tensor sparse: each says where its value lies in the flattened shape, which
 such a tensor must have.

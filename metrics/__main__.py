@@ -47,10 +47,11 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9400)
     arguments = parser.parse_args()
     os.environ.update(proxy_variables(os.environ))
-    allowed_hosts = parse_hosts(os.environ.get("PLATFORM_ALLOWED_HOSTS", ""))
+    setting = "PLATFORM_ALLOWED_HOSTS"
+    allowed_hosts = parse_hosts(os.environ.get(setting, ""))
     app = Starlette(
         routes=[Route("/metrics", scrape)],
-        middleware=[Middleware(BrowserGuard, allowed_hosts=allowed_hosts)],
+        middleware=[Middleware(BrowserGuard, allowed_hosts=allowed_hosts, setting=setting)],
     )
     uvicorn.run(
         app,

@@ -7,6 +7,7 @@ loaded is every asset, check, job, schedule and sensor that a module of these pa
 and the pipelines that are YAML.
 """
 
+import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,4 +60,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
 @dg.definitions
 def defs() -> dg.Definitions:
     """The code location: what every process calls that serves it or executes a run of it."""
-    return build_defs()
+    definitions = build_defs()
+    # As in platform_assets/__init__.py: now with all that the platform has loaded.
+    gc.freeze()
+    return definitions

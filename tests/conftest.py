@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, settings
 from psycopg2 import sql
 
 from embedded import ports, s3, stack
-from embedded.aws import aws_session
+from embedded.aws import aws_client
 from embedded.home import Home
 from embedded.plan import make_plan
 from embedded.programs import services as service_parts
@@ -216,8 +216,7 @@ def strict(
 @pytest.fixture(scope="session")
 def s3_client(services: Services) -> Any:
     """A client of the S3, to look into it from outside."""
-    url = services.env["AWS_ENDPOINT_URL_S3"]
-    return aws_session(services.env).client("s3", endpoint_url=url)
+    return aws_client(services.env, "s3")
 
 
 @pytest.fixture

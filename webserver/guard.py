@@ -40,12 +40,13 @@ def guard_webserver() -> None:
     PLATFORM_ALLOWED_HOSTS has names, by commas, by which it may be asked beside 127.0.0.1 and
     localhost: those of a proxy in front of it.
     """
-    allowed_hosts = parse_hosts(os.environ.get("PLATFORM_ALLOWED_HOSTS", ""))
+    setting = "PLATFORM_ALLOWED_HOSTS"
+    allowed_hosts = parse_hosts(os.environ.get(setting, ""))
     build = DagsterWebserver.build_middleware
 
     def build_middleware(self: DagsterWebserver) -> list[Middleware]:
         return [
-            Middleware(BrowserGuard, allowed_hosts=allowed_hosts),
+            Middleware(BrowserGuard, allowed_hosts=allowed_hosts, setting=setting),
             Middleware(NoQueriesByGet),
             *build(self),
         ]

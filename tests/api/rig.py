@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import boto3
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from embedded import s3
+from embedded.aws import aws_client
 from formats import digit_confidence, ndarray_file, recordio
 from formats.digit_features import VERSION
 from formats.digit_images import prepare
@@ -108,7 +108,7 @@ class Deployment:
         evaluation = json.dumps(
             {"features": features, "accuracy": 0.97, "test_digits": 500, "reach": reach.tolist()}
         )
-        store = s3.client(self.env)
+        store = aws_client(self.env, "s3")
         packed = ndarray_file.pack_model(numbered)
         store.put_object(Bucket=self.bucket, Key=f"{prefix}/model.tar.gz", Body=packed)
         store.put_object(Bucket=self.bucket, Key=f"{prefix}/evaluation.json", Body=evaluation)
@@ -140,23 +140,12 @@ class Deployment:
 
     def sagemaker(self) -> Any:
         """A client of the control plane."""
-        return client(self.env, "sagemaker")
-
-
-def client(env: Mapping[str, str], service: str) -> Any:
-    """A boto3 client by the names of the env file."""
-    session: Any = boto3.session.Session(
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name=env["AWS_DEFAULT_REGION"],
-    )
-    name = f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"
-    return session.client(service, endpoint_url=env[name])
+        return aws_client(self.env, "sagemaker")
 
 
 @contextmanager
 def _bucket(env: Mapping[str, str]) -> Iterator[str]:
-    store = s3.client(env)
+    store = aws_client(env, "s3")
     bucket = f"api-{secrets.token_hex(6)}"
     s3.ensure_bucket(store, bucket)
     try:
@@ -174,13 +163,13 @@ def train(env: Mapping[str, str], digits: Split) -> Centroids:
 
 
 def _train(env: Mapping[str, str], bucket: str, digits: Split) -> Centroids:
-    store = s3.client(env)
+    store = aws_client(env, "s3")
     name = f"digits-{secrets.token_hex(4)}"
     marked = centroids.marked(digits.prepared(), digits.labels)
     body = b"".join(recordio.encode(marked, digits.labels.astype(np.float32)))
     store.put_object(Bucket=bucket, Key="train/data.rec", Body=body)
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/train/"}
-    sagemaker = client(env, "sagemaker")
+    sagemaker = aws_client(env, "sagemaker")
     sagemaker.create_training_job(
         TrainingJobName=name,
         RoleArn=ROLE,

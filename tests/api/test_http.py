@@ -20,9 +20,10 @@ import psutil
 import pytest
 from PIL import Image
 
+from embedded.aws import aws_client
 from formats.digit_features import VERSION
 from tests.api.hostile import Hostile
-from tests.api.rig import Deployment, Served, Split, client, serve
+from tests.api.rig import Deployment, Served, Split, serve
 from tests.conftest import Services
 from tests.digit_pictures import encoded
 
@@ -381,7 +382,7 @@ def test_an_update_under_load_fails_no_answer_and_mixes_no_numbering(
         running = [crowd.submit(load, first) for first in range(3)]
         try:
             for config in (f"{deployment.endpoint}-next", deployment.first):
-                client(services.env, "sagemaker").update_endpoint(
+                aws_client(services.env, "sagemaker").update_endpoint(
                     EndpointName=deployment.endpoint, EndpointConfigName=config
                 )
                 deployment.wait()

@@ -20,7 +20,7 @@ import dagster as dg
 import pytest
 
 from embedded import postgres
-from embedded.graphql import Dagster, DagsterError
+from embedded.graphql import LOCATION, Dagster, DagsterError
 from tests.certificates import make_authority, write_server_files
 from tests.conftest import CHECKOUT, Services, clean_environ, fresh_database, point_to
 from tests.deploy.conftest import variables_of
@@ -28,7 +28,6 @@ from tests.network_namespaces import GATEWAY, Host, Network, network
 from tests.waiting import until
 
 REDIS_PORT, UI_PORT = 6379, 3000
-LOCATION = "platform_assets.definitions"
 _START = CHECKOUT / "deploy" / "celery" / "start"
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
@@ -65,7 +64,7 @@ class Cluster:
     def ui(self) -> Dagster:
         """Dagster as the control host's web server shows it."""
         if self._ui is None:
-            self._ui = Dagster(f"http://127.0.0.1:{self.network.let_out(UI_PORT)}", LOCATION)
+            self._ui = Dagster(f"http://127.0.0.1:{self.network.let_out(UI_PORT)}")
         return self._ui
 
     def launch(

@@ -19,7 +19,7 @@ import pytest
 from psycopg2.extensions import connection
 
 from embedded import seed_listings
-from embedded.aws import aws_session
+from embedded.aws import aws_client
 from formats import recordio
 from formats.mnist_pickle import dump
 from tests.conftest import Services, fresh_bucket, fresh_database
@@ -142,8 +142,7 @@ def reads_digits(deployment: Deployment, s3_client: Any) -> float:
     key = f"mnist/dataset/date={DATES[0]}/test/data.rec"
     data = s3_client.get_object(Bucket=deployment.settings["PLATFORM_BUCKET"], Key=key)
     images, _ = recordio.decode(data["Body"].read())
-    url = deployment.settings["AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"]
-    runtime = aws_session(deployment.settings).client("sagemaker-runtime", endpoint_url=url)
+    runtime = aws_client(deployment.settings, "sagemaker-runtime")
     answer = runtime.invoke_endpoint(
         EndpointName=deployment.settings["PLATFORM_ENDPOINT_NAME"],
         ContentType="text/csv",

@@ -16,7 +16,7 @@ import yaml
 from botocore.utils import get_environ_proxies, should_bypass_proxies
 
 from deploy.with_settings import FOLDER, read_env_file, read_settings
-from embedded import s3
+from embedded.aws import aws_client
 from platform_assets.settings import Settings
 from tests.aws_requests import Recorder
 from tests.conftest import CHECKOUT, Services, clean_environ
@@ -312,7 +312,7 @@ def test_the_image_does_not_run_as_root_and_its_build_needs_no_registry() -> Non
 def test_the_lifecycle_rule_is_added_to_the_rules_that_a_bucket_has(
     services: Services, bucket: str
 ) -> None:
-    client = s3.client(services.env)
+    client = aws_client(services.env, "s3")
     embedded = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     own = {
         "ID": "own",

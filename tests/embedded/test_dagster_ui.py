@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from embedded import s3, seed_digits, seed_listings
+from embedded import seed_digits, seed_listings
+from embedded.aws import aws_client
 from embedded.graphql import Dagster, days
 from tests.browser import (
     CHROMIUM,
@@ -63,7 +64,7 @@ def receiver() -> Iterator[Receiver]:
 def ui(receiver: Receiver) -> Iterator[Ui]:
     """A stack with listings of a month and three days, seven days of them with a bad price."""
     with running_stack(DATES[0], PLATFORM_ALERTS=receiver.url) as (stack, started):
-        seed_digits.seed(s3.client(stack.plan.environment))
+        seed_digits.seed(aws_client(stack.plan.environment, "s3"))
         seed_listings.seed(started.dsn, [*DATES, NEVER_MADE, *FROM_THE_UI, OF_THE_JOB], places=60)
         for date in BAD:
             started.set_price(date, -1)

@@ -104,7 +104,7 @@ def test_loading_again_changes_nothing_and_leaves_other_days_alone(
 ) -> None:
     path = shared_data / "airbnb" / "albany_2025-01-04_listings.csv"
     load(database, path, "2025-01-04")
-    load(database, path, dt.date(2025, 1, 5))
+    load(database, path, "2025-01-05")
     first = stored(database, "2025-01-04")
     load(database, path, "2025-01-04")
     assert stored(database, "2025-01-04") == first

@@ -27,6 +27,7 @@ import pytest
 
 from api.settings import ApiSettings
 from embedded import s3, stack
+from embedded.aws import aws_client
 from embedded.environments import not_for
 from embedded.plan import make_plan
 from embedded.ports import Ports
@@ -53,7 +54,7 @@ def running() -> Iterator[Stack]:
         started = Stack(make_plan(environ), environ)
         done = started.run("up")
         assert done.returncode == 0, done.stderr
-        client = s3.client(started.plan.environment)
+        client = aws_client(started.plan.environment, "s3")
         bucket = started.plan.environment["PLATFORM_BUCKET"]
         client.put_object(Bucket=bucket, Key="kept", Body=b"kept" * 1000)
         yield started

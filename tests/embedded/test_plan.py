@@ -226,9 +226,10 @@ def test_ports_are_not_kept_where_nothing_was_started_on_them(environ: dict[str,
     assert make_plan(environ).ports == ports.choose(None)
 
 
-def test_a_first_partition_that_is_no_date_is_refused(environ: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match=r"PLATFORM_FIRST_PARTITION='2015'.*YYYY-MM-DD"):
-        make_plan(environ | {"PLATFORM_FIRST_PARTITION": "2015"})
+@pytest.mark.parametrize("day", ["2015", "2015-1-1", "20150101"])
+def test_a_first_partition_of_another_form_is_refused(environ: dict[str, str], day: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"PLATFORM_FIRST_PARTITION='{day}'.*YYYY-MM-DD"):
+        make_plan(environ | {"PLATFORM_FIRST_PARTITION": day})
 
 
 def test_partitions_begin_where_the_home_says_and_a_setting_decides(

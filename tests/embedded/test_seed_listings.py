@@ -15,6 +15,7 @@ from embedded.listings import SCHEMA, ListingsError
 
 FIRST = dt.date(2026, 11, 9)
 DAYS = [FIRST + dt.timedelta(days) for days in range(14)]
+DATES = [day.isoformat() for day in DAYS]
 
 
 @pytest.fixture(scope="module")
@@ -128,25 +129,25 @@ def table(dsn: str) -> list[tuple[object, ...]]:
 
 def test_generated_rows_reach_the_table_unchanged(database: str) -> None:
     rows = [row for day in DAYS[:3] for row in seed_listings.market(day).to_pylist()]
-    assert seed_listings.seed(database, [day.isoformat() for day in DAYS[:3]]) == len(rows)
+    assert seed_listings.seed(database, DATES[:3]) == len(rows)
     assert table(database) == [tuple(row.values()) for row in rows]
 
 
 def test_seeding_again_changes_nothing_and_a_new_day_is_added(database: str) -> None:
-    seed_listings.seed(database, DAYS[:2], places=50)
+    seed_listings.seed(database, DATES[:2], places=50)
     first = table(database)
-    assert seed_listings.seed(database, DAYS[:2], places=50) == 0
+    assert seed_listings.seed(database, DATES[:2], places=50) == 0
     assert table(database) == first
-    new = seed_listings.seed(database, DAYS[:3], places=50)
+    new = seed_listings.seed(database, DATES[:3], places=50)
     assert new == seed_listings.market(DAYS[2], places=50).num_rows
     assert table(database)[: len(first)] == first
 
 
 def test_a_day_that_already_has_rows_is_not_changed(database: str) -> None:
-    seed_listings.seed(database, DAYS[:1], places=50)
+    seed_listings.seed(database, DATES[:1], places=50)
     with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as c:
         c.execute("DELETE FROM listings WHERE id <> (SELECT min(id) FROM listings)")
-    assert seed_listings.seed(database, DAYS[:1], places=50) == 0
+    assert seed_listings.seed(database, DATES[:1], places=50) == 0
     assert len(table(database)) == 1
 
 
@@ -155,5 +156,5 @@ def test_a_failure_on_one_day_leaves_none_of_the_days(database: str) -> None:
     with closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as c:
         c.execute(f"ALTER TABLE listings ADD CHECK (download_date < '{DAYS[1]}')")
     with pytest.raises(ListingsError, match="nothing was changed"):
-        seed_listings.seed(database, DAYS[:2], places=50)
+        seed_listings.seed(database, DATES[:2], places=50)
     assert table(database) == []

@@ -19,11 +19,12 @@ import psutil
 import psycopg2
 import pytest
 
-from embedded import processes, s3, seed_digits, stack
-from embedded.aws import aws_session
-from embedded.dagster_parts import LOCATION, ui_url
+from embedded import processes, seed_digits, stack
+from embedded.aws import aws_client
+from embedded.dagster_parts import ui_url
+from embedded.graphql import LOCATION
 from embedded.plan import Plan, make_plan, read_env_file
-from embedded.programs import page_url, postgres_data
+from embedded.programs import page_url
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
 
 pytestmark = pytest.mark.minutes
@@ -68,7 +69,7 @@ class Stack:
 
     def alive(self) -> list[psutil.Process]:
         """All of its processes."""
-        return processes.of_stack(self.plan.credentials.stack_id, postgres_data(self.plan))
+        return processes.of_stack(self.plan.credentials.stack_id, self.plan.home.postgres_data)
 
 
 @pytest.fixture(scope="module")
@@ -186,12 +187,11 @@ def test_the_env_file_makes_plain_clients_work(running: Stack, tmp_path: Path) -
 
 def test_wrong_keys_are_refused_by_s3_and_sagemaker(running: Stack) -> None:
     wrong = {**running.plan.environment, "AWS_SECRET_ACCESS_KEY": "wrong"}
-    url = running.plan.environment["AWS_ENDPOINT_URL_SAGEMAKER"]
 
     with pytest.raises(Exception, match="SignatureDoesNotMatch"):
-        s3.client(wrong).list_buckets()
+        aws_client(wrong, "s3").list_buckets()
     with pytest.raises(Exception, match=r"(?i)signature"):
-        aws_session(wrong).client("sagemaker", endpoint_url=url).list_training_jobs()
+        aws_client(wrong, "sagemaker").list_training_jobs()
 
 
 def test_nothing_listens_beyond_this_machine(running: Stack) -> None:
@@ -219,10 +219,8 @@ def test_a_run_that_is_cancelled_in_the_ui_stops_its_training_and_a_killed_one_i
     running: Stack,
 ) -> None:
     environment = running.plan.environment
-    seed_digits.seed(s3.client(environment))
-    sagemaker = aws_session(environment).client(
-        "sagemaker", endpoint_url=environment["AWS_ENDPOINT_URL_SAGEMAKER"]
-    )
+    seed_digits.seed(aws_client(environment, "s3"))
+    sagemaker = aws_client(environment, "sagemaker")
 
     def jobs() -> dict[str, str]:
         listed = sagemaker.list_training_jobs(NameContains=f"mnist-{YESTERDAY}")
@@ -325,10 +323,8 @@ def until(seen: Callable[[], T], enough: Callable[[T], bool], seconds: float = 2
 def test_kill_9_of_everything_loses_nothing_and_up_repairs_it(running: Stack) -> None:
     environment = running.plan.environment
     bucket, key = environment["PLATFORM_BUCKET"], "kept/object"
-    s3.client(environment).put_object(Bucket=bucket, Key=key, Body=b"kept")
-    sagemaker = aws_session(environment).client(
-        "sagemaker", endpoint_url=environment["AWS_ENDPOINT_URL_SAGEMAKER"]
-    )
+    aws_client(environment, "s3").put_object(Bucket=bucket, Key=key, Body=b"kept")
+    sagemaker = aws_client(environment, "sagemaker")
     sagemaker.create_model(
         ModelName="kept",
         ExecutionRoleArn=environment["PLATFORM_SAGEMAKER_ROLE_ARN"],
@@ -346,7 +342,7 @@ def test_kill_9_of_everything_loses_nothing_and_up_repairs_it(running: Stack) ->
 
     assert again.returncode == 0, again.stderr
     assert not {process.pid for process in killed} & {process.pid for process in running.alive()}
-    body = s3.client(environment).get_object(Bucket=bucket, Key=key)["Body"].read()
+    body = aws_client(environment, "s3").get_object(Bucket=bucket, Key=key)["Body"].read()
     assert body == b"kept"
     assert sagemaker.describe_model(ModelName="kept")["ModelName"] == "kept"
     with (

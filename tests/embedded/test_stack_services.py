@@ -19,11 +19,12 @@ import psutil
 import psycopg2
 import pytest
 
-from embedded import ports, postgres, processes, s3, stack
+from embedded import ports, postgres, processes, stack
+from embedded.aws import aws_client
 from embedded.dagster_parts import dagster_parts
 from embedded.errors import NoSpaceError, PortInUseError, ServiceFailedError
 from embedded.plan import Plan, make_plan
-from embedded.programs import postgres_data, postgres_part, s3_part
+from embedded.programs import postgres_part, s3_part
 from tests.conftest import CHECKOUT, clean_environ, free_port_base, temporary_home
 
 
@@ -39,7 +40,7 @@ def plan() -> Iterator[Plan]:
 
 
 def alive(plan: Plan) -> list[psutil.Process]:
-    return processes.of_stack(plan.credentials.stack_id, postgres_data(plan))
+    return processes.of_stack(plan.credentials.stack_id, plan.home.postgres_data)
 
 
 def kill(processes: list[psutil.Process]) -> None:
@@ -74,7 +75,7 @@ def test_down_leaves_no_process_and_frees_the_ports(plan: Plan) -> None:
 def test_killing_everything_loses_nothing_that_was_acknowledged(plan: Plan) -> None:
     parts = [postgres_part(plan), s3_part(plan)]
     stack.up(plan, parts)
-    client = s3.client(plan.environment)
+    client = aws_client(plan.environment, "s3")
     bucket = plan.environment["PLATFORM_BUCKET"]
     execute(plan, "CREATE TABLE kept (number integer)")
     for number in range(20):
@@ -141,7 +142,7 @@ def test_down_ends_orphans_too(plan: Plan) -> None:
 def test_a_stale_pid_file_that_names_a_strangers_process_is_no_obstacle(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
     kill(alive(plan))
-    pid_file = postgres_data(plan) / "postmaster.pid"
+    pid_file = plan.home.postgres_data / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     with subprocess.Popen(["sleep", "250"]) as stranger:
         pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
@@ -156,7 +157,7 @@ def test_a_stale_pid_file_that_names_a_strangers_process_is_no_obstacle(plan: Pl
 
 def test_a_program_that_dies_is_started_again(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
-    kill(postgres.processes(postgres_data(plan)))
+    kill(postgres.processes(plan.home.postgres_data))
 
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -183,10 +184,12 @@ def test_two_ups_at_once_make_one_stack(plan: Plan) -> None:
 
     assert sorted(result.started for result in results) == [False, True]
     assert [process.name() for process in alive(plan)].count("postgres") == len(
-        postgres.processes(postgres_data(plan))
+        postgres.processes(plan.home.postgres_data)
     )
     servers = [
-        process for process in postgres.processes(postgres_data(plan)) if "-D" in process.cmdline()
+        process
+        for process in postgres.processes(plan.home.postgres_data)
+        if "-D" in process.cmdline()
     ]
     assert len(servers) == 1
 
@@ -194,7 +197,7 @@ def test_two_ups_at_once_make_one_stack(plan: Plan) -> None:
 def test_moved_ports_are_said_and_find_the_data_of_the_old_ones(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan), s3_part(plan)])
     bucket = plan.environment["PLATFORM_BUCKET"]
-    s3.client(plan.environment).put_object(Bucket=bucket, Key="kept", Body=b"kept")
+    aws_client(plan.environment, "s3").put_object(Bucket=bucket, Key="kept", Body=b"kept")
     execute(plan, "CREATE TABLE moved AS SELECT 7 AS number")
     stack.down(plan.home)
     lines: list[str] = []
@@ -204,7 +207,7 @@ def test_moved_ports_are_said_and_find_the_data_of_the_old_ones(plan: Plan) -> N
     assert stack.up(moved, [postgres_part(moved), s3_part(moved)], say=lines.append).started
 
     assert f"from port {plan.ports.ui} to {moved.ports.ui}" in lines[0]
-    client = s3.client(moved.environment)
+    client = aws_client(moved.environment, "s3")
     assert client.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"kept"
     client.put_object(Bucket=bucket, Key="new", Body=b"new")
     assert execute(moved, "SELECT number FROM moved") == [(7,)]
@@ -227,7 +230,7 @@ def test_a_strangers_port_stops_the_start_before_anything_runs(plan: Plan) -> No
 def test_a_service_that_cannot_start_is_reported_in_its_own_words(plan: Plan) -> None:
     stack.up(plan, [postgres_part(plan)])
     stack.down(plan.home)
-    version = postgres_data(plan) / "PG_VERSION"
+    version = plan.home.postgres_data / "PG_VERSION"
     right = version.read_text()
     version.write_text("9\n")
 

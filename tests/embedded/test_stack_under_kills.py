@@ -1,7 +1,7 @@
 """Runs in a queue, and a backfill, while parts of the stack are killed under them.
 
-Lives here: that everything ends by itself, that no place in a pool stays taken, and how many
-connections to Postgres runs hold; and that a schedule makes up for days in which nothing ran.
+Everything ends by itself, no place in a pool stays taken, and runs hold few connections to
+Postgres; a schedule makes up for days in which nothing ran.
 """
 
 import json

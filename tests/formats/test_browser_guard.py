@@ -83,6 +83,12 @@ def test_what_other_pages_send_is_refused(asked: dict[str, Any]) -> None:
     assert refusal(asked, ALLOWED)
 
 
+@pytest.mark.parametrize("asked", [scope(host="evil.example"), scope(host=OWN, origin="null")])
+def test_a_refusal_names_the_setting_of_a_server_that_has_one(asked: dict[str, Any]) -> None:
+    assert "set" not in (refusal(asked) or "")
+    assert "PLATFORM_ALLOWED_HOSTS" in (refusal(asked, setting="PLATFORM_ALLOWED_HOSTS") or "")
+
+
 def test_names_of_hosts_are_read_with_their_ports() -> None:
     assert parse_hosts(" Data.example , b.example:8443,[::1]:80,") == [
         "data.example",

@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedded import s3, seed_listings
+from embedded import seed_listings
+from embedded.aws import aws_client
 from formats.manifest import NAME
 from resources.docker import DockerResource
 from resources.docker.container import labelled_runs
@@ -150,6 +151,6 @@ def test_whatever_moment_a_run_worker_is_killed_at_a_rerun_gives_the_right_bytes
     workers.start("listings")
     assert workers.end() == 0
     assert objects(store) == expected
-    uploads = s3.client(platform.env).list_multipart_uploads(Bucket=store.bucket)
+    uploads = aws_client(platform.env, "s3").list_multipart_uploads(Bucket=store.bucket)
     assert not uploads.get("Uploads")
     assert gone(store.bucket)

@@ -15,7 +15,7 @@ from psycopg2.extensions import connection
 from tenacity import wait_none
 
 from embedded import stack
-from embedded.aws import aws_session
+from embedded.aws import aws_client
 from embedded.plan import make_plan
 from embedded.programs import services as service_parts
 from formats.manifest import NAME
@@ -48,8 +48,7 @@ def services() -> Iterator[Services]:
 
 @pytest.fixture(scope="module")
 def s3_client(services: Services) -> Any:
-    url = services.env["AWS_ENDPOINT_URL_S3"]
-    return aws_session(services.env).client("s3", endpoint_url=url)
+    return aws_client(services.env, "s3")
 
 
 @contextmanager
