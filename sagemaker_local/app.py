@@ -6,8 +6,10 @@ answer by it, and writes errors as AWS does. What runs an operation is in operat
 
 import asyncio
 import dataclasses
+import fcntl
 import json
 import logging
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,7 +26,7 @@ from starlette.routing import Route
 from sagemaker_local import bodies, cbor, faults, identity, names, operations, service_model
 from sagemaker_local.alarms import Alarms
 from sagemaker_local.aws_errors import AwsError
-from sagemaker_local.config import Config
+from sagemaker_local.config import Config, ConfigError
 from sagemaker_local.context import Context
 from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.faults import FaultPlan, FaultPlanError
@@ -51,10 +53,26 @@ class Server:
 
         Raises:
             FaultPlanError: The plan of faults cannot be read.
+            ConfigError: The folder of the state cannot be used, or another server uses it.
         """
         plan = FaultPlan(config.faults)
-        config.data_dir.mkdir(parents=True, exist_ok=True)
-        store = Store(config.data_dir / "state.sqlite")
+        try:
+            config.data_dir.mkdir(parents=True, exist_ok=True)
+            # Open until the process ends, by kill -9 too: another server would take the jobs of
+            # this one for interrupted ones.
+            self._lock = (config.data_dir / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            store = Store(config.data_dir / "state.sqlite")
+        except BlockingIOError:
+            raise ConfigError(
+                f"{config.data_dir} is in use by another server: choose another folder with "
+                "--data-dir."
+            ) from None
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(
+                f"{config.data_dir} cannot be used ({error}): choose another folder with "
+                "--data-dir."
+            ) from error
         storage, logs = Storage(config), Logs(store, config)
         metrics = Metrics(config.wait_scale)
         self._alarms = alarms = Alarms(config, store, metrics)
@@ -96,6 +114,7 @@ class Server:
             await self._endpoints.close()
             await asyncio.to_thread(self._jobs.close)
             self._store.close()
+            self._lock.close()
 
     async def control(self, request: Request) -> Response:
         """`POST /`: the control plane or CloudWatch in JSON, or a query of IAM or STS."""
