@@ -11,7 +11,7 @@ import json
 import logging
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import unquote
@@ -42,6 +42,9 @@ from sagemaker_local.store import Store
 _log = logging.getLogger(__name__)
 _JSON = "application/x-amz-json-1.1"
 _FORM = "application/x-www-form-urlencoded"
+# What InvokeEndpoint is signed for.
+_RUNTIME = "sagemaker"
+_SIGNING_NAMES = frozenset({*operations.SIGNING_NAMES.values(), *identity.SERVICES})
 _CLOUDWATCH = f"/service/{service_model.CLOUDWATCH_PREFIX}/operation/{{operation}}"
 
 
@@ -92,12 +95,7 @@ class Server:
             stop_job=self._jobs.stop,
             wake_endpoint=self._endpoints.wake,
         )
-        self._verifier = Verifier(
-            config.access_key,
-            config.secret_key,
-            config.region,
-            (*operations.SIGNING_NAMES.values(), *identity.SERVICES),
-        )
+        self._verifier = Verifier(config.access_key, config.secret_key, config.region)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -155,7 +153,7 @@ class Server:
 
     async def _identity(self, request: Request) -> Response:
         body = await bodies.control(request)
-        service = self._verify(request, body)
+        service = self._verify(request, body, _SIGNING_NAMES)
         if service not in identity.SERVICES:
             raise AwsError(
                 "SignatureDoesNotMatch",
@@ -185,20 +183,14 @@ class Server:
     ) -> tuple[Shape | None, Any]:
         """Runs an operation; returns the shape of its answer, and the answer."""
         body = await bodies.control(request)
-        service = self._verify(request, body)
+        expected = operations.SIGNING_NAMES.get(prefix)
+        self._verify(request, body, {expected} if expected else _SIGNING_NAMES)
         run = operations.TARGETS.get(prefix, {}).get(name)
         if run is None:
             raise AwsError(
                 "UnknownOperationException",
                 f"The operation {prefix}.{name} is not known here.",
                 404,
-            )
-        expected = operations.SIGNING_NAMES[prefix]
-        if service != expected:
-            raise AwsError(
-                "InvalidSignatureException",
-                f"Credential should be scoped to correct service: '{expected}'.",
-                403,
             )
         request_faults = self._faults(request, name)
         document = read(bodies.unpacked(request, body))
@@ -219,7 +211,7 @@ class Server:
                 "1 validation error detected: Value at 'body' failed to satisfy constraint: "
                 f"Member must have length less than or equal to {bodies.INVOCATION_BYTES}",
             )
-        self._verify(request, body)
+        self._verify(request, body, {_RUNTIME})
         self._faults(request, "InvokeEndpoint")
         headers = request.headers
         invocation = Invocation(
@@ -257,7 +249,7 @@ class Server:
             },
         )
 
-    def _verify(self, request: Request, body: bytes) -> str:
+    def _verify(self, request: Request, body: bytes, services: Collection[str]) -> str:
         scope = request.scope
         joined: dict[str, str] = {}
         for raw_name, raw_value in scope["headers"]:
@@ -270,7 +262,8 @@ class Server:
                 query=scope["query_string"].decode("latin-1"),
                 headers=joined,
                 body=body,
-            )
+            ),
+            services,
         )
 
     def _faults(self, request: Request, operation: str) -> FaultPlan:
