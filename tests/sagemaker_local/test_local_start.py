@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_local.app import build
-from sagemaker_local.config import Config, ConfigError, from_environment
+from sagemaker_local.config import ConfigError, from_environment
+from sagemaker_local.store import Store
 from tests.sagemaker_local.rig import Server
 
 
@@ -15,7 +15,7 @@ def test_a_second_server_on_the_same_folder_leaves_the_first_one_alone(
 ) -> None:
     """It would take the jobs that run for interrupted ones, and remove their folders."""
     with pytest.raises(ConfigError, match="is in use by another server: choose another"):
-        build(Config(server.data_dir, "key", "secret"))
+        Store(server.data_dir)
 
 
 def make_a_file(place: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_folder_that_cannot_be_used_is_named(
 ) -> None:
     harm(tmp_path / "state")
     with pytest.raises(ConfigError, match=r"/state cannot be used \(.*choose another folder"):
-        build(Config(tmp_path / "state", "key", "secret"))
+        Store(tmp_path / "state")
 
 
 @pytest.mark.parametrize("text", ["inf", "nan", "-1", "soon"])
