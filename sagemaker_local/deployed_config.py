@@ -123,10 +123,18 @@ def shadow_shares(snapshot: Document) -> dict[str, float]:
     }
 
 
-def stages(deployment: Document | None) -> Iterator[tuple[float, float]]:
-    """Percent of the traffic for the new fleet, and for how many seconds, step by step."""
+def stages(snapshot: Document, deployment: Document | None) -> Iterator[tuple[float, float]]:
+    """Percent of the traffic for a new fleet, and for how many seconds, step by step.
+
+    Args:
+        snapshot: What the new fleet serves.
+        deployment: The request's DeploymentConfig.
+    """
     blue_green = (deployment or {}).get("BlueGreenUpdatePolicy", {})
-    yield from _steps(blue_green.get("TrafficRoutingConfiguration", {"Type": "ALL_AT_ONCE"}))
+    if routing := blue_green.get("TrafficRoutingConfiguration"):
+        counts = instances(snapshot)
+        fleet = sum(counts[variant["VariantName"]] for variant in snapshot["variants"])
+        yield from _steps(routing, fleet)
     # All traffic, while there is an old fleet to go back to.
     if final := blue_green.get("TerminationWaitInSeconds"):
         yield 100.0, float(final)
@@ -138,13 +146,13 @@ def rollback_alarms(deployment: Document | None) -> list[str]:
     return [alarm["AlarmName"] for alarm in alarms if "AlarmName" in alarm]
 
 
-def _steps(policy: Document) -> Iterator[tuple[float, float]]:
+def _steps(policy: Document, fleet: int) -> Iterator[tuple[float, float]]:
+    """The steps of a TrafficRoutingConfiguration for a fleet of so many instances."""
     if policy["Type"] == "ALL_AT_ONCE":
         return
     step = policy["CanarySize" if policy["Type"] == "CANARY" else "LinearStepSize"]
     size = float(step["Value"])
-    # A fleet is one child here, so a number of instances shifts like a tenth each.
-    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(50.0, 10.0 * size)
+    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(100.0, 100.0 * size / fleet)
     yield percent, float(policy["WaitIntervalInSeconds"])
     if policy["Type"] == "LINEAR":
         reached = 2 * percent

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 from sagemaker_local import endpoint_states, faults, names
 from sagemaker_local.alarms import Alarms
@@ -36,7 +35,6 @@ from sagemaker_local.shadows import Shadows
 from sagemaker_local.store import Document, Store
 from sagemaker_local.variants import Variants
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _KIND = names.ENDPOINT
 _AGAIN_SECONDS = 1.0
@@ -264,7 +262,7 @@ class Endpoints:
         alarms, alarm = rollback_alarms(deployment), None
         try:
             # First with no traffic: an alarm may be in ALARM already.
-            for percent, seconds in [(0.0, 0.0), *stages(deployment)]:
+            for percent, seconds in [(0.0, 0.0), *stages(pending, deployment)]:
                 live.green = (fleet, weights(pending, "Desired"))
                 live.green_percent = percent
                 alarm = await self._alarms.tripped(alarms, seconds * self._config.wait_scale)
@@ -314,23 +312,28 @@ class Endpoints:
         await self._once_there_is_room(name, self._store.update, _KIND, name, change)
 
     async def _once_there_is_room(
-        self, name: str, write: Callable[..., _T], *arguments: object
-    ) -> _T:
+        self, name: str, write: Callable[..., object], *arguments: object
+    ) -> None:
         """Writes to the store; where the disk is full, as soon as it no longer is."""
         while True:
             try:
-                return await asyncio.to_thread(write, *arguments)
+                await asyncio.to_thread(write, *arguments)
             except AwsError as full:
                 _log.warning("the state of endpoint %s: %s", name, full)
                 await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     async def _apply_weights(self, name: str, snapshot: Document) -> None:
+        live = self._live[name]
         await asyncio.sleep(self._config.endpoint_seconds)
         try:
-            await self._live[name].fleet.scale(instances(snapshot))
+            await live.fleet.scale(instances(snapshot))
         except JobFailure as failure:
             await self._settle(name, str(failure))
             return
+        # Traffic first: once describe says InService, the new weights decide.
+        live.weights = weights(snapshot, "Desired")
 
         def change(document: Document) -> str:
             for variant in document["_live"]["variants"]:
@@ -340,9 +343,7 @@ class Endpoints:
             document["EndpointStatus"] = "InService"
             return "InService"
 
-        document = await self._once_there_is_room(name, self._store.update, _KIND, name, change)
-        if document is not None and name in self._live:
-            self._live[name].weights = weights(document["_live"], "Current")
+        await self._once_there_is_room(name, self._store.update, _KIND, name, change)
 
     async def _delete(self, name: str, document: Document) -> None:
         live = self._live.pop(name, None)

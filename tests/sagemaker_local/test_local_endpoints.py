@@ -15,8 +15,16 @@ import pytest
 from botocore.exceptions import ClientError
 
 from formats import ndarray_file, recordio
+from sagemaker_local import deployed_config, names
+from sagemaker_local.alarms import Alarms
+from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
+from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.fleet import Invocation, ServingChild
+from sagemaker_local.logs import Logs
+from sagemaker_local.metrics import Metrics
+from sagemaker_local.s3 import Storage
+from sagemaker_local.store import Document, Store
 from tests.sagemaker_local.rig import (
     IMAGE,
     PATIENCE_SECONDS,
@@ -292,6 +300,71 @@ def test_weights_share_the_traffic_and_can_be_changed(
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 
+def test_new_weights_decide_once_the_endpoint_is_in_service(tmp_path: Path) -> None:
+    """Not a moment later: who answers is asked at the moment at which its status is written."""
+    settings = Config(tmp_path, "key", "secret", "eu-west-1", endpoint_seconds=0.0)
+    answering: list[str] = []
+
+    class WatchedStore(Store):
+        def update(self, kind: str, name: str, change: Any) -> Document | None:
+            document = super().update(kind, name, change)
+            if document and document["EndpointStatus"] == "InService":
+                asked = asyncio.run_coroutine_threadsafe(invoke(), loop)
+                answering.append(asked.result(PATIENCE_SECONDS))
+            return document
+
+    async def invoke() -> str:
+        return (await endpoints.invoke("e", None, Invocation(b"0,0", "text/csv", "text/csv")))[0]
+
+    async def change_weights() -> None:
+        endpoints.open()
+        while True:
+            try:
+                assert await invoke() == "old"
+                break
+            except AwsError as error:
+                assert error.code == "ModelNotReadyException"  # noqa: PT017 - until it is ready
+                await asyncio.sleep(0.05)
+        await asyncio.to_thread(store.update, names.ENDPOINT, "e", ask_for_the_new)
+        endpoints.wake("e")
+        while not answering:
+            await asyncio.sleep(0.05)
+        await endpoints.close()
+
+    def ask_for_the_new(document: Document) -> str:
+        for one, weight in zip(document["_live"]["variants"], (0.0, 1.0), strict=True):
+            one["DesiredWeight"] = weight
+        document["EndpointStatus"] = "Updating"
+        return "Updating"
+
+    variants: list[Document] = []
+    for name, weight in (("old", 1.0), ("new", 0.0)):
+        artifact = settings.models_dir / "1" / name / "model.tar.gz"
+        artifact.parent.mkdir(parents=True)
+        artifact.write_bytes(ndarray_file.pack_model(np.eye(2, dtype=np.float32)))
+        model = {"url": "s3://bucket/model.tar.gz", "image": IMAGE}
+        weights = {"CurrentWeight": weight, "DesiredWeight": weight}
+        variants.append({"VariantName": name, "_model": model, **weights})
+    live = {
+        "id": "1",
+        "config": {"EndpointConfigName": "c"},
+        "variants": variants,
+        "shadows": [],
+    }
+    store = WatchedStore(tmp_path)
+    store.insert(names.ENDPOINT, "e", {"EndpointStatus": "InService", "_live": live})
+    metrics = Metrics(1.0)
+    alarms = Alarms(settings, store, metrics)
+    logs = Logs(store, settings)
+    endpoints = Endpoints(settings, store, Storage(settings), logs, metrics, alarms)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(change_weights())
+    finally:
+        loop.close()
+    assert answering == ["new"]
+
+
 def invoked(server: Server, endpoint: str, **more: Any) -> str:
     answer = server.runtime.invoke_endpoint(
         EndpointName=endpoint, ContentType="text/csv", Body=as_csv(POINTS[:1]), **more
@@ -446,6 +519,34 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(
     assert distance_class(server, name, far) == "new"
     assert server.in_service(name)["LastDeploymentConfig"] == policy
     server.sagemaker.delete_endpoint(EndpointName=name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "value", "expected"),
+    [
+        ("CANARY", "CAPACITY_PERCENT", 30, [30.0]),
+        ("CANARY", "INSTANCE_COUNT", 1, [12.5]),
+        ("CANARY", "INSTANCE_COUNT", 9, [100.0]),
+        ("LINEAR", "INSTANCE_COUNT", 3, [37.5, 75.0]),
+    ],
+)
+def test_a_number_of_instances_is_its_share_of_the_fleet(
+    kind: str, size: str, value: int, expected: list[float]
+) -> None:
+    """Of eight instances, in two variants; a shadow variant has none of the traffic."""
+    member = "CanarySize" if kind == "CANARY" else "LinearStepSize"
+    step = {"Type": size, "Value": value}
+    routing = {"Type": kind, member: step, "WaitIntervalInSeconds": 60}
+    snapshot = {
+        "variants": [
+            {"VariantName": "a", "DesiredInstanceCount": 7},
+            {"VariantName": "serverless"},
+        ],
+        "shadows": [{"VariantName": "b", "DesiredInstanceCount": 5}],
+    }
+    deployment = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+    steps = list(deployed_config.stages(snapshot, deployment))
+    assert steps == [(percent, 60.0) for percent in expected]
 
 
 def distance_class(server: Server, name: str, point: np.ndarray) -> str:
