@@ -16,8 +16,9 @@ from sagemaker_local.job_kinds import JobKind
 from sagemaker_local.listing import list_resources
 from sagemaker_local.store import Document
 
-_USUAL_RUNTIME = 86_400
-_LONGEST_RUNTIME = 432_000
+_DAY_SECONDS = 86_400
+_USUAL_RUNTIME = _DAY_SECONDS
+_LONGEST_RUNTIME = 28 * _DAY_SECONDS
 
 
 def create(context: Context, request: Document) -> Document:
@@ -103,6 +104,8 @@ def _check(context: Context, request: Document) -> None:
     _check_resources(request)
     _check_time(request)
     _check_channels(context, request, needs_train=image is None)
+    if request["OutputDataConfig"].get("CompressionType") == "NONE":
+        raise validation("The CompressionType NONE is not supported; use GZIP.")
     if image is not None:
         _check_own_code(request, image)
 
@@ -124,8 +127,10 @@ def _check_time(request: Document) -> None:
         raise validation("StoppingCondition is required.")
     runtime = condition.get("MaxRuntimeInSeconds", _USUAL_RUNTIME)
     longest = condition.get("MaxWaitTimeInSeconds")
-    if runtime > _LONGEST_RUNTIME * 5:
-        raise validation(f"MaxRuntimeInSeconds {runtime} is above the limit of the account.")
+    if runtime > _LONGEST_RUNTIME:
+        raise validation(
+            f"MaxRuntimeInSeconds {runtime} is above the 28 days that a training job may take."
+        )
     if request.get("EnableManagedSpotTraining"):
         if longest is None or longest < runtime:
             raise validation(
@@ -149,8 +154,6 @@ def _check_own_code(request: Document, image: Image) -> None:
             raise validation("The input mode Pipe is not supported; use File or FastFile.")
         if channel.get("ChannelName") in (".", ".."):
             raise validation(f"Invalid channel name {channel['ChannelName']}.")
-    if request["OutputDataConfig"].get("CompressionType") == "NONE":
-        raise validation("The CompressionType NONE is not supported; use GZIP.")
 
 
 def _check_process(algorithm: Document, image: Image) -> None:

@@ -191,15 +191,34 @@ def test_an_unknown_operation_is_named(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "words"),
+    ("target", "body", "code", "words"),
     [
-        (b'{"Colour": "red"}', "ValidationException", 'Unknown parameter in input: "colour"'),
-        (b"{", "SerializationException", "not JSON"),
-        (b"[]", "SerializationException", "Start of structure"),
+        (
+            "ListModels",
+            b'{"Colour": "red"}',
+            "ValidationException",
+            'Unknown parameter in input: "colour"',
+        ),
+        ("ListModels", b"{", "SerializationException", "not JSON"),
+        ("ListModels", b"[]", "SerializationException", "Start of structure"),
+        (
+            "ListModels",
+            b'{"CreationTimeAfter": 1%b}' % (b"0" * 400),
+            "SerializationException",
+            "NUMBER_VALUE can not be converted to a number",
+        ),
+        (
+            "CreateModel",
+            b'{"ModelName": "m", "Containers": [null]}',
+            "ValidationException",
+            "Value null at 'containers.1.member' failed to satisfy constraint: Member must not be",
+        ),
     ],
 )
-def test_malformed_bodies_are_refused(server: Server, body: bytes, code: str, words: str) -> None:
-    answer = send(signed(server, body=body)).json()
+def test_malformed_bodies_are_refused(
+    server: Server, target: str, body: bytes, code: str, words: str
+) -> None:
+    answer = send(signed(server, body=body, target=f"SageMaker.{target}")).json()
     assert answer["__type"] == code
     assert words in answer["message"]
 
