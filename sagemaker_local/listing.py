@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sagemaker_local.aws_errors import validation
@@ -24,6 +24,8 @@ _FILTERS = {
     "LastModifiedTimeBefore": "modified < ?",
 }
 _USUAL_PAGE = 10
+# Members of requests, in any case, that say which page is wanted, and not of what.
+_OF_PAGES = ("nexttoken", "maxresults", "maxrecords", "limit")
 
 
 def list_resources(
@@ -61,7 +63,7 @@ def list_resources(
     after = ""
     if request.get("NextToken") is not None:
         after = f" AND ({column}, name) {sign} (?, ?)"
-        values += decode_token(_fingerprint(request), request["NextToken"])
+        values += decode_token(fingerprint(request), request["NextToken"])
     rows = store.execute(
         f"SELECT {column} AS sort_key, name, document FROM resource"  # noqa: S608 - own columns
         f" WHERE {' AND '.join(conditions)}{after}"
@@ -72,16 +74,35 @@ def list_resources(
     if len(rows) > limit:
         last = rows[limit - 1]
         position = [last["sort_key"], last["name"]]
-        answer["NextToken"] = encode_token(_fingerprint(request), position)
+        answer["NextToken"] = encode_token(fingerprint(request), position)
     return answer
 
 
-def encode_token(fingerprint: str, position: list[Any]) -> str:
-    """A page's end as an opaque token, valid only for requests with the same other parameters."""
-    return base64.urlsafe_b64encode(json.dumps([fingerprint, position]).encode()).decode()
+def page(
+    items: Sequence[Document], asked: str, token: str | None, limit: int
+) -> tuple[Sequence[Document], str | None]:
+    """A part of a list that is made anew for each request, and the token of the part behind it.
+
+    Args:
+        items: The whole list.
+        asked: The fingerprint of the request.
+        token: That of the request; None for the first part.
+        limit: The most items of a part.
+
+    Raises:
+        AwsError: The token is not one that this request would have got.
+    """
+    start = int(decode_token(asked, token)[0]) if token else 0
+    end = start + limit
+    return items[start:end], encode_token(asked, [end]) if end < len(items) else None
 
 
-def decode_token(fingerprint: str, token: str) -> list[Any]:
+def encode_token(asked: str, position: list[Any]) -> str:
+    """A page's end as an opaque token, valid only for requests with the same fingerprint."""
+    return base64.urlsafe_b64encode(json.dumps([asked, position]).encode()).decode()
+
+
+def decode_token(asked: str, token: str) -> list[Any]:
     """The position in a token.
 
     Raises:
@@ -91,11 +112,12 @@ def decode_token(fingerprint: str, token: str) -> list[Any]:
         made_for, position = json.loads(base64.urlsafe_b64decode(token.encode()))
     except (binascii.Error, ValueError, TypeError):
         raise validation("Invalid NextToken.") from None
-    if made_for != fingerprint or not isinstance(position, list):
+    if made_for != asked or not isinstance(position, list):
         raise validation("Invalid NextToken: the other parameters have changed.")
     return position
 
 
-def _fingerprint(request: Mapping[str, Any]) -> str:
-    question = {k: v for k, v in request.items() if k not in ("NextToken", "MaxResults")}
+def fingerprint(request: Mapping[str, Any]) -> str:
+    """What a request asks for, whichever page of it."""
+    question = {k: v for k, v in request.items() if k.lower() not in _OF_PAGES}
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:16]

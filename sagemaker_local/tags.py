@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sagemaker_local import names
 from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.context import Context
-from sagemaker_local.listing import decode_token, encode_token
+from sagemaker_local.listing import fingerprint, page
 from sagemaker_local.store import Document
 
 # AWS's words.
@@ -61,14 +61,9 @@ def add(context: Context, request: Document) -> Document:
 def listed(context: Context, request: Document) -> Document:
     """ListTags."""
     arn = _known(context, request["ResourceArn"])
-    token = request.get("NextToken")
-    start = int(decode_token(arn, token)[0]) if token else 0
-    end = start + request.get("MaxResults", _LIMIT)
-    tags = _tags(context, arn)
-    answer: Document = {"Tags": tags[start:end]}
-    if end < len(tags):
-        answer["NextToken"] = encode_token(arn, [end])
-    return answer
+    limit = request.get("MaxResults", _LIMIT)
+    tags, token = page(_tags(context, arn), fingerprint(request), request.get("NextToken"), limit)
+    return {"Tags": tags, "NextToken": token}
 
 
 def delete(context: Context, request: Document) -> Document:
