@@ -12,8 +12,8 @@ from collections.abc import Collection
 from sagemaker_local import alarm_states, names
 from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.config import Config
-from sagemaker_local.listing import fingerprint, page
 from sagemaker_local.metrics import KEPT_SECONDS, Metric, Metrics
+from sagemaker_local.pages import fingerprint, page
 from sagemaker_local.store import Document, Store
 
 _log = logging.getLogger(__name__)

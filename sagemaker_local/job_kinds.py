@@ -77,12 +77,12 @@ class Job:
         return self.config.work_dir / f"{self.kind.resource}-{self.name}"
 
 
-def operations(kind: JobKind, create: Operation, listed: Operation) -> dict[str, Operation]:
+def operations(kind: JobKind, create: Operation, list_jobs: Operation) -> dict[str, Operation]:
     """The operations on jobs of a kind, by their names."""
     return {
         f"Create{kind.word}Job": create,
         f"Describe{kind.word}Job": _describing(kind),
-        f"List{kind.word}Jobs": listed,
+        f"List{kind.word}Jobs": list_jobs,
         f"Stop{kind.word}Job": _stopping(kind),
     }
 
@@ -122,7 +122,7 @@ def begin(
     now = time.time()
     answer: Document = {f"{kind.word}JobArn": names.arn(context.config, kind.resource, name)}
     document: Document = {
-        **{key: value for key, value in request.items() if key != "Tags"},
+        **tags.without_tags(request),
         **answer,
         kind.status: IN_PROGRESS,
         "CreationTime": now,
@@ -131,10 +131,8 @@ def begin(
         **more,
     }
     kind.note(document, "Starting", "")
-    with context.store.transaction():
-        if not context.store.insert(kind.resource, name, document, IN_PROGRESS):
-            raise _exists(context, kind, name)
-        tags.put(context, document[f"{kind.word}JobArn"], request.get("Tags", []))
+    if not tags.insert(context, kind.resource, name, request, document, IN_PROGRESS):
+        raise _exists(context, kind, name)
     context.start_job(kind.resource, name)
     return answer
 

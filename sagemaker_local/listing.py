@@ -1,14 +1,10 @@
 """List* operations: filters, sort keys and pages, the same for every kind of resource."""
 
-import base64
-import binascii
-import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from sagemaker_local.aws_errors import validation
-from sagemaker_local.store import Document, Store
+from sagemaker_local.context import Context, Operation
+from sagemaker_local.pages import decode_token, encode_token, fingerprint
+from sagemaker_local.store import Document
 
 _COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 _FILTERS = {
@@ -24,27 +20,25 @@ _FILTERS = {
     "LastModifiedTimeBefore": "modified < ?",
 }
 _USUAL_PAGE = 10
-# Members of requests, in any case, that say which page is wanted, and not of what.
-_OF_PAGES = ("nexttoken", "maxresults", "maxrecords", "limit")
+
+
+def listing(kind: str, member: str, *, descending: bool = True) -> Operation:
+    """A List* operation that shows all resources of a kind; see `list_resources`."""
+    return lambda context, request: list_resources(
+        context, kind, request, member, descending=descending
+    )
 
 
 def list_resources(
-    store: Store,
-    kind: str,
-    request: Mapping[str, Any],
-    member: str,
-    summary: Callable[[Document], Document],
-    *,
-    descending: bool = True,
+    context: Context, kind: str, request: Document, member: str, *, descending: bool
 ) -> Document:
     """Answers a List* request.
 
     Args:
-        store: Where the resources are.
-        kind: Their kind.
+        context: What operations work with.
+        kind: The kind of the resources.
         request: The checked request.
         member: The answer's list member.
-        summary: Makes a summary of a document.
         descending: The operation's order where the request names none.
 
     Raises:
@@ -64,60 +58,15 @@ def list_resources(
     if request.get("NextToken") is not None:
         after = f" AND ({column}, name) {sign} (?, ?)"
         values += decode_token(fingerprint(request), request["NextToken"])
-    rows = store.execute(
+    rows = context.store.execute(
         f"SELECT {column} AS sort_key, name, document FROM resource"  # noqa: S608 - own columns
         f" WHERE {' AND '.join(conditions)}{after}"
         f" ORDER BY {column} {direction}, name {direction} LIMIT ?",
         (*values, limit + 1),
     )
-    answer: Document = {member: [summary(json.loads(row["document"])) for row in rows[:limit]]}
+    answer: Document = {member: [json.loads(row["document"]) for row in rows[:limit]]}
     if len(rows) > limit:
         last = rows[limit - 1]
         position = [last["sort_key"], last["name"]]
         answer["NextToken"] = encode_token(fingerprint(request), position)
     return answer
-
-
-def page(
-    items: Sequence[Document], asked: str, token: str | None, limit: int
-) -> tuple[Sequence[Document], str | None]:
-    """A part of a list that is made anew for each request, and the token of the part behind it.
-
-    Args:
-        items: The whole list.
-        asked: The fingerprint of the request.
-        token: That of the request; None for the first part.
-        limit: The most items of a part.
-
-    Raises:
-        AwsError: The token is not one that this request would have got.
-    """
-    start = int(decode_token(asked, token)[0]) if token else 0
-    end = start + limit
-    return items[start:end], encode_token(asked, [end]) if end < len(items) else None
-
-
-def encode_token(asked: str, position: list[Any]) -> str:
-    """A page's end as an opaque token, valid only for requests with the same fingerprint."""
-    return base64.urlsafe_b64encode(json.dumps([asked, position]).encode()).decode()
-
-
-def decode_token(asked: str, token: str) -> list[Any]:
-    """The position in a token.
-
-    Raises:
-        AwsError: It was not made here or belongs to a request with other parameters.
-    """
-    try:
-        made_for, position = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (binascii.Error, ValueError, TypeError):
-        raise validation("Invalid NextToken.") from None
-    if made_for != asked or not isinstance(position, list):
-        raise validation("Invalid NextToken: the other parameters have changed.")
-    return position
-
-
-def fingerprint(request: Mapping[str, Any]) -> str:
-    """What a request asks for, whichever page of it."""
-    question = {k: v for k, v in request.items() if k.lower() not in _OF_PAGES}
-    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from typing import Any
 from sagemaker_local import names
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
-from sagemaker_local.listing import decode_token, encode_token, fingerprint, page
+from sagemaker_local.pages import decode_token, encode_token, fingerprint, page
 from sagemaker_local.store import Document, Store
 
 _EVENTS = 10_000

@@ -12,7 +12,6 @@ from sagemaker_local.aws_errors import validation
 from sagemaker_local.context import Context
 from sagemaker_local.images import Image
 from sagemaker_local.job_kinds import JobKind
-from sagemaker_local.listing import list_resources
 from sagemaker_local.store import Document
 
 KIND = JobKind(names.PROCESSING_JOB, "Processing", names.PROCESSING_LOGS)
@@ -45,13 +44,6 @@ def create(context: Context, request: Document) -> Document:
         ),
     }
     return job_kinds.begin(context, KIND, request, cluster, more)
-
-
-def listed(context: Context, request: Document) -> Document:
-    """ListProcessingJobs."""
-    return list_resources(
-        context.store, KIND.resource, request, "ProcessingJobSummaries", dict, descending=False
-    )
 
 
 def _check_image(context: Context, request: Document) -> None:

@@ -39,13 +39,11 @@ def create(context: Context, request: Document) -> Document:
     return job_kinds.begin(context, KIND, request, request["ResourceConfig"], more)
 
 
-def listed(context: Context, request: Document) -> Document:
+def list_jobs(context: Context, request: Document) -> Document:
     """ListTrainingJobs."""
     if request.get("WarmPoolStatusEquals") or request.get("TrainingPlanArnEquals"):
         return {"TrainingJobSummaries": []}
-    return list_resources(
-        context.store, KIND.resource, request, "TrainingJobSummaries", dict, descending=False
-    )
+    return list_resources(context, KIND.resource, request, "TrainingJobSummaries", descending=False)
 
 
 _MESSAGES = {
