@@ -27,7 +27,7 @@ from sagemaker_local.config import Config
 from sagemaker_local.context import Context
 from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.faults import FaultPlan, FaultPlanError
-from sagemaker_local.fleet import Invocation
+from sagemaker_local.fleet import INVOCATION_BYTES, Invocation
 from sagemaker_local.formats.browser_guard import BrowserGuard
 from sagemaker_local.jobs import JobRunner
 from sagemaker_local.logs import Logs
@@ -154,12 +154,12 @@ class Server:
     async def invoke(self, request: Request) -> Response:
         """`POST /endpoints/{name}/invocations`."""
         name = request.path_params["name"]
-        body = await bodies.whole(request, bodies.INVOCATION_BYTES)
+        body = await bodies.whole(request, INVOCATION_BYTES)
         if body is None:
             raise AwsError(
                 "ValidationError",
                 "1 validation error detected: Value at 'body' failed to satisfy constraint: "
-                f"Member must have length less than or equal to {bodies.INVOCATION_BYTES}",
+                f"Member must have length less than or equal to {INVOCATION_BYTES}",
             )
         self._verify(request, body, {_RUNTIME})
         self._faults(request, "InvokeEndpoint")

@@ -11,12 +11,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol
 
 import psutil
 
-from sagemaker_local import children, trainer
+from sagemaker_local import children
+from sagemaker_local.aws_errors import OUT_OF_MEMORY
 from sagemaker_local.config import Config
 from sagemaker_local.docker_container import DockerContainer
 from sagemaker_local.images import Launch
@@ -85,7 +87,7 @@ class ChildContainer:
     def problem(self, memory_mb: int) -> str:
         """That it uses more memory than it may."""
         runs = self.poll() is None
-        return trainer.OUT_OF_MEMORY if runs and self._memory() > memory_mb * 1024 * 1024 else ""
+        return OUT_OF_MEMORY if runs and self._memory() > memory_mb * 1024 * 1024 else ""
 
     def _memory(self) -> int:
         """In bytes."""
@@ -163,11 +165,13 @@ def _end_session(session: int) -> None:
 
 
 def start(config: Config, launch: Launch) -> Container:
-    """Starts an image, as a process or as a container.
+    """Starts an image, as a process or as a container, with the region in its variables.
 
     Raises:
         JobFailure: It cannot run as a container.
     """
+    region = {"AWS_REGION": config.region, "AWS_DEFAULT_REGION": config.region}
+    launch = replace(launch, environment={**launch.environment, **region})
     if launch.image.container:
         return DockerContainer(config, launch)
     role = {} if launch.isolated else _role(config)

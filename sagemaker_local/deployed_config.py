@@ -31,7 +31,7 @@ def freeze(context: Context, config_name: str) -> Document:
 def _variant(context: Context, variant: Document) -> Document:
     model = stored(context, names.MODEL, variant["ModelName"])
     weight = float(variant.get("InitialVariantWeight", 1.0))
-    image = _container(model)["Image"]
+    image = model["_container"]["Image"]
     summary: Document = {
         "VariantName": variant["VariantName"],
         "DeployedImages": [
@@ -57,7 +57,7 @@ def _variant(context: Context, variant: Document) -> Document:
 
 def containers_needs(model: Document) -> Document:
     """What the containers of a model are made of."""
-    container = _container(model)
+    container = model["_container"]
     return {
         "name": model["ModelName"],
         "url": model_data_url(container),
@@ -66,11 +66,6 @@ def containers_needs(model: Document) -> Document:
         "isolated": model["EnableNetworkIsolation"],
         "start_seconds": None,
     }
-
-
-def _container(model: Document) -> Document:
-    # Models of before there were packages have no `_container`.
-    return model.get("_container") or model.get("PrimaryContainer") or model["Containers"][0]
 
 
 def model_data_url(container: Document) -> str:
@@ -106,7 +101,7 @@ def instances(snapshot: Document) -> dict[str, int]:
 
 def all_variants(snapshot: Document) -> list[Document]:
     """Those that answer, and those that get copies of their requests."""
-    return [*snapshot["variants"], *snapshot.get("shadows", [])]
+    return [*snapshot["variants"], *snapshot["shadows"]]
 
 
 def shadow_shares(snapshot: Document) -> dict[str, float]:
@@ -119,7 +114,7 @@ def shadow_shares(snapshot: Document) -> dict[str, float]:
     weight = answering["CurrentWeight"] or 1.0
     return {
         shadow["VariantName"]: min(1.0, shadow["CurrentWeight"] / weight)
-        for shadow in snapshot.get("shadows", [])
+        for shadow in snapshot["shadows"]
     }
 
 

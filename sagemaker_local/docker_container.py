@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sagemaker_local import archives, docker_engine, relay, trainer
-from sagemaker_local.aws_errors import JobFailure
+from sagemaker_local import archives, docker_engine, relay
+from sagemaker_local.aws_errors import OUT_OF_MEMORY, JobFailure
 from sagemaker_local.config import Config
 from sagemaker_local.docker_engine import EngineError
 from sagemaker_local.images import Launch
@@ -128,7 +128,7 @@ class DockerContainer:
             with docker_engine.refusals():
                 code = int(self._container.wait()["StatusCode"])
                 if self._ran_out_of_memory(code):
-                    self._problem = trainer.OUT_OF_MEMORY
+                    self._problem = OUT_OF_MEMORY
                 self._bring_back()
         except archives.ArchiveError as error:
             self._problem = self._problem or f"ClientError: Unable to pack /opt/ml: {error}"

@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from sagemaker_local import endpoint_states, faults, names
+from sagemaker_local import endpoint_states, names
 from sagemaker_local.alarms import Alarms
-from sagemaker_local.aws_errors import AwsError, JobFailure
+from sagemaker_local.aws_errors import CAPACITY, AwsError, JobFailure
 from sagemaker_local.capture_writer import CaptureWriter
 from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import (
@@ -139,8 +140,7 @@ class Endpoints:
         for attempt in (1, 2):
             live = self._live.get(name)
             if live is None:
-                await asyncio.to_thread(self._refuse, name)
-                continue
+                raise await asyncio.to_thread(self._refusal, name)
             chosen, fleet = _choose(live, variant, name)
             if attempt == 1:
                 self._shadows.copy(name, fleet, invocation)
@@ -160,14 +160,15 @@ class Endpoints:
                 return chosen, answer
         raise AwsError("ServiceUnavailable", "The service is currently unavailable.", 503)
 
-    def _refuse(self, name: str) -> None:
+    def _refusal(self, name: str) -> AwsError:
+        """Why an endpoint without a fleet does not answer."""
         document = self._store.get(_KIND, name)
         if document is None or "_live" not in document:
-            raise AwsError(
+            return AwsError(
                 "ValidationError", f"Endpoint {name} of account {self._config.account} not found."
             )
         # It is known to serve, and its fleet is on its way after a restart.
-        raise AwsError(
+        return AwsError(
             "ModelNotReadyException", f"The model of endpoint {name} is not ready yet.", 429
         )
 
@@ -219,10 +220,10 @@ class Endpoints:
         pending: Document = document["_pending"]
         blue = self._live.get(name)
         started = time.monotonic()
-        request_faults: dict[str, float] = pending.get("faults", {})
+        request_faults: dict[str, float] = pending["faults"]
         fleet: Fleet | None = None
         try:
-            _fail_on_demand(request_faults, "capacity-error", JobFailure(faults.CAPACITY))
+            _fail_on_demand(request_faults, "capacity-error", JobFailure(CAPACITY))
             fleet = await self._start_fleet(name, pending)
             wait = self._config.endpoint_seconds + request_faults.get("slow-start", 0.0)
             await asyncio.sleep(max(0.0, wait - (time.monotonic() - started)))
@@ -281,7 +282,7 @@ class Endpoints:
         )
 
         # Where the disk is full, the new fleet has to go first.
-        change = endpoint_states.rolling_back(reason)
+        change = partial(endpoint_states.roll_back, reason)
         with contextlib.suppress(AwsError):
             await asyncio.to_thread(self._store.update, _KIND, name, change)
         raise JobFailure(reason)
@@ -296,7 +297,7 @@ class Endpoints:
 
         # Traffic first: once describe says InService, the new model answers.
         self._live[name] = _Serving(fleet, weights(pending, "Desired"))
-        change = endpoint_states.promoted(pending)
+        change = partial(endpoint_states.promote, pending)
         try:
             await asyncio.to_thread(self._store.update, _KIND, name, change)
         except AwsError:
@@ -308,7 +309,7 @@ class Endpoints:
 
     async def _settle(self, name: str, reason: str) -> None:
         """A change failed: what served before serves on, and describe says why."""
-        change = endpoint_states.failed(reason)
+        change = partial(endpoint_states.fail, reason)
         await self._once_there_is_room(name, self._store.update, _KIND, name, change)
 
     async def _once_there_is_room(
@@ -334,15 +335,7 @@ class Endpoints:
             return
         # Traffic first: once describe says InService, the new weights decide.
         live.weights = weights(snapshot, "Desired")
-
-        def change(document: Document) -> str:
-            for variant in document["_live"]["variants"]:
-                variant["CurrentWeight"] = variant["DesiredWeight"]
-                if "DesiredInstanceCount" in variant:
-                    variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"]
-            document["EndpointStatus"] = "InService"
-            return "InService"
-
+        change = endpoint_states.reach_desired
         await self._once_there_is_room(name, self._store.update, _KIND, name, change)
 
     async def _delete(self, name: str, document: Document) -> None:

@@ -18,10 +18,6 @@ REQUEST_FAULTS = {
     "internal-error": ("InternalFailure", "We encountered an internal error. Try again.", 500),
     "unavailable": ("ServiceUnavailable", "The service is currently unavailable.", 503),
 }
-CAPACITY = (
-    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a "
-    "different ML instance type."
-)
 # Faults of what a request starts: they act later, when the job or the endpoint gets that far.
 LASTING_FAULTS = ("slow-start", "job-failure", "capacity-error", "endpoint-failure")
 _RULE = re.compile(

@@ -22,8 +22,8 @@ from sagemaker_local.store import Document
 
 _START_SECONDS = 60.0
 _BUFFER = 8 * 1024 * 1024
-# InvokeEndpoint's limit for an answer.
-_ANSWER_BYTES = 6_291_456
+# InvokeEndpoint's limit for a request, and for its answer.
+INVOCATION_BYTES = 6_291_456
 
 
 class ChildLostError(Exception):
@@ -59,7 +59,7 @@ class Invocation:
     accept: str
     custom_attributes: str = ""
     inference_id: str = ""
-    answer_bytes: int = _ANSWER_BYTES
+    answer_bytes: int = INVOCATION_BYTES
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ They check and store documents. endpoints.py then brings an endpoint to the stat
 import time
 from collections.abc import Callable
 
-from sagemaker_local import data_capture, model_packages, names, tags
+from sagemaker_local import data_capture, image_lookup, model_packages, names, tags
 from sagemaker_local.aws_errors import existing, not_found, validation
 from sagemaker_local.context import Context, Operation
 from sagemaker_local.deployed_config import freeze, model_data_url, rollback_alarms, stored
@@ -45,7 +45,7 @@ def create_model(context: Context, request: Document) -> Document:
 def _check_container(context: Context, container: Document, role: str) -> None:
     if "Image" not in container:
         raise validation("Image is required in the container definition.")
-    names.check_image(context.config, container["Image"], role)
+    image_lookup.check_image(context.config, container["Image"], role)
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise validation("ModelDataUrl and ModelDataSource cannot both be specified.")
     url = model_data_url(container)

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from sagemaker_local import containers, faults, names
+from sagemaker_local import containers, image_lookup, images
 from sagemaker_local.algorithm import Algorithm
-from sagemaker_local.aws_errors import JobFailure, StopRequestedError
+from sagemaker_local.aws_errors import CAPACITY, JobFailure, StopRequestedError
 from sagemaker_local.containers import Container
-from sagemaker_local.contract_job import ContractJob
+from sagemaker_local.custom_training_job import CustomTrainingJob
 from sagemaker_local.downloads import Downloads
 from sagemaker_local.job_kinds import Job
 from sagemaker_local.kmeans_job import KMeansJob
@@ -32,9 +32,9 @@ class JobRun:
         self._job = job
         self._config = job.config
         self._enter = job.enter
-        self._faults: dict[str, float] = job.document.get("_faults", {})
+        self._faults: dict[str, float] = job.document["_faults"]
         self._algorithm = algorithm
-        self._metrics: list[Document] = []
+        self._metrics: dict[str, Document] = {}
         self._uploaded: list[str] = []
         self._deadline = math.inf
         self._readers: list[threading.Thread] = []
@@ -50,7 +50,7 @@ class JobRun:
             wait = self._config.starting_seconds + self._faults.get("slow-start", 0.0)
             self._wait(lambda: time.monotonic() - started >= wait)
             if "capacity-error" in self._faults:
-                raise JobFailure(faults.CAPACITY)
+                raise JobFailure(CAPACITY)
             limit = self._job.document["StoppingCondition"]["MaxRuntimeInSeconds"]
             self._deadline = time.monotonic() + limit
             self._enter("Downloading")
@@ -71,7 +71,8 @@ class JobRun:
                 container.kill()
             self._read_to_the_end(2.0)
             # Before the job's folder is removed.
-            metrics = {"FinalMetricDataList": self._metrics} if self._metrics else {}
+            last_values = list(self._metrics.values())
+            metrics = {"FinalMetricDataList": last_values} if last_values else {}
             self.results = metrics | self._algorithm.results(self._uploaded)
 
     def _wait(self, done: Callable[[], bool]) -> None:
@@ -146,17 +147,18 @@ class JobRun:
     def _record_metrics(self, line: str) -> None:
         for name, value in self._algorithm.metrics(line).items():
             if math.isfinite(value):
-                others = [metric for metric in self._metrics if metric["MetricName"] != name]
-                last = {"MetricName": name, "Value": value, "Timestamp": time.time()}
-                self._metrics = [*others, last]
+                self._metrics[name] = {"MetricName": name, "Value": value, "Timestamp": time.time()}
 
 
 def training(job: Job) -> JobRun:
     """The run of a training job."""
-    image = names.own_code(job.config, job.document["AlgorithmSpecification"]["TrainingImage"])
-    return JobRun(job, ContractJob(job, image) if image else KMeansJob(job))
+    address = job.document["AlgorithmSpecification"]["TrainingImage"]
+    image = image_lookup.custom_image(job.config, address)
+    return JobRun(job, CustomTrainingJob(job, image) if image else KMeansJob(job))
 
 
 def processing(job: Job) -> JobRun:
     """The run of a processing job."""
-    return JobRun(job, ProcessingJob(job))
+    address = job.document["AppSpecification"]["ImageUri"]
+    image = image_lookup.custom_image(job.config, address) or images.as_container(address)
+    return JobRun(job, ProcessingJob(job, image))

@@ -1,4 +1,4 @@
-"""An image's own code as a processing job runs it, under AWS's contract with containers.
+"""A custom image as a processing job runs it, under AWS's contract with containers.
 
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
 """
@@ -6,34 +6,25 @@ Source: https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processin
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from sagemaker_local import archives, containers, contract_folder, images
+from sagemaker_local import archives, contract_folder
 from sagemaker_local.algorithm import exit_reason
 from sagemaker_local.aws_errors import JobFailure
-from sagemaker_local.containers import Container
+from sagemaker_local.custom_job import CustomJob
 from sagemaker_local.downloads import Downloads
-from sagemaker_local.images import Launch
+from sagemaker_local.images import Image
 from sagemaker_local.job_kinds import Job
 from sagemaker_local.store import Document
 
 
-class ProcessingJob:
+class ProcessingJob(CustomJob):
     """An `Algorithm`."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, image: Image) -> None:
+        """Takes what runs the job's image."""
         document = job.document
-        application: Document = document["AppSpecification"]
-        self.containers: list[Container] = []
-        self.grace_seconds = job.config.grace_seconds
-        self._config = job.config
-        self._document = document
-        self._image = images.find(job.config.images, application["ImageUri"]) or (
-            images.as_container(application["ImageUri"])
-        )
-        self._entrypoint: list[str] = application.get("ContainerEntrypoint", [])
-        self._arguments: list[str] = application.get("ContainerArguments", [])
-        count = int(document["ProcessingResources"]["ClusterConfig"]["InstanceCount"])
-        self._hosts = [f"algo-{number}" for number in range(1, count + 1)]
-        self._bases = [job.folder / host for host in self._hosts]
+        instances = int(document["ProcessingResources"]["ClusterConfig"]["InstanceCount"])
+        isolated = document.get("NetworkConfig", {}).get("EnableNetworkIsolation", False)
+        super().__init__(job, image, document["AppSpecification"], instances, isolated=isolated)
         outputs = document.get("ProcessingOutputConfig", {}).get("Outputs", [])
         self._inputs = list(_managed(document.get("ProcessingInputs", []), "S3Input"))
         self._outputs = list(_managed(outputs, "S3Output"))
@@ -52,29 +43,6 @@ class ProcessingJob:
         for source in self._inputs:
             place = contract_folder.below_base(source["LocalPath"])
             downloads.bring(source, [base / place for base in self._bases])
-
-    def begin(self) -> None:
-        """Starts a container for each instance."""
-        region = self._config.region
-        isolated: bool = self._document.get("NetworkConfig", {}).get(
-            "EnableNetworkIsolation", False
-        )
-        left = [contract_folder.below_base(output["LocalPath"]) for output in self._outputs]
-        for base in self._bases:
-            launch = Launch(
-                self._image,
-                self._command(base),
-                base,
-                {
-                    **self._document.get("Environment", {}),
-                    "AWS_REGION": region,
-                    "AWS_DEFAULT_REGION": region,
-                },
-                isolated,
-                tuple(self._entrypoint),
-                ("output", *map(str, left)),
-            )
-            self.containers.append(containers.start(self._config, launch))
 
     def metrics(self, line: str) -> dict[str, float]:
         """None: a processing job has no metrics."""
@@ -115,6 +83,10 @@ class ProcessingJob:
         messages = map(contract_folder.exit_message, self._bases)
         message = next(filter(None, messages), "")
         return {"ExitMessage": message} if message else {}
+
+    def _collect(self) -> tuple[str, ...]:
+        paths = (contract_folder.below_base(output["LocalPath"]) for output in self._outputs)
+        return "output", *map(str, paths)
 
     def _command(self, base: Path) -> tuple[str, ...]:
         """A container's arguments; a process has its base folder in the place of /opt/ml."""

@@ -213,14 +213,15 @@ class ServingContainer:
                     f'"container_1": {error}'
                 ) from error
         self._port = _free_port()
-        region = self._config.region
-        environment = {
-            **self._program.environment,
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
-        }
-        image, isolated = self._program.image, self._program.isolated
-        launch = Launch(image, image.serve, base, environment, isolated, port=self._port)
+        program = self._program
+        launch = Launch(
+            program.image,
+            program.image.serve,
+            base,
+            program.environment,
+            program.isolated,
+            port=self._port,
+        )
         container = containers.start(self._config, launch)
         self._container = container
         stream = log_lines.instance_stream(self._program.log_group, self.variant, instance)

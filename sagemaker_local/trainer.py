@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sagemaker_local import children, hyperparameters
+from sagemaker_local.aws_errors import OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     from sagemaker_local.channels import Points
 
 MODEL = "model.tar.gz"
 FAILURE = "failure"
-OUT_OF_MEMORY = (
-    "ClientError: Please use an instance type with more memory, or reduce the size of training "
-    "data processed on an instance."
-)
 _POLL_SECONDS = 0.02
 # scikit-learn would load them only to know their types.
 _OPTIONAL = ("pandas", "pyarrow", "polars", "matplotlib")

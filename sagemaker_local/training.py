@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_local import job_kinds, names, s3_places
+from sagemaker_local import image_lookup, job_kinds, names, s3_places
 from sagemaker_local.aws_errors import validation
 from sagemaker_local.context import Context
 from sagemaker_local.images import Image
@@ -97,8 +97,8 @@ def _check(context: Context, request: Document) -> None:
         )
     if "AlgorithmName" in algorithm:
         raise validation(f'Could not find algorithm "{algorithm["AlgorithmName"]}".')
-    names.check_image(context.config, algorithm["TrainingImage"], request["RoleArn"])
-    image = names.own_code(context.config, algorithm["TrainingImage"])
+    image_lookup.check_image(context.config, algorithm["TrainingImage"], request["RoleArn"])
+    image = image_lookup.custom_image(context.config, algorithm["TrainingImage"])
     _check_resources(request)
     _check_time(request)
     _check_channels(context, request, needs_train=image is None)

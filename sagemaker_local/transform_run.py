@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sagemaker_local import faults, log_lines, names, splitting
-from sagemaker_local.aws_errors import AwsError, JobFailure, StopRequestedError
+from sagemaker_local import image_lookup, log_lines, names, splitting
+from sagemaker_local.aws_errors import CAPACITY, AwsError, JobFailure, StopRequestedError
 from sagemaker_local.downloads import Downloads
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
 from sagemaker_local.job_kinds import Job
@@ -130,7 +130,7 @@ class TransformRun:
     async def _work(self) -> None:
         await asyncio.sleep(self._config.starting_seconds + self._faults.get("slow-start", 0.0))
         if "capacity-error" in self._faults:
-            raise JobFailure(faults.CAPACITY)
+            raise JobFailure(CAPACITY)
         await asyncio.to_thread(self._enter, "InProgress")
         variants = Variants(self._config, self._storage, self._logs, self._stop)
         make = await asyncio.to_thread(
@@ -225,6 +225,7 @@ class TransformRun:
     def _bodies(self, downloads: Downloads, item: _Object, plan: _Plan) -> Iterator[bytes]:
         downloads.fetch(item.location, item.source)
         compressed = self._input["CompressionType"] == "Gzip"
+        image = image_lookup.custom_image(self._config, self._document["_model"]["image"])
         with gzip.open(item.source) if compressed else item.source.open("rb") as file:
             yield from splitting.bodies(
                 file,
@@ -232,7 +233,7 @@ class TransformRun:
                 plan.payload_mb * _MB,
                 single=plan.single,
                 # The built-in k-means knows no others.
-                framed=names.own_code(self._config, self._document["_model"]["image"]) is None,
+                framed=image is None,
             )
 
     async def _next(self, item: _Object, bodies: Iterator[bytes]) -> bytes | None:

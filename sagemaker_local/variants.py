@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from sagemaker_local import contract_folder, names
+from sagemaker_local import contract_folder, image_lookup, names
 from sagemaker_local.aws_errors import JobFailure, StopRequestedError
 from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import all_variants
@@ -62,7 +62,7 @@ class Variants:
         Raises:
             JobFailure: An artifact cannot be had.
         """
-        image = names.own_code(self._config, model.get("image", ""))
+        image = image_lookup.custom_image(self._config, model["image"])
         if image is None:
             archive = self._fetch(model["url"], folder / "model.tar.gz")
             return partial(ServingChild, self._config, name, archive)
