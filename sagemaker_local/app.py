@@ -109,7 +109,7 @@ class Server:
         name = request.path_params["operation"]
         shape, answer = await self._run(request, service_model.CLOUDWATCH_PREFIX, name, cbor.read)
         headers = cbor.PROTOCOL | _request_id()
-        return Response(cbor.written(shape, answer), headers=headers, media_type=cbor.MEDIA_TYPE)
+        return Response(cbor.dumps(shape, answer), headers=headers, media_type=cbor.MEDIA_TYPE)
 
     async def _query(self, request: Request) -> Response:
         body = await bodies.control(request)

@@ -1,7 +1,4 @@
-"""The server's settings, read from its environment. No other module reads it.
-
-Values, their defaults and their limits.
-"""
+"""The server's settings, read from its environment: values, their defaults and their limits."""
 
 import os
 from collections.abc import Mapping

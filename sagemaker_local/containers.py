@@ -1,6 +1,6 @@
 """Runs an image as AWS runs its container: as a process, or in docker_container.py as a container.
 
-What its base folder, which stands for /opt/ml, holds is in contract_folder.py.
+What its base folder, which stands for /opt/ml, holds is in opt_ml.py.
 """
 
 import contextlib
@@ -189,20 +189,20 @@ def _role(config: Config) -> dict[str, str]:
 
 
 def end_all(
-    containers: Sequence[Container], seconds: float, hurry: threading.Event | None = None
+    containers: Sequence[Container], seconds: float, no_grace: threading.Event | None = None
 ) -> None:
     """Ends several containers: all are asked first, and killed if they do not end in time.
 
     Args:
         containers: Those that run, and those that have ended.
         seconds: How long they get.
-        hurry: Once set, they get no more time.
+        no_grace: Once set, they get no more time.
     """
     deadline = time.monotonic() + seconds
     for container in containers:
         if container.poll() is None:
             container.terminate()
-    while time.monotonic() < deadline and not (hurry and hurry.is_set()):
+    while time.monotonic() < deadline and not (no_grace and no_grace.is_set()):
         if all(container.poll() is not None for container in containers):
             break
         time.sleep(_POLL_SECONDS)

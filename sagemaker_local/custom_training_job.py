@@ -9,7 +9,7 @@ from pathlib import Path
 
 import regex
 
-from sagemaker_local import archives, contract_folder
+from sagemaker_local import archives, opt_ml
 from sagemaker_local.algorithm import MODEL, artifact_uri, exit_reason, model_artifacts
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.custom_job import CustomJob
@@ -40,18 +40,18 @@ class CustomTrainingJob(CustomJob):
         """Makes the folders."""
         interface = "eth0" if self._image.container and not self._isolated else "lo"
         for base, host in zip(self._bases, self._hosts, strict=True):
-            contract_folder.lay_out(base, self._document, host, self._hosts, interface)
+            opt_ml.lay_out(base, self._document, host, self._hosts, interface)
 
     def download(self, downloads: Downloads) -> None:
         """Brings every channel, and the sources of script mode."""
         for channel in self._document.get("InputDataConfig", []):
             name = channel["ChannelName"]
-            folders = [contract_folder.channel_folder(base, name) for base in self._bases]
-            downloads.bring(channel["DataSource"]["S3DataSource"], folders)
+            folders = [opt_ml.channel_folder(base, name) for base in self._bases]
+            downloads.download(channel["DataSource"]["S3DataSource"], folders)
         if self._image.script_mode:
-            self._bring_sources(downloads)
+            self._download_sources(downloads)
             for base in self._bases:
-                contract_folder.move_drivers(base)
+                opt_ml.patch_drivers(base)
 
     def metrics(self, line: str) -> dict[str, float]:
         """What the request's MetricDefinitions find."""
@@ -67,7 +67,7 @@ class CustomTrainingJob(CustomJob):
 
     def reason(self, number: int) -> str:
         """What the code left in output/failure, with its exit code."""
-        text = contract_folder.failure(self._bases[number])
+        text = opt_ml.failure(self._bases[number])
         return exit_reason(text, self.containers[number].poll())
 
     def uploads(self, whole: bool) -> dict[str, Path]:
@@ -97,7 +97,7 @@ class CustomTrainingJob(CustomJob):
             return self._image.train
         if self._image.container:
             return tuple(self._arguments)
-        return tuple(contract_folder.in_base([*self._entrypoint, *self._arguments], base))
+        return tuple(opt_ml.replace_opt_ml([*self._entrypoint, *self._arguments], base))
 
     def _tools(self, base: Path) -> dict[str, str]:
         """Where a process finds Python and pip, and where pip installs: for this job alone."""
@@ -122,8 +122,8 @@ class CustomTrainingJob(CustomJob):
             "TRAINING_JOB_ARN": self._document["TrainingJobArn"],
         }
 
-    def _bring_sources(self, downloads: Downloads) -> None:
-        uri = contract_folder.submitted(
+    def _download_sources(self, downloads: Downloads) -> None:
+        uri = opt_ml.source_location(
             self._document.get("HyperParameters", {}), self._document.get("Environment", {})
         )
         if not uri.startswith("s3://"):

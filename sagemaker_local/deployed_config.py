@@ -43,7 +43,7 @@ def _variant(context: Context, variant: Document) -> Document:
         ],
         "CurrentWeight": weight,
         "DesiredWeight": weight,
-        "_model": containers_needs(model)
+        "_model": serving_spec(model)
         | {"start_seconds": variant.get("ContainerStartupHealthCheckTimeoutInSeconds")},
     }
     if "ServerlessConfig" in variant:
@@ -55,7 +55,7 @@ def _variant(context: Context, variant: Document) -> Document:
     return summary
 
 
-def containers_needs(model: Document) -> Document:
+def serving_spec(model: Document) -> Document:
     """What the containers of a model are made of."""
     container = model["_container"]
     return {

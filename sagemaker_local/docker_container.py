@@ -59,7 +59,7 @@ class DockerContainer:
             JobFailure: There is no engine or no such image, or the engine refuses.
         """
         self._base = launch.base
-        self._left = launch.left
+        self._collect = launch.collect
         self._code: int | None = None
         self._problem = ""
         self._asked_to_end = False
@@ -158,7 +158,7 @@ class DockerContainer:
     def _bring_back(self) -> None:
         import docker.errors
 
-        for name in self._left:
+        for name in self._collect:
             # What went in, and may be gone there. The container's own link finds no place then.
             folder = self._base / name
             shutil.rmtree(folder, ignore_errors=True)

@@ -29,12 +29,12 @@ from sagemaker_local.deployed_config import (
     weights,
 )
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
+from sagemaker_local.instance_factories import InstanceFactories
 from sagemaker_local.logs import Logs
 from sagemaker_local.metrics import Metrics, count_invocation
 from sagemaker_local.s3 import Storage
 from sagemaker_local.shadows import Shadows
 from sagemaker_local.store import Document, Store
-from sagemaker_local.variants import Variants
 
 _log = logging.getLogger(__name__)
 _KIND = names.ENDPOINT
@@ -84,7 +84,7 @@ class Endpoints:
         self._metrics = metrics
         self._alarms = alarms
         self._closing = threading.Event()
-        self._variants = Variants(config, storage, logs, self._closing)
+        self._factories = InstanceFactories(config, storage, logs, self._closing)
         self._captures = CaptureWriter(storage)
         self._live: dict[str, _Serving] = {}
         self._shadows = Shadows(self._captures)
@@ -146,7 +146,7 @@ class Endpoints:
                 self._shadows.copy(name, fleet, invocation)
             began = time.perf_counter()
             try:
-                answer = await fleet.child(chosen).invoke(invocation)
+                answer = await fleet.least_busy(chosen).invoke(invocation)
             except (ChildLostError, JobFailure) as error:
                 _log.warning("endpoint %s: %s (attempt %d)", name, error, attempt)
                 if attempt == 1:
@@ -351,10 +351,10 @@ class Endpoints:
         self._workers.pop(name, None)
 
     async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
-        makers = await asyncio.to_thread(self._variants.makers, name, snapshot)
+        factories = await asyncio.to_thread(self._factories.factories, name, snapshot)
         capture = snapshot["config"].get("DataCaptureConfig")
         config_name = snapshot["config"]["EndpointConfigName"]
-        fleet = Fleet(makers, capture, shadow_shares(snapshot), config_name)
+        fleet = Fleet(factories, capture, shadow_shares(snapshot), config_name)
         await fleet.scale(instances(snapshot))
         return fleet
 

@@ -31,7 +31,7 @@ class JobRun:
         self.results: Document = {}
         self._job = job
         self._config = job.config
-        self._enter = job.enter
+        self._set_status = job.set_status
         self._faults: dict[str, float] = job.document["_faults"]
         self._algorithm = algorithm
         self._metrics: dict[str, Document] = {}
@@ -39,7 +39,7 @@ class JobRun:
         self._deadline = math.inf
         self._readers: list[threading.Thread] = []
 
-    def run(self, stop: threading.Event, hurry: threading.Event) -> None:
+    def run(self, stop: threading.Event, no_grace: threading.Event) -> None:
         """Takes the job from its start to the uploaded files."""
         self._stop = stop
         try:
@@ -53,18 +53,18 @@ class JobRun:
                 raise JobFailure(CAPACITY)
             limit = self._job.document["StoppingCondition"]["MaxRuntimeInSeconds"]
             self._deadline = time.monotonic() + limit
-            self._enter("Downloading")
+            self._set_status("Downloading")
             self._algorithm.download(Downloads(self._job.storage, self._check_stop))
             self._check_stop()
-            self._enter("Training")
+            self._set_status("Training")
             try:
                 self._run_containers()
             except StopRequestedError:
-                self._end_containers(hurry)
-                if not hurry.is_set():
+                self._end_containers(no_grace)
+                if not no_grace.is_set():
                     self._upload(whole=False)
                 raise
-            self._enter("Uploading")
+            self._set_status("Uploading")
             self._upload(whole=True)
         finally:
             for container in self._algorithm.containers:
@@ -109,8 +109,8 @@ class JobRun:
         if failed:
             raise JobFailure(self._algorithm.reason(failed[0]))
 
-    def _end_containers(self, hurry: threading.Event) -> None:
-        containers.end_all(self._algorithm.containers, self._algorithm.grace_seconds, hurry)
+    def _end_containers(self, no_grace: threading.Event) -> None:
+        containers.end_all(self._algorithm.containers, self._algorithm.grace_seconds, no_grace)
         self._check_containers()
 
     def _check_containers(self) -> None:

@@ -18,7 +18,7 @@ Points = NDArray[np.float32]
 RECORDIO = "application/x-recordio-protobuf"
 CSV = "text/csv"
 JSON = "application/json"
-JSON_LINES = "application/jsonlines"
+_JSON_LINES = "application/jsonlines"
 
 
 class PayloadError(ValueError):
@@ -251,7 +251,7 @@ _READERS: dict[str, Callable[[bytes, int], Points]] = {
     RECORDIO: _read_recordio,
     CSV: _read_csv,
     JSON: _read_json,
-    JSON_LINES: _read_json_lines,
+    _JSON_LINES: _read_json_lines,
 }
 
 
@@ -267,7 +267,7 @@ def _write_recordio(clusters: NDArray[np.intp], distances: NDArray[np.float32]) 
 
 _WRITERS: dict[str, Callable[[NDArray[np.intp], NDArray[np.float32]], bytes]] = {
     JSON: _write_json,
-    JSON_LINES: _write_json_lines,
+    _JSON_LINES: _write_json_lines,
     CSV: _write_csv,
     RECORDIO: _write_recordio,
 }

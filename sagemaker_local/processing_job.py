@@ -6,7 +6,7 @@ Source: https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processin
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from sagemaker_local import archives, contract_folder
+from sagemaker_local import archives, opt_ml
 from sagemaker_local.algorithm import exit_reason
 from sagemaker_local.aws_errors import JobFailure
 from sagemaker_local.custom_job import CustomJob
@@ -32,17 +32,17 @@ class ProcessingJob(CustomJob):
     def prepare(self) -> None:
         """Makes the folders."""
         for base, host in zip(self._bases, self._hosts, strict=True):
-            contract_folder.lay_out_processing(base, self._document, host, self._hosts)
+            opt_ml.lay_out_processing(base, self._document, host, self._hosts)
             for output in self._outputs:
-                (base / contract_folder.below_base(output["LocalPath"])).mkdir(
+                (base / opt_ml.relative_to_opt_ml(output["LocalPath"])).mkdir(
                     parents=True, exist_ok=True
                 )
 
     def download(self, downloads: Downloads) -> None:
         """Brings the inputs."""
         for source in self._inputs:
-            place = contract_folder.below_base(source["LocalPath"])
-            downloads.bring(source, [base / place for base in self._bases])
+            place = opt_ml.relative_to_opt_ml(source["LocalPath"])
+            downloads.download(source, [base / place for base in self._bases])
 
     def metrics(self, line: str) -> dict[str, float]:
         """None: a processing job has no metrics."""
@@ -64,7 +64,7 @@ class ProcessingJob(CustomJob):
         uploads: dict[str, Path] = {}
         for output in self._outputs if whole else []:
             for base in self._bases:
-                folder = base / contract_folder.below_base(output["LocalPath"])
+                folder = base / opt_ml.relative_to_opt_ml(output["LocalPath"])
                 try:
                     paths = archives.files(folder)
                 except archives.ArchiveError as error:
@@ -80,12 +80,12 @@ class ProcessingJob(CustomJob):
     def results(self, uploaded: Collection[str]) -> Document:
         """The `ExitMessage`, of the first instance that left one."""
         del uploaded
-        messages = map(contract_folder.exit_message, self._bases)
+        messages = map(opt_ml.exit_message, self._bases)
         message = next(filter(None, messages), "")
         return {"ExitMessage": message} if message else {}
 
     def _collect(self) -> tuple[str, ...]:
-        paths = (contract_folder.below_base(output["LocalPath"]) for output in self._outputs)
+        paths = (opt_ml.relative_to_opt_ml(output["LocalPath"]) for output in self._outputs)
         return "output", *map(str, paths)
 
     def _command(self, base: Path) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ class ProcessingJob(CustomJob):
             return tuple(self._arguments)
         # The entry point begins with a Python, for which the table has another.
         asked = [*self._entrypoint[1:], *self._arguments]
-        return (*self._image.process, *contract_folder.in_base(asked, base))
+        return (*self._image.process, *opt_ml.replace_opt_ml(asked, base))
 
 
 def _managed(items: Iterable[Document], member: str) -> Iterator[Document]:

@@ -47,9 +47,9 @@ _LARGEST: dict[str, float] = {
 
 @cache
 def service(prefix: str) -> ServiceModel:
-    """The service behind a prefix of `X-Amz-Target`, `iam` or `sts`, without its documentation.
+    """The model of a service: of a prefix of `X-Amz-Target`, of `iam`, or of `sts`.
 
-    That is a third of it.
+    It has no documentation, which would be a third of it in memory.
     """
     model = cast(dict[str, Any], Loader().load_service_model(_SERVICES[prefix], "service-2"))
     _drop_documentation(model)

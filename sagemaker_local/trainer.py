@@ -111,7 +111,7 @@ class _Instance:
         self._log.write("shrinking the centers of all instances by local Lloyd's iterations")
         centres, weights = self._merge_states()
         model = kmeans.shrink(centres, weights, self._parameters)
-        model = kmeans.refined(lambda: self._whole_channel("train"), model, points)
+        model = kmeans.refine(lambda: self._whole_channel("train"), model, points)
         for name in ("train", "test"):
             if name in self._channels:
                 self._evaluate(name, model)

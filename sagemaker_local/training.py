@@ -58,7 +58,7 @@ _MESSAGES = {
 }
 
 
-def _note(document: Document, status: str, message: str) -> None:
+def _record_status(document: Document, status: str, message: str) -> None:
     """Enters a secondary status: the one before ends now, and with the last one the job's time."""
     now = time.time()
     history = document["SecondaryStatusTransitions"]
@@ -83,7 +83,7 @@ def _count_time(document: Document) -> None:
         document["BillableTimeInSeconds"] = max(1, math.ceil(seconds * share))
 
 
-KIND = JobKind(names.TRAINING_JOB, "Training", names.TRAINING_LOGS, _note)
+KIND = JobKind(names.TRAINING_JOB, "Training", names.TRAINING_LOGS, _record_status)
 
 
 def _check(context: Context, request: Document) -> None:
@@ -105,7 +105,7 @@ def _check(context: Context, request: Document) -> None:
     if request["OutputDataConfig"].get("CompressionType") == "NONE":
         raise validation("The CompressionType NONE is not supported; use GZIP.")
     if image is not None:
-        _check_own_code(request, image)
+        _check_custom_image(request, image)
 
 
 def _check_resources(request: Document) -> None:
@@ -142,7 +142,7 @@ def _check_time(request: Document) -> None:
         )
 
 
-def _check_own_code(request: Document, image: Image) -> None:
+def _check_custom_image(request: Document, image: Image) -> None:
     """What an image's own code may ask for on AWS, and does not get here."""
     algorithm = request["AlgorithmSpecification"]
     if not image.container:

@@ -26,7 +26,7 @@ IMAGE = registry("server:1")
 
 
 def own_model(server: Server, bucket: str, data: bytes | None = None, **environment: str) -> str:
-    """A model of contract_server.py."""
+    """A model of serving_image.py."""
     name = unique("own")
     container: dict[str, Any] = {"Image": IMAGE, "Environment": environment}
     if data is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sagemaker_local import archives, contract_folder, docker_container, relay
+from sagemaker_local import archives, docker_container, opt_ml, relay
 from sagemaker_local.config import ConfigError, from_environment
 from tests.sagemaker_local.rig import Server, refusal
 from tests.sagemaker_local.test_local_contract import own_job
@@ -166,7 +166,7 @@ def test_a_failure_that_is_a_link_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "failure").symlink_to(tmp_path / "secret")
-    assert contract_folder.failure(tmp_path) == ""
+    assert opt_ml.failure(tmp_path) == ""
 
 
 def test_lines_of_standard_output_and_error_do_not_tear_each_other() -> None:
