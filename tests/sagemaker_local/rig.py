@@ -31,7 +31,7 @@ from formats import recordio
 ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 CHECKOUT = Path(__file__).resolve().parents[2]
-SIDE, CLUSTERS = 16, 5
+DIMENSIONS, CLUSTERS = 16, 5
 # Long, since a busy machine may be slow.
 PATIENCE_SECONDS = 120
 URLS = (
@@ -54,10 +54,10 @@ def free_port() -> int:
 def blobs(count: int = 600, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Points of five well separated clusters in 16 dimensions, and which cluster each is of."""
     rng = np.random.default_rng(7)
-    centres = rng.normal(0, 10, (CLUSTERS, SIDE))
+    centres = rng.normal(0, 10, (CLUSTERS, DIMENSIONS))
     rng = np.random.default_rng(seed)
     cluster = rng.integers(0, CLUSTERS, count)
-    points = centres[cluster] + rng.normal(0, 0.5, (count, SIDE))
+    points = centres[cluster] + rng.normal(0, 0.5, (count, DIMENSIONS))
     return points.astype(np.float32), cluster
 
 
@@ -101,7 +101,11 @@ def job(name: str, bucket: str, **changes: Any) -> dict[str, Any]:
         "TrainingJobName": name,
         "RoleArn": ROLE,
         "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
-        "HyperParameters": {"k": str(CLUSTERS), "feature_dim": str(SIDE), "mini_batch_size": "200"},
+        "HyperParameters": {
+            "k": str(CLUSTERS),
+            "feature_dim": str(DIMENSIONS),
+            "mini_batch_size": "200",
+        },
         "InputDataConfig": [channel("train", f"s3://{bucket}/train/")],
         "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/models"},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 5},
@@ -287,7 +291,7 @@ class Server:
                 retries={"total_max_attempts": 1, "mode": "standard"}, parameter_validation=False
             ),
         )
-        client.meta.events.register("after-call.*.*", hold_against_the_model)
+        client.meta.events.register("after-call.*.*", check_answer)
         return client
 
     @cached_property
@@ -390,7 +394,7 @@ _AS_AWS_DOES = {
 }
 
 
-def hold_against_the_model(
+def check_answer(
     http_response: Any, parsed: dict[str, Any], model: OperationModel, **_: Any
 ) -> None:
     """Checks each answer of any test against AWS's service model: no member lacks or is unknown."""
@@ -403,26 +407,28 @@ def hold_against_the_model(
     report = ParamValidator().validate(answer, model.output_shape)
     wrong = set(report.generate_report().splitlines()) - _AS_AWS_DOES
     assert not wrong, f"{model.name}: {wrong}"
-    strange = list(beyond(model.output_shape, answer, model.name))
+    strange = list(unknown_members(model.output_shape, answer, model.name))
     if model.service_model.protocol == "json":
         # botocore drops unknown members, so the raw body is checked as well.
-        strange += beyond(model.output_shape, json.loads(http_response.content), model.name)
+        strange += unknown_members(
+            model.output_shape, json.loads(http_response.content), model.name
+        )
     assert not strange, strange
 
 
-def beyond(shape: Any, value: Any, at: str) -> Iterator[str]:
+def unknown_members(shape: Any, value: Any, at: str) -> Iterator[str]:
     """A sentence for each member or enum value that the shape does not know."""
     if isinstance(value, dict):
         for key, member in value.items():
             if shape.type_name == "map":
-                yield from beyond(shape.value, member, f"{at}.{key}")
+                yield from unknown_members(shape.value, member, f"{at}.{key}")
             elif key in shape.members:
-                yield from beyond(shape.members[key], member, f"{at}.{key}")
+                yield from unknown_members(shape.members[key], member, f"{at}.{key}")
             else:
                 yield f"{at}.{key} is not in the model"
     elif isinstance(value, list):
         for element in value:
-            yield from beyond(shape.member, element, f"{at}[]")
+            yield from unknown_members(shape.member, element, f"{at}[]")
     elif getattr(shape, "enum", None) and value not in shape.enum:
         yield f"{at} is {value!r}, not one of {shape.enum}"
 
@@ -434,7 +440,7 @@ def refusal(call: Callable[[], object]) -> Any:
     return caught.value.response
 
 
-def gone(processes: list[psutil.Process]) -> bool:
+def wait_until_ended(processes: list[psutil.Process]) -> bool:
     """Waits for all of these processes to end; whether they did."""
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]

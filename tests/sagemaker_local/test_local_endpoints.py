@@ -26,10 +26,10 @@ from sagemaker_local.metrics import Metrics
 from sagemaker_local.s3 import Storage
 from sagemaker_local.store import Document, Store
 from tests.sagemaker_local.rig import (
+    DIMENSIONS,
     IMAGE,
     PATIENCE_SECONDS,
     ROLE,
-    SIDE,
     Server,
     as_csv,
     as_recordio,
@@ -88,8 +88,8 @@ def read_record(payload: bytes) -> tuple[float, float]:
 
 def sparse(row: np.ndarray) -> dict[str, list[float]]:
     """A sparse tensor in the format that AWS documents, with keys in descending order."""
-    keys = range(SIDE - 1, -1, -1)
-    return {"keys": list(keys), "shape": [SIDE], "values": [float(row[key]) for key in keys]}
+    keys = range(DIMENSIONS - 1, -1, -1)
+    return {"keys": list(keys), "shape": [DIMENSIONS], "values": [float(row[key]) for key in keys]}
 
 
 def tensor(keys: Any, values: list[float], shape: list[float] | None) -> bytes:
@@ -184,13 +184,13 @@ def test_a_sparse_point_has_zeros_where_it_has_no_key(
     server: Server, store: str, endpoint: str, kind: str
 ) -> None:
     """One of the points has no key at all: all its values are zero."""
-    points = np.zeros((3, SIDE), np.float32)
+    points = np.zeros((3, DIMENSIONS), np.float32)
     points[0, [2, 9]] = [-4.5, 7]
-    points[2, SIDE - 1] = 1
+    points[2, DIMENSIONS - 1] = 1
     rows = [
-        {"keys": [9, 2], "shape": [SIDE], "values": [7, -4.5]},
-        {"keys": [], "shape": [SIDE], "values": []},
-        {"keys": [SIDE - 1], "shape": [4, SIDE // 4], "values": [1]},
+        {"keys": [9, 2], "shape": [DIMENSIONS], "values": [7, -4.5]},
+        {"keys": [], "shape": [DIMENSIONS], "values": []},
+        {"keys": [DIMENSIONS - 1], "shape": [4, DIMENSIONS // 4], "values": [1]},
     ]
     instances = [{"data": {"features": row}} for row in rows]
     body = {
@@ -215,7 +215,7 @@ def test_a_sparse_point_has_zeros_where_it_has_no_key(
         ("text/csv", b"1,2,3", 400, "takes 16 values a point, not 3"),
         ("text/csv", b"a,b", 400, "not CSV of numbers"),
         ("text/csv", b"1,2\n1,2,3", 400, "row 2 has 3 values"),
-        ("text/csv", b",".join([b"nan"] * SIDE), 400, "not finite"),
+        ("text/csv", b",".join([b"nan"] * DIMENSIONS), 400, "not finite"),
         ("application/json", b"{", 400, "unable to parse"),
         ("application/json", b'{"instances":[]}', 400, "not empty"),
         ("application/json", b'{"instances":[{"feature":[1]}]}', 400, "an instance must be"),
@@ -382,7 +382,7 @@ def config(server: Server, model: str) -> str:
 
 def origin() -> np.ndarray:
     """A point at which `flipped` answers 1, and which is far from the centroids of `model`."""
-    return np.zeros((1, SIDE), np.float32)
+    return np.zeros((1, DIMENSIONS), np.float32)
 
 
 def test_an_update_never_leaves_a_request_unanswered(
@@ -416,7 +416,7 @@ def test_a_failed_update_leaves_the_old_model_serving_and_says_why(
     name = server.deploy(unique("good"), variant(flipped))
     before = server.sagemaker.describe_endpoint(EndpointName=name)
     key = f"{unique('broken')}/model.tar.gz"
-    body = ndarray_file.pack_model(np.zeros((2, SIDE), np.float32))
+    body = ndarray_file.pack_model(np.zeros((2, DIMENSIONS), np.float32))
     if harm == "not an archive":
         body = b"these bytes are no tar.gz"
     elif harm == "other content":
@@ -477,7 +477,7 @@ def test_an_endpoint_that_cannot_start_is_failed_and_can_only_be_deleted(
 def test_an_endpoint_outlives_its_model_config_and_artifact(server: Server, store: str) -> None:
     """As on AWS, which serves from its own copy: only the next update needs them."""
     key = f"{unique('mortal')}/model.tar.gz"
-    centroids = np.array([[9.0] * SIDE, [0.0] * SIDE], np.float32)
+    centroids = np.array([[9.0] * DIMENSIONS, [0.0] * DIMENSIONS], np.float32)
     server.s3.put_object(Bucket=store, Key=key, Body=ndarray_file.pack_model(centroids))
     model = unique("mortal")
     server.sagemaker.create_model(
@@ -510,7 +510,7 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(
     server.sagemaker.update_endpoint(
         EndpointName=name, EndpointConfigName=config(server, model), DeploymentConfig=policy
     )
-    far = np.full((1, SIDE), 990.0, np.float32)
+    far = np.full((1, DIMENSIONS), 990.0, np.float32)
     answers: Counter[str] = Counter()
     while server.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Updating":
         # `flipped` has a centroid near this point and the trained model has none.
@@ -596,7 +596,7 @@ def test_recordio_answers_are_recordio() -> None:
     """Checks `frames` above: it splits records as the encoder in `formats` joins them."""
     body = as_recordio(POINTS[:2])
     assert len(frames(body)) == 2
-    assert recordio.decode(body)[0].shape == (2, SIDE)
+    assert recordio.decode(body)[0].shape == (2, DIMENSIONS)
 
 
 def test_the_memory_stays_flat_over_many_requests(server: Server, endpoint: str) -> None:
@@ -632,7 +632,7 @@ def test_instances_are_processes_that_answer_side_by_side(server: Server, flippe
     children = serving(server) - before
     assert len(children) == cores
     idle = {child: child.cpu_times().user for child in children}
-    body = as_recordio(np.zeros((50_000, SIDE), np.float32))
+    body = as_recordio(np.zeros((50_000, DIMENSIONS), np.float32))
 
     def ask(_: int) -> None:
         server.runtime.invoke_endpoint(
@@ -664,7 +664,7 @@ def test_a_serving_process_has_limits_of_time_and_memory(own_server: Server, sto
     own_server.s3.put_object(
         Bucket=store,
         Key="limits/model.tar.gz",
-        Body=ndarray_file.pack_model(np.eye(1000, SIDE, dtype=np.float32)),
+        Body=ndarray_file.pack_model(np.eye(1000, DIMENSIONS, dtype=np.float32)),
     )
     container = {"Image": IMAGE, "ModelDataUrl": f"s3://{store}/limits/model.tar.gz"}
     own_server.sagemaker.create_model(
@@ -672,7 +672,7 @@ def test_a_serving_process_has_limits_of_time_and_memory(own_server: Server, sto
     )
     name = own_server.deploy("c", variant("m"))
     # Distances of 50,000 points to a thousand centroids are 200 MB.
-    body = as_recordio(np.zeros((50_000, SIDE), np.float32))
+    body = as_recordio(np.zeros((50_000, DIMENSIONS), np.float32))
     answer = refusal(
         lambda: own_server.runtime.invoke_endpoint(
             EndpointName=name, ContentType=RECORDIO, Body=body
@@ -682,5 +682,5 @@ def test_a_serving_process_has_limits_of_time_and_memory(own_server: Server, sto
     assert "needs more memory" in answer["OriginalMessage"]
     (hung,) = serving(own_server)
     hung.suspend()
-    assert own_server.predict(name, np.eye(1, SIDE, dtype=np.float32)) == [0]
+    assert own_server.predict(name, np.eye(1, DIMENSIONS, dtype=np.float32)) == [0]
     assert hung not in serving(own_server)
