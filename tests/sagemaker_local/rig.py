@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import struct
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from botocore.validate import ParamValidator
 from numpy.typing import NDArray
 
 from formats import recordio
+from tests.local_servers import free_port
 
 ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
@@ -42,13 +42,6 @@ URLS = (
     "AWS_ENDPOINT_URL_IAM",
     "AWS_ENDPOINT_URL_STS",
 )
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def blobs(count: int = 600, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
@@ -315,56 +308,47 @@ class Server:
         return self.client("s3")
 
     def finished(self, name: str) -> dict[str, Any]:
-        """Waits for a training job, as boto3's own waiter does, and describes it."""
-        self.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
-            TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
-        )
+        """Waits for a training job, and describes it."""
+        self._wait("training_job_completed_or_stopped", TrainingJobName=name)
         return self.sagemaker.describe_training_job(TrainingJobName=name)
 
-    def until_alarm(self, name: str, state: str) -> dict[str, Any]:
-        """Waits until an alarm has a state, and describes it."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            (alarm,) = self.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
-            if alarm["StateValue"] == state:
-                return alarm
-            assert time.monotonic() < deadline, alarm
-            time.sleep(0.05)
-
-    def until(self, name: str, *statuses: str) -> dict[str, Any]:
-        """Waits until a training job has a status or secondary status."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            description = self.sagemaker.describe_training_job(TrainingJobName=name)
-            if (
-                description["TrainingJobStatus"] in statuses
-                or description["SecondaryStatus"] in statuses
-            ):
-                return description
-            assert time.monotonic() < deadline, description
-            time.sleep(0.03)
-
     def transformed(self, name: str) -> dict[str, Any]:
-        """Waits for a transform job, as boto3's own waiter does, and describes it."""
-        self.sagemaker.get_waiter("transform_job_completed_or_stopped").wait(
-            TransformJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
-        )
+        """Waits for a transform job, and describes it."""
+        self._wait("transform_job_completed_or_stopped", TransformJobName=name)
         return self.sagemaker.describe_transform_job(TransformJobName=name)
 
     def processed(self, name: str) -> dict[str, Any]:
-        """Waits for a processing job, as boto3's own waiter does, and describes it."""
-        self.sagemaker.get_waiter("processing_job_completed_or_stopped").wait(
-            ProcessingJobName=name,
-            WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS},
-        )
+        """Waits for a processing job, and describes it."""
+        self._wait("processing_job_completed_or_stopped", ProcessingJobName=name)
         return self.sagemaker.describe_processing_job(ProcessingJobName=name)
 
     def in_service(self, name: str) -> dict[str, Any]:
-        """Waits for an endpoint, as boto3's own waiter does, and describes it."""
-        self.sagemaker.get_waiter("endpoint_in_service").wait(
-            EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
-        )
+        """Waits for an endpoint, and describes it."""
+        self._wait("endpoint_in_service", EndpointName=name)
         return self.sagemaker.describe_endpoint(EndpointName=name)
+
+    def _wait(self, waiter: str, **named: str) -> None:
+        """Waits as boto3's own waiter does, but looks more often."""
+        often = {"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
+        self.sagemaker.get_waiter(waiter).wait(**named, WaiterConfig=often)
+
+    def until(self, name: str, *statuses: str) -> dict[str, Any]:
+        """Waits until a training job has a status or secondary status, and describes it."""
+
+        def look() -> tuple[dict[str, Any], bool]:
+            job = self.sagemaker.describe_training_job(TrainingJobName=name)
+            return job, not {job["TrainingJobStatus"], job["SecondaryStatus"]}.isdisjoint(statuses)
+
+        return _poll(look)
+
+    def until_alarm(self, name: str, state: str) -> dict[str, Any]:
+        """Waits until an alarm has a state, and describes it."""
+
+        def look() -> tuple[dict[str, Any], bool]:
+            (alarm,) = self.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
+            return alarm, alarm["StateValue"] == state
+
+        return _poll(look)
 
     def deploy(self, config: str, *variants: dict[str, Any], endpoint: str | None = None) -> str:
         """Makes a config and an endpoint of it, waits for it, and returns the endpoint's name."""
@@ -384,6 +368,17 @@ class Server:
         )
         rows = json.loads(answer["Body"].read())["predictions"]
         return [int(row["closest_cluster"]) for row in rows]
+
+
+def _poll(look: Callable[[], tuple[dict[str, Any], bool]]) -> dict[str, Any]:
+    """Looks until what is seen is what is waited for; returns that."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        seen, done = look()
+        if done:
+            return seen
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.03)
 
 
 # AWS leaves these members out, although its service model requires them: the one while there are no
