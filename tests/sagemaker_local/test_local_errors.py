@@ -307,12 +307,6 @@ OTHER_CASES: dict[str, tuple[str, dict[str, Any], str, str]] = {
         V,
         "at 'productionVariants.1.member.initialVariantWeight' failed to satisfy constraint",
     ),
-    "config-weight-huge": (
-        "create_endpoint_config",
-        {"EndpointConfigName": "c", "ProductionVariants": [variant("{model}", weight=10**400)]},
-        "SerializationException",
-        "NUMBER_VALUE can not be converted to a number",
-    ),
     "config-no-instances": (
         "create_endpoint_config",
         {

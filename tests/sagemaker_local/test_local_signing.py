@@ -208,6 +208,12 @@ def test_an_unknown_operation_is_named(server: Server) -> None:
             "NUMBER_VALUE can not be converted to a number",
         ),
         (
+            "CreateEndpointConfig",
+            b'{"ProductionVariants": [{"InitialVariantWeight": 1%b}]}' % (b"0" * 400),
+            "SerializationException",
+            "(at 'productionVariants.1.member.initialVariantWeight')",
+        ),
+        (
             "CreateModel",
             b'{"ModelName": "m", "Containers": [null]}',
             "ValidationException",
