@@ -42,7 +42,7 @@ def ours() -> None:
         for batch in batches:
             stream.feed(batch)
         centroids = kmeans.shrink(*stream.state(), parameters)
-        return kmeans.refined(lambda: batches, centroids, len(points))
+        return kmeans.refine(lambda: batches, centroids, len(points))
 
     _time(train)
 

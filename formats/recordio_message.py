@@ -86,8 +86,9 @@ def features_offset(width: int) -> int:
     return len(record(width, b"")) - 4 * width
 
 
-def float_label(value: float) -> bytes:
-    return _entry(_LABEL, _nested(2, _nested(1, struct.pack("<f", value))))
+def float_label(value: float, name: bytes = _NAME) -> bytes:
+    """A label of one float32; a record of predictions has one for each of their names."""
+    return _entry(_LABEL, _nested(2, _nested(1, struct.pack("<f", value))), name)
 
 
 def int_label(value: int) -> bytes:
@@ -113,8 +114,8 @@ def parse(buffer: NDArray[np.uint8], position: int, start: int, end: int, stop: 
     return Frame(position, stop - position, tensors[_FEATURES], label)
 
 
-def _entry(number: int, value: bytes) -> bytes:
-    return _nested(number, _nested(1, _NAME) + _nested(2, value))
+def _entry(number: int, value: bytes, name: bytes = _NAME) -> bytes:
+    return _nested(number, _nested(1, name) + _nested(2, value))
 
 
 def _nested(number: int, content: bytes) -> bytes:

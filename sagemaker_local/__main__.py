@@ -35,16 +35,9 @@ def main() -> int:
     try:
         config = from_environment(options.data_dir)
         app = build(config)
-        listener = socket.create_server((_HOST, options.port))
+        listener = _listen(options.port)
     except (ConfigError, FaultPlanError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(
-            f"error: port {options.port} or {options.data_dir} cannot be used ({error}): choose "
-            "others with --port and --data-dir.",
-            file=sys.stderr,
-        )
         return 2
     server = uvicorn.Server(
         uvicorn.Config(
@@ -62,6 +55,15 @@ def main() -> int:
     sys.stdout.flush()
     server.run(sockets=[listener])
     return 0
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((_HOST, port))
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"port {port} cannot be used ({error}): choose another with --port."
+        ) from error
 
 
 def _client_environment(config: Config, port: int) -> dict[str, str]:

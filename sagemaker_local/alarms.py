@@ -12,8 +12,8 @@ from collections.abc import Collection
 from sagemaker_local import alarm_states, names
 from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.config import Config
-from sagemaker_local.listing import decode_token, encode_token
 from sagemaker_local.metrics import KEPT_SECONDS, Metric, Metrics
+from sagemaker_local.pages import fingerprint, page
 from sagemaker_local.store import Document, Store
 
 _log = logging.getLogger(__name__)
@@ -105,13 +105,9 @@ class Alarms:
             and alarm["AlarmName"].startswith(prefix)
             and state in (None, alarm["StateValue"])
         ]
-        token = request.get("NextToken")
-        start = int(decode_token(_KIND, token)[0]) if token else 0
-        end = start + request.get("MaxRecords", _PAGE)
-        answer: Document = {"MetricAlarms": chosen[start:end], "CompositeAlarms": []}
-        if end < len(chosen):
-            answer["NextToken"] = encode_token(_KIND, [end])
-        return answer
+        limit = request.get("MaxRecords", _PAGE)
+        shown, token = page(chosen, fingerprint(request), request.get("NextToken"), limit)
+        return {"MetricAlarms": shown, "CompositeAlarms": [], "NextToken": token}
 
     def delete(self, request: Document) -> Document:
         """DeleteAlarms: all of them, or none where one does not exist."""

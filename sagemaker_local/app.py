@@ -9,15 +9,14 @@ import dataclasses
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, cast
-from urllib.parse import unquote
 
 from botocore.model import Shape, StructureShape
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -28,7 +27,7 @@ from sagemaker_local.config import Config
 from sagemaker_local.context import Context
 from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.faults import FaultPlan, FaultPlanError
-from sagemaker_local.fleet import Invocation
+from sagemaker_local.fleet import INVOCATION_BYTES, Invocation
 from sagemaker_local.formats.browser_guard import BrowserGuard
 from sagemaker_local.jobs import JobRunner
 from sagemaker_local.logs import Logs
@@ -40,21 +39,26 @@ from sagemaker_local.store import Store
 _log = logging.getLogger(__name__)
 _JSON = "application/x-amz-json-1.1"
 _FORM = "application/x-www-form-urlencoded"
+_XML = "text/xml"
+_REQUEST_ID = "x-amzn-RequestId"
+# What InvokeEndpoint is signed for.
+_RUNTIME = "sagemaker"
+_SIGNING_NAMES = frozenset({*operations.SIGNING_NAMES.values(), *identity.SERVICES})
 _CLOUDWATCH = f"/service/{service_model.CLOUDWATCH_PREFIX}/operation/{{operation}}"
 
 
 class Server:
-    """A running server: its parts, and the handlers of its two routes."""
+    """A running server: its parts, and the handlers of its routes but for `/healthz`."""
 
     def __init__(self, config: Config) -> None:
         """Opens the state; nothing runs yet.
 
         Raises:
             FaultPlanError: The plan of faults cannot be read.
+            ConfigError: The folder of the state cannot be used, or another server uses it.
         """
         plan = FaultPlan(config.faults)
-        config.data_dir.mkdir(parents=True, exist_ok=True)
-        store = Store(config.data_dir / "state.sqlite")
+        store = Store(config.data_dir)
         storage, logs = Storage(config), Logs(store, config)
         metrics = Metrics(config.wait_scale)
         self._alarms = alarms = Alarms(config, store, metrics)
@@ -74,12 +78,7 @@ class Server:
             stop_job=self._jobs.stop,
             wake_endpoint=self._endpoints.wake,
         )
-        self._verifier = Verifier(
-            config.access_key,
-            config.secret_key,
-            config.region,
-            (*operations.SIGNING_NAMES.values(), *identity.SERVICES),
-        )
+        self._verifier = Verifier(config.access_key, config.secret_key, config.region)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -99,44 +98,22 @@ class Server:
 
     async def control(self, request: Request) -> Response:
         """`POST /`: the control plane or CloudWatch in JSON, or a query of IAM or STS."""
-        if request.headers.get("content-type", "").startswith(_FORM):
+        if _is_query(request):
             return await self._query(request)
-        target = request.headers.get("x-amz-target", "")
-        is_cloudwatch = target.startswith(service_model.CLOUDWATCH_PREFIX)
-        return await _answered(
-            self._control,
-            request,
-            _JSON,
-            lambda error: _as_json({"__type": error.code, "message": str(error)}, error),
-            cbor.query_error if is_cloudwatch else lambda _: {},
-        )
+        prefix, _, name = request.headers.get("x-amz-target", "").partition(".")
+        _, answer = await self._run(request, prefix, name, bodies.read_json)
+        return Response(json.dumps(answer), headers=_request_id(), media_type=_JSON)
 
     async def cloudwatch(self, request: Request) -> Response:
         """`POST /service/…/operation/{operation}`: CloudWatch in CBOR."""
-        return await _answered(
-            self._cloudwatch, request, cbor.MEDIA_TYPE, cbor.error_body, cbor.error_headers
-        )
-
-    async def invoke(self, request: Request) -> Response:
-        """`POST /endpoints/{name}/invocations`."""
-        return await _answered(
-            self._invoke,
-            request,
-            "application/json",
-            lambda error: _as_json({"Message": str(error)}, error),
-        )
+        name = request.path_params["operation"]
+        shape, answer = await self._run(request, service_model.CLOUDWATCH_PREFIX, name, cbor.read)
+        headers = cbor.PROTOCOL | _request_id()
+        return Response(cbor.dumps(shape, answer), headers=headers, media_type=cbor.MEDIA_TYPE)
 
     async def _query(self, request: Request) -> Response:
-        return await _answered(
-            self._identity,
-            request,
-            "text/xml",
-            lambda error: identity.error_body(error, str(uuid.uuid4())),
-        )
-
-    async def _identity(self, request: Request) -> Response:
         body = await bodies.control(request)
-        service = self._verify(request, body)
+        service = self._verify(request, body, _SIGNING_NAMES)
         if service not in identity.SERVICES:
             raise AwsError(
                 "SignatureDoesNotMatch",
@@ -144,42 +121,25 @@ class Server:
                 "but JSON, and CloudWatch CBOR.",
                 403,
             )
-        request_id = _request_id()
+        headers = _request_id()
         answer = await asyncio.to_thread(
-            identity.answer, self._config, service, body, request_id["x-amzn-RequestId"]
+            identity.answer, self._config, service, body, headers[_REQUEST_ID]
         )
-        return Response(answer, media_type="text/xml", headers=request_id)
-
-    async def _control(self, request: Request) -> Response:
-        prefix, _, name = request.headers.get("x-amz-target", "").partition(".")
-        _, answer = await self._run(request, prefix, name, bodies.read_json)
-        return Response(json.dumps(answer), media_type=_JSON, headers=_request_id())
-
-    async def _cloudwatch(self, request: Request) -> Response:
-        name = request.path_params["operation"]
-        shape, answer = await self._run(request, service_model.CLOUDWATCH_PREFIX, name, cbor.read)
-        headers = cbor.PROTOCOL | _request_id()
-        return Response(cbor.written(shape, answer), media_type=cbor.MEDIA_TYPE, headers=headers)
+        return Response(answer, headers=headers, media_type=_XML)
 
     async def _run(
         self, request: Request, prefix: str, name: str, read: Callable[[bytes], Any]
     ) -> tuple[Shape | None, Any]:
         """Runs an operation; returns the shape of its answer, and the answer."""
         body = await bodies.control(request)
-        service = self._verify(request, body)
+        expected = operations.SIGNING_NAMES.get(prefix)
+        self._verify(request, body, {expected} if expected else _SIGNING_NAMES)
         run = operations.TARGETS.get(prefix, {}).get(name)
         if run is None:
             raise AwsError(
                 "UnknownOperationException",
                 f"The operation {prefix}.{name} is not known here.",
                 404,
-            )
-        expected = operations.SIGNING_NAMES[prefix]
-        if service != expected:
-            raise AwsError(
-                "InvalidSignatureException",
-                f"Credential should be scoped to correct service: '{expected}'.",
-                403,
             )
         request_faults = self._faults(request, name)
         document = read(bodies.unpacked(request, body))
@@ -191,16 +151,17 @@ class Server:
         result = service_model.filter_output(operation.output_shape, answer) or {}
         return operation.output_shape, result
 
-    async def _invoke(self, request: Request) -> Response:
-        name = unquote(request.path_params["name"])
-        body = await bodies.whole(request, bodies.INVOCATION_BYTES)
+    async def invoke(self, request: Request) -> Response:
+        """`POST /endpoints/{name}/invocations`."""
+        name = request.path_params["name"]
+        body = await bodies.whole(request, INVOCATION_BYTES)
         if body is None:
             raise AwsError(
                 "ValidationError",
                 "1 validation error detected: Value at 'body' failed to satisfy constraint: "
-                f"Member must have length less than or equal to {bodies.INVOCATION_BYTES}",
+                f"Member must have length less than or equal to {INVOCATION_BYTES}",
             )
-        self._verify(request, body)
+        self._verify(request, body, {_RUNTIME})
         self._faults(request, "InvokeEndpoint")
         headers = request.headers
         invocation = Invocation(
@@ -238,7 +199,7 @@ class Server:
             },
         )
 
-    def _verify(self, request: Request, body: bytes) -> str:
+    def _verify(self, request: Request, body: bytes, services: Collection[str]) -> str:
         scope = request.scope
         joined: dict[str, str] = {}
         for raw_name, raw_value in scope["headers"]:
@@ -251,7 +212,8 @@ class Server:
                 query=scope["query_string"].decode("latin-1"),
                 headers=joined,
                 body=body,
-            )
+            ),
+            services,
         )
 
     def _faults(self, request: Request, operation: str) -> FaultPlan:
@@ -266,7 +228,12 @@ class Server:
 
 
 def build(config: Config) -> Starlette:
-    """The ASGI application."""
+    """The ASGI application.
+
+    Raises:
+        FaultPlanError: The plan of faults cannot be read.
+        ConfigError: The folder of the state cannot be used, or another server uses it.
+    """
     server = Server(config)
     return Starlette(
         middleware=[Middleware(BrowserGuard)],
@@ -276,6 +243,7 @@ def build(config: Config) -> Starlette:
             Route("/endpoints/{name}/invocations", server.invoke, methods=["POST"]),
             Route("/healthz", _health, methods=["GET"]),
         ],
+        exception_handlers={AwsError: _refuse, Exception: _refuse},
         lifespan=server.lifespan,
     )
 
@@ -284,30 +252,36 @@ async def _health(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-def _request_id() -> dict[str, str]:
-    return {"x-amzn-RequestId": str(uuid.uuid4())}
-
-
-async def _answered(
-    handle: Callable[[Request], Awaitable[Response]],
-    request: Request,
-    media_type: str,
-    body: Callable[[AwsError], bytes],
-    more_headers: Callable[[AwsError], dict[str, str]] = lambda _: {},
-) -> Response:
-    """The answer to a request, or the error that refuses it, with the body that clients expect."""
-    try:
-        return await handle(request)
-    except AwsError as refusal:
-        error = refusal
-    except ClientDisconnect:
-        raise
-    except Exception:
-        _log.exception("request %s %s", request.url.path, request.headers.get("x-amz-target", ""))
+async def _refuse(request: Request, error: Exception) -> Response:
+    """An error in the form of the protocol that the request speaks."""
+    target = request.headers.get("x-amz-target", "")
+    if not isinstance(error, AwsError):
+        # Its traceback is logged by uvicorn, to which Starlette passes it on.
+        _log.error("request %s %s: %r", request.url.path, target, error)
         error = AwsError("InternalFailure", "We encountered an internal error.", 500)
-    headers = {"x-amzn-errortype": error.code, **_request_id(), **more_headers(error)}
-    return Response(body(error), error.status, headers, media_type)
+    headers = {"x-amzn-errortype": error.code, **_request_id()}
+    media_type = _JSON
+    if request.url.path.startswith("/service/"):
+        headers |= cbor.error_headers(error)
+        body, media_type = cbor.error_body(error), cbor.MEDIA_TYPE
+    elif request.url.path != "/":
+        body, media_type = _as_json({"Message": str(error)}, error), "application/json"
+    elif _is_query(request):
+        body, media_type = identity.error_body(error, headers[_REQUEST_ID]), _XML
+    else:
+        if target.startswith(service_model.CLOUDWATCH_PREFIX):
+            headers |= cbor.query_error(error)
+        body = _as_json({"__type": error.code, "message": str(error)}, error)
+    return Response(body, error.status, headers, media_type)
 
 
 def _as_json(body: dict[str, Any], error: AwsError) -> bytes:
     return json.dumps(body | error.extra).encode()
+
+
+def _is_query(request: Request) -> bool:
+    return request.headers.get("content-type", "").startswith(_FORM)
+
+
+def _request_id() -> dict[str, str]:
+    return {_REQUEST_ID: str(uuid.uuid4())}

@@ -5,6 +5,16 @@ app.py writes an AwsError as an HTTP answer.
 
 from collections.abc import Mapping
 
+# Reasons of failed jobs and deployments.
+CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a "
+    "different ML instance type."
+)
+OUT_OF_MEMORY = (
+    "ClientError: Please use an instance type with more memory, or reduce the size of training "
+    "data processed on an instance."
+)
+
 
 class AwsError(Exception):
     """A refusal in AWS's words.

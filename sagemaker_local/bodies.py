@@ -8,8 +8,6 @@ from starlette.requests import Request
 
 from sagemaker_local.aws_errors import AwsError
 
-# InvokeEndpoint's limit.
-INVOCATION_BYTES = 6_291_456
 _CONTROL_BYTES = 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""The protocol of CloudWatch that boto3 does not prefer: a map of CBOR in, one out.
+"""Smithy RPC v2 CBOR, which some SDKs use for CloudWatch; boto3 uses JSON.
 
 Source: https://smithy.io/2.0/additional-specs/protocols/smithy-rpc-v2.html
 """
@@ -32,7 +32,7 @@ def read(body: bytes) -> Any:
         raise AwsError("SerializationException", "The body is not CBOR.") from None
 
 
-def written(shape: Shape | None, answer: Any) -> bytes:
+def dumps(shape: Shape | None, answer: Any) -> bytes:
     """An answer in the types of its shape; nothing where the operation has none."""
     return b"" if shape is None else cbor2.dumps(_typed(shape, answer))
 

@@ -5,7 +5,6 @@ downloaded the files before; an error names the S3 object that a file is a copy 
 """
 
 import gzip
-import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from sagemaker_local.formats import recordio
 from sagemaker_local.payloads import CSV, RECORDIO, Points, media_type, read_csv
 
 _BLOCK = 4 * 1024 * 1024
-_HEADER = struct.Struct("<II")
 
 
 class ChannelError(ValueError):
@@ -144,12 +142,12 @@ def _record_blocks(file: BinaryIO, feature_dim: int) -> Iterator[Points]:
 def _whole_records(data: bytes, position: int, most: int) -> int:
     """Where the last of at most so many records from `position` on ends that is complete."""
     for _ in range(most):
-        if position + _HEADER.size > len(data):
+        if position + recordio.HEADER.size > len(data):
             break
-        magic, length = _HEADER.unpack_from(data, position)
+        magic, length = recordio.HEADER.unpack_from(data, position)
         if magic != recordio.MAGIC:
             raise ChannelError(f"no RecordIO: the magic number is {magic:#010x}")
-        following = position + _HEADER.size + length + -length % 4
+        following = position + recordio.HEADER.size + length + -length % 4
         if following > len(data):
             break
         position = following

@@ -1,7 +1,4 @@
-"""The server's settings, read from its environment. No other module reads it.
-
-Values, their defaults and their limits.
-"""
+"""The server's settings, read from its environment: values, their defaults and their limits."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +12,7 @@ _PREFIX = "EMBEDDED_SAGEMAKER_"
 
 
 class ConfigError(ValueError):
-    """The environment lacks a value the server needs, or holds one that it cannot use."""
+    """The environment lacks a value the server needs, or something it names cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,9 @@ def from_environment(data_dir: Path, environ: Mapping[str, str] | None = None) -
         except ValueError:
             raise ConfigError(f"{_PREFIX}{name} must be a number, not {text!r}.") from None
         if not low <= value < float("inf"):
-            raise ConfigError(f"{_PREFIX}{name} must be at least {low:g}, not {text!r}.")
+            raise ConfigError(
+                f"{_PREFIX}{name} must be a finite number of at least {low:g}, not {text!r}."
+            )
         return value
 
     account = env.get(_PREFIX + "ACCOUNT_ID", Config.account)

@@ -1,6 +1,6 @@
 """Runs an image as AWS runs its container: as a process, or in docker_container.py as a container.
 
-What its base folder, which stands for /opt/ml, holds is in contract_folder.py.
+What its base folder, which stands for /opt/ml, holds is in opt_ml.py.
 """
 
 import contextlib
@@ -11,12 +11,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Protocol
 
 import psutil
 
-from sagemaker_local import children, trainer
+from sagemaker_local import children
+from sagemaker_local.aws_errors import OUT_OF_MEMORY
 from sagemaker_local.config import Config
 from sagemaker_local.docker_container import DockerContainer
 from sagemaker_local.images import Launch
@@ -85,7 +87,7 @@ class ChildContainer:
     def problem(self, memory_mb: int) -> str:
         """That it uses more memory than it may."""
         runs = self.poll() is None
-        return trainer.OUT_OF_MEMORY if runs and self._memory() > memory_mb * 1024 * 1024 else ""
+        return OUT_OF_MEMORY if runs and self._memory() > memory_mb * 1024 * 1024 else ""
 
     def _memory(self) -> int:
         """In bytes."""
@@ -163,11 +165,13 @@ def _end_session(session: int) -> None:
 
 
 def start(config: Config, launch: Launch) -> Container:
-    """Starts an image, as a process or as a container.
+    """Starts an image, as a process or as a container, with the region in its variables.
 
     Raises:
         JobFailure: It cannot run as a container.
     """
+    region = {"AWS_REGION": config.region, "AWS_DEFAULT_REGION": config.region}
+    launch = replace(launch, environment={**launch.environment, **region})
     if launch.image.container:
         return DockerContainer(config, launch)
     role = {} if launch.isolated else _role(config)
@@ -185,20 +189,20 @@ def _role(config: Config) -> dict[str, str]:
 
 
 def end_all(
-    containers: Sequence[Container], seconds: float, hurry: threading.Event | None = None
+    containers: Sequence[Container], seconds: float, no_grace: threading.Event | None = None
 ) -> None:
     """Ends several containers: all are asked first, and killed if they do not end in time.
 
     Args:
         containers: Those that run, and those that have ended.
         seconds: How long they get.
-        hurry: Once set, they get no more time.
+        no_grace: Once set, they get no more time.
     """
     deadline = time.monotonic() + seconds
     for container in containers:
         if container.poll() is None:
             container.terminate()
-    while time.monotonic() < deadline and not (hurry and hurry.is_set()):
+    while time.monotonic() < deadline and not (no_grace and no_grace.is_set()):
         if all(container.poll() is not None for container in containers):
             break
         time.sleep(_POLL_SECONDS)

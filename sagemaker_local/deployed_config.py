@@ -31,7 +31,7 @@ def freeze(context: Context, config_name: str) -> Document:
 def _variant(context: Context, variant: Document) -> Document:
     model = stored(context, names.MODEL, variant["ModelName"])
     weight = float(variant.get("InitialVariantWeight", 1.0))
-    image = _container(model)["Image"]
+    image = model["_container"]["Image"]
     summary: Document = {
         "VariantName": variant["VariantName"],
         "DeployedImages": [
@@ -43,7 +43,7 @@ def _variant(context: Context, variant: Document) -> Document:
         ],
         "CurrentWeight": weight,
         "DesiredWeight": weight,
-        "_model": containers_needs(model)
+        "_model": serving_spec(model)
         | {"start_seconds": variant.get("ContainerStartupHealthCheckTimeoutInSeconds")},
     }
     if "ServerlessConfig" in variant:
@@ -55,9 +55,9 @@ def _variant(context: Context, variant: Document) -> Document:
     return summary
 
 
-def containers_needs(model: Document) -> Document:
+def serving_spec(model: Document) -> Document:
     """What the containers of a model are made of."""
-    container = _container(model)
+    container = model["_container"]
     return {
         "name": model["ModelName"],
         "url": model_data_url(container),
@@ -66,11 +66,6 @@ def containers_needs(model: Document) -> Document:
         "isolated": model["EnableNetworkIsolation"],
         "start_seconds": None,
     }
-
-
-def _container(model: Document) -> Document:
-    # Models of before there were packages have no `_container`.
-    return model.get("_container") or model.get("PrimaryContainer") or model["Containers"][0]
 
 
 def model_data_url(container: Document) -> str:
@@ -106,7 +101,7 @@ def instances(snapshot: Document) -> dict[str, int]:
 
 def all_variants(snapshot: Document) -> list[Document]:
     """Those that answer, and those that get copies of their requests."""
-    return [*snapshot["variants"], *snapshot.get("shadows", [])]
+    return [*snapshot["variants"], *snapshot["shadows"]]
 
 
 def shadow_shares(snapshot: Document) -> dict[str, float]:
@@ -119,14 +114,22 @@ def shadow_shares(snapshot: Document) -> dict[str, float]:
     weight = answering["CurrentWeight"] or 1.0
     return {
         shadow["VariantName"]: min(1.0, shadow["CurrentWeight"] / weight)
-        for shadow in snapshot.get("shadows", [])
+        for shadow in snapshot["shadows"]
     }
 
 
-def stages(deployment: Document | None) -> Iterator[tuple[float, float]]:
-    """Percent of the traffic for the new fleet, and for how many seconds, step by step."""
+def stages(snapshot: Document, deployment: Document | None) -> Iterator[tuple[float, float]]:
+    """Percent of the traffic for a new fleet, and for how many seconds, step by step.
+
+    Args:
+        snapshot: What the new fleet serves.
+        deployment: The request's DeploymentConfig.
+    """
     blue_green = (deployment or {}).get("BlueGreenUpdatePolicy", {})
-    yield from _steps(blue_green.get("TrafficRoutingConfiguration", {"Type": "ALL_AT_ONCE"}))
+    if routing := blue_green.get("TrafficRoutingConfiguration"):
+        counts = instances(snapshot)
+        fleet = sum(counts[variant["VariantName"]] for variant in snapshot["variants"])
+        yield from _steps(routing, fleet)
     # All traffic, while there is an old fleet to go back to.
     if final := blue_green.get("TerminationWaitInSeconds"):
         yield 100.0, float(final)
@@ -138,13 +141,13 @@ def rollback_alarms(deployment: Document | None) -> list[str]:
     return [alarm["AlarmName"] for alarm in alarms if "AlarmName" in alarm]
 
 
-def _steps(policy: Document) -> Iterator[tuple[float, float]]:
+def _steps(policy: Document, fleet: int) -> Iterator[tuple[float, float]]:
+    """The steps of a TrafficRoutingConfiguration for a fleet of so many instances."""
     if policy["Type"] == "ALL_AT_ONCE":
         return
     step = policy["CanarySize" if policy["Type"] == "CANARY" else "LinearStepSize"]
     size = float(step["Value"])
-    # A fleet is one child here, so a number of instances shifts like a tenth each.
-    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(50.0, 10.0 * size)
+    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(100.0, 100.0 * size / fleet)
     yield percent, float(policy["WaitIntervalInSeconds"])
     if policy["Type"] == "LINEAR":
         reached = 2 * percent

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sagemaker_local import archives, docker_engine, relay, trainer
-from sagemaker_local.aws_errors import JobFailure
+from sagemaker_local import archives, docker_engine, relay
+from sagemaker_local.aws_errors import OUT_OF_MEMORY, JobFailure
 from sagemaker_local.config import Config
 from sagemaker_local.docker_engine import EngineError
 from sagemaker_local.images import Launch
@@ -59,7 +59,7 @@ class DockerContainer:
             JobFailure: There is no engine or no such image, or the engine refuses.
         """
         self._base = launch.base
-        self._left = launch.left
+        self._collect = launch.collect
         self._code: int | None = None
         self._problem = ""
         self._asked_to_end = False
@@ -128,7 +128,7 @@ class DockerContainer:
             with docker_engine.refusals():
                 code = int(self._container.wait()["StatusCode"])
                 if self._ran_out_of_memory(code):
-                    self._problem = trainer.OUT_OF_MEMORY
+                    self._problem = OUT_OF_MEMORY
                 self._bring_back()
         except archives.ArchiveError as error:
             self._problem = self._problem or f"ClientError: Unable to pack /opt/ml: {error}"
@@ -158,7 +158,7 @@ class DockerContainer:
     def _bring_back(self) -> None:
         import docker.errors
 
-        for name in self._left:
+        for name in self._collect:
             # What went in, and may be gone there. The container's own link finds no place then.
             folder = self._base / name
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from sagemaker_local.aws_errors import JobFailure
-from sagemaker_local.s3 import Listed, Location, Storage, StorageError
+from sagemaker_local.s3 import InputObject, Location, Storage, StorageError
 
 _Item = TypeVar("_Item")
 
@@ -18,19 +18,19 @@ class Downloads:
         self._storage = storage
         self._check_stop = check_stop
 
-    def bring(self, source: Mapping[str, Any], folders: Sequence[Path]) -> None:
+    def download(self, source: Mapping[str, Any], folders: Sequence[Path]) -> None:
         """Writes the objects of a source, by their names, below a folder for each instance.
 
         Raises:
             JobFailure: One cannot be had, or has a name that leads out of the folder.
         """
-        listed = self.objects(source)
+        objects = self.objects(source)
         for number, folder in enumerate(folders):
             folder.mkdir(parents=True, exist_ok=True)
-            for location, name in share(source, listed, number, len(folders)):
+            for location, name in share(source, objects, number, len(folders)):
                 self.fetch(location, folder / _inside(location, name))
 
-    def objects(self, source: Mapping[str, Any]) -> list[Listed]:
+    def objects(self, source: Mapping[str, Any]) -> list[InputObject]:
         """The objects of a source: of an `S3DataSource`, or an `S3Input` of a processing job.
 
         Raises:

@@ -1,48 +1,43 @@
-"""What an endpoint's document becomes at the end of a change: changes for Store.update."""
-
-from collections.abc import Callable
+"""What becomes of an endpoint's document at the end of a change, for Store.update."""
 
 from sagemaker_local.store import Document
 
-Change = Callable[[Document], str]
 # The service model's limit.
 _REASON_CHARACTERS = 1024
 
 
-def promoted(pending: Document) -> Change:
+def promote(pending: Document, document: Document) -> str:
     """What was asked for serves."""
-
-    def change(document: Document) -> str:
-        document["_live"] = pending
-        document["EndpointConfigName"] = pending["config"]["EndpointConfigName"]
-        document.pop("FailureReason", None)
-        return _ended(document, "InService")
-
-    return change
+    document["_live"] = pending
+    document["EndpointConfigName"] = pending["config"]["EndpointConfigName"]
+    document.pop("FailureReason", None)
+    return _end(document, "InService")
 
 
-def rolling_back(reason: str) -> Change:
+def roll_back(reason: str, document: Document) -> str:
     """What served before serves again; after a kill, too, what was asked for does not come back."""
-
-    def change(document: Document) -> str:
-        document["FailureReason"] = reason[:_REASON_CHARACTERS]
-        return _ended(document, "RollingBack")
-
-    return change
+    document["FailureReason"] = reason[:_REASON_CHARACTERS]
+    return _end(document, "RollingBack")
 
 
-def failed(reason: str) -> Change:
+def fail(reason: str, document: Document) -> str:
     """What served before serves on, if anything did."""
-
-    def change(document: Document) -> str:
-        document["FailureReason"] = reason[:_REASON_CHARACTERS]
-        return _ended(document, "InService" if document.get("_live") else "Failed")
-
-    return change
+    document["FailureReason"] = reason[:_REASON_CHARACTERS]
+    return _end(document, "InService" if document.get("_live") else "Failed")
 
 
-def _ended(document: Document, status: str) -> str:
-    """Forgets what was asked for, but not how: the next update may ask to be deployed alike."""
+def reach_desired(document: Document) -> str:
+    """Weights and instances are as UpdateEndpointWeightsAndCapacities wants them."""
+    for variant in document["_live"]["variants"]:
+        variant["CurrentWeight"] = variant["DesiredWeight"]
+        if "DesiredInstanceCount" in variant:
+            variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"]
+    document["EndpointStatus"] = "InService"
+    return "InService"
+
+
+def _end(document: Document, status: str) -> str:
+    """Forgets what was asked for, not its DeploymentConfig: the next update may take it over."""
     document["EndpointStatus"] = status
     document.pop("_pending", None)
     deployment = document.pop("_deployment", None)

@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
-from sagemaker_local import endpoint_states, faults, names
+from sagemaker_local import endpoint_states, names
 from sagemaker_local.alarms import Alarms
-from sagemaker_local.aws_errors import AwsError, JobFailure
+from sagemaker_local.aws_errors import CAPACITY, AwsError, JobFailure
 from sagemaker_local.capture_writer import CaptureWriter
 from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import (
@@ -29,14 +29,13 @@ from sagemaker_local.deployed_config import (
     weights,
 )
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
+from sagemaker_local.instance_factories import InstanceFactories
 from sagemaker_local.logs import Logs
 from sagemaker_local.metrics import Metrics, count_invocation
 from sagemaker_local.s3 import Storage
 from sagemaker_local.shadows import Shadows
 from sagemaker_local.store import Document, Store
-from sagemaker_local.variants import Variants
 
-_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _KIND = names.ENDPOINT
 _AGAIN_SECONDS = 1.0
@@ -85,7 +84,7 @@ class Endpoints:
         self._metrics = metrics
         self._alarms = alarms
         self._closing = threading.Event()
-        self._variants = Variants(config, storage, logs, self._closing)
+        self._factories = InstanceFactories(config, storage, logs, self._closing)
         self._captures = CaptureWriter(storage)
         self._live: dict[str, _Serving] = {}
         self._shadows = Shadows(self._captures)
@@ -141,14 +140,13 @@ class Endpoints:
         for attempt in (1, 2):
             live = self._live.get(name)
             if live is None:
-                await asyncio.to_thread(self._refuse, name)
-                continue
+                raise await asyncio.to_thread(self._refusal, name)
             chosen, fleet = _choose(live, variant, name)
             if attempt == 1:
                 self._shadows.copy(name, fleet, invocation)
             began = time.perf_counter()
             try:
-                answer = await fleet.child(chosen).invoke(invocation)
+                answer = await fleet.least_busy(chosen).invoke(invocation)
             except (ChildLostError, JobFailure) as error:
                 _log.warning("endpoint %s: %s (attempt %d)", name, error, attempt)
                 if attempt == 1:
@@ -162,14 +160,15 @@ class Endpoints:
                 return chosen, answer
         raise AwsError("ServiceUnavailable", "The service is currently unavailable.", 503)
 
-    def _refuse(self, name: str) -> None:
+    def _refusal(self, name: str) -> AwsError:
+        """Why an endpoint without a fleet does not answer."""
         document = self._store.get(_KIND, name)
         if document is None or "_live" not in document:
-            raise AwsError(
+            return AwsError(
                 "ValidationError", f"Endpoint {name} of account {self._config.account} not found."
             )
         # It is known to serve, and its fleet is on its way after a restart.
-        raise AwsError(
+        return AwsError(
             "ModelNotReadyException", f"The model of endpoint {name} is not ready yet.", 429
         )
 
@@ -221,10 +220,10 @@ class Endpoints:
         pending: Document = document["_pending"]
         blue = self._live.get(name)
         started = time.monotonic()
-        request_faults: dict[str, float] = pending.get("faults", {})
+        request_faults: dict[str, float] = pending["faults"]
         fleet: Fleet | None = None
         try:
-            _fail_on_demand(request_faults, "capacity-error", JobFailure(faults.CAPACITY))
+            _fail_on_demand(request_faults, "capacity-error", JobFailure(CAPACITY))
             fleet = await self._start_fleet(name, pending)
             wait = self._config.endpoint_seconds + request_faults.get("slow-start", 0.0)
             await asyncio.sleep(max(0.0, wait - (time.monotonic() - started)))
@@ -264,7 +263,7 @@ class Endpoints:
         alarms, alarm = rollback_alarms(deployment), None
         try:
             # First with no traffic: an alarm may be in ALARM already.
-            for percent, seconds in [(0.0, 0.0), *stages(deployment)]:
+            for percent, seconds in [(0.0, 0.0), *stages(pending, deployment)]:
                 live.green = (fleet, weights(pending, "Desired"))
                 live.green_percent = percent
                 alarm = await self._alarms.tripped(alarms, seconds * self._config.wait_scale)
@@ -283,7 +282,7 @@ class Endpoints:
         )
 
         # Where the disk is full, the new fleet has to go first.
-        change = endpoint_states.rolling_back(reason)
+        change = partial(endpoint_states.roll_back, reason)
         with contextlib.suppress(AwsError):
             await asyncio.to_thread(self._store.update, _KIND, name, change)
         raise JobFailure(reason)
@@ -298,7 +297,7 @@ class Endpoints:
 
         # Traffic first: once describe says InService, the new model answers.
         self._live[name] = _Serving(fleet, weights(pending, "Desired"))
-        change = endpoint_states.promoted(pending)
+        change = partial(endpoint_states.promote, pending)
         try:
             await asyncio.to_thread(self._store.update, _KIND, name, change)
         except AwsError:
@@ -310,39 +309,34 @@ class Endpoints:
 
     async def _settle(self, name: str, reason: str) -> None:
         """A change failed: what served before serves on, and describe says why."""
-        change = endpoint_states.failed(reason)
+        change = partial(endpoint_states.fail, reason)
         await self._once_there_is_room(name, self._store.update, _KIND, name, change)
 
     async def _once_there_is_room(
-        self, name: str, write: Callable[..., _T], *arguments: object
-    ) -> _T:
+        self, name: str, write: Callable[..., object], *arguments: object
+    ) -> None:
         """Writes to the store; where the disk is full, as soon as it no longer is."""
         while True:
             try:
-                return await asyncio.to_thread(write, *arguments)
+                await asyncio.to_thread(write, *arguments)
             except AwsError as full:
                 _log.warning("the state of endpoint %s: %s", name, full)
                 await asyncio.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     async def _apply_weights(self, name: str, snapshot: Document) -> None:
+        live = self._live[name]
         await asyncio.sleep(self._config.endpoint_seconds)
         try:
-            await self._live[name].fleet.scale(instances(snapshot))
+            await live.fleet.scale(instances(snapshot))
         except JobFailure as failure:
             await self._settle(name, str(failure))
             return
-
-        def change(document: Document) -> str:
-            for variant in document["_live"]["variants"]:
-                variant["CurrentWeight"] = variant["DesiredWeight"]
-                if "DesiredInstanceCount" in variant:
-                    variant["CurrentInstanceCount"] = variant["DesiredInstanceCount"]
-            document["EndpointStatus"] = "InService"
-            return "InService"
-
-        document = await self._once_there_is_room(name, self._store.update, _KIND, name, change)
-        if document is not None and name in self._live:
-            self._live[name].weights = weights(document["_live"], "Current")
+        # Traffic first: once describe says InService, the new weights decide.
+        live.weights = weights(snapshot, "Desired")
+        change = endpoint_states.reach_desired
+        await self._once_there_is_room(name, self._store.update, _KIND, name, change)
 
     async def _delete(self, name: str, document: Document) -> None:
         live = self._live.pop(name, None)
@@ -357,10 +351,10 @@ class Endpoints:
         self._workers.pop(name, None)
 
     async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
-        makers = await asyncio.to_thread(self._variants.makers, name, snapshot)
+        factories = await asyncio.to_thread(self._factories.factories, name, snapshot)
         capture = snapshot["config"].get("DataCaptureConfig")
         config_name = snapshot["config"]["EndpointConfigName"]
-        fleet = Fleet(makers, capture, shadow_shares(snapshot), config_name)
+        fleet = Fleet(factories, capture, shadow_shares(snapshot), config_name)
         await fleet.scale(instances(snapshot))
         return fleet
 

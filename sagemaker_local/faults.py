@@ -13,17 +13,13 @@ from dataclasses import dataclass
 from sagemaker_local.aws_errors import AwsError
 
 HEADER = "x-embedded-sagemaker-faults"
-REQUEST_FAULTS = {
+_REQUEST_FAULTS = {
     "throttle": ("ThrottlingException", "Rate exceeded", 400),
     "internal-error": ("InternalFailure", "We encountered an internal error. Try again.", 500),
     "unavailable": ("ServiceUnavailable", "The service is currently unavailable.", 503),
 }
-CAPACITY = (
-    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a "
-    "different ML instance type."
-)
 # Faults of what a request starts: they act later, when the job or the endpoint gets that far.
-LASTING_FAULTS = ("slow-start", "job-failure", "capacity-error", "endpoint-failure")
+_LASTING_FAULTS = ("slow-start", "job-failure", "capacity-error", "endpoint-failure")
 _RULE = re.compile(
     r"(?P<name>[a-z-]+)(@(?P<operation>\w+))?((=(?P<number>\d+(\.\d+)?))|(\*(?P<count>\d+)))?"
 )
@@ -38,7 +34,7 @@ class _Rule:
     name: str
     operation: str | None
     number: float | None
-    left: int | None
+    remaining: int | None
 
 
 class FaultPlan:
@@ -59,13 +55,13 @@ class FaultPlan:
         Raises:
             AwsError: Throttling or a server's error.
         """
-        for name, (code, message, status) in REQUEST_FAULTS.items():
+        for name, (code, message, status) in _REQUEST_FAULTS.items():
             if self._due(name, operation) is not None:
                 raise AwsError(code, message, status)
 
     def lasting(self, operation: str) -> dict[str, float]:
         """The faults for what this request starts: name to number (seconds of `slow-start`)."""
-        due = {name: self._due(name, operation) for name in LASTING_FAULTS}
+        due = {name: self._due(name, operation) for name in _LASTING_FAULTS}
         return {name: number for name, number in due.items() if number is not None}
 
     def _due(self, name: str, operation: str) -> float | None:
@@ -73,10 +69,10 @@ class FaultPlan:
             for rule in self._rules:
                 if rule.name != name or rule.operation not in (None, operation):
                     continue
-                if rule.left is not None:
-                    if rule.left == 0:
+                if rule.remaining is not None:
+                    if rule.remaining == 0:
                         continue
-                    rule.left -= 1
+                    rule.remaining -= 1
                 elif not _by_chance(rule):
                     continue
                 return 1.0 if rule.number is None else rule.number
@@ -92,8 +88,8 @@ def _by_chance(rule: _Rule) -> bool:
 
 def _rule(text: str) -> _Rule:
     match = _RULE.fullmatch(text)
-    if match is None or match["name"] not in (*REQUEST_FAULTS, *LASTING_FAULTS):
-        names = ", ".join((*REQUEST_FAULTS, *LASTING_FAULTS))
+    if match is None or match["name"] not in (*_REQUEST_FAULTS, *_LASTING_FAULTS):
+        names = ", ".join((*_REQUEST_FAULTS, *_LASTING_FAULTS))
         raise FaultPlanError(
             f"{text!r} is not a fault; write name[@Operation][=number|*count] with one of: {names}."
         )
@@ -101,5 +97,5 @@ def _rule(text: str) -> _Rule:
         name=match["name"],
         operation=match["operation"],
         number=float(match["number"]) if match["number"] else None,
-        left=int(match["count"]) if match["count"] else None,
+        remaining=int(match["count"]) if match["count"] else None,
     )

@@ -1,7 +1,7 @@
-"""The serving processes of one endpoint configuration: a child for each variant.
+"""The instances that serve one endpoint configuration, and the built-in k-means' kind of them.
 
-Who gets a request is decided in endpoints.py; here a request is carried to a child and back, and a
-child that died or hangs is replaced.
+Which variant gets a request is decided in endpoints.py, which instance of it here. Instances of
+custom images are in serving_container.py.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from sagemaker_local.store import Document
 
 _START_SECONDS = 60.0
 _BUFFER = 8 * 1024 * 1024
-# InvokeEndpoint's limit for an answer.
-_ANSWER_BYTES = 6_291_456
+# InvokeEndpoint's limit for a request, and for its answer.
+INVOCATION_BYTES = 6_291_456
 
 
 class ChildLostError(Exception):
@@ -59,7 +59,7 @@ class Invocation:
     accept: str
     custom_attributes: str = ""
     inference_id: str = ""
-    answer_bytes: int = _ANSWER_BYTES
+    answer_bytes: int = INVOCATION_BYTES
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,9 @@ class Instance(Protocol):
     async def close(self) -> None:
         """Ends it once the requests it has are answered."""
         ...
+
+
+InstanceFactory = Callable[[], Instance]
 
 
 class ServingChild:
@@ -241,7 +244,7 @@ class Fleet:
 
     def __init__(
         self,
-        makers: Mapping[str, Callable[[], Instance]],
+        factories: Mapping[str, InstanceFactory],
         data_capture: Document | None = None,
         shadows: Mapping[str, float] | None = None,
         config_name: str = "",
@@ -249,10 +252,10 @@ class Fleet:
         """Takes what makes another instance of each variant, shadows included."""
         self.data_capture = data_capture
         self.config_name = config_name
-        self._makers = makers
+        self._factories = factories
         self.shadows = shadows or {}
         self.copies: set[asyncio.Task[None]] = set()
-        self._children: dict[str, list[Instance]] = {variant: [] for variant in makers}
+        self._children: dict[str, list[Instance]] = {variant: [] for variant in factories}
 
     async def scale(self, instances: Mapping[str, int]) -> None:
         """Starts or ends children until each variant has as many as asked; all or none start.
@@ -266,7 +269,7 @@ class Fleet:
             wanted = max(1, min(instances.get(variant, 1), os.cpu_count() or 1))
             spare += children_now[wanted:]
             missing = range(len(children_now), wanted)
-            new += [self._makers[variant]() for _ in missing]
+            new += [self._factories[variant]() for _ in missing]
         starts = (child.start() for child in new)
         try:
             results = await asyncio.gather(*starts, return_exceptions=True)
@@ -283,7 +286,7 @@ class Fleet:
             self._children[variant] = kept + [child for child in new if child.variant == variant]
         await asyncio.gather(*(child.close() for child in spare))
 
-    def child(self, variant: str) -> Instance:
+    def least_busy(self, variant: str) -> Instance:
         """The child of a variant that has least to do."""
         return min(self._children[variant], key=lambda child: child.requests)
 

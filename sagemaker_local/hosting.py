@@ -6,11 +6,10 @@ They check and store documents. endpoints.py then brings an endpoint to the stat
 import time
 from collections.abc import Callable
 
-from sagemaker_local import data_capture, model_packages, names, tags
+from sagemaker_local import data_capture, image_lookup, model_packages, names, tags
 from sagemaker_local.aws_errors import existing, not_found, validation
 from sagemaker_local.context import Context, Operation
 from sagemaker_local.deployed_config import freeze, model_data_url, rollback_alarms, stored
-from sagemaker_local.listing import list_resources
 from sagemaker_local.store import Document
 
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
@@ -33,20 +32,20 @@ def create_model(context: Context, request: Document) -> Document:
     container = model_packages.container(context, containers[0])
     _check_container(context, container, request["ExecutionRoleArn"])
     document = {
-        **_without_tags(request),
+        **tags.without_tags(request),
         "ModelArn": arn,
         "CreationTime": time.time(),
         "EnableNetworkIsolation": request.get("EnableNetworkIsolation", False),
         "_container": container,
     }
-    _insert(context, names.MODEL, request["ModelName"], document, request)
+    _insert(context, names.MODEL, request["ModelName"], request, document)
     return {"ModelArn": arn}
 
 
 def _check_container(context: Context, container: Document, role: str) -> None:
     if "Image" not in container:
         raise validation("Image is required in the container definition.")
-    names.check_image(context.config, container["Image"], role)
+    image_lookup.check_image(context.config, container["Image"], role)
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise validation("ModelDataUrl and ModelDataSource cannot both be specified.")
     url = model_data_url(container)
@@ -78,12 +77,12 @@ def create_config(context: Context, request: Document) -> Document:
         {"InitialVariantWeight": 1.0, **variant} for variant in request["ProductionVariants"]
     ]
     document = {
-        **_without_tags(request),
+        **tags.without_tags(request),
         "ProductionVariants": variants,
         "EndpointConfigArn": arn,
         "CreationTime": time.time(),
     }
-    _insert(context, names.ENDPOINT_CONFIG, name, document, request)
+    _insert(context, names.ENDPOINT_CONFIG, name, request, document)
     return {"EndpointConfigArn": arn}
 
 
@@ -122,7 +121,7 @@ def create_endpoint(context: Context, request: Document) -> Document:
         "_pending": pending,
         "_deployment": request.get("DeploymentConfig"),
     }
-    _insert(context, names.ENDPOINT, name, document, request)
+    _insert(context, names.ENDPOINT, name, request, document)
     context.wake_endpoint(name)
     return {"EndpointArn": arn}
 
@@ -232,23 +231,15 @@ def deleting(kind: str, member: str) -> Operation:
     return delete
 
 
-def listing(kind: str, member: str) -> Operation:
-    """ListModels, ListEndpointConfigs and ListEndpoints; `member` holds the answer's list."""
-    return lambda context, request: list_resources(context.store, kind, request, member, dict)
-
-
 def _require_new(context: Context, kind: str, name: str) -> None:
     if context.store.get(kind, name) is not None:
         raise existing(kind, names.arn(context.config, kind, name))
 
 
-def _insert(context: Context, kind: str, name: str, document: Document, request: Document) -> None:
-    """Stores a new resource with the tags of its request."""
-    arn = names.arn(context.config, kind, name)
-    with context.store.transaction():
-        if not context.store.insert(kind, name, document, document.get("EndpointStatus", "")):
-            raise existing(kind, arn)
-        tags.put(context, arn, request.get("Tags", []))
+def _insert(context: Context, kind: str, name: str, request: Document, document: Document) -> None:
+    status = document.get("EndpointStatus", "")
+    if not tags.insert(context, kind, name, request, document, status):
+        raise existing(kind, names.arn(context.config, kind, name))
 
 
 def _update(context: Context, name: str, change: Callable[[Document], str]) -> Document:
@@ -304,7 +295,3 @@ def _check_deployment(deployment: Document | None, pending: Document, document: 
             "Traffic can be shifted between endpoint configurations only if their variants have "
             f"the same names: {sorted(before)} and {sorted(after)}."
         )
-
-
-def _without_tags(request: Document) -> Document:
-    return {key: value for key, value in request.items() if key != "Tags"}

@@ -55,7 +55,7 @@ class Launch:
         environment: Variables besides those of the role.
         isolated: Whether it has no role, and as a container no way to other machines.
         entrypoint: A container's, in the place of the image's own; empty for that one.
-        left: Folders below the base folder that are of use after the end.
+        collect: Folders below the base folder that are of use after the end.
         port: Where it answers on 127.0.0.1; None if it serves nothing.
     """
 
@@ -65,7 +65,7 @@ class Launch:
     environment: Mapping[str, str]
     isolated: bool
     entrypoint: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
+    collect: tuple[str, ...] = ()
     port: int | None = None
 
 

@@ -27,25 +27,25 @@ class JobKind:
 
     Attributes:
         resource: What its jobs are called in the store and in ARNs, `training-job`.
-        word: What its operations and the members of its documents are called by, `Training`.
+        prefix: What its operations and the members of its documents are called by, `Training`.
         log_group: Where its containers write.
-        note: Called with a document for each status that the job enters, and a message for it.
+        on_status: Called with a document for each status that the job enters, and a message for it.
     """
 
     resource: str
-    word: str
+    prefix: str
     log_group: str
-    note: Callable[[Document, str, str], None] = lambda *_: None
+    on_status: Callable[[Document, str, str], None] = lambda *_: None
 
     @property
     def name(self) -> str:
         """The member that holds a job's name."""
-        return f"{self.word}JobName"
+        return f"{self.prefix}JobName"
 
     @property
     def status(self) -> str:
         """The member that holds a job's status."""
-        return f"{self.word}JobStatus"
+        return f"{self.prefix}JobStatus"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Job:
         kind: Its kind.
         document: As it was when the run began.
         config, storage, logs: The server's own.
-        enter: Called with each status that the run comes to; the first begins the job's time.
+        set_status: Called with each status that the run comes to; the first begins the job's time.
     """
 
     kind: JobKind
@@ -64,7 +64,7 @@ class Job:
     config: Config
     storage: Storage
     logs: Logs
-    enter: Callable[[str], None]
+    set_status: Callable[[str], None]
 
     @property
     def name(self) -> str:
@@ -77,13 +77,13 @@ class Job:
         return self.config.work_dir / f"{self.kind.resource}-{self.name}"
 
 
-def operations(kind: JobKind, create: Operation, listed: Operation) -> dict[str, Operation]:
+def operations(kind: JobKind, create: Operation, list_jobs: Operation) -> dict[str, Operation]:
     """The operations on jobs of a kind, by their names."""
     return {
-        f"Create{kind.word}Job": create,
-        f"Describe{kind.word}Job": _describing(kind),
-        f"List{kind.word}Jobs": listed,
-        f"Stop{kind.word}Job": _stopping(kind),
+        f"Create{kind.prefix}Job": create,
+        f"Describe{kind.prefix}Job": _describing(kind),
+        f"List{kind.prefix}Jobs": list_jobs,
+        f"Stop{kind.prefix}Job": _stopping(kind),
     }
 
 
@@ -120,21 +120,19 @@ def begin(
     if running >= context.config.job_limit:
         raise _limit(kind, resources, context.config.job_limit, running)
     now = time.time()
-    answer: Document = {f"{kind.word}JobArn": names.arn(context.config, kind.resource, name)}
+    answer: Document = {f"{kind.prefix}JobArn": names.arn(context.config, kind.resource, name)}
     document: Document = {
-        **{key: value for key, value in request.items() if key != "Tags"},
+        **tags.without_tags(request),
         **answer,
         kind.status: IN_PROGRESS,
         "CreationTime": now,
         "LastModifiedTime": now,
-        "_faults": context.lasting_faults(f"Create{kind.word}Job"),
+        "_faults": context.lasting_faults(f"Create{kind.prefix}Job"),
         **more,
     }
-    kind.note(document, "Starting", "")
-    with context.store.transaction():
-        if not context.store.insert(kind.resource, name, document, IN_PROGRESS):
-            raise _exists(context, kind, name)
-        tags.put(context, document[f"{kind.word}JobArn"], request.get("Tags", []))
+    kind.on_status(document, "Starting", "")
+    if not tags.insert(context, kind.resource, name, request, document, IN_PROGRESS):
+        raise _exists(context, kind, name)
     context.start_job(kind.resource, name)
     return answer
 
@@ -160,11 +158,11 @@ def _stopping(kind: JobKind) -> Operation:
             return None
         if status != IN_PROGRESS:
             raise validation(
-                f"The request was rejected because the {kind.word.lower()} job is in status "
+                f"The request was rejected because the {kind.prefix.lower()} job is in status "
                 f"{status}."
             )
         document[kind.status] = STOPPING
-        kind.note(document, STOPPING, "")
+        kind.on_status(document, STOPPING, "")
         return STOPPING
 
     def stop(context: Context, request: Document) -> Document:
@@ -184,18 +182,19 @@ def _missing() -> AwsError:
 def _exists(context: Context, kind: JobKind, name: str) -> AwsError:
     return AwsError(
         "ResourceInUse",
-        f"{kind.word} job names must be unique within an AWS account and region, and a "
-        f"{kind.word.lower()} job with this name already exists "
+        f"{kind.prefix} job names must be unique within an AWS account and region, and a "
+        f"{kind.prefix.lower()} job with this name already exists "
         f"({names.arn(context.config, kind.resource, name)})",
     )
 
 
 def _limit(kind: JobKind, resources: Document, limit: int, running: int) -> AwsError:
+    usage = f"{resources['InstanceType']} for {kind.prefix.lower()} job usage"
     return AwsError(
         "ResourceLimitExceeded",
-        f"The account-level service limit '{resources['InstanceType']} for {kind.word.lower()} job "
-        f"usage' is {limit} Instances, with current utilization of {running} Instances and a "
-        f"request delta of {resources['InstanceCount']} Instances. Please use AWS Service Quotas "
+        f"The account-level service limit '{usage}' is {limit} Instances, with current utilization "
+        f"of {running} Instances and a request delta of {resources['InstanceCount']} Instances. "
+        "Please use AWS Service Quotas "
         "to request an increase for this quota. If AWS Service Quotas is not available, contact "
         "AWS support to request an increase for this quota.",
     )

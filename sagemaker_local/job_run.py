@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from sagemaker_local import containers, faults, names
+from sagemaker_local import containers, image_lookup, images
 from sagemaker_local.algorithm import Algorithm
-from sagemaker_local.aws_errors import JobFailure, StopRequestedError
+from sagemaker_local.aws_errors import CAPACITY, JobFailure, StopRequestedError
 from sagemaker_local.containers import Container
-from sagemaker_local.contract_job import ContractJob
+from sagemaker_local.custom_training_job import CustomTrainingJob
 from sagemaker_local.downloads import Downloads
 from sagemaker_local.job_kinds import Job
 from sagemaker_local.kmeans_job import KMeansJob
@@ -31,15 +31,15 @@ class JobRun:
         self.results: Document = {}
         self._job = job
         self._config = job.config
-        self._enter = job.enter
-        self._faults: dict[str, float] = job.document.get("_faults", {})
+        self._set_status = job.set_status
+        self._faults: dict[str, float] = job.document["_faults"]
         self._algorithm = algorithm
-        self._metrics: list[Document] = []
+        self._metrics: dict[str, Document] = {}
         self._uploaded: list[str] = []
         self._deadline = math.inf
         self._readers: list[threading.Thread] = []
 
-    def run(self, stop: threading.Event, hurry: threading.Event) -> None:
+    def run(self, stop: threading.Event, no_grace: threading.Event) -> None:
         """Takes the job from its start to the uploaded files."""
         self._stop = stop
         try:
@@ -50,28 +50,29 @@ class JobRun:
             wait = self._config.starting_seconds + self._faults.get("slow-start", 0.0)
             self._wait(lambda: time.monotonic() - started >= wait)
             if "capacity-error" in self._faults:
-                raise JobFailure(faults.CAPACITY)
+                raise JobFailure(CAPACITY)
             limit = self._job.document["StoppingCondition"]["MaxRuntimeInSeconds"]
             self._deadline = time.monotonic() + limit
-            self._enter("Downloading")
+            self._set_status("Downloading")
             self._algorithm.download(Downloads(self._job.storage, self._check_stop))
             self._check_stop()
-            self._enter("Training")
+            self._set_status("Training")
             try:
                 self._run_containers()
             except StopRequestedError:
-                self._end_containers(hurry)
-                if not hurry.is_set():
+                self._end_containers(no_grace)
+                if not no_grace.is_set():
                     self._upload(whole=False)
                 raise
-            self._enter("Uploading")
+            self._set_status("Uploading")
             self._upload(whole=True)
         finally:
             for container in self._algorithm.containers:
                 container.kill()
             self._read_to_the_end(2.0)
             # Before the job's folder is removed.
-            metrics = {"FinalMetricDataList": self._metrics} if self._metrics else {}
+            last_values = list(self._metrics.values())
+            metrics = {"FinalMetricDataList": last_values} if last_values else {}
             self.results = metrics | self._algorithm.results(self._uploaded)
 
     def _wait(self, done: Callable[[], bool]) -> None:
@@ -108,8 +109,8 @@ class JobRun:
         if failed:
             raise JobFailure(self._algorithm.reason(failed[0]))
 
-    def _end_containers(self, hurry: threading.Event) -> None:
-        containers.end_all(self._algorithm.containers, self._algorithm.grace_seconds, hurry)
+    def _end_containers(self, no_grace: threading.Event) -> None:
+        containers.end_all(self._algorithm.containers, self._algorithm.grace_seconds, no_grace)
         self._check_containers()
 
     def _check_containers(self) -> None:
@@ -146,17 +147,18 @@ class JobRun:
     def _record_metrics(self, line: str) -> None:
         for name, value in self._algorithm.metrics(line).items():
             if math.isfinite(value):
-                others = [metric for metric in self._metrics if metric["MetricName"] != name]
-                last = {"MetricName": name, "Value": value, "Timestamp": time.time()}
-                self._metrics = [*others, last]
+                self._metrics[name] = {"MetricName": name, "Value": value, "Timestamp": time.time()}
 
 
 def training(job: Job) -> JobRun:
     """The run of a training job."""
-    image = names.own_code(job.config, job.document["AlgorithmSpecification"]["TrainingImage"])
-    return JobRun(job, ContractJob(job, image) if image else KMeansJob(job))
+    address = job.document["AlgorithmSpecification"]["TrainingImage"]
+    image = image_lookup.custom_image(job.config, address)
+    return JobRun(job, CustomTrainingJob(job, image) if image else KMeansJob(job))
 
 
 def processing(job: Job) -> JobRun:
     """The run of a processing job."""
-    return JobRun(job, ProcessingJob(job))
+    address = job.document["AppSpecification"]["ImageUri"]
+    image = image_lookup.custom_image(job.config, address) or images.as_container(address)
+    return JobRun(job, ProcessingJob(job, image))

@@ -1,8 +1,7 @@
-"""Runs jobs, each in a thread, which does what AWS's agent beside the container does.
+"""Runs jobs, each in a thread of its own, and keeps their documents up to date.
 
-It waits until fewer than `parallel_jobs` run, and keeps the job's document up to date. The work
-itself is in job_run.py and transform_run.py, the operations on jobs in training.py, processing.py
-and transform.py.
+At most `parallel_jobs` run at once. The work itself is in job_run.py and transform_run.py, the
+operations on jobs in training.py, processing.py and transform.py.
 """
 
 import logging
@@ -40,12 +39,12 @@ class Run(Protocol):
 
     results: Document
 
-    def run(self, stop: threading.Event, hurry: threading.Event) -> None:
+    def run(self, stop: threading.Event, no_grace: threading.Event) -> None:
         """Does the work.
 
         Args:
             stop: Ends the job.
-            hurry: Once set, a job that ends gets no time for it.
+            no_grace: Once set, a job that ends gets no time for it.
 
         Raises:
             JobFailure: With the reason to show.
@@ -127,7 +126,7 @@ class JobRunner:
             self._config,
             self._storage,
             self._logs,
-            lambda status: self._enter(kind, name, status),
+            lambda status: self._set_status(kind, name, status),
         )
         run = _RUNS[resource](job)
         stop = self._stops[resource, name]
@@ -172,12 +171,12 @@ class JobRunner:
         finally:
             self._slots.release()
 
-    def _enter(self, kind: JobKind, name: str, status: str) -> None:
+    def _set_status(self, kind: JobKind, name: str, status: str) -> None:
         def change(document: Document) -> str | None:
             if document[kind.status] != IN_PROGRESS:
                 return None
-            document.setdefault(f"{kind.word}StartTime", time.time())
-            kind.note(document, status, "")
+            document.setdefault(f"{kind.prefix}StartTime", time.time())
+            kind.on_status(document, status, "")
             return IN_PROGRESS
 
         self._store.update(kind.resource, name, change)
@@ -215,6 +214,6 @@ def _ended(kind: JobKind, document: Document, status: str, secondary: str, reaso
     document[kind.status] = status
     if reason:
         document["FailureReason"] = reason[:1024]
-    document[f"{kind.word}EndTime"] = time.time()
-    kind.note(document, secondary, reason)
+    document[f"{kind.prefix}EndTime"] = time.time()
+    kind.on_status(document, secondary, reason)
     return status

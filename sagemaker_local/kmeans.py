@@ -129,7 +129,7 @@ def shrink(centres: Matrix, weights: NDArray[np.float64], parameters: KMeansPara
     return np.asarray(fitted.cluster_centers_, dtype=np.float32)
 
 
-def refined(batches: Callable[[], Iterable[Matrix]], centres: Matrix, points: int) -> Matrix:
+def refine(batches: Callable[[], Iterable[Matrix]], centres: Matrix, points: int) -> Matrix:
     """Exact Lloyd steps over all the data: the shrunk centres stand for centres, not for points.
 
     Few steps where the data are many, since each reads them all; they end early once they gain

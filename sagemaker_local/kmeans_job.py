@@ -107,10 +107,10 @@ class KMeansJob:
     def _channel(self, downloads: Downloads, channel: Document) -> Document:
         files: list[tuple[str, str]] = []
         source = channel["DataSource"]["S3DataSource"]
-        for number, listed in enumerate(downloads.objects(source)):
+        for number, item in enumerate(downloads.objects(source)):
             path = self._folder / "input" / channel["ChannelName"] / f"{number:06d}"
-            downloads.fetch(listed.location, path)
-            files.append((str(path), str(listed.location)))
+            downloads.fetch(item.location, path)
+            files.append((str(path), str(item.location)))
         return {
             "name": channel["ChannelName"],
             "content_type": channel.get("ContentType", ""),

@@ -1,14 +1,10 @@
 """List* operations: filters, sort keys and pages, the same for every kind of resource."""
 
-import base64
-import binascii
-import hashlib
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
 
-from sagemaker_local.aws_errors import validation
-from sagemaker_local.store import Document, Store
+from sagemaker_local.context import Context, Operation
+from sagemaker_local.pages import decode_token, encode_token, fingerprint
+from sagemaker_local.store import Document
 
 _COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
 _FILTERS = {
@@ -26,23 +22,23 @@ _FILTERS = {
 _USUAL_PAGE = 10
 
 
+def listing(kind: str, member: str, *, descending: bool = True) -> Operation:
+    """A List* operation that shows all resources of a kind; see `list_resources`."""
+    return lambda context, request: list_resources(
+        context, kind, request, member, descending=descending
+    )
+
+
 def list_resources(
-    store: Store,
-    kind: str,
-    request: Mapping[str, Any],
-    member: str,
-    summary: Callable[[Document], Document],
-    *,
-    descending: bool = True,
+    context: Context, kind: str, request: Document, member: str, *, descending: bool
 ) -> Document:
     """Answers a List* request.
 
     Args:
-        store: Where the resources are.
-        kind: Their kind.
+        context: What operations work with.
+        kind: The kind of the resources.
         request: The checked request.
         member: The answer's list member.
-        summary: Makes a summary of a document.
         descending: The operation's order where the request names none.
 
     Raises:
@@ -61,41 +57,16 @@ def list_resources(
     after = ""
     if request.get("NextToken") is not None:
         after = f" AND ({column}, name) {sign} (?, ?)"
-        values += decode_token(_fingerprint(request), request["NextToken"])
-    rows = store.execute(
+        values += decode_token(fingerprint(request), request["NextToken"])
+    rows = context.store.execute(
         f"SELECT {column} AS sort_key, name, document FROM resource"  # noqa: S608 - own columns
         f" WHERE {' AND '.join(conditions)}{after}"
         f" ORDER BY {column} {direction}, name {direction} LIMIT ?",
         (*values, limit + 1),
     )
-    answer: Document = {member: [summary(json.loads(row["document"])) for row in rows[:limit]]}
+    answer: Document = {member: [json.loads(row["document"]) for row in rows[:limit]]}
     if len(rows) > limit:
         last = rows[limit - 1]
         position = [last["sort_key"], last["name"]]
-        answer["NextToken"] = encode_token(_fingerprint(request), position)
+        answer["NextToken"] = encode_token(fingerprint(request), position)
     return answer
-
-
-def encode_token(fingerprint: str, position: list[Any]) -> str:
-    """A page's end as an opaque token, valid only for requests with the same other parameters."""
-    return base64.urlsafe_b64encode(json.dumps([fingerprint, position]).encode()).decode()
-
-
-def decode_token(fingerprint: str, token: str) -> list[Any]:
-    """The position in a token.
-
-    Raises:
-        AwsError: It was not made here or belongs to a request with other parameters.
-    """
-    try:
-        made_for, position = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (binascii.Error, ValueError, TypeError):
-        raise validation("Invalid NextToken.") from None
-    if made_for != fingerprint or not isinstance(position, list):
-        raise validation("Invalid NextToken: the other parameters have changed.")
-    return position
-
-
-def _fingerprint(request: Mapping[str, Any]) -> str:
-    question = {k: v for k, v in request.items() if k not in ("NextToken", "MaxResults")}
-    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import httpx
 
-_CHUNK = 64 * 1024
+_SHORT_ANSWER_BYTES = 64 * 1024
 # Nobody is asked for a certificate: to load the authorities takes longer than the request.
 _NO_TLS = httpx.create_ssl_context(verify=False)
 
@@ -19,7 +19,7 @@ async def request(
     path: str,
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
-    limit: int = _CHUNK,
+    limit: int = _SHORT_ANSWER_BYTES,
 ) -> tuple[int, Mapping[str, str], bytes]:
     """Asks and waits for the whole answer; the caller limits the time.
 

@@ -3,6 +3,8 @@
 Only reading is offered to clients; the server itself is the only writer.
 """
 
+import json
+import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -10,11 +12,13 @@ from typing import Any
 from sagemaker_local import names
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
-from sagemaker_local.listing import decode_token, encode_token
+from sagemaker_local.pages import decode_token, encode_token, fingerprint, page
 from sagemaker_local.store import Document, Store
 
 _EVENTS = 10_000
 _STREAMS = 50
+# A quoted phrase, or a word, of a filter pattern.
+_TERM = re.compile(r'"([^"]*)"|([^\s"]+)')
 
 
 class Logs:
@@ -127,36 +131,35 @@ class Logs:
         }
 
     def filter_log_events(self, request: Document) -> Document:
-        """FilterLogEvents; a pattern is a list of terms that must all occur, `?`-less and plain."""
+        """FilterLogEvents; a pattern is a list of words and phrases that must all occur."""
         group = self._group(request)
-        stream_names = request.get("logStreamNames")
+        streams = json.dumps(request.get("logStreamNames"))
         prefix = request.get("logStreamNamePrefix", "")
-        terms = request.get("filterPattern", "").replace('"', " ").split()
-        fingerprint = f"filter:{group}:{prefix}:{terms}"
-        token = request.get("nextToken")
-        after = decode_token(fingerprint, token)[0] if token else 0
+        terms = json.dumps(_terms(request.get("filterPattern", "")))
+        asked, token = fingerprint(request), request.get("nextToken")
+        after = decode_token(asked, token)[0] if token else 0
         limit = request.get("limit", _EVENTS)
-        events: list[Document] = []
         rows = self._store.execute(
-            "SELECT * FROM event WHERE log_group = ? AND id > ? AND timestamp >= ?"
-            " AND timestamp <= ? ORDER BY id",
-            (group, after, request.get("startTime", 0), request.get("endTime", 2**62)),
+            "SELECT * FROM event WHERE log_group = ? AND id > ? AND timestamp BETWEEN ? AND ?"
+            " AND (? = 'null' OR stream IN (SELECT value FROM json_each(?)))"
+            " AND substr(stream, 1, length(?)) = ?"
+            " AND NOT EXISTS (SELECT * FROM json_each(?) WHERE instr(message, value) = 0)"
+            " ORDER BY id LIMIT ?",
+            (
+                *(group, after, request.get("startTime", 0), request.get("endTime", 2**62)),
+                *(streams, streams, prefix, prefix, terms, limit + 1),
+            ),
         )
-        for row in rows:
-            if stream_names is not None and row["stream"] not in stream_names:
-                continue
-            if not row["stream"].startswith(prefix):
-                continue
-            if any(term not in row["message"] for term in terms):
-                continue
-            if len(events) == limit:
-                position = int(events[-1]["eventId"])
-                next_token = encode_token(fingerprint, [position])
-                return {"events": events, "searchedLogStreams": [], "nextToken": next_token}
-            events.append(
+        answer: Document = {
+            "events": [
                 {**_event(row), "logStreamName": row["stream"], "eventId": f"{row['id']:056d}"}
-            )
-        return {"events": events, "searchedLogStreams": []}
+                for row in rows[:limit]
+            ],
+            "searchedLogStreams": [],
+        }
+        if len(rows) > limit:
+            answer["nextToken"] = encode_token(asked, [rows[limit - 1]["id"]])
+        return answer
 
     def _group(self, request: Document) -> str:
         group = request.get("logGroupName") or request.get("logGroupIdentifier", "")
@@ -165,6 +168,24 @@ class Logs:
         if not self._store.execute("SELECT 1 FROM stream WHERE log_group = ? LIMIT 1", (group,)):
             raise _missing("The specified log group does not exist.")
         return group
+
+
+def _terms(pattern: str) -> list[str]:
+    """The words and phrases of a filter pattern.
+
+    Raises:
+        AwsError: It asks for more than that all of them occur.
+    """
+    found = _TERM.findall(pattern)
+    if pattern.lstrip().startswith(("{", "[")) or any(
+        word.startswith(("?", "-", "%")) for _, word in found
+    ):
+        raise _invalid(
+            f"The filter pattern {pattern} is not supported here: give words, and phrases in "
+            "quotation marks, that all have to occur. Words after ?, - or %, {…} and […] are not "
+            "understood."
+        )
+    return [phrase or word for phrase, word in found]
 
 
 def _event(row: Any) -> Document:
@@ -183,14 +204,9 @@ def _direction(token: str) -> tuple[bool, int]:
 
 
 def _paged(request: Document, member: str, items: list[Document]) -> Document:
-    start = 0
-    if request.get("nextToken"):
-        start = int(decode_token(member, request["nextToken"])[0])
-    end = start + request.get("limit", _STREAMS)
-    answer: Document = {member: items[start:end]}
-    if end < len(items):
-        answer["nextToken"] = encode_token(member, [end])
-    return answer
+    limit = request.get("limit", _STREAMS)
+    shown, token = page(items, fingerprint(request), request.get("nextToken"), limit)
+    return {member: shown, "nextToken": token}
 
 
 def _missing(message: str) -> AwsError:

@@ -28,7 +28,7 @@ def put(context: Context, request: Document) -> Document:
     return {}
 
 
-def by_statistics(context: Context, request: Document) -> Document:
+def get_metric_statistics(context: Context, request: Document) -> Document:
     """GetMetricStatistics, by whole minutes."""
     if "ExtendedStatistics" in request or "Statistics" not in request:
         raise _invalid("Statistics are needed; percentiles are not supported here.")
@@ -42,7 +42,7 @@ def by_statistics(context: Context, request: Document) -> Document:
     return {"Label": request["MetricName"], "Datapoints": datapoints}
 
 
-def by_queries(context: Context, request: Document) -> Document:
+def get_metric_data(context: Context, request: Document) -> Document:
     """GetMetricData, without expressions."""
     results: list[Document] = []
     for query in request["MetricDataQueries"]:
@@ -69,7 +69,7 @@ def by_queries(context: Context, request: Document) -> Document:
     return {"MetricDataResults": results, "Messages": []}
 
 
-def listed(context: Context, request: Document) -> Document:
+def list_metrics(context: Context, request: Document) -> Document:
     """ListMetrics, in one page."""
     metrics = [
         {

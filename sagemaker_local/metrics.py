@@ -1,7 +1,8 @@
 """Metrics in memory: what endpoints count of requests, and what clients put.
 
-Data is kept twice: by the minute, for clients, and by the time that alarms see, which runs as fast
-as the waits of deployments do. Requests about metrics are in metric_requests.py.
+Data is kept twice: by the minute, for clients, and in steps of ten seconds times `wait_scale`, for
+alarms, whose periods are scaled like the waits of deployments. Requests about metrics are in
+metric_requests.py.
 """
 
 import threading

@@ -20,17 +20,15 @@ def create(context: Context, request: Document) -> Document:
     name = request["ModelPackageGroupName"]
     arn = names.arn(context.config, _KIND, name)
     document: Document = {
-        **{member: value for member, value in request.items() if member != "Tags"},
+        **tags.without_tags(request),
         "ModelPackageGroupArn": arn,
         "ModelPackageGroupStatus": _STATUS,
         "CreationTime": time.time(),
         "CreatedBy": identity.user_context(context.config),
         "_versions": 0,
     }
-    with context.store.transaction():
-        if not context.store.insert(_KIND, name.lower(), document, _STATUS):
-            raise validation(f"Model Package Group already exists: {arn}")
-        tags.put(context, arn, request.get("Tags", []))
+    if not tags.insert(context, _KIND, name.lower(), request, document, _STATUS):
+        raise validation(f"Model Package Group already exists: {arn}")
     return {"ModelPackageGroupArn": arn}
 
 
@@ -44,12 +42,12 @@ def describe(context: Context, request: Document) -> Document:
     return document
 
 
-def listed(context: Context, request: Document) -> Document:
+def list_groups(context: Context, request: Document) -> Document:
     """ListModelPackageGroups."""
     member = "ModelPackageGroupSummaryList"
     if request.get("CrossAccountFilterOption") == "CrossAccount":
         return {member: []}
-    return list_resources(context.store, _KIND, request, member, dict, descending=False)
+    return list_resources(context, _KIND, request, member, descending=False)
 
 
 def delete(context: Context, request: Document) -> Document:

@@ -36,9 +36,8 @@ def create(context: Context, request: Document) -> Document:
         document = _document(context, request)
         arn = document["ModelPackageArn"]
         status = document.get("ModelApprovalStatus", "")
-        if not context.store.insert(_KIND, _key(context, arn), document, status):
+        if not tags.insert(context, _KIND, _key(context, arn), request, document, status):
             raise validation(f"ModelPackage already exists: {arn}")
-        tags.put(context, arn, request.get("Tags", []))
     return {"ModelPackageArn": arn}
 
 
@@ -48,7 +47,7 @@ def _document(context: Context, request: Document) -> Document:
     document: Document = {
         "CertifyForMarketplace": False,
         "ModelApprovalStatus": "PendingManualApproval",
-        **{member: value for member, value in request.items() if member != "Tags"},
+        **tags.without_tags(request),
         "ModelPackageStatus": "Completed",
         "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
         "CreationTime": now,
@@ -71,7 +70,7 @@ def describe(context: Context, request: Document) -> Document:
     return _stored(context, request["ModelPackageName"])
 
 
-def listed(context: Context, request: Document) -> Document:
+def list_packages(context: Context, request: Document) -> Document:
     """ListModelPackages: of a group, else the unversioned ones if no type is asked for."""
     asked = dict(request)
     if "ModelPackageGroupName" in asked:
@@ -81,7 +80,7 @@ def listed(context: Context, request: Document) -> Document:
     if asked.get("ModelPackageType") == "Both":
         del asked["ModelPackageType"]
     member = "ModelPackageSummaryList"
-    return list_resources(context.store, _KIND, asked, member, dict, descending=False)
+    return list_resources(context, _KIND, asked, member, descending=False)
 
 
 def update(context: Context, request: Document) -> Document:

@@ -17,40 +17,43 @@ from sagemaker_local import (
     transform,
 )
 from sagemaker_local.context import Operation
+from sagemaker_local.listing import listing
 
 _CONTROL: dict[str, Operation] = {
-    **job_kinds.operations(training.KIND, training.create, training.listed),
-    **job_kinds.operations(processing.KIND, processing.create, processing.listed),
+    **job_kinds.operations(training.KIND, training.create, training.list_jobs),
     **job_kinds.operations(
-        transform.KIND,
-        transform.create,
-        hosting.listing(names.TRANSFORM_JOB, "TransformJobSummaries"),
+        processing.KIND,
+        processing.create,
+        listing(names.PROCESSING_JOB, "ProcessingJobSummaries", descending=False),
+    ),
+    **job_kinds.operations(
+        transform.KIND, transform.create, listing(names.TRANSFORM_JOB, "TransformJobSummaries")
     ),
     "CreateModelPackageGroup": model_groups.create,
     "DescribeModelPackageGroup": model_groups.describe,
-    "ListModelPackageGroups": model_groups.listed,
+    "ListModelPackageGroups": model_groups.list_groups,
     "DeleteModelPackageGroup": model_groups.delete,
     "CreateModelPackage": model_packages.create,
     "DescribeModelPackage": model_packages.describe,
-    "ListModelPackages": model_packages.listed,
+    "ListModelPackages": model_packages.list_packages,
     "UpdateModelPackage": model_packages.update,
     "DeleteModelPackage": model_packages.delete,
     "CreateModel": hosting.create_model,
     "DescribeModel": hosting.describing(names.MODEL, "ModelName"),
-    "ListModels": hosting.listing(names.MODEL, "Models"),
+    "ListModels": listing(names.MODEL, "Models"),
     "DeleteModel": hosting.deleting(names.MODEL, "ModelName"),
     "CreateEndpointConfig": hosting.create_config,
     "DescribeEndpointConfig": hosting.describing(names.ENDPOINT_CONFIG, "EndpointConfigName"),
-    "ListEndpointConfigs": hosting.listing(names.ENDPOINT_CONFIG, "EndpointConfigs"),
+    "ListEndpointConfigs": listing(names.ENDPOINT_CONFIG, "EndpointConfigs"),
     "DeleteEndpointConfig": hosting.deleting(names.ENDPOINT_CONFIG, "EndpointConfigName"),
     "CreateEndpoint": hosting.create_endpoint,
     "DescribeEndpoint": hosting.describe_endpoint,
-    "ListEndpoints": hosting.listing(names.ENDPOINT, "Endpoints"),
+    "ListEndpoints": listing(names.ENDPOINT, "Endpoints"),
     "UpdateEndpoint": hosting.update_endpoint,
     "UpdateEndpointWeightsAndCapacities": hosting.update_weights,
     "DeleteEndpoint": hosting.delete_endpoint,
     "AddTags": tags.add,
-    "ListTags": tags.listed,
+    "ListTags": tags.list_tags,
     "DeleteTags": tags.delete,
 }
 _LOGS: dict[str, Operation] = {
@@ -65,9 +68,9 @@ _CLOUDWATCH: dict[str, Operation] = {
     "DeleteAlarms": lambda context, request: context.alarms.delete(request),
     "SetAlarmState": lambda context, request: context.alarms.set_state(request),
     "PutMetricData": metric_requests.put,
-    "GetMetricStatistics": metric_requests.by_statistics,
-    "GetMetricData": metric_requests.by_queries,
-    "ListMetrics": metric_requests.listed,
+    "GetMetricStatistics": metric_requests.get_metric_statistics,
+    "GetMetricData": metric_requests.get_metric_data,
+    "ListMetrics": metric_requests.list_metrics,
 }
 TARGETS = {
     service_model.CONTROL_PREFIX: _CONTROL,

@@ -5,7 +5,6 @@ Serving reads requests with it, training its CSV channels. RecordIO itself is in
 
 import json
 import math
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sagemaker_local.formats import recordio
+from sagemaker_local.formats.recordio_message import float_label
 
 Points = NDArray[np.float32]
 RECORDIO = "application/x-recordio-protobuf"
 CSV = "text/csv"
 JSON = "application/json"
-JSON_LINES = "application/jsonlines"
-_FRAME = struct.Struct("<II")
+_JSON_LINES = "application/jsonlines"
 
 
 class PayloadError(ValueError):
@@ -252,32 +251,23 @@ _READERS: dict[str, Callable[[bytes, int], Points]] = {
     RECORDIO: _read_recordio,
     CSV: _read_csv,
     JSON: _read_json,
-    JSON_LINES: _read_json_lines,
+    _JSON_LINES: _read_json_lines,
 }
 
 
 def _write_recordio(clusters: NDArray[np.intp], distances: NDArray[np.float32]) -> bytes:
     """One record a prediction, both numbers under their names in `label`."""
     return b"".join(
-        _frame(_label(b"closest_cluster", cluster) + _label(b"distance_to_cluster", distance))
+        recordio.framed(
+            float_label(cluster, b"closest_cluster") + float_label(distance, b"distance_to_cluster")
+        )
         for cluster, distance in zip(clusters.tolist(), distances.tolist(), strict=True)
     )
 
 
-def _label(key: bytes, value: float) -> bytes:
-    """A map entry of Record.label whose Value is a float32 tensor of one number."""
-    tensor = b"\x12\x06\x0a\x04" + struct.pack("<f", value)
-    entry = bytes((0x0A, len(key))) + key + bytes((0x12, len(tensor))) + tensor
-    return bytes((0x12, len(entry))) + entry
-
-
-def _frame(payload: bytes) -> bytes:
-    return _FRAME.pack(recordio.MAGIC, len(payload)) + payload + bytes(-len(payload) % 4)
-
-
 _WRITERS: dict[str, Callable[[NDArray[np.intp], NDArray[np.float32]], bytes]] = {
     JSON: _write_json,
-    JSON_LINES: _write_json_lines,
+    _JSON_LINES: _write_json_lines,
     CSV: _write_csv,
     RECORDIO: _write_recordio,
 }

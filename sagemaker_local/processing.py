@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from sagemaker_local import job_kinds, names, s3_places
+from sagemaker_local import image_lookup, job_kinds, names, s3_places
 from sagemaker_local.aws_errors import validation
 from sagemaker_local.context import Context
 from sagemaker_local.images import Image
 from sagemaker_local.job_kinds import JobKind
-from sagemaker_local.listing import list_resources
 from sagemaker_local.store import Document
 
 KIND = JobKind(names.PROCESSING_JOB, "Processing", names.PROCESSING_LOGS)
@@ -47,18 +46,11 @@ def create(context: Context, request: Document) -> Document:
     return job_kinds.begin(context, KIND, request, cluster, more)
 
 
-def listed(context: Context, request: Document) -> Document:
-    """ListProcessingJobs."""
-    return list_resources(
-        context.store, KIND.resource, request, "ProcessingJobSummaries", dict, descending=False
-    )
-
-
 def _check_image(context: Context, request: Document) -> None:
     application = request["AppSpecification"]
     uri = application["ImageUri"]
-    names.check_image(context.config, uri, request["RoleArn"])
-    image = names.own_code(context.config, uri)
+    image_lookup.check_image(context.config, uri, request["RoleArn"])
+    image = image_lookup.custom_image(context.config, uri)
     if image is None:
         raise validation(
             f"The image {uri} of the built-in k-means trains and serves, and runs no processing "

@@ -1,4 +1,4 @@
-"""An image's own code as a processing job runs it, under AWS's contract with containers.
+"""A custom image as a processing job runs it, under AWS's contract with containers.
 
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processing-container.html
 """
@@ -6,34 +6,25 @@ Source: https://docs.aws.amazon.com/sagemaker/latest/dg/build-your-own-processin
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from sagemaker_local import archives, containers, contract_folder, images
+from sagemaker_local import archives, opt_ml
 from sagemaker_local.algorithm import exit_reason
 from sagemaker_local.aws_errors import JobFailure
-from sagemaker_local.containers import Container
+from sagemaker_local.custom_job import CustomJob
 from sagemaker_local.downloads import Downloads
-from sagemaker_local.images import Launch
+from sagemaker_local.images import Image
 from sagemaker_local.job_kinds import Job
 from sagemaker_local.store import Document
 
 
-class ProcessingJob:
+class ProcessingJob(CustomJob):
     """An `Algorithm`."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, image: Image) -> None:
+        """Takes what runs the job's image."""
         document = job.document
-        application: Document = document["AppSpecification"]
-        self.containers: list[Container] = []
-        self.grace_seconds = job.config.grace_seconds
-        self._config = job.config
-        self._document = document
-        self._image = images.find(job.config.images, application["ImageUri"]) or (
-            images.as_container(application["ImageUri"])
-        )
-        self._entrypoint: list[str] = application.get("ContainerEntrypoint", [])
-        self._arguments: list[str] = application.get("ContainerArguments", [])
-        count = int(document["ProcessingResources"]["ClusterConfig"]["InstanceCount"])
-        self._hosts = [f"algo-{number}" for number in range(1, count + 1)]
-        self._bases = [job.folder / host for host in self._hosts]
+        instances = int(document["ProcessingResources"]["ClusterConfig"]["InstanceCount"])
+        isolated = document.get("NetworkConfig", {}).get("EnableNetworkIsolation", False)
+        super().__init__(job, image, document["AppSpecification"], instances, isolated=isolated)
         outputs = document.get("ProcessingOutputConfig", {}).get("Outputs", [])
         self._inputs = list(_managed(document.get("ProcessingInputs", []), "S3Input"))
         self._outputs = list(_managed(outputs, "S3Output"))
@@ -41,40 +32,17 @@ class ProcessingJob:
     def prepare(self) -> None:
         """Makes the folders."""
         for base, host in zip(self._bases, self._hosts, strict=True):
-            contract_folder.lay_out_processing(base, self._document, host, self._hosts)
+            opt_ml.lay_out_processing(base, self._document, host, self._hosts)
             for output in self._outputs:
-                (base / contract_folder.below_base(output["LocalPath"])).mkdir(
+                (base / opt_ml.relative_to_opt_ml(output["LocalPath"])).mkdir(
                     parents=True, exist_ok=True
                 )
 
     def download(self, downloads: Downloads) -> None:
         """Brings the inputs."""
         for source in self._inputs:
-            place = contract_folder.below_base(source["LocalPath"])
-            downloads.bring(source, [base / place for base in self._bases])
-
-    def begin(self) -> None:
-        """Starts a container for each instance."""
-        region = self._config.region
-        isolated: bool = self._document.get("NetworkConfig", {}).get(
-            "EnableNetworkIsolation", False
-        )
-        left = [contract_folder.below_base(output["LocalPath"]) for output in self._outputs]
-        for base in self._bases:
-            launch = Launch(
-                self._image,
-                self._command(base),
-                base,
-                {
-                    **self._document.get("Environment", {}),
-                    "AWS_REGION": region,
-                    "AWS_DEFAULT_REGION": region,
-                },
-                isolated,
-                tuple(self._entrypoint),
-                ("output", *map(str, left)),
-            )
-            self.containers.append(containers.start(self._config, launch))
+            place = opt_ml.relative_to_opt_ml(source["LocalPath"])
+            downloads.download(source, [base / place for base in self._bases])
 
     def metrics(self, line: str) -> dict[str, float]:
         """None: a processing job has no metrics."""
@@ -96,7 +64,7 @@ class ProcessingJob:
         uploads: dict[str, Path] = {}
         for output in self._outputs if whole else []:
             for base in self._bases:
-                folder = base / contract_folder.below_base(output["LocalPath"])
+                folder = base / opt_ml.relative_to_opt_ml(output["LocalPath"])
                 try:
                     paths = archives.files(folder)
                 except archives.ArchiveError as error:
@@ -112,9 +80,13 @@ class ProcessingJob:
     def results(self, uploaded: Collection[str]) -> Document:
         """The `ExitMessage`, of the first instance that left one."""
         del uploaded
-        messages = map(contract_folder.exit_message, self._bases)
+        messages = map(opt_ml.exit_message, self._bases)
         message = next(filter(None, messages), "")
         return {"ExitMessage": message} if message else {}
+
+    def _collect(self) -> tuple[str, ...]:
+        paths = (opt_ml.relative_to_opt_ml(output["LocalPath"]) for output in self._outputs)
+        return "output", *map(str, paths)
 
     def _command(self, base: Path) -> tuple[str, ...]:
         """A container's arguments; a process has its base folder in the place of /opt/ml."""
@@ -122,7 +94,7 @@ class ProcessingJob:
             return tuple(self._arguments)
         # The entry point begins with a Python, for which the table has another.
         asked = [*self._entrypoint[1:], *self._arguments]
-        return (*self._image.process, *contract_folder.in_base(asked, base))
+        return (*self._image.process, *opt_ml.replace_opt_ml(asked, base))
 
 
 def _managed(items: Iterable[Document], member: str) -> Iterator[Document]:

@@ -49,7 +49,7 @@ class Location:
         return f"s3://{self.bucket}/{self.key}"
 
 
-class Listed(NamedTuple):
+class InputObject(NamedTuple):
     """An object of a job's input, and its name below the place that the request names."""
 
     location: Location
@@ -83,7 +83,7 @@ class Storage:
             return False
         return True
 
-    def list_prefix(self, uri: str) -> list[Listed]:
+    def list_prefix(self, uri: str) -> list[InputObject]:
         """The objects whose keys begin with the URI's key, in order, without folder markers.
 
         Their names are what their keys have beyond the folder that the URI names or lies in.
@@ -94,13 +94,15 @@ class Storage:
                 Bucket=location.bucket, Prefix=location.key
             )
             return [
-                Listed(Location(location.bucket, item["Key"]), _beyond(location.key, item["Key"]))
+                InputObject(
+                    Location(location.bucket, item["Key"]), _beyond(location.key, item["Key"])
+                )
                 for page in pages
                 for item in page.get("Contents", [])
                 if not item["Key"].endswith("/")
             ]
 
-    def list_manifest(self, uri: str) -> list[Listed]:
+    def list_manifest(self, uri: str) -> list[InputObject]:
         """The objects that a manifest file names: `[{"prefix": "s3://…/"}, "file", …]`."""
         location = Location.parse(uri)
         with _translated():
@@ -109,19 +111,19 @@ class Storage:
         try:
             head, *names = cast(list[Any], json.loads(text))
             prefix = str(head["prefix"])
-            return [Listed(Location.parse(prefix + str(name)), str(name)) for name in names]
+            return [InputObject(Location.parse(prefix + str(name)), str(name)) for name in names]
         except (ValueError, KeyError, TypeError) as error:
             raise StorageError(f"{uri} is not a manifest file") from error
 
     def fetch(
-        self, location: Location, path: Path, go_on: Callable[[], None] = lambda: None
+        self, location: Location, path: Path, check_cancelled: Callable[[], None] = lambda: None
     ) -> None:
         """Writes an object to a file; never half a file.
 
         Args:
             location: The object.
             path: The file.
-            go_on: Called with each megabyte; what it raises ends the download.
+            check_cancelled: Called with each megabyte; what it raises ends the download.
         """
         part = path.with_name(path.name + ".part")
         with _translated():
@@ -130,7 +132,7 @@ class Storage:
                 answer = self._client.get_object(Bucket=location.bucket, Key=location.key)
                 with part.open("wb") as file:
                     for chunk in answer["Body"].iter_chunks(_CHUNK):
-                        go_on()
+                        check_cancelled()
                         file.write(chunk)
             except BaseException:
                 part.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ The words of a refusal are those of AWS's front end, which knows the same constr
 model. What depends on the state (does it exist, may it be changed) is checked by the operations.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from functools import cache
 from typing import Any, cast
@@ -32,14 +33,23 @@ _SERVICES = {
     "iam": "iam",
     "sts": "sts",
 }
-_NUMBERS = frozenset({"integer", "long", "float", "double"})
+_WHOLE_NUMBERS = frozenset({"integer", "long"})
+_NUMBERS = _WHOLE_NUMBERS | {"float", "double"}
+# The largest whole number that each type takes.
+_LARGEST: dict[str, float] = {
+    "integer": 2**31 - 1,
+    "long": 2**63 - 1,
+    "timestamp": 2**63 - 1,
+    "float": sys.float_info.max,
+    "double": sys.float_info.max,
+}
 
 
 @cache
 def service(prefix: str) -> ServiceModel:
-    """The service behind a prefix of `X-Amz-Target`, `iam` or `sts`, without its documentation.
+    """The model of a service: of a prefix of `X-Amz-Target`, of `iam`, or of `sts`.
 
-    That is a third of it.
+    It has no documentation, which would be a third of it in memory.
     """
     model = cast(dict[str, Any], Loader().load_service_model(_SERVICES[prefix], "service-2"))
     _drop_documentation(model)
@@ -134,21 +144,28 @@ def _check_types(shape: Shape, value: object, path: str) -> None:
     elif kind == "boolean":
         if not isinstance(value, bool):
             raise _serialization(f"{_token(value)} can not be converted to a Boolean", path)
-    elif kind in _NUMBERS or kind == "timestamp":
+    elif kind in _LARGEST:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _serialization(f"{_token(value)} can not be converted to a number", path)
-        if kind in ("integer", "long") and not float(value).is_integer():
-            raise _serialization(f"{_token(value)} can not be converted to an Integer", path)
+        if not _fits(kind, value):
+            wanted = "an Integer" if kind in _WHOLE_NUMBERS else "a number"
+            raise _serialization(f"{_token(value)} can not be converted to {wanted}", path)
+
+
+def _fits(kind: str, value: float) -> bool:
+    """Whether a type takes a number; those of fractions take what is infinite or no number, too."""
+    if kind in _WHOLE_NUMBERS:
+        return value % 1 == 0 and abs(value) <= _LARGEST[kind]
+    return isinstance(value, float) or abs(value) <= _LARGEST[kind]
 
 
 def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
-    if isinstance(shape, StructureShape):
-        for name in shape.required_members:
-            if value.get(name) is None:
-                yield _problem("null", _join(path, name), "Member must not be null")
+    if value is None:
+        yield _problem("null", path, "Member must not be null")
+    elif isinstance(shape, StructureShape):
         for name, member in shape.members.items():
-            if value.get(name) is not None:
-                yield from _violations(member, value[name], _join(path, name))
+            if value.get(name) is not None or name in shape.required_members:
+                yield from _violations(member, value.get(name), _join(path, name))
     elif isinstance(shape, MapShape):
         for rule in _length_rules(shape, value):
             yield _problem(f"'{value}'", path, rule)
@@ -178,7 +195,7 @@ def _map_violations(shape: MapShape, value: Mapping[str, Any], path: str) -> Ite
             if rules:
                 rule = f"Map keys must satisfy constraint: [{', '.join(rules)}]"
                 yield _problem(f"'{value}'", path, rule)
-        if isinstance(shape.value, StringShape):
+        if isinstance(shape.value, StringShape) and item is not None:
             rules = list(_string_rules(shape.value, item))
             if rules:
                 rule = f"Map value must satisfy constraint: [{', '.join(rules)}]"

@@ -18,18 +18,14 @@ from sagemaker_local.formats import ndarray_file
 
 
 class Model:
-    """Centroids, ready for many requests.
-
-    A centroid with values that are not finite is nobody's nearest.
-    """
+    """Centroids, ready for many requests."""
 
     def __init__(self, centroids: NDArray[np.float32]) -> None:
-        """Takes (k, D) float32."""
-        reachable = np.logical_and.reduce(np.isfinite(centroids), axis=1)
-        self._centroids = np.where(reachable[:, None], centroids, np.float32(0))
-        self._transposed = np.ascontiguousarray(self._centroids.T)
-        norms = np.square(self._centroids, dtype=np.float64).sum(axis=1)
-        self._norms = np.where(reachable, norms, np.inf)
+        """Takes (k, D) float32, all finite."""
+        # Not a view of the file's bytes, in which numbers may lie anywhere.
+        self._centroids = np.array(centroids)
+        self._transposed = np.ascontiguousarray(centroids.T)
+        self._norms = np.square(centroids, dtype=np.float64).sum(axis=1)
 
     @property
     def shape(self) -> tuple[int, int]:

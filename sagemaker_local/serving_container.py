@@ -71,15 +71,15 @@ class ServingContainer:
     """
 
     def __init__(
-        self, config: Config, logs: Logs, program: Program, hurry: threading.Event
+        self, config: Config, logs: Logs, program: Program, no_grace: threading.Event
     ) -> None:
-        """Nothing runs yet. Once `hurry` is set, a container that ends gets no time for it."""
+        """Nothing runs yet. Once `no_grace` is set, a container that ends gets no time for it."""
         self.variant = program.variant
         self.requests = 0
         self._config = config
         self._logs = logs
         self._program = program
-        self._hurry = hurry
+        self._no_grace = no_grace
         self._restart: asyncio.Task[None] | None = None
         self._container: Container | None = None
         self._base: Path | None = None
@@ -138,7 +138,7 @@ class ServingContainer:
     async def close(self) -> None:
         """Ends the container once the requests it has are answered."""
         self._closed = True
-        while self.requests and not self._hurry.is_set():
+        while self.requests and not self._no_grace.is_set():
             await asyncio.sleep(_POLL_SECONDS)
         if self._restart is not None:
             self._restart.cancel()
@@ -213,14 +213,15 @@ class ServingContainer:
                     f'"container_1": {error}'
                 ) from error
         self._port = _free_port()
-        region = self._config.region
-        environment = {
-            **self._program.environment,
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
-        }
-        image, isolated = self._program.image, self._program.isolated
-        launch = Launch(image, image.serve, base, environment, isolated, port=self._port)
+        program = self._program
+        launch = Launch(
+            program.image,
+            program.image.serve,
+            base,
+            program.environment,
+            program.isolated,
+            port=self._port,
+        )
         container = containers.start(self._config, launch)
         self._container = container
         stream = log_lines.instance_stream(self._program.log_group, self.variant, instance)
@@ -261,7 +262,7 @@ class ServingContainer:
         base, self._base = self._base, None
         reader, self._reader = self._reader, None
         if container is not None:
-            await asyncio.to_thread(containers.end_all, [container], seconds, self._hurry)
+            await asyncio.to_thread(containers.end_all, [container], seconds, self._no_grace)
         if reader is not None:
             # Its last words are in the log once it counts as ended.
             await asyncio.to_thread(reader.join, _LOG_SECONDS)

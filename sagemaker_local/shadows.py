@@ -25,7 +25,7 @@ class Shadows:
     def copy(self, endpoint: str, fleet: Fleet, invocation: Invocation) -> None:
         """Sends a request to the shadows of a fleet too, by their shares; returns at once."""
         for variant, share in fleet.shadows.items():
-            if fleet.child(variant).requests >= _MOST_WAITING or random.random() >= share:  # noqa: S311 - traffic
+            if fleet.least_busy(variant).requests >= _MOST_WAITING or random.random() >= share:  # noqa: S311 - traffic
                 continue
             sending = self._send(endpoint, variant, fleet, invocation)
             task = asyncio.get_running_loop().create_task(sending)
@@ -36,7 +36,7 @@ class Shadows:
         self, endpoint: str, variant: str, fleet: Fleet, invocation: Invocation
     ) -> None:
         try:
-            answer = await fleet.child(variant).invoke(invocation)
+            answer = await fleet.least_busy(variant).invoke(invocation)
         except (ChildLostError, JobFailure) as error:
             _log.warning("a copy for %s of endpoint %s: %s", variant, endpoint, error)
         else:

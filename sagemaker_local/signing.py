@@ -6,7 +6,7 @@ Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.h
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -55,21 +55,21 @@ class _Authorization:
 
 
 class Verifier:
-    """Checks requests against one key pair, one region and the services that the server offers."""
+    """Checks requests against one key pair and one region."""
 
-    def __init__(
-        self, access_key: str, secret_key: str, region: str, services: Iterable[str]
-    ) -> None:
+    def __init__(self, access_key: str, secret_key: str, region: str) -> None:
         self._access_key = access_key
         self._secret_key = secret_key
         self._region = region
-        self._services = frozenset(services)
 
-    def verify(self, request: SignedRequest, now: datetime | None = None) -> str:
+    def verify(
+        self, request: SignedRequest, services: Collection[str], now: datetime | None = None
+    ) -> str:
         """Accepts a rightly signed request.
 
         Args:
             request: The request, body included.
+            services: Those that it may be signed for.
             now: The server's clock; the real one if None.
 
         Returns:
@@ -88,7 +88,7 @@ class Verifier:
                 "The security token included in the request is invalid.",
                 403,
             )
-        self._check_scope(auth, stamp)
+        self._check_scope(auth, stamp, services)
         _check_clock(stamp, now or datetime.now(UTC))
         missing = _unsigned(request.headers, auth.signed_headers)
         if missing:
@@ -102,11 +102,11 @@ class Verifier:
             )
         return auth.service
 
-    def _check_scope(self, auth: _Authorization, stamp: str) -> None:
+    def _check_scope(self, auth: _Authorization, stamp: str, services: Collection[str]) -> None:
         if auth.region not in (self._region, _GLOBAL.get(auth.service)):
             raise _invalid(f"Credential should be scoped to a valid region, not '{auth.region}'.")
-        if auth.service not in self._services:
-            offered = ", ".join(f"'{name}'" for name in sorted(self._services))
+        if auth.service not in services:
+            offered = ", ".join(f"'{name}'" for name in sorted(services))
             raise _invalid(
                 f"Credential should be scoped to correct service: {offered}, not '{auth.service}'."
             )

@@ -3,13 +3,10 @@
 No more of it than one body and one record is in memory.
 """
 
-import struct
 from collections.abc import Iterable, Iterator
 from io import BufferedIOBase
 
 from sagemaker_local.formats import recordio
-
-_HEADER = struct.Struct("<II")
 
 
 class SplitError(ValueError):
@@ -73,15 +70,15 @@ def _lines(file: BufferedIOBase, limit: int) -> Iterator[bytes]:
 
 def _frames(file: BufferedIOBase, limit: int, *, bare: bool) -> Iterator[bytes]:
     """Records with header and padding, or bare of them."""
-    while header := file.read(_HEADER.size):
-        if len(header) < _HEADER.size:
+    while header := file.read(recordio.HEADER.size):
+        if len(header) < recordio.HEADER.size:
             raise SplitError("the object ends within a record")
-        magic, length = _HEADER.unpack(header)
+        magic, length = recordio.HEADER.unpack(header)
         if magic != recordio.MAGIC:
             raise SplitError(f"no RecordIO: the magic number is {magic:#010x}")
         padded = length + -length % 4
         # Before it is read: the length may be any number.
-        _check_size(_HEADER.size + padded, limit)
+        _check_size(recordio.HEADER.size + padded, limit)
         content = file.read(padded)
         if len(content) < padded:
             raise SplitError("the object ends within a record")

@@ -1,8 +1,10 @@
 """All state: resources as JSON documents, tags and log events, in one SQLite file.
 
-It survives the process. The modules that write a document know what it means.
+It survives the process, and belongs to one process at a time. The modules that write a document
+know what it means.
 """
 
+import fcntl
 import json
 import sqlite3
 import threading
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_local.aws_errors import AwsError
+from sagemaker_local.config import ConfigError
 
 # The primary codes, beside which there are more precise ones.
 _DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -44,18 +47,39 @@ Document = dict[str, Any]
 class Store:
     """One SQLite connection behind one lock: writes are few and small, readers do not wait long."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path) -> None:
+        """Opens the state of a folder, which is made if there is none.
+
+        Raises:
+            ConfigError: The folder cannot be used, or another server uses it.
+        """
         self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        # FULL: what was acknowledged survives a power cut, not only a killed process.
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._in_use = (folder / "lock").open("w")
+            # Until the process ends, by kill -9 too. A second server would take the jobs of the
+            # first one for interrupted ones.
+            fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._db = sqlite3.connect(
+                folder / "state.sqlite", check_same_thread=False, isolation_level=None
+            )
+            self._db.row_factory = sqlite3.Row
+            # FULL: what was acknowledged survives a power cut, not only a killed process.
+            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{folder} is in use by another server: choose another folder with --data-dir."
+            ) from None
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(
+                f"{folder} cannot be used ({error}): choose another folder with --data-dir."
+            ) from error
 
     def close(self) -> None:
         """Closes the file; the store is of no use afterwards."""
         with self._lock:
             self._db.close()
+            self._in_use.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
-"""The process between the server and an image's command: what a container's walls are elsewhere.
+"""Runs one image's command and guarantees that nothing it started outlives it.
 
-It passes the command's exit code on, and leaves nothing behind: whatever the command started ends
-with it, or with the server, even what left its process group. Its standard input is the server: a
+It passes the command's exit code on. Whatever the command started ends with it, or with the server,
+even what left its process group. Its standard input is the server: a
 line of JSON says what to run, its end says that everything has to end. SIGTERM is for the command,
 and gets there once, also if it comes before the command has begun.
 """

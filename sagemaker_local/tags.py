@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sagemaker_local import names
 from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.context import Context
-from sagemaker_local.listing import decode_token, encode_token
+from sagemaker_local.pages import fingerprint, page
 from sagemaker_local.store import Document
 
 # AWS's words.
@@ -51,6 +51,34 @@ def put(context: Context, arn: str, tags: Sequence[Document]) -> None:
         )
 
 
+def insert(
+    context: Context, kind: str, key: str, request: Document, document: Document, status: str = ""
+) -> bool:
+    """Stores a new resource with the tags of its request; False if there is one already.
+
+    Args:
+        context: What operations work with.
+        kind: The kind of resource.
+        key: What the store calls it.
+        request: That creates it.
+        document: What is stored of it.
+        status: See `Store.insert`.
+
+    Raises:
+        AwsError: Its tags are refused.
+    """
+    with context.store.transaction():
+        if not context.store.insert(kind, key, document, status):
+            return False
+        put(context, names.arn(context.config, kind, key), request.get("Tags", []))
+    return True
+
+
+def without_tags(request: Document) -> Document:
+    """What a document keeps of the request that creates it: tags are stored by themselves."""
+    return {member: value for member, value in request.items() if member != "Tags"}
+
+
 def add(context: Context, request: Document) -> Document:
     """AddTags."""
     arn = _known(context, request["ResourceArn"])
@@ -58,17 +86,12 @@ def add(context: Context, request: Document) -> Document:
     return {"Tags": _tags(context, arn)}
 
 
-def listed(context: Context, request: Document) -> Document:
+def list_tags(context: Context, request: Document) -> Document:
     """ListTags."""
     arn = _known(context, request["ResourceArn"])
-    token = request.get("NextToken")
-    start = int(decode_token(arn, token)[0]) if token else 0
-    end = start + request.get("MaxResults", _LIMIT)
-    tags = _tags(context, arn)
-    answer: Document = {"Tags": tags[start:end]}
-    if end < len(tags):
-        answer["NextToken"] = encode_token(arn, [end])
-    return answer
+    limit = request.get("MaxResults", _LIMIT)
+    tags, token = page(_tags(context, arn), fingerprint(request), request.get("NextToken"), limit)
+    return {"Tags": tags, "NextToken": token}
 
 
 def delete(context: Context, request: Document) -> Document:

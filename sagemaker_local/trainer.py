@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sagemaker_local import children, hyperparameters
+from sagemaker_local.aws_errors import OUT_OF_MEMORY
 
 if TYPE_CHECKING:
     from sagemaker_local.channels import Points
 
 MODEL = "model.tar.gz"
 FAILURE = "failure"
-OUT_OF_MEMORY = (
-    "ClientError: Please use an instance type with more memory, or reduce the size of training "
-    "data processed on an instance."
-)
 _POLL_SECONDS = 0.02
 # scikit-learn would load them only to know their types.
 _OPTIONAL = ("pandas", "pyarrow", "polars", "matplotlib")
@@ -114,7 +111,7 @@ class _Instance:
         self._log.write("shrinking the centers of all instances by local Lloyd's iterations")
         centres, weights = self._merge_states()
         model = kmeans.shrink(centres, weights, self._parameters)
-        model = kmeans.refined(lambda: self._whole_channel("train"), model, points)
+        model = kmeans.refine(lambda: self._whole_channel("train"), model, points)
         for name in ("train", "test"):
             if name in self._channels:
                 self._evaluate(name, model)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_local import job_kinds, names, s3_places
+from sagemaker_local import image_lookup, job_kinds, names, s3_places
 from sagemaker_local.aws_errors import validation
 from sagemaker_local.context import Context
 from sagemaker_local.images import Image
@@ -16,8 +16,9 @@ from sagemaker_local.job_kinds import JobKind
 from sagemaker_local.listing import list_resources
 from sagemaker_local.store import Document
 
-_USUAL_RUNTIME = 86_400
-_LONGEST_RUNTIME = 432_000
+_DAY_SECONDS = 86_400
+_USUAL_RUNTIME = _DAY_SECONDS
+_LONGEST_RUNTIME = 28 * _DAY_SECONDS
 
 
 def create(context: Context, request: Document) -> Document:
@@ -38,13 +39,11 @@ def create(context: Context, request: Document) -> Document:
     return job_kinds.begin(context, KIND, request, request["ResourceConfig"], more)
 
 
-def listed(context: Context, request: Document) -> Document:
+def list_jobs(context: Context, request: Document) -> Document:
     """ListTrainingJobs."""
     if request.get("WarmPoolStatusEquals") or request.get("TrainingPlanArnEquals"):
         return {"TrainingJobSummaries": []}
-    return list_resources(
-        context.store, KIND.resource, request, "TrainingJobSummaries", dict, descending=False
-    )
+    return list_resources(context, KIND.resource, request, "TrainingJobSummaries", descending=False)
 
 
 _MESSAGES = {
@@ -59,7 +58,7 @@ _MESSAGES = {
 }
 
 
-def _note(document: Document, status: str, message: str) -> None:
+def _record_status(document: Document, status: str, message: str) -> None:
     """Enters a secondary status: the one before ends now, and with the last one the job's time."""
     now = time.time()
     history = document["SecondaryStatusTransitions"]
@@ -84,7 +83,7 @@ def _count_time(document: Document) -> None:
         document["BillableTimeInSeconds"] = max(1, math.ceil(seconds * share))
 
 
-KIND = JobKind(names.TRAINING_JOB, "Training", names.TRAINING_LOGS, _note)
+KIND = JobKind(names.TRAINING_JOB, "Training", names.TRAINING_LOGS, _record_status)
 
 
 def _check(context: Context, request: Document) -> None:
@@ -98,13 +97,15 @@ def _check(context: Context, request: Document) -> None:
         )
     if "AlgorithmName" in algorithm:
         raise validation(f'Could not find algorithm "{algorithm["AlgorithmName"]}".')
-    names.check_image(context.config, algorithm["TrainingImage"], request["RoleArn"])
-    image = names.own_code(context.config, algorithm["TrainingImage"])
+    image_lookup.check_image(context.config, algorithm["TrainingImage"], request["RoleArn"])
+    image = image_lookup.custom_image(context.config, algorithm["TrainingImage"])
     _check_resources(request)
     _check_time(request)
     _check_channels(context, request, needs_train=image is None)
+    if request["OutputDataConfig"].get("CompressionType") == "NONE":
+        raise validation("The CompressionType NONE is not supported; use GZIP.")
     if image is not None:
-        _check_own_code(request, image)
+        _check_custom_image(request, image)
 
 
 def _check_resources(request: Document) -> None:
@@ -124,8 +125,10 @@ def _check_time(request: Document) -> None:
         raise validation("StoppingCondition is required.")
     runtime = condition.get("MaxRuntimeInSeconds", _USUAL_RUNTIME)
     longest = condition.get("MaxWaitTimeInSeconds")
-    if runtime > _LONGEST_RUNTIME * 5:
-        raise validation(f"MaxRuntimeInSeconds {runtime} is above the limit of the account.")
+    if runtime > _LONGEST_RUNTIME:
+        raise validation(
+            f"MaxRuntimeInSeconds {runtime} is above the 28 days that a training job may take."
+        )
     if request.get("EnableManagedSpotTraining"):
         if longest is None or longest < runtime:
             raise validation(
@@ -139,7 +142,7 @@ def _check_time(request: Document) -> None:
         )
 
 
-def _check_own_code(request: Document, image: Image) -> None:
+def _check_custom_image(request: Document, image: Image) -> None:
     """What an image's own code may ask for on AWS, and does not get here."""
     algorithm = request["AlgorithmSpecification"]
     if not image.container:
@@ -149,8 +152,6 @@ def _check_own_code(request: Document, image: Image) -> None:
             raise validation("The input mode Pipe is not supported; use File or FastFile.")
         if channel.get("ChannelName") in (".", ".."):
             raise validation(f"Invalid channel name {channel['ChannelName']}.")
-    if request["OutputDataConfig"].get("CompressionType") == "NONE":
-        raise validation("The CompressionType NONE is not supported; use GZIP.")
 
 
 def _check_process(algorithm: Document, image: Image) -> None:

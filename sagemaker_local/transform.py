@@ -25,7 +25,7 @@ def create(context: Context, request: Document) -> Document:
         "TransformInput": {"CompressionType": "None", "SplitType": "None"} | source,
         "TransformOutput": {"AssembleWith": "None", "KmsKeyId": ""} | output,
         "DataProcessing": _NO_PROCESSING | request.get("DataProcessing", {}),
-        "_model": deployed_config.containers_needs(model),
+        "_model": deployed_config.serving_spec(model),
     }
     _check_payload(request)
     if more["TransformInput"]["SplitType"] == "TFRecord":

@@ -18,15 +18,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sagemaker_local import faults, log_lines, names, splitting
-from sagemaker_local.aws_errors import AwsError, JobFailure, StopRequestedError
+from sagemaker_local import image_lookup, log_lines, names, splitting
+from sagemaker_local.aws_errors import CAPACITY, AwsError, JobFailure, StopRequestedError
 from sagemaker_local.downloads import Downloads
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
+from sagemaker_local.instance_factories import InstanceFactories
 from sagemaker_local.job_kinds import Job
 from sagemaker_local.s3 import Location, StorageError
 from sagemaker_local.store import Document
 from sagemaker_local.transform import MOST_PAYLOAD_MB, USUAL_PAYLOAD_MB
-from sagemaker_local.variants import Variants
 
 _POLL_SECONDS = 0.05
 _MB = 2**20
@@ -82,7 +82,7 @@ class TransformRun:
         self._storage = job.storage
         self._logs = job.logs
         self._document = job.document
-        self._enter = job.enter
+        self._set_status = job.set_status
         self._name = job.name
         self._folder = job.folder
         self._input: Document = job.document["TransformInput"]
@@ -94,18 +94,18 @@ class TransformRun:
         self._fleet: Fleet | None = None
         self.results: Document = {}
 
-    def run(self, stop: threading.Event, hurry: threading.Event) -> None:
+    def run(self, stop: threading.Event, no_grace: threading.Event) -> None:
         """Takes the job from its start to the last object's output.
 
         Args:
             stop: Ends the job; its containers get no time then, for nobody takes their answers.
-            hurry: Not needed: a stop waits for nothing.
+            no_grace: Not needed: a stop waits for nothing.
 
         Raises:
             JobFailure: With the reason to show.
             StopRequestedError: It was stopped.
         """
-        del hurry
+        del no_grace
         self._stop = stop
         asyncio.run(self._run())
 
@@ -130,21 +130,21 @@ class TransformRun:
     async def _work(self) -> None:
         await asyncio.sleep(self._config.starting_seconds + self._faults.get("slow-start", 0.0))
         if "capacity-error" in self._faults:
-            raise JobFailure(faults.CAPACITY)
-        await asyncio.to_thread(self._enter, "InProgress")
-        variants = Variants(self._config, self._storage, self._logs, self._stop)
-        make = await asyncio.to_thread(
-            variants.maker, self._name, self._model(), self._folder, names.TRANSFORM_LOGS
+            raise JobFailure(CAPACITY)
+        await asyncio.to_thread(self._set_status, "InProgress")
+        factories = InstanceFactories(self._config, self._storage, self._logs, self._stop)
+        factory = await asyncio.to_thread(
+            factories.factory, self._name, self._model(), self._folder, names.TRANSFORM_LOGS
         )
         instances = min(
             int(self._document["TransformResources"]["InstanceCount"]), os.cpu_count() or 1
         )
-        self._fleet = fleet = Fleet({self._name: make})
+        self._fleet = fleet = Fleet({self._name: factory})
         try:
             await fleet.scale({self._name: instances})
             if "job-failure" in self._faults:
                 raise JobFailure("AlgorithmError: failure on demand, exit code: 1")
-            wanted = await fleet.child(self._name).execution_parameters()
+            wanted = await fleet.least_busy(self._name).execution_parameters()
             await self._transform(fleet, self._plan(wanted, instances))
         except UnhealthyError as error:
             raise JobFailure(
@@ -190,12 +190,12 @@ class TransformRun:
     async def _transform(self, fleet: Fleet, plan: _Plan) -> None:
         """Asks for all objects; one that fails does not keep the others from their output."""
         downloads = Downloads(self._storage, self._check_stop)
-        listed = await asyncio.to_thread(
+        objects = await asyncio.to_thread(
             downloads.objects, self._input["DataSource"]["S3DataSource"]
         )
         under_way: deque[tuple[_Object, asyncio.Task[Answer]]] = deque()
         try:
-            for number, (location, name) in enumerate(listed):
+            for number, (location, name) in enumerate(objects):
                 item = _Object(
                     location,
                     f"{self._output['S3OutputPath'].rstrip('/')}/{name}.out",
@@ -225,6 +225,7 @@ class TransformRun:
     def _bodies(self, downloads: Downloads, item: _Object, plan: _Plan) -> Iterator[bytes]:
         downloads.fetch(item.location, item.source)
         compressed = self._input["CompressionType"] == "Gzip"
+        image = image_lookup.custom_image(self._config, self._document["_model"]["image"])
         with gzip.open(item.source) if compressed else item.source.open("rb") as file:
             yield from splitting.bodies(
                 file,
@@ -232,7 +233,7 @@ class TransformRun:
                 plan.payload_mb * _MB,
                 single=plan.single,
                 # The built-in k-means knows no others.
-                framed=names.own_code(self._config, self._document["_model"]["image"]) is None,
+                framed=image is None,
             )
 
     async def _next(self, item: _Object, bodies: Iterator[bytes]) -> bytes | None:
@@ -258,7 +259,7 @@ class TransformRun:
         answer = _LOST
         for _ in range(1 + self._client.get("InvocationsMaxRetries", _RETRIES)):
             try:
-                answer = await fleet.child(self._name).invoke(invocation)
+                answer = await fleet.least_busy(self._name).invoke(invocation)
             except ChildLostError:
                 answer = _LOST
             if 200 <= answer.status < 500:

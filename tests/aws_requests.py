@@ -52,7 +52,7 @@ LONGEST = 2**20
 _SIGNED_FOR = re.compile(r"Credential=([^/]+)/\d+/[\w-]+/([\w-]+)/aws4_request")
 
 
-Sent = tuple[str, str, Message, bytes, int]
+WireRequest = tuple[str, str, Message, bytes, int]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Recorder:
 
     sender: str = ""
     by_key: bool = False
-    _sent: list[tuple[str, Sent]] = field(default_factory=list)
+    _sent: list[tuple[str, WireRequest]] = field(default_factory=list)
 
     def keep(self, request: BaseHTTPRequestHandler, body: bytes, status: int) -> None:
         """What a front observes."""
@@ -175,7 +175,7 @@ def _read_rest(
         for operation in map(model.operation_model, model.operation_names)
         if operation.http["method"] == method
         if (match := _path_pattern(operation.http["requestUri"]).fullmatch(parts.path))
-        if (asked := set(_telling(operation))) <= given
+        if (asked := set(_distinguishing_parameters(operation))) <= given
     ]
     if not candidates:
         raise ValueError(f"{method} {target} is no operation of {model.service_name}")
@@ -224,7 +224,7 @@ def _path_pattern(uri: str) -> re.Pattern[str]:
     return re.compile("".join(patterns) + "/?")
 
 
-def _telling(operation: OperationModel) -> Iterator[tuple[str, str]]:
+def _distinguishing_parameters(operation: OperationModel) -> Iterator[tuple[str, str]]:
     """Names, and their values where these are fixed, that no other operation of the path has."""
     yield from parse_qsl(operation.http["requestUri"].partition("?")[2], keep_blank_values=True)
     shape = operation.input_shape
@@ -245,7 +245,7 @@ def _refuse_unknown(
     operation: OperationModel, shape: StructureShape, query: Mapping[str, str], headers: Message
 ) -> None:
     known = {_wire_name(shape, name).lower() for name in shape.members}
-    known |= {name.lower() for name, _ in _telling(operation)}
+    known |= {name.lower() for name, _ in _distinguishing_parameters(operation)}
     given = {name.lower() for name in headers if name.lower().startswith("x-amz-")}
     prefixes = ["x-amz-checksum-"] if operation.http_checksum else []
     for name, member in shape.members.items():

@@ -100,7 +100,7 @@ class SharedModels(JSONFileLoader):
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing is done over and over that a whole run needs but once."""
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.import_plugin("tests.all_requests")
+        config.pluginmanager.import_plugin("tests.iam_coverage")
     # Tests make hundreds of clients, each from a session of its own.
     Loader.FILE_LOADER_CLASS = SharedModels
     # A shell ignores SIGINT for what it runs in the background. Dagster's import would have SIGTERM

@@ -4,7 +4,6 @@ import io
 import os
 import socket
 import ssl
-import subprocess
 import tarfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ import requests
 from numbercruncher import image as image_builder
 from resources.docker import DockerResource, ModuleRun
 from resources.docker.container import RUN_LABEL
+from tests.certificates import make_authority, write_server_files
 
 IMAGE = "numbercruncher"
 ENGINE_SOCKET = "unix:///var/run/docker.sock"
@@ -150,25 +150,11 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 def make_certificate(folder: Path) -> ssl.SSLContext:
     """Makes a certificate of 127.0.0.1, the client's too, in a DOCKER_CERT_PATH."""
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            *subject,
-            *files,
-        ],
-        check=True,
-        capture_output=True,
-    )
-    (folder / "ca.pem").write_bytes((folder / "cert.pem").read_bytes())
+    authority = make_authority("engines")
+    write_server_files(folder, authority, "127.0.0.1")
+    for ours, docker_s in (("server.crt", "cert.pem"), ("server.key", "key.pem")):
+        (folder / ours).rename(folder / docker_s)
+    (folder / "ca.pem").write_bytes(authority.pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     context.load_verify_locations(folder / "ca.pem")

@@ -62,5 +62,7 @@ def proxied(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> 
     address = urlsplit(environment["AWS_ENDPOINT_URL_S3"])
     proxy = Proxy((address.hostname or "", address.port or 0))
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-    yield proxy
-    proxy.close()
+    try:
+        yield proxy
+    finally:
+        proxy.close()

@@ -1,14 +1,15 @@
 """A web page of another origin, for real browsers: it sends Dagster all that a page can send."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from playwright.sync_api import BrowserContext
+
+from tests.local_servers import serving
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>elsewhere</title><script>
 const target = new URLSearchParams(location.search).get("target");
@@ -52,12 +53,8 @@ def elsewhere() -> Iterator[int]:
     with TemporaryDirectory() as folder:
         (Path(folder) / "index.html").write_text(PAGE)
         handler = partial(SimpleHTTPRequestHandler, directory=folder)
-        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            thread = threading.Thread(target=server.serve_forever, daemon=True)
-            thread.start()
-            yield server.server_port
-            server.shutdown()
-            thread.join()
+        with serving(handler) as port:
+            yield port
 
 
 def assert_nothing_comes_of_it(context: BrowserContext, page: str, target: str) -> None:

@@ -1,6 +1,6 @@
 """Ends a test run's services when the test run is gone without having done so, even by kill -9.
 
-Run as `python tests/leash.py <pid> <start time> <home>`: waits for that process to end, then stops
+Run as `python -m tests.leash <pid> <start time> <home>`: waits for that process to end, then stops
 the stack of that home and removes the home.
 """
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+
+from tests.local_servers import QuietHandler, serving
 
 
 @dataclass
@@ -59,7 +59,7 @@ def webhook(path: str = "/services/T000/B000/hush") -> Iterator[Receiver]:
     """A receiver on a free port of this machine."""
     receiver = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             receiver.paths.append(self.path)
@@ -76,18 +76,9 @@ def webhook(path: str = "/services/T000/B000/hush") -> Iterator[Receiver]:
             self.end_headers()
             self.wfile.write(receiver.answer)
 
-        def log_message(self, *_args: Any, **_kwargs: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receiver.url = f"http://127.0.0.1:{server.server_port}{path}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield receiver
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as port:
+        receiver.url = f"http://127.0.0.1:{port}{path}"
+        yield receiver
 
 
 @dataclass
@@ -143,12 +134,6 @@ def mail_server() -> Iterator[Mails]:
                 else:
                     self.say("250 fine")
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        mails.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield mails
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as port:
+        mails.port = port
+        yield mails

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
-from threading import Thread
 
 from botocore.credentials import Credentials
+
+from tests.local_servers import QuietHandler, serving
 
 
 @dataclass
@@ -38,7 +38,7 @@ def metadata_service() -> Iterator[Role]:
     """Answers while the block runs: to `/credentials` as on ECS, else as on EC2."""
     role, numbers = Role(), count(1)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             if self.path.endswith("security-credentials/"):
                 self.reply(b"a-role")
@@ -62,18 +62,6 @@ def metadata_service() -> Iterator[Role]:
         def do_PUT(self) -> None:
             self.reply(b"session")
 
-        def reply(self, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    role.url = f"http://127.0.0.1:{server.server_port}"
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield role
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as port:
+        role.url = f"http://127.0.0.1:{port}"
+        yield role

@@ -6,17 +6,18 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, quote, urlsplit
 from xml.etree import ElementTree
+
+from tests.local_servers import QuietHandler, serving
 
 # Status, body, and headers if there are any.
 Answer = tuple[int, bytes] | tuple[int, bytes, Mapping[str, str]]
 _HOP = {"connection", "transfer-encoding", "content-length"}
 
 
-class Incoming(BaseHTTPRequestHandler):
+class Incoming(QuietHandler):
     """A request.
 
     Attributes:
@@ -74,8 +75,9 @@ class Front:
         observe: gets each request, its body and the status of its answer.
     """
 
-    def __init__(self, upstream: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, upstream: str) -> None:
         self.upstream = upstream
+        self.url = ""
         self.requests: list[tuple[str, str]] = []
         self.refuse: Callable[[Incoming], Answer | None] = lambda _: None
         self.headers: Callable[[Incoming], dict[str, str]] = Incoming.headers_as_sent
@@ -84,7 +86,10 @@ class Front:
         self.observe: Callable[[BaseHTTPRequestHandler, bytes, int], None] = (
             lambda _request, _body, _status: None
         )
-        front, address = self, urlsplit(upstream)
+
+    def handler(self) -> type[Incoming]:
+        """What handles a request."""
+        front, address = self, urlsplit(self.upstream)
 
         class Handler(Incoming):
             protocol_version = "HTTP/1.1"
@@ -95,7 +100,7 @@ class Front:
                 if refusal := front.refuse(self):
                     front.observe(self, self.body, refusal[0])
                     headers = refusal[2] if len(refusal) == 3 else {}
-                    self.reply(refusal[0], refusal[1], headers)
+                    self.send(refusal[0], refusal[1], headers)
                     return
                 # Clients ask a forward proxy for a whole URL.
                 target = urlsplit(self.path)
@@ -108,10 +113,10 @@ class Front:
                 front.observe(self, self.body, answer.status)
                 if answer.status == 200 and self.command == "GET":
                     content = front.rewrite(path, content)
-                self.reply(answer.status, content, dict(answer.getheaders()))
+                self.send(answer.status, content, dict(answer.getheaders()))
                 server.close()
 
-            def reply(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+            def send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
                 # An answer of a server has its own date.
                 (self.send_response_only if "Date" in headers else self.send_response)(status)
                 length = str(len(body))
@@ -127,31 +132,16 @@ class Front:
 
             do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = pass_on  # noqa: N815 - its names
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        if tls:
-            self.url = f"https://localhost:{self._server.server_port}"
-            # A handshake is made by the thread of its connection.
-            self._server.socket = tls.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
-        Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        """Stops answering."""
-        self._server.shutdown()
-        self._server.server_close()
+        return Handler
 
 
 @contextmanager
 def in_front_of(upstream: str, tls: ssl.SSLContext | None = None) -> Iterator[Front]:
     """Runs a proxy in front of an S3 while the block runs."""
-    front = Front(upstream, tls)
-    yield front
-    front.close()
+    front = Front(upstream)
+    with serving(front.handler(), tls) as port:
+        front.url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
+        yield front
 
 
 @contextmanager

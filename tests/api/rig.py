@@ -3,7 +3,6 @@
 import base64
 import json
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from formats.digit_features import VERSION
 from formats.digit_images import prepare
 from platform_assets.mnist import centroids
 from tests.conftest import CHECKOUT, clean_environ
+from tests.local_servers import free_port
 
 ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
@@ -226,9 +226,7 @@ def share_right(
 @contextmanager
 def serve(env: Mapping[str, str], folder: Path) -> Iterator[Served]:
     """`python -m api` on a free port, until the block ends."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = folder / f"api-{port}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(

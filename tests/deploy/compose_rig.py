@@ -29,8 +29,8 @@ from tests.conftest import CHECKOUT, Services, clean_environ
 from tests.containers import engine, number_cruncher_image
 from tests.deploy.bridge import Bridge, bridged
 from tests.embedded.dagster_rig import Ui
+from tests.local_servers import free_port
 from tests.s3_front import Incoming, in_front_of
-from tests.sagemaker_local.rig import free_port
 
 IMAGE = "data-platform-test"
 # Images that .ci/run makes, or names: where no registry answers, these are not the official ones.

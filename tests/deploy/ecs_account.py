@@ -12,10 +12,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from queue import Queue
-from threading import Thread
 from typing import Any
 
 import boto3
@@ -26,6 +25,7 @@ from tests.aws_requests import Recorder
 from tests.conftest import CHECKOUT, clean_environ
 from tests.deploy.conftest import REGION, moto_server
 from tests.deploy.ecs_rig import PSEUDO, Template, environment_of, started_by
+from tests.local_servers import QuietHandler, serving
 
 BUCKET, SETTINGS_FILE = "digits-bucket", "settings/1.env"
 SECRETS = {"ListingsSecret": "postgresql://reader:hush-listings@db:5432/market"}
@@ -198,19 +198,10 @@ def metadata_of(task: str, cluster: str) -> Iterator[str]:
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html
     """
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             body = json.dumps({"Cluster": cluster, "TaskARN": task}).encode()
-            self.send_response(200 if self.path == "/task" else 404)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.reply(body, 200 if self.path == "/task" else 404)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as port:
+        yield f"http://127.0.0.1:{port}"

@@ -19,7 +19,7 @@ from tests.aws_requests import AwsRequest, Recorder
 from tests.conftest import CHECKOUT, point_to
 from tests.deploy.ecs_account import WAIT, Ecs, metadata_of
 from tests.deploy.ecs_rig import Template
-from tests.sagemaker_local.rig import free_port
+from tests.local_servers import free_port
 from tests.waiting import until
 
 # Of deploy/ecs/dagster.yaml, for a test that waits.

@@ -23,7 +23,7 @@ from deploy.celery.lease import (
     lease_of,
 )
 from tests.conftest import CHECKOUT
-from tests.sagemaker_local.rig import free_port
+from tests.local_servers import free_port
 
 DEPLOY = CHECKOUT / "deploy"
 TASK = "a-task"

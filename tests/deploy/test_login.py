@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from tests.conftest import clean_environ
+from tests.local_servers import free_port
 from tests.nginx import NGINX, login, nginx, running, write_users
-from tests.sagemaker_local.rig import free_port
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 PASSWORDS = {"editor": "an editor's", "reader": "a reader's"}

@@ -35,7 +35,7 @@ from tests.deploy.recorded_runs import ROLE, Runs, fronts, own_place
 
 # What SageMaker does in its role is told by the requests that hand the role to it.
 POLICIES = {"platform": PLATFORM, "api": API, "sagemaker": SAGEMAKER_ROLE}
-# The pipelines of other tests do: tests/all_requests.py.
+# The pipelines of other tests do: tests/iam_coverage.py.
 PIPELINES = "only by pipelines in YAML, which publish by the code of the two chains"
 UNUSED = {one: why for one, why in NEVER_NEEDED.items() if one[0] != "TagJobs"} | {
     ("KeepObjectsOfPipelines", f"s3:{action}"): PIPELINES

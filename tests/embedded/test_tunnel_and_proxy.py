@@ -27,8 +27,8 @@ from tests.conftest import clean_environ, free_port_base, temporary_home
 from tests.embedded.dagster_rig import Ui, launch_backfill
 from tests.embedded.test_stack import Stack
 from tests.foreign_page import assert_nothing_comes_of_it, elsewhere
+from tests.local_servers import free_port
 from tests.nginx import NGINX, adapted, login, nginx, running, write_users
-from tests.sagemaker_local.rig import free_port
 
 SSHD = shutil.which("sshd")
 NAME = "dagster.example.com"

@@ -12,6 +12,7 @@ import pytest
 
 from formats.http_limits import HEAD_BYTES
 from tests.conftest import CHECKOUT
+from tests.local_servers import free_port
 
 # An app that says how long a body is; /early does without reading it, /wait when /go is asked for.
 PROGRAM = """
@@ -95,9 +96,7 @@ def is_listening(port: int) -> bool:
 @contextmanager
 def serving(seconds: float) -> Iterator[int]:
     """The app's port; a head may take so long to arrive, and a body."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
+    number = free_port()
     command = [sys.executable, "-c", PROGRAM, str(number), str(seconds)]
     process = subprocess.Popen(command, cwd=CHECKOUT)
     try:

@@ -1,11 +1,10 @@
 """The number cruncher on a real cluster of Spark: a master and two workers."""
 
 import importlib
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from resources.docker import ModuleRun
 from resources.s3 import ObjectStore
 from resources.spark import SparkResource
 from resources.spark.scratch import scratch_folder
+from tests.local_servers import free_port
 from tests.numbercruncher.conftest import Crunch
 from tests.numbercruncher.listings import Objects, days, market, outputs, put_snapshot, remove
 from tests.spark_cluster import SPARK, Cluster, spark_cluster
@@ -44,11 +44,9 @@ def spark(
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.syspath_prepend(SPARK)
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
     settings = {
         "spark.ui.enabled": "true",
-        "spark.ui.port": str(port),
+        "spark.ui.port": str(free_port()),
         "spark.executor.memory": "512m",
         "spark.driver.memory": "512m",
     }

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import ExitStack
 from threading import Thread
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from numbercruncher.errors import MissingObjectError, StoreError, StoreUnavailableError
 from numbercruncher.store import Store
 from tests.faulty_network import Proxy, proxied
+from tests.local_servers import QuietHandler, serving
 from tests.strict_aws import Strict, check_checksums, demand_checksum, demand_kms, redirect
 
 MIB = 1 << 20
@@ -124,34 +125,24 @@ def refusing(
     environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[int, str], Store]]:
     """A store that answers everything with one status and one of S3's codes."""
-    servers: list[HTTPServer] = []
+    servers = ExitStack()
 
     def make(status: int, code: str) -> Store:
         body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.reply(body, status)
 
             do_GET = do_PUT = do_DELETE = do_POST = answer  # noqa: N815 - http.server's names
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Nothing."""
-
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        port = servers.enter_context(serving(Handler))
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
         return Store("some-bucket")
 
-    yield make
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with servers:
+        yield make
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from embedded.graphql import Dagster, DagsterError
 from platform_assets.pictures import DATES_DRAWN
 from tests.conftest import CHECKOUT, Services, clean_environ
+from tests.local_servers import free_port
 from tests.platform_assets.airbnb_rig import DATES, FIRST, LAST
 from tests.platform_assets.conftest import Platform, definitions
 from tests.platform_assets.mnist_rig import FEW
@@ -59,9 +59,7 @@ def webserver(
     home = tmp_path_factory.mktemp("records")
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     own = {"DAGSTER_HOME": str(home), "PLATFORM_API_URL": "https://digits.example.com/v1"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "dagster_webserver", "-m", "platform_assets.definitions"),

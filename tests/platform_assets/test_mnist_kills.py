@@ -27,7 +27,7 @@ from resources.s3 import ObjectStore
 from resources.sagemaker import SageMakerResource
 from tests.conftest import Services
 from tests.platform_assets.mnist_rig import real_digits
-from tests.sagemaker_local.rig import Server, gone
+from tests.sagemaker_local.rig import Server, wait_until_ended
 
 KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("KILLS_SEED", "1"))
@@ -246,7 +246,7 @@ def test_random_kills_cost_no_second_training_and_leave_the_right_version_live(
     proof = Proof.read(live)
     proof.require(lambda body, **more: sagemaker.invoke(ENDPOINT, body, **more))
 
-    assert gone(rig.left), "a child has outlived the process that it belonged to"
+    assert wait_until_ended(rig.left), "a child has outlived the process that it belonged to"
     assert rig.trainers() == []
     (serving,) = rig.children()
     assert "sagemaker_local.trainer" not in command(serving)

@@ -46,7 +46,7 @@ def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         command = ["{sys.executable}", "{folder}/contract_image.py"]
 
         ["*/server:*"]
-        command = ["{sys.executable}", "{folder}/contract_server.py"]
+        command = ["{sys.executable}", "{folder}/serving_image.py"]
 
         ["*/process:*"]
         command = ["{sys.executable}", "{folder}/processing_image.py"]

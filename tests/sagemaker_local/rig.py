@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import struct
 import subprocess
 import sys
@@ -27,11 +26,12 @@ from botocore.validate import ParamValidator
 from numpy.typing import NDArray
 
 from formats import recordio
+from tests.local_servers import free_port
 
 ROLE = "arn:aws:iam::123456789012:role/training"
 IMAGE = "438346466558.dkr.ecr.eu-west-1.amazonaws.com/kmeans:1"
 CHECKOUT = Path(__file__).resolve().parents[2]
-SIDE, CLUSTERS = 16, 5
+DIMENSIONS, CLUSTERS = 16, 5
 # Long, since a busy machine may be slow.
 PATIENCE_SECONDS = 120
 URLS = (
@@ -44,20 +44,13 @@ URLS = (
 )
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def blobs(count: int = 600, seed: int = 1) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Points of five well separated clusters in 16 dimensions, and which cluster each is of."""
     rng = np.random.default_rng(7)
-    centres = rng.normal(0, 10, (CLUSTERS, SIDE))
+    centres = rng.normal(0, 10, (CLUSTERS, DIMENSIONS))
     rng = np.random.default_rng(seed)
     cluster = rng.integers(0, CLUSTERS, count)
-    points = centres[cluster] + rng.normal(0, 0.5, (count, SIDE))
+    points = centres[cluster] + rng.normal(0, 0.5, (count, DIMENSIONS))
     return points.astype(np.float32), cluster
 
 
@@ -101,7 +94,11 @@ def job(name: str, bucket: str, **changes: Any) -> dict[str, Any]:
         "TrainingJobName": name,
         "RoleArn": ROLE,
         "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
-        "HyperParameters": {"k": str(CLUSTERS), "feature_dim": str(SIDE), "mini_batch_size": "200"},
+        "HyperParameters": {
+            "k": str(CLUSTERS),
+            "feature_dim": str(DIMENSIONS),
+            "mini_batch_size": "200",
+        },
         "InputDataConfig": [channel("train", f"s3://{bucket}/train/")],
         "OutputDataConfig": {"S3OutputPath": f"s3://{bucket}/models"},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 5},
@@ -287,7 +284,7 @@ class Server:
                 retries={"total_max_attempts": 1, "mode": "standard"}, parameter_validation=False
             ),
         )
-        client.meta.events.register("after-call.*.*", hold_against_the_model)
+        client.meta.events.register("after-call.*.*", check_answer)
         return client
 
     @cached_property
@@ -311,56 +308,47 @@ class Server:
         return self.client("s3")
 
     def finished(self, name: str) -> dict[str, Any]:
-        """Waits for a training job, as boto3's own waiter does, and describes it."""
-        self.sagemaker.get_waiter("training_job_completed_or_stopped").wait(
-            TrainingJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
-        )
+        """Waits for a training job, and describes it."""
+        self._wait("training_job_completed_or_stopped", TrainingJobName=name)
         return self.sagemaker.describe_training_job(TrainingJobName=name)
 
-    def until_alarm(self, name: str, state: str) -> dict[str, Any]:
-        """Waits until an alarm has a state, and describes it."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            (alarm,) = self.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
-            if alarm["StateValue"] == state:
-                return alarm
-            assert time.monotonic() < deadline, alarm
-            time.sleep(0.05)
-
-    def until(self, name: str, *statuses: str) -> dict[str, Any]:
-        """Waits until a training job has a status or secondary status."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            description = self.sagemaker.describe_training_job(TrainingJobName=name)
-            if (
-                description["TrainingJobStatus"] in statuses
-                or description["SecondaryStatus"] in statuses
-            ):
-                return description
-            assert time.monotonic() < deadline, description
-            time.sleep(0.03)
-
     def transformed(self, name: str) -> dict[str, Any]:
-        """Waits for a transform job, as boto3's own waiter does, and describes it."""
-        self.sagemaker.get_waiter("transform_job_completed_or_stopped").wait(
-            TransformJobName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
-        )
+        """Waits for a transform job, and describes it."""
+        self._wait("transform_job_completed_or_stopped", TransformJobName=name)
         return self.sagemaker.describe_transform_job(TransformJobName=name)
 
     def processed(self, name: str) -> dict[str, Any]:
-        """Waits for a processing job, as boto3's own waiter does, and describes it."""
-        self.sagemaker.get_waiter("processing_job_completed_or_stopped").wait(
-            ProcessingJobName=name,
-            WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS},
-        )
+        """Waits for a processing job, and describes it."""
+        self._wait("processing_job_completed_or_stopped", ProcessingJobName=name)
         return self.sagemaker.describe_processing_job(ProcessingJobName=name)
 
     def in_service(self, name: str) -> dict[str, Any]:
-        """Waits for an endpoint, as boto3's own waiter does, and describes it."""
-        self.sagemaker.get_waiter("endpoint_in_service").wait(
-            EndpointName=name, WaiterConfig={"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
-        )
+        """Waits for an endpoint, and describes it."""
+        self._wait("endpoint_in_service", EndpointName=name)
         return self.sagemaker.describe_endpoint(EndpointName=name)
+
+    def _wait(self, waiter: str, **named: str) -> None:
+        """Waits as boto3's own waiter does, but looks more often."""
+        often = {"Delay": 0.1, "MaxAttempts": 10 * PATIENCE_SECONDS}
+        self.sagemaker.get_waiter(waiter).wait(**named, WaiterConfig=often)
+
+    def until(self, name: str, *statuses: str) -> dict[str, Any]:
+        """Waits until a training job has a status or secondary status, and describes it."""
+
+        def look() -> tuple[dict[str, Any], bool]:
+            job = self.sagemaker.describe_training_job(TrainingJobName=name)
+            return job, not {job["TrainingJobStatus"], job["SecondaryStatus"]}.isdisjoint(statuses)
+
+        return _poll(look)
+
+    def until_alarm(self, name: str, state: str) -> dict[str, Any]:
+        """Waits until an alarm has a state, and describes it."""
+
+        def look() -> tuple[dict[str, Any], bool]:
+            (alarm,) = self.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
+            return alarm, alarm["StateValue"] == state
+
+        return _poll(look)
 
     def deploy(self, config: str, *variants: dict[str, Any], endpoint: str | None = None) -> str:
         """Makes a config and an endpoint of it, waits for it, and returns the endpoint's name."""
@@ -382,6 +370,17 @@ class Server:
         return [int(row["closest_cluster"]) for row in rows]
 
 
+def _poll(look: Callable[[], tuple[dict[str, Any], bool]]) -> dict[str, Any]:
+    """Looks until what is seen is what is waited for; returns that."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        seen, done = look()
+        if done:
+            return seen
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.03)
+
+
 # AWS leaves these members out, although its service model requires them: the one while there are no
 # artifacts, the other of a version in the model registry.
 _AS_AWS_DOES = {
@@ -390,7 +389,7 @@ _AS_AWS_DOES = {
 }
 
 
-def hold_against_the_model(
+def check_answer(
     http_response: Any, parsed: dict[str, Any], model: OperationModel, **_: Any
 ) -> None:
     """Checks each answer of any test against AWS's service model: no member lacks or is unknown."""
@@ -403,26 +402,28 @@ def hold_against_the_model(
     report = ParamValidator().validate(answer, model.output_shape)
     wrong = set(report.generate_report().splitlines()) - _AS_AWS_DOES
     assert not wrong, f"{model.name}: {wrong}"
-    strange = list(beyond(model.output_shape, answer, model.name))
+    strange = list(unknown_members(model.output_shape, answer, model.name))
     if model.service_model.protocol == "json":
         # botocore drops unknown members, so the raw body is checked as well.
-        strange += beyond(model.output_shape, json.loads(http_response.content), model.name)
+        strange += unknown_members(
+            model.output_shape, json.loads(http_response.content), model.name
+        )
     assert not strange, strange
 
 
-def beyond(shape: Any, value: Any, at: str) -> Iterator[str]:
+def unknown_members(shape: Any, value: Any, at: str) -> Iterator[str]:
     """A sentence for each member or enum value that the shape does not know."""
     if isinstance(value, dict):
         for key, member in value.items():
             if shape.type_name == "map":
-                yield from beyond(shape.value, member, f"{at}.{key}")
+                yield from unknown_members(shape.value, member, f"{at}.{key}")
             elif key in shape.members:
-                yield from beyond(shape.members[key], member, f"{at}.{key}")
+                yield from unknown_members(shape.members[key], member, f"{at}.{key}")
             else:
                 yield f"{at}.{key} is not in the model"
     elif isinstance(value, list):
         for element in value:
-            yield from beyond(shape.member, element, f"{at}[]")
+            yield from unknown_members(shape.member, element, f"{at}[]")
     elif getattr(shape, "enum", None) and value not in shape.enum:
         yield f"{at} is {value!r}, not one of {shape.enum}"
 
@@ -434,7 +435,7 @@ def refusal(call: Callable[[], object]) -> Any:
     return caught.value.response
 
 
-def gone(processes: list[psutil.Process]) -> bool:
+def wait_until_ended(processes: list[psutil.Process]) -> bool:
     """Waits for all of these processes to end; whether they did."""
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
     return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]

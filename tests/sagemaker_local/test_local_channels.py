@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sagemaker_local.channels import Channel, ChannelError, ChannelFile, batches
-from tests.sagemaker_local.rig import SIDE, as_csv, as_recordio, as_sparse_recordio, blobs
+from tests.sagemaker_local.rig import DIMENSIONS, as_csv, as_recordio, as_sparse_recordio, blobs
 
 RECORDIO, CSV = "application/x-recordio-protobuf", "text/csv;label_size=0"
 POINTS = blobs(20)[0]
@@ -75,7 +75,7 @@ def test_an_error_names_the_bad_object_and_no_local_file(
     pack: Callable[[bytes], bytes] = gzip.compress if compressed else bytes
     files = write(tmp_path, pack(good), pack(body))
     with pytest.raises(ChannelError) as caught:
-        list(batches(Channel("train", kind, compressed, files), 8, SIDE))
+        list(batches(Channel("train", kind, compressed, files), 8, DIMENSIONS))
     reason = str(caught.value)
     assert words in reason
     assert reason.startswith("Unable to read data channel 'train'. ")
@@ -97,7 +97,7 @@ def test_an_error_names_the_bad_object_and_no_local_file(
 def test_an_error_names_an_object_that_is_no_complete_gzip(tmp_path: Path, body: bytes) -> None:
     files = write(tmp_path, gzip.compress(as_recordio(POINTS)), body)
     with pytest.raises(ChannelError, match=f"Caused by: {URI}: "):
-        list(batches(Channel("train", RECORDIO, True, files), 8, SIDE))
+        list(batches(Channel("train", RECORDIO, True, files), 8, DIMENSIONS))
 
 
 @pytest.mark.parametrize("kind", [RECORDIO, CSV])
@@ -106,10 +106,10 @@ def test_empty_objects_are_skipped_and_an_error_where_there_are_no_others(
 ) -> None:
     good = (as_csv if kind == CSV else as_recordio)(POINTS)
     files = write(tmp_path, b"", good, b"")
-    read = list(batches(Channel("train", kind, False, files), 100, SIDE))
+    read = list(batches(Channel("train", kind, False, files), 100, DIMENSIONS))
     np.testing.assert_array_equal(np.concatenate(read), POINTS)
     with pytest.raises(ChannelError, match="holds no records: s3://bucket/0 and 1 more"):
-        list(batches(Channel("train", kind, False, (files[0], files[2])), 100, SIDE))
+        list(batches(Channel("train", kind, False, (files[0], files[2])), 100, DIMENSIONS))
 
 
 def test_an_error_has_the_number_of_the_row_in_the_file(tmp_path: Path) -> None:

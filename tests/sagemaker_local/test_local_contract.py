@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from sagemaker_local.images import ImageTableError, read
-from tests.sagemaker_local.rig import Server, channel, gone, job, refusal, unique
+from tests.sagemaker_local.rig import Server, channel, job, refusal, unique, wait_until_ended
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 
@@ -293,7 +293,7 @@ def test_a_job_that_does_not_stop_is_killed_with_all_that_it_started(
     until_logged(own_contract_server, "j", "ready")
     own_contract_server.sagemaker.stop_training_job(TrainingJobName="j")
     described = own_contract_server.until("j", "Stopped")
-    assert gone(processes)
+    assert wait_until_ended(processes)
     assert "S3ModelArtifacts" not in described.get("ModelArtifacts", {})
     assert not list((own_contract_server.data_dir / "jobs").iterdir())
 
@@ -305,7 +305,7 @@ def test_a_killed_server_leaves_nothing_that_a_job_started(
     own_contract_server.sagemaker.create_training_job(**own_job("j", store, "stubborn"))
     processes = started(own_contract_server, "j", 2)
     processes += own_contract_server.kill()
-    assert gone(processes)
+    assert wait_until_ended(processes)
     own_contract_server.start()
     described = own_contract_server.sagemaker.describe_training_job(TrainingJobName="j")
     assert "restarted" in described["FailureReason"]

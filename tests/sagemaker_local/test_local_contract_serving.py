@@ -14,10 +14,10 @@ from tests.sagemaker_local.rig import (
     PATIENCE_SECONDS,
     ROLE,
     Server,
-    gone,
     refusal,
     unique,
     variant,
+    wait_until_ended,
 )
 from tests.sagemaker_local.test_local_contract import registry
 from tests.sagemaker_local.test_local_script_mode import archive, hostile
@@ -26,7 +26,7 @@ IMAGE = registry("server:1")
 
 
 def own_model(server: Server, bucket: str, data: bytes | None = None, **environment: str) -> str:
-    """A model of contract_server.py."""
+    """A model of serving_image.py."""
     name = unique("own")
     container: dict[str, Any] = {"Image": IMAGE, "Environment": environment}
     if data is not None:
@@ -79,7 +79,7 @@ def test_a_container_gets_the_files_variables_and_headers_that_aws_gives(
     child = psutil.Process(int(ask(contract_server, endpoint, "fork")))
     processes = [psutil.Process(seen["pid"]), child]
     contract_server.sagemaker.delete_endpoint(EndpointName=endpoint)
-    assert gone(processes)
+    assert wait_until_ended(processes)
 
 
 def test_a_containers_own_status_and_message_reach_the_caller(
@@ -218,7 +218,7 @@ def test_a_killed_server_serves_again_and_leaves_no_process(
     children = [psutil.Process(int(ask(own_contract_server, endpoint, "fork")))]
     children += own_contract_server.kill()
     assert len(children) >= 3
-    assert gone(children)
+    assert wait_until_ended(children)
     # The server serves from its own copies of the artifacts.
     own_contract_server.extra = {
         **own_contract_server.extra,

@@ -54,12 +54,12 @@ def client() -> Iterator[docker.DockerClient]:
 
 
 def built(client: docker.DockerClient, user: str = "") -> str:
-    """A new image of contract_image.py, contract_server.py and processing_image.py."""
+    """A new image of contract_image.py, serving_image.py and processing_image.py."""
     base = os.environ.get("BASE_IMAGE") or BASE_IMAGE
     files = {
         "Dockerfile": DOCKERFILE.format(base=base, user=user).encode(),
         "train.py": (HERE / "contract_image.py").read_bytes(),
-        "serve.py": (HERE / "contract_server.py").read_bytes(),
+        "serve.py": (HERE / "serving_image.py").read_bytes(),
         "describe.py": (HERE / "processing_image.py").read_bytes(),
     }
     return build_image(client, registry(f"embedded-test:{uuid.uuid4().hex[:12]}"), files)
@@ -100,7 +100,7 @@ def container_job(name: str, bucket: str, image: str, do: str, **changes: Any) -
 def container_model(
     server: Server, image: str, environment: dict[str, str] | None = None, **more: Any
 ) -> str:
-    """A model of contract_server.py in a container."""
+    """A model of serving_image.py in a container."""
     name = unique("own")
     url = {"ModelDataUrl": more.pop("url")} if "url" in more else {}
     server.sagemaker.create_model(

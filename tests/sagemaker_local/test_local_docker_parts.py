@@ -4,16 +4,15 @@ import io
 import os
 import re
 import tarfile
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 
-from sagemaker_local import archives, contract_folder, docker_container, relay
+from sagemaker_local import archives, docker_container, opt_ml, relay
 from sagemaker_local.config import ConfigError, from_environment
+from tests.local_servers import QuietHandler, serving
 from tests.sagemaker_local.rig import Server, refusal
 from tests.sagemaker_local.test_local_contract import own_job
 
@@ -51,27 +50,19 @@ def test_a_table_of_images_that_is_not_there_is_named_by_its_whole_path(tmp_path
         from_environment(tmp_path, {**KEYS, "EMBEDDED_SAGEMAKER_IMAGES": "images.toml"})
 
 
-class Echo(BaseHTTPRequestHandler):
+class Echo(QuietHandler):
     """Answers with what it was sent."""
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        """Requests are not logged."""
+        self.reply(body)
 
 
 @pytest.fixture
 def service() -> Iterator[int]:
     """The port of a service on loopback."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_address[1]
-        server.shutdown()
+    with serving(Echo) as port:
+        yield port
 
 
 def test_the_relay_carries_large_requests_and_answers(service: int) -> None:
@@ -166,7 +157,7 @@ def test_a_failure_that_is_a_link_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "failure").symlink_to(tmp_path / "secret")
-    assert contract_folder.failure(tmp_path) == ""
+    assert opt_ml.failure(tmp_path) == ""
 
 
 def test_lines_of_standard_output_and_error_do_not_tear_each_other() -> None:

@@ -15,13 +15,21 @@ import pytest
 from botocore.exceptions import ClientError
 
 from formats import ndarray_file, recordio
+from sagemaker_local import deployed_config, names
+from sagemaker_local.alarms import Alarms
+from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
+from sagemaker_local.endpoints import Endpoints
 from sagemaker_local.fleet import Invocation, ServingChild
+from sagemaker_local.logs import Logs
+from sagemaker_local.metrics import Metrics
+from sagemaker_local.s3 import Storage
+from sagemaker_local.store import Document, Store
 from tests.sagemaker_local.rig import (
+    DIMENSIONS,
     IMAGE,
     PATIENCE_SECONDS,
     ROLE,
-    SIDE,
     Server,
     as_csv,
     as_recordio,
@@ -80,8 +88,8 @@ def read_record(payload: bytes) -> tuple[float, float]:
 
 def sparse(row: np.ndarray) -> dict[str, list[float]]:
     """A sparse tensor in the format that AWS documents, with keys in descending order."""
-    keys = range(SIDE - 1, -1, -1)
-    return {"keys": list(keys), "shape": [SIDE], "values": [float(row[key]) for key in keys]}
+    keys = range(DIMENSIONS - 1, -1, -1)
+    return {"keys": list(keys), "shape": [DIMENSIONS], "values": [float(row[key]) for key in keys]}
 
 
 def tensor(keys: Any, values: list[float], shape: list[float] | None) -> bytes:
@@ -176,13 +184,13 @@ def test_a_sparse_point_has_zeros_where_it_has_no_key(
     server: Server, store: str, endpoint: str, kind: str
 ) -> None:
     """One of the points has no key at all: all its values are zero."""
-    points = np.zeros((3, SIDE), np.float32)
+    points = np.zeros((3, DIMENSIONS), np.float32)
     points[0, [2, 9]] = [-4.5, 7]
-    points[2, SIDE - 1] = 1
+    points[2, DIMENSIONS - 1] = 1
     rows = [
-        {"keys": [9, 2], "shape": [SIDE], "values": [7, -4.5]},
-        {"keys": [], "shape": [SIDE], "values": []},
-        {"keys": [SIDE - 1], "shape": [4, SIDE // 4], "values": [1]},
+        {"keys": [9, 2], "shape": [DIMENSIONS], "values": [7, -4.5]},
+        {"keys": [], "shape": [DIMENSIONS], "values": []},
+        {"keys": [DIMENSIONS - 1], "shape": [4, DIMENSIONS // 4], "values": [1]},
     ]
     instances = [{"data": {"features": row}} for row in rows]
     body = {
@@ -207,7 +215,7 @@ def test_a_sparse_point_has_zeros_where_it_has_no_key(
         ("text/csv", b"1,2,3", 400, "takes 16 values a point, not 3"),
         ("text/csv", b"a,b", 400, "not CSV of numbers"),
         ("text/csv", b"1,2\n1,2,3", 400, "row 2 has 3 values"),
-        ("text/csv", b",".join([b"nan"] * SIDE), 400, "not finite"),
+        ("text/csv", b",".join([b"nan"] * DIMENSIONS), 400, "not finite"),
         ("application/json", b"{", 400, "unable to parse"),
         ("application/json", b'{"instances":[]}', 400, "not empty"),
         ("application/json", b'{"instances":[{"feature":[1]}]}', 400, "an instance must be"),
@@ -292,6 +300,71 @@ def test_weights_share_the_traffic_and_can_be_changed(
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 
+def test_new_weights_decide_once_the_endpoint_is_in_service(tmp_path: Path) -> None:
+    """Not a moment later: who answers is asked at the moment at which its status is written."""
+    settings = Config(tmp_path, "key", "secret", "eu-west-1", endpoint_seconds=0.0)
+    answering: list[str] = []
+
+    class WatchedStore(Store):
+        def update(self, kind: str, name: str, change: Any) -> Document | None:
+            document = super().update(kind, name, change)
+            if document and document["EndpointStatus"] == "InService":
+                asked = asyncio.run_coroutine_threadsafe(invoke(), loop)
+                answering.append(asked.result(PATIENCE_SECONDS))
+            return document
+
+    async def invoke() -> str:
+        return (await endpoints.invoke("e", None, Invocation(b"0,0", "text/csv", "text/csv")))[0]
+
+    async def change_weights() -> None:
+        endpoints.open()
+        while True:
+            try:
+                assert await invoke() == "old"
+                break
+            except AwsError as error:
+                assert error.code == "ModelNotReadyException"  # noqa: PT017 - until it is ready
+                await asyncio.sleep(0.05)
+        await asyncio.to_thread(store.update, names.ENDPOINT, "e", ask_for_the_new)
+        endpoints.wake("e")
+        while not answering:
+            await asyncio.sleep(0.05)
+        await endpoints.close()
+
+    def ask_for_the_new(document: Document) -> str:
+        for one, weight in zip(document["_live"]["variants"], (0.0, 1.0), strict=True):
+            one["DesiredWeight"] = weight
+        document["EndpointStatus"] = "Updating"
+        return "Updating"
+
+    variants: list[Document] = []
+    for name, weight in (("old", 1.0), ("new", 0.0)):
+        artifact = settings.models_dir / "1" / name / "model.tar.gz"
+        artifact.parent.mkdir(parents=True)
+        artifact.write_bytes(ndarray_file.pack_model(np.eye(2, dtype=np.float32)))
+        model = {"url": "s3://bucket/model.tar.gz", "image": IMAGE}
+        weights = {"CurrentWeight": weight, "DesiredWeight": weight}
+        variants.append({"VariantName": name, "_model": model, **weights})
+    live = {
+        "id": "1",
+        "config": {"EndpointConfigName": "c"},
+        "variants": variants,
+        "shadows": [],
+    }
+    store = WatchedStore(tmp_path)
+    store.insert(names.ENDPOINT, "e", {"EndpointStatus": "InService", "_live": live})
+    metrics = Metrics(1.0)
+    alarms = Alarms(settings, store, metrics)
+    logs = Logs(store, settings)
+    endpoints = Endpoints(settings, store, Storage(settings), logs, metrics, alarms)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(change_weights())
+    finally:
+        loop.close()
+    assert answering == ["new"]
+
+
 def invoked(server: Server, endpoint: str, **more: Any) -> str:
     answer = server.runtime.invoke_endpoint(
         EndpointName=endpoint, ContentType="text/csv", Body=as_csv(POINTS[:1]), **more
@@ -309,7 +382,7 @@ def config(server: Server, model: str) -> str:
 
 def origin() -> np.ndarray:
     """A point at which `flipped` answers 1, and which is far from the centroids of `model`."""
-    return np.zeros((1, SIDE), np.float32)
+    return np.zeros((1, DIMENSIONS), np.float32)
 
 
 def test_an_update_never_leaves_a_request_unanswered(
@@ -343,7 +416,7 @@ def test_a_failed_update_leaves_the_old_model_serving_and_says_why(
     name = server.deploy(unique("good"), variant(flipped))
     before = server.sagemaker.describe_endpoint(EndpointName=name)
     key = f"{unique('broken')}/model.tar.gz"
-    body = ndarray_file.pack_model(np.zeros((2, SIDE), np.float32))
+    body = ndarray_file.pack_model(np.zeros((2, DIMENSIONS), np.float32))
     if harm == "not an archive":
         body = b"these bytes are no tar.gz"
     elif harm == "other content":
@@ -404,7 +477,7 @@ def test_an_endpoint_that_cannot_start_is_failed_and_can_only_be_deleted(
 def test_an_endpoint_outlives_its_model_config_and_artifact(server: Server, store: str) -> None:
     """As on AWS, which serves from its own copy: only the next update needs them."""
     key = f"{unique('mortal')}/model.tar.gz"
-    centroids = np.array([[9.0] * SIDE, [0.0] * SIDE], np.float32)
+    centroids = np.array([[9.0] * DIMENSIONS, [0.0] * DIMENSIONS], np.float32)
     server.s3.put_object(Bucket=store, Key=key, Body=ndarray_file.pack_model(centroids))
     model = unique("mortal")
     server.sagemaker.create_model(
@@ -437,7 +510,7 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(
     server.sagemaker.update_endpoint(
         EndpointName=name, EndpointConfigName=config(server, model), DeploymentConfig=policy
     )
-    far = np.full((1, SIDE), 990.0, np.float32)
+    far = np.full((1, DIMENSIONS), 990.0, np.float32)
     answers: Counter[str] = Counter()
     while server.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Updating":
         # `flipped` has a centroid near this point and the trained model has none.
@@ -446,6 +519,34 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(
     assert distance_class(server, name, far) == "new"
     assert server.in_service(name)["LastDeploymentConfig"] == policy
     server.sagemaker.delete_endpoint(EndpointName=name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "value", "expected"),
+    [
+        ("CANARY", "CAPACITY_PERCENT", 30, [30.0]),
+        ("CANARY", "INSTANCE_COUNT", 1, [12.5]),
+        ("CANARY", "INSTANCE_COUNT", 9, [100.0]),
+        ("LINEAR", "INSTANCE_COUNT", 3, [37.5, 75.0]),
+    ],
+)
+def test_a_number_of_instances_is_its_share_of_the_fleet(
+    kind: str, size: str, value: int, expected: list[float]
+) -> None:
+    """Of eight instances, in two variants; a shadow variant has none of the traffic."""
+    member = "CanarySize" if kind == "CANARY" else "LinearStepSize"
+    step = {"Type": size, "Value": value}
+    routing = {"Type": kind, member: step, "WaitIntervalInSeconds": 60}
+    snapshot = {
+        "variants": [
+            {"VariantName": "a", "DesiredInstanceCount": 7},
+            {"VariantName": "serverless"},
+        ],
+        "shadows": [{"VariantName": "b", "DesiredInstanceCount": 5}],
+    }
+    deployment = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+    steps = list(deployed_config.stages(snapshot, deployment))
+    assert steps == [(percent, 60.0) for percent in expected]
 
 
 def distance_class(server: Server, name: str, point: np.ndarray) -> str:
@@ -495,7 +596,7 @@ def test_recordio_answers_are_recordio() -> None:
     """Checks `frames` above: it splits records as the encoder in `formats` joins them."""
     body = as_recordio(POINTS[:2])
     assert len(frames(body)) == 2
-    assert recordio.decode(body)[0].shape == (2, SIDE)
+    assert recordio.decode(body)[0].shape == (2, DIMENSIONS)
 
 
 def test_the_memory_stays_flat_over_many_requests(server: Server, endpoint: str) -> None:
@@ -531,7 +632,7 @@ def test_instances_are_processes_that_answer_side_by_side(server: Server, flippe
     children = serving(server) - before
     assert len(children) == cores
     idle = {child: child.cpu_times().user for child in children}
-    body = as_recordio(np.zeros((50_000, SIDE), np.float32))
+    body = as_recordio(np.zeros((50_000, DIMENSIONS), np.float32))
 
     def ask(_: int) -> None:
         server.runtime.invoke_endpoint(
@@ -563,7 +664,7 @@ def test_a_serving_process_has_limits_of_time_and_memory(own_server: Server, sto
     own_server.s3.put_object(
         Bucket=store,
         Key="limits/model.tar.gz",
-        Body=ndarray_file.pack_model(np.eye(1000, SIDE, dtype=np.float32)),
+        Body=ndarray_file.pack_model(np.eye(1000, DIMENSIONS, dtype=np.float32)),
     )
     container = {"Image": IMAGE, "ModelDataUrl": f"s3://{store}/limits/model.tar.gz"}
     own_server.sagemaker.create_model(
@@ -571,7 +672,7 @@ def test_a_serving_process_has_limits_of_time_and_memory(own_server: Server, sto
     )
     name = own_server.deploy("c", variant("m"))
     # Distances of 50,000 points to a thousand centroids are 200 MB.
-    body = as_recordio(np.zeros((50_000, SIDE), np.float32))
+    body = as_recordio(np.zeros((50_000, DIMENSIONS), np.float32))
     answer = refusal(
         lambda: own_server.runtime.invoke_endpoint(
             EndpointName=name, ContentType=RECORDIO, Body=body
@@ -581,5 +682,5 @@ def test_a_serving_process_has_limits_of_time_and_memory(own_server: Server, sto
     assert "needs more memory" in answer["OriginalMessage"]
     (hung,) = serving(own_server)
     hung.suspend()
-    assert own_server.predict(name, np.eye(1, SIDE, dtype=np.float32)) == [0]
+    assert own_server.predict(name, np.eye(1, DIMENSIONS, dtype=np.float32)) == [0]
     assert hung not in serving(own_server)

@@ -54,6 +54,10 @@ TRAINING_CASES = {
     "output-pattern": training(
         "'outputDataConfig.s3OutputPath' failed", OutputDataConfig={"S3OutputPath": "/tmp/models"}
     ),
+    "output-unpacked": training(
+        "The CompressionType NONE is not supported; use GZIP.",
+        OutputDataConfig={"S3OutputPath": "s3://{store}/models", "CompressionType": "NONE"},
+    ),
     "output-https": training(
         "Invalid S3OutputPath", OutputDataConfig={"S3OutputPath": "https://host/models"}
     ),
@@ -77,6 +81,15 @@ TRAINING_CASES = {
         "SerializationException",
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1.5, "VolumeSizeInGB": 1},
     ),
+    "instance-count-huge": training(
+        "NUMBER_VALUE can not be converted to an Integer (at 'resourceConfig.instanceCount')",
+        "SerializationException",
+        ResourceConfig={
+            "InstanceType": "ml.m5.large",
+            "InstanceCount": 10**400,
+            "VolumeSizeInGB": 1,
+        },
+    ),
     "two-at-once": training(
         "2 validation errors detected: ", TrainingJobName="a_b", RoleArn="a_b" * 10
     ),
@@ -89,6 +102,10 @@ TRAINING_CASES = {
         "'stoppingCondition.maxRuntimeInSeconds' failed to satisfy constraint: Member must have "
         "value greater than or equal to 1",
         StoppingCondition={"MaxRuntimeInSeconds": 0},
+    ),
+    "time-beyond-a-month": training(
+        "MaxRuntimeInSeconds 2419201 is above the 28 days that a training job may take.",
+        StoppingCondition={"MaxRuntimeInSeconds": 2419201},
     ),
     "spot-without-wait": training(
         "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to "
@@ -164,6 +181,11 @@ TRAINING_CASES = {
         "NUMBER_VALUE can not be converted to a String",
         "SerializationException",
         HyperParameters={"k": 10},
+    ),
+    "hyperparameter-null": training(
+        "1 validation error detected: Value null at 'hyperParameters.k.member' failed to satisfy "
+        "constraint: Member must not be null",
+        HyperParameters={"k": None},
     ),
     "channel-name": training(
         "at 'inputDataConfig.1.member.channelName' failed to satisfy constraint",

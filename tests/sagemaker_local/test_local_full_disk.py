@@ -16,9 +16,9 @@ from formats import ndarray_file
 from tests.conftest import Services
 from tests.sagemaker_local.conftest import FAST
 from tests.sagemaker_local.rig import (
+    DIMENSIONS,
     IMAGE,
     ROLE,
-    SIDE,
     Server,
     as_recordio,
     job,
@@ -27,7 +27,7 @@ from tests.sagemaker_local.rig import (
     variant,
 )
 
-ORIGIN = np.zeros((1, SIDE), np.float32)
+ORIGIN = np.zeros((1, DIMENSIONS), np.float32)
 FULL = "cannot write to its own disk"
 
 
@@ -97,7 +97,7 @@ def config(server: Server, bucket: str, artifact: bytes) -> str:
 
 def nearest(number: int) -> bytes:
     """An artifact whose centroid with this number is the nearest one to the origin."""
-    centroids = np.full((3, SIDE), 1000, np.float32)
+    centroids = np.full((3, DIMENSIONS), 1000, np.float32)
     centroids[number] = 0
     return ndarray_file.pack_model(centroids)
 

@@ -57,5 +57,7 @@ def test_wrong_or_unknown_requests_are_refused(
 def test_a_wrong_secret_is_refused(server: Server, service: str) -> None:
     client = server.client(service, AWS_SECRET_ACCESS_KEY="wrong")
     call = client.get_caller_identity if service == "sts" else lambda: client.get_role(RoleName="r")
-    answer = refusal(call)
-    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 403
+    answer = refusal(call)["ResponseMetadata"]
+    assert answer["HTTPStatusCode"] == 403
+    # Of the body, and of the header.
+    assert answer["RequestId"] == answer["HTTPHeaders"]["x-amzn-requestid"]

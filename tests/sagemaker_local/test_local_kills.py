@@ -18,11 +18,11 @@ from tests.sagemaker_local.conftest import FAST
 from tests.sagemaker_local.rig import (
     PATIENCE_SECONDS,
     Server,
-    gone,
     processing_input,
     processing_job,
     transform_job,
     unique,
+    wait_until_ended,
 )
 from tests.sagemaker_local.test_local_contract import registry
 from tests.sagemaker_local.test_local_contract_serving import own_model
@@ -123,14 +123,14 @@ def test_twenty_kills_of_the_server_and_of_its_jobs_processes(
         time.sleep(chance.uniform(*MOMENTS))
         if victim == "server":
             left = server.kill()
-            assert gone(left), "processes outlived the server"
+            assert wait_until_ended(left), "processes outlived the server"
             server.start()
         else:
             with contextlib.suppress(IndexError, psutil.NoSuchProcess):
                 chance.choice(family(server)).kill()
         for kind, names in jobs.items():
             hold_against_what_is_right(server, store, kind, names[-1])
-        assert gone(family(server)), "processes outlived their jobs"
+        assert wait_until_ended(family(server)), "processes outlived their jobs"
         assert not diary.exists() or diary.read_text() == "began\n"
         assert files_below(server.data_dir / "jobs") == files_below(temporary) == []
     # On a busy machine all of them may have been cut off: the server still does what it is for.

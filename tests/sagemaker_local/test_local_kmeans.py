@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from embedded.seed_digits import real_digits
 from sagemaker_local import kmeans
 from sagemaker_local.hyperparameters import KMeansParameters
-from sagemaker_local.kmeans import Stream, refined, shrink
+from sagemaker_local.kmeans import Stream, refine, shrink
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def train(points: NDArray[np.float32], parameters: KMeansParameters) -> NDArray[
     batches = [points[start : start + size] for start in range(0, len(points), size)]
     for batch in batches:
         stream.feed(batch)
-    return refined(lambda: batches, shrink(*stream.state(), parameters), len(points))
+    return refine(lambda: batches, shrink(*stream.state(), parameters), len(points))
 
 
 def msd(points: NDArray[np.float32], centres: NDArray[np.float32]) -> float:

@@ -13,11 +13,11 @@ from tests.sagemaker_local.rig import (
     IMAGE,
     PATIENCE_SECONDS,
     Server,
-    gone,
     processing_input,
     processing_job,
     refusal,
     unique,
+    wait_until_ended,
 )
 from tests.sagemaker_local.test_local_contract import registry
 from tests.sagemaker_local.test_local_lists import with_faults
@@ -183,7 +183,7 @@ def test_a_stopped_job_leaves_neither_process_nor_output(
     described = contract_server.processed(name)
     assert described["ProcessingJobStatus"] == "Stopped"
     assert "FailureReason" not in described
-    assert gone([process])
+    assert wait_until_ended([process])
     assert outputs(contract_server, store, name) == {}
     answer = refusal(lambda: contract_server.sagemaker.stop_processing_job(ProcessingJobName=name))
     words = "The request was rejected because the processing job is in status Stopped."
@@ -201,7 +201,7 @@ def test_a_killed_server_fails_the_job_and_leaves_nothing(
     own_contract_server.start()
     name = started(own_contract_server, store, "wait")
     process = process_of(own_contract_server, name)
-    assert gone([process, *own_contract_server.kill()])
+    assert wait_until_ended([process, *own_contract_server.kill()])
     own_contract_server.start()
     described = failed(own_contract_server, name)
     assert "restarted" in described["FailureReason"]
@@ -222,7 +222,7 @@ def test_what_a_killed_supervisor_leaves_ends_with_its_job(
     assert "sagemaker_local.supervisor" in supervisor.cmdline()
     supervisor.kill()
     assert failed(contract_server, name)["FailureReason"].endswith("exit code: 137")
-    assert gone([process])
+    assert wait_until_ended([process])
 
 
 def test_jobs_are_listed_and_tagged(contract_server: Server, store: str) -> None:

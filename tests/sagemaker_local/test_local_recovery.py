@@ -14,10 +14,10 @@ from tests.sagemaker_local.rig import (
     Server,
     as_recordio,
     blobs,
-    gone,
     job,
     unique,
     variant,
+    wait_until_ended,
 )
 
 pytestmark = pytest.mark.minutes
@@ -58,7 +58,7 @@ def test_a_killed_server_serves_again_and_fails_what_it_was_training(
 
     children = own_server.kill()
     assert len(children) >= 2
-    assert gone(children), "children outlived the server"
+    assert wait_until_ended(children), "children outlived the server"
 
     own_server.start()
     description = client.describe_training_job(TrainingJobName="running")
@@ -120,7 +120,7 @@ def test_an_endpoint_that_was_being_created_is_finished_after_a_kill(
     if not restarted_with_s3:
         own_server.in_service("e")
     children = own_server.kill()
-    assert gone(children)
+    assert wait_until_ended(children)
     own_server.extra = fast
     if not restarted_with_s3:
         own_server.extra = {**fast, "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
@@ -170,7 +170,7 @@ def test_random_kills_lose_nothing_that_was_acknowledged(own_server: Server, sto
             time.sleep(0.05)
         left += own_server.kill()
         own_server.start()
-    assert gone(left), "children outlived the server"
+    assert wait_until_ended(left), "children outlived the server"
     listed = set()
     for page in own_server.sagemaker.get_paginator("list_training_jobs").paginate(MaxResults=7):
         for summary in page["TrainingJobSummaries"]:
@@ -187,7 +187,7 @@ def test_a_terminated_server_leaves_no_child(own_server: Server, store: str) -> 
     children = psutil.Process(own_server.process.pid).children(recursive=True)
     own_server.stop()
     assert children
-    assert gone(children)
+    assert wait_until_ended(children)
 
 
 def test_a_trainer_stays_within_its_memory(own_server: Server, store: str) -> None:

@@ -14,16 +14,16 @@ from botocore.exceptions import BotoCoreError
 
 from formats import ndarray_file
 from tests.sagemaker_local.rig import (
+    DIMENSIONS,
     IMAGE,
     ROLE,
-    SIDE,
     Server,
     alarm,
     as_csv,
-    gone,
     refusal,
     unique,
     variant,
+    wait_until_ended,
 )
 from tests.sagemaker_local.test_local_contract_serving import ask, own_model
 
@@ -96,8 +96,8 @@ def digits_model(server: Server, bucket: str, *, bad: bool) -> str:
     The digit is the number of the centroid modulo 10. The bad one takes each digit for the next,
     and has numbers from 10 on, so that its answers are known as its own.
     """
-    here = 100 * np.eye(10, SIDE, dtype=np.float32)
-    away = np.full((10, SIDE), 1e6, np.float32)
+    here = 100 * np.eye(10, DIMENSIONS, dtype=np.float32)
+    away = np.full((10, DIMENSIONS), 1e6, np.float32)
     centroids = np.concatenate([away, np.roll(here, 1, axis=0)]) if bad else here
     name = unique("bad" if bad else "good")
     key = f"{name}/model.tar.gz"
@@ -125,7 +125,7 @@ def test_a_bad_model_is_back_within_its_baking_time_under_ten_thousand_requests(
     own_server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=good)
     own_server.in_service(name)
     own_server.cloudwatch.put_metric_alarm(**alarm(name, "Wrong", Threshold=99.0))
-    bodies = [as_csv(100 * np.eye(1, SIDE, digit, dtype=np.float32)) for digit in range(10)]
+    bodies = [as_csv(100 * np.eye(1, DIMENSIONS, digit, dtype=np.float32)) for digit in range(10)]
 
     def asked(_: object = None) -> tuple[int, int]:
         """A digit, and the number of the nearest centroid."""
@@ -189,7 +189,7 @@ def test_an_update_goes_on_after_a_kill_and_can_still_be_rolled_back(
 ) -> None:
     name, old = updating(slow_server, store, "CANARY")
     (before,) = slow_server.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
-    assert gone(slow_server.kill())
+    assert wait_until_ended(slow_server.kill())
     slow_server.start()
     (after,) = slow_server.cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     assert (
@@ -233,7 +233,7 @@ def test_the_old_fleet_is_there_to_go_back_to_while_the_new_one_serves_all(
         description = slow_server.sagemaker.describe_endpoint(EndpointName=name)
     assert description["EndpointStatus"] == "RollingBack"
     assert {version(slow_server, name) for _ in range(10)} == {"1"}
-    assert gone(slow_server.kill())
+    assert wait_until_ended(slow_server.kill())
     hanging.join()
 
     slow_server.start()

@@ -140,12 +140,15 @@ def test_a_request_of_a_web_page_is_refused(server: Server, headers: dict[str, s
         ({"service": "logs"}, "Credential should be scoped to correct service: 'sagemaker'"),
     ],
 )
+@pytest.mark.parametrize(
+    ("path", "member"), [("/", "message"), ("/endpoints/none/invocations", "Message")]
+)
 def test_a_signature_for_another_region_or_service_is_refused(
-    server: Server, changes: dict[str, Any], words: str
+    server: Server, changes: dict[str, Any], words: str, path: str, member: str
 ) -> None:
-    answer = send(signed(server, **changes))
+    answer = send(signed(server, path=path, **changes))
     assert answer.status_code == 403
-    assert words in answer.json()["message"]
+    assert words in answer.json()[member]
 
 
 @pytest.mark.parametrize("service", ["sagemaker", "sagemaker-runtime", "logs"])
@@ -173,14 +176,13 @@ def test_a_signature_is_valid_for_five_minutes(server: Server, shift: int, words
         server.env["AWS_ACCESS_KEY_ID"],
         server.env["AWS_SECRET_ACCESS_KEY"],
         "eu-west-1",
-        ["sagemaker"],
     )
+    services = ["sagemaker"]
     at = datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    assert (
-        verifier.verify(incoming, at + timedelta(seconds=math.copysign(300, shift))) == "sagemaker"
-    )
+    just_valid = at + timedelta(seconds=math.copysign(300, shift))
+    assert verifier.verify(incoming, services, just_valid) == "sagemaker"
     with pytest.raises(AwsError, match=words):
-        verifier.verify(incoming, at + timedelta(seconds=shift))
+        verifier.verify(incoming, services, at + timedelta(seconds=shift))
 
 
 def test_an_unknown_operation_is_named(server: Server) -> None:
@@ -189,15 +191,40 @@ def test_an_unknown_operation_is_named(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "words"),
+    ("target", "body", "code", "words"),
     [
-        (b'{"Colour": "red"}', "ValidationException", 'Unknown parameter in input: "colour"'),
-        (b"{", "SerializationException", "not JSON"),
-        (b"[]", "SerializationException", "Start of structure"),
+        (
+            "ListModels",
+            b'{"Colour": "red"}',
+            "ValidationException",
+            'Unknown parameter in input: "colour"',
+        ),
+        ("ListModels", b"{", "SerializationException", "not JSON"),
+        ("ListModels", b"[]", "SerializationException", "Start of structure"),
+        (
+            "ListModels",
+            b'{"CreationTimeAfter": 1%b}' % (b"0" * 400),
+            "SerializationException",
+            "NUMBER_VALUE can not be converted to a number",
+        ),
+        (
+            "CreateEndpointConfig",
+            b'{"ProductionVariants": [{"InitialVariantWeight": 1%b}]}' % (b"0" * 400),
+            "SerializationException",
+            "(at 'productionVariants.1.member.initialVariantWeight')",
+        ),
+        (
+            "CreateModel",
+            b'{"ModelName": "m", "Containers": [null]}',
+            "ValidationException",
+            "Value null at 'containers.1.member' failed to satisfy constraint: Member must not be",
+        ),
     ],
 )
-def test_malformed_bodies_are_refused(server: Server, body: bytes, code: str, words: str) -> None:
-    answer = send(signed(server, body=body)).json()
+def test_malformed_bodies_are_refused(
+    server: Server, target: str, body: bytes, code: str, words: str
+) -> None:
+    answer = send(signed(server, body=body, target=f"SageMaker.{target}")).json()
     assert answer["__type"] == code
     assert words in answer["message"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.sagemaker_local.rig import CHECKOUT, PATIENCE_SECONDS, gone
+from tests.sagemaker_local.rig import CHECKOUT, PATIENCE_SECONDS, wait_until_ended
 
 # Its child gets the signal, too, which ends it; the shell itself goes on to its end.
 COUNTING = "trap 'echo asked' TERM; sleep 600 & echo ready; wait; wait; echo over; exit 7"
@@ -72,4 +72,4 @@ def test_a_stop_reaches_the_command_once_and_what_it_has_started(
     os.killpg(supervisor.pid, signal.SIGTERM)
     assert supervisor.stdout.read() == "asked\nover\n"
     assert supervisor.wait(PATIENCE_SECONDS) == 7
-    assert gone(family)
+    assert wait_until_ended(family)

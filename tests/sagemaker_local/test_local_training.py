@@ -9,7 +9,7 @@ import pytest
 from formats import ndarray_file
 from tests.sagemaker_local.rig import (
     CLUSTERS,
-    SIDE,
+    DIMENSIONS,
     Server,
     as_csv,
     as_recordio,
@@ -59,7 +59,7 @@ def test_a_job_finds_the_clusters_and_describes_its_progress(server: Server, sto
     assert uri == f"s3://{store}/models/{name}/output/model.tar.gz"
 
     centres = centroids(server, uri)
-    assert centres.shape == (CLUSTERS, SIDE)
+    assert centres.shape == (CLUSTERS, DIMENSIONS)
     points, cluster = blobs()
     truth = np.stack([points[cluster == number].mean(axis=0) for number in range(CLUSTERS)])
     assert mean_squared(truth, centres) < 1e-6

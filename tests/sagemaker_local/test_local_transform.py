@@ -21,10 +21,10 @@ from tests.sagemaker_local.rig import (
     as_csv,
     as_recordio,
     blobs,
-    gone,
     refusal,
     transform_job,
     unique,
+    wait_until_ended,
 )
 from tests.sagemaker_local.test_local_contract_serving import own_model
 from tests.sagemaker_local.test_local_lists import with_faults
@@ -392,7 +392,7 @@ def test_a_stopped_job_ends_with_all_its_processes(contract_server: Server, stor
     described = contract_server.transformed(name)
     assert described["TransformJobStatus"] == "Stopped"
     assert "FailureReason" not in described
-    assert gone([child])
+    assert wait_until_ended([child])
     assert list(outputs(contract_server, store, name)) == ["first.out"]
     answer = refusal(lambda: contract_server.sagemaker.stop_transform_job(TransformJobName=name))
     words = "The request was rejected because the transform job is in status Stopped."
@@ -414,7 +414,7 @@ def test_a_job_that_is_stopped_while_its_instances_start_leaves_none(
     instance = psutil.Process(int(ready.read_text()))
     contract_server.sagemaker.stop_transform_job(TransformJobName=name)
     assert contract_server.transformed(name)["TransformJobStatus"] == "Stopped"
-    assert gone([instance])
+    assert wait_until_ended([instance])
 
 
 def test_a_containers_wish_keeps_what_is_under_way_below_awss_limit(
@@ -438,7 +438,7 @@ def test_a_killed_server_fails_the_job_and_leaves_neither_process_nor_half_an_ob
     children = [psutil.Process(int(outputs(own_contract_server, store, name)["first.out"]))]
     children += own_contract_server.kill()
     assert len(children) >= 3
-    assert gone(children)
+    assert wait_until_ended(children)
     own_contract_server.start()
     assert "restarted" in failed(own_contract_server, name)
     assert list(outputs(own_contract_server, store, name)) == ["first.out"]

@@ -4,7 +4,6 @@ Such pages are shown by a real browser, since it decides what a page may send.
 """
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from tests.browser import CHROMIUM, chromium
 from tests.conftest import CHECKOUT, clean_environ
 from tests.foreign_page import assert_nothing_comes_of_it, elsewhere
 from tests.formats.test_http_limits import SLOW_HEAD, Peer
+from tests.local_servers import free_port
 
 # `python -m webserver`, with ten seconds for a request's body, as for its head.
 PROGRAM = """
@@ -68,12 +68,6 @@ class Ui:
         """The assets that it has records of."""
         nodes = self.ask(ASSETS).json()["data"]["assetsOrError"]["nodes"]
         return ["/".join(node["key"]["path"]) for node in nodes]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from resources.sagemaker import (
 from tests.conftest import Services, point_to
 from tests.resources.sagemaker.conftest import Faults, RecordingLog
 from tests.sagemaker_local.conftest import FAST
-from tests.sagemaker_local.rig import CHECKOUT, PATIENCE_SECONDS, Server, gone
+from tests.sagemaker_local.rig import CHECKOUT, PATIENCE_SECONDS, Server, wait_until_ended
 from tests.waiting import until
 
 # Sums what it reads, once a file says that it may, and writes down there that it began.
@@ -234,7 +234,7 @@ def test_a_run_that_is_killed_leaves_its_job_to_the_next_which_attaches(
     assert written(bucket)["sums/sum.txt"] == b"43"
     assert statuses(sagemaker, unique) == {unique: "Completed"}
     assert diary.read_text().count("began") == 1
-    assert gone([process])
+    assert wait_until_ended([process])
 
 
 def test_a_run_that_is_cancelled_stops_its_job_and_the_next_does_it_anew(
@@ -256,7 +256,7 @@ def test_a_run_that_is_cancelled_stops_its_job_and_the_next_does_it_anew(
     finally:
         worker.send_signal(signal.SIGABRT)  # has one that hangs say where
         worker.wait()
-    assert gone([process])
+    assert wait_until_ended([process])
     assert written(bucket) == {}
 
     diary.write_text("go on\n")

@@ -1,6 +1,6 @@
 """Begins to note requests to AWS in a process that asks AWS; takes no time of any other.
 
-A run of tests links this file as `sitecustomize.py`, beside `sent_requests.py`, into a folder on
+A run of tests links this file as `sitecustomize.py`, beside `request_recorder.py`, into a folder on
 the PYTHONPATH of all that it starts: Python imports it at the start of each. Whatever fails here is
 put down for the end of the run; the process goes on without.
 """
@@ -29,10 +29,10 @@ def _begin() -> None:
     # The path may be another one by now, as pytest's workers have it.
     sys.path.insert(0, HERE)
     try:
-        import sent_requests
+        import request_recorder
     finally:
         sys.path.remove(HERE)
-    sent_requests.record(sent_requests.HERE)
+    request_recorder.record(request_recorder.HERE)
 
 
 def _put_down(text: str) -> None:
@@ -43,7 +43,7 @@ def _put_down(text: str) -> None:
         pass
 
 
-def _do_what_the_next_does() -> None:
+def _run_shadowed_sitecustomize() -> None:
     """Execute the `sitecustomize.py` that Python would have found without this one."""
     from importlib.machinery import PathFinder, SourceFileLoader
 
@@ -56,4 +56,4 @@ def _do_what_the_next_does() -> None:
 
 if __name__ == "sitecustomize":
     sys.meta_path.insert(0, _Waiting())
-    _do_what_the_next_does()
+    _run_shadowed_sitecustomize()

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tests import sent_requests, when_aws_is_asked
+from tests import recorder_sitecustomize, request_recorder
 from tests.aws_requests import AwsRequest
 from tests.conftest import CHECKOUT
 from tests.deploy.iam_needs import Account, needs_of, needs_of_role, never_needed
@@ -36,7 +36,7 @@ from tests.deploy.iam_policies import (
     Permission,
     permissions,
 )
-from tests.noted_requests import LOOSE, OF_TESTS, Sent, read
+from tests.recorded_requests import LOOSE, OF_TESTS, RecordedRequest, read
 
 OUTPUT = CHECKOUT / "test-output" / "all-requests.txt"
 SPARK = DEPLOY / "iam" / "spark.json"
@@ -118,11 +118,11 @@ JUDGED = pytest.StashKey[Judgement]()
 def pytest_configure(config: pytest.Config) -> None:
     """Have all processes of the run note what they send."""
     folder = config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="platform-test-requests-"))
-    (folder / "sitecustomize.py").symlink_to(when_aws_is_asked.__file__)
-    (folder / "sent_requests.py").symlink_to(sent_requests.__file__)
+    (folder / "sitecustomize.py").symlink_to(recorder_sitecustomize.__file__)
+    (folder / "request_recorder.py").symlink_to(request_recorder.__file__)
     paths = [str(folder), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    sent_requests.record(folder)
+    request_recorder.record(folder)
 
 
 @pytest.hookimpl(trylast=True)
@@ -165,7 +165,7 @@ def is_whole(session: pytest.Session) -> bool:
     return bool(chosen and session.testscollected and not narrowed and not left_out)
 
 
-def judge(sent: Iterable[Sent]) -> Judgement:
+def judge(sent: Iterable[RecordedRequest]) -> Judgement:
     """Hold requests against rules and policies."""
     judged = Judgement()
     for path in (PLATFORM, SPARK, API, SAGEMAKER_ROLE):
@@ -175,7 +175,7 @@ def judge(sent: Iterable[Sent]) -> Judgement:
     return judged
 
 
-def _judge(sent: Sent, judged: Judgement) -> Iterator[tuple[str, ...]]:
+def _judge(sent: RecordedRequest, judged: Judgement) -> Iterator[tuple[str, ...]]:
     operation = f"{sent.service} {sent.operation}"
     if sent.sender not in POLICIES:
         yield sent.sender or "foreign code", operation
@@ -199,12 +199,12 @@ def _judge(sent: Sent, judged: Judgement) -> Iterator[tuple[str, ...]]:
             files = " or ".join(str(path.relative_to(CHECKOUT)) for path in POLICIES[who])
             judged.findings.add(
                 f"{where}. {who.capitalize()} would need {need.action} on {need.resource}: allow "
-                f"it in {files}, or say in ELSEWHERE of tests/all_requests.py why it is not there."
+                f"it in {files}, or say in ELSEWHERE of tests/iam_coverage.py why it is not there."
             )
         yield who, operation, need.action, need.resource, allowed_by or "REFUSED"
 
 
-def _allowed_by(who: str, need: Need, sent: Sent, uses: Counter[Use]) -> str:
+def _allowed_by(who: str, need: Need, sent: RecordedRequest, uses: Counter[Use]) -> str:
     """A statement, a README or a reason; empty where nothing allows it. Its use is counted."""
     allowed = []
     for path in POLICIES[who]:
@@ -222,7 +222,7 @@ def _allowed_by(who: str, need: Need, sent: Sent, uses: Counter[Use]) -> str:
     return allowed[0] if allowed else ""
 
 
-def _is_anybodys(who: str, need: Need, sent: Sent) -> bool:
+def _is_anybodys(who: str, need: Need, sent: RecordedRequest) -> bool:
     """Whether an action is allowed on whatever it is asked of."""
     if who in BY_ACTION:
         return True
@@ -230,10 +230,10 @@ def _is_anybodys(who: str, need: Need, sent: Sent) -> bool:
     return of_pipelines and (who == "sagemaker" or need.action not in WRITES)
 
 
-def _values(sent: Sent, need: Need) -> dict[str, str]:
+def _values(sent: RecordedRequest, need: Need) -> dict[str, str]:
     """What the placeholders of policies stand for where a request was sent."""
     given = {name: value for name, value in json.loads(sent.settings).items() if value}
-    settings = dict.fromkeys(sent_requests.SETTINGS, "") | DEFAULTS | given
+    settings = dict.fromkeys(request_recorder.SETTINGS, "") | DEFAULTS | given
     bucket = need.resource.removeprefix("arn:aws:s3:::").split("/")[0]
     ours = settings["BUCKET"], settings["AIRBNB_BUCKET"]
     # A test may have a bucket, for both chains, that no setting names.

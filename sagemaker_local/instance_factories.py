@@ -4,15 +4,14 @@ The built-in k-means serves as a process of its own kind, every other image by i
 """
 
 import threading
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from sagemaker_local import contract_folder, names
+from sagemaker_local import image_lookup, names, opt_ml
 from sagemaker_local.aws_errors import JobFailure, StopRequestedError
 from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import all_variants
-from sagemaker_local.fleet import Instance, ServingChild
+from sagemaker_local.fleet import InstanceFactory, ServingChild
 from sagemaker_local.images import Image
 from sagemaker_local.logs import Logs
 from sagemaker_local.s3 import Location, Storage, StorageError
@@ -23,19 +22,19 @@ from sagemaker_local.store import Document
 _START_SECONDS = 480.0
 
 
-class Variants:
+class InstanceFactories:
     """Makes what serves in endpoints and transform jobs."""
 
     def __init__(
-        self, config: Config, storage: Storage, logs: Logs, hurry: threading.Event
+        self, config: Config, storage: Storage, logs: Logs, no_grace: threading.Event
     ) -> None:
         """Takes an event after which containers get no time to end."""
         self._config = config
         self._storage = storage
         self._logs = logs
-        self._hurry = hurry
+        self._no_grace = no_grace
 
-    def makers(self, endpoint: str, snapshot: Document) -> dict[str, Callable[[], Instance]]:
+    def factories(self, endpoint: str, snapshot: Document) -> dict[str, InstanceFactory]:
         """What makes another instance of each variant, once its artifacts are here.
 
         Raises:
@@ -45,24 +44,22 @@ class Variants:
         group = names.endpoint_logs(endpoint)
         models = {one["VariantName"]: one["_model"] for one in all_variants(snapshot)}
         return {
-            name: self.maker(name, model, folder / name, group) for name, model in models.items()
+            name: self.factory(name, model, folder / name, group) for name, model in models.items()
         }
 
-    def maker(
-        self, name: str, model: Document, folder: Path, log_group: str
-    ) -> Callable[[], Instance]:
+    def factory(self, name: str, model: Document, folder: Path, log_group: str) -> InstanceFactory:
         """What makes another instance of a model, once its artifacts are here.
 
         Args:
             name: Of the variant, or of the transform job.
-            model: What deployed_config.containers_needs says of it.
+            model: What deployed_config.serving_spec says of it.
             folder: Where the artifacts go.
             log_group: Where its own code writes.
 
         Raises:
             JobFailure: An artifact cannot be had.
         """
-        image = names.own_code(self._config, model.get("image", ""))
+        image = image_lookup.custom_image(self._config, model["image"])
         if image is None:
             archive = self._fetch(model["url"], folder / "model.tar.gz")
             return partial(ServingChild, self._config, name, archive)
@@ -75,19 +72,19 @@ class Variants:
             start_seconds=model["start_seconds"] or _START_SECONDS,
             log_group=log_group,
         )
-        return partial(ServingContainer, self._config, self._logs, program, self._hurry)
+        return partial(ServingContainer, self._config, self._logs, program, self._no_grace)
 
     def _archives(self, image: Image, model: Document, folder: Path) -> dict[str, Path]:
         archives: dict[str, Path] = {}
         if model["url"]:
             archives["model"] = self._fetch(model["url"], folder / "model.tar.gz")
-        sources = contract_folder.submitted({}, model["environment"])
+        sources = opt_ml.source_location({}, model["environment"])
         if image.script_mode and sources.startswith("s3://"):
             archives["code"] = self._fetch(sources, folder / "sourcedir.tar.gz")
         return archives
 
-    def _go_on(self) -> None:
-        if self._hurry.is_set():
+    def _check_cancelled(self) -> None:
+        if self._no_grace.is_set():
             raise StopRequestedError
 
     def _fetch(self, url: str, path: Path) -> Path:
@@ -95,7 +92,7 @@ class Variants:
         if path.exists():
             return path
         try:
-            self._storage.fetch(Location.parse(url), path, self._go_on)
+            self._storage.fetch(Location.parse(url), path, self._check_cancelled)
         except StorageError as error:
             raise JobFailure(
                 f'Failed to download model data for container "container_1" from URL: "{url}". '

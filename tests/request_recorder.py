@@ -1,8 +1,8 @@
 """Notes each kind of request that a process sends to AWS by botocore, and whose code asks for it.
 
-A run of tests links it, and `when_aws_is_asked.py`, into a folder on the PYTHONPATH of all that it
-starts, in which the lines are put, too. `tests/all_requests.py` judges them. obstore's requests do
-not pass botocore: `tests/deploy/test_requests.py` has them from the wire.
+A run of tests links it, and `recorder_sitecustomize.py`, into a folder on the PYTHONPATH of all
+that it starts, in which the lines are put, too. `tests/iam_coverage.py` judges them. obstore's
+requests do not pass botocore: `tests/deploy/test_requests.py` has them from the wire.
 """
 
 import json
@@ -48,7 +48,7 @@ def record(folder: Path) -> None:
     known: set[str] = set()
 
     def watch(session: Any) -> None:
-        with harmless(folder):
+        with errors_noted(folder):
             session.register("before-parameter-build", partial(_begin, folder, sender()))
             session.register("after-call", partial(_end, folder, known))
 
@@ -56,7 +56,7 @@ def record(folder: Path) -> None:
 
 
 @contextmanager
-def harmless(folder: Path) -> Iterator[None]:
+def errors_noted(folder: Path) -> Iterator[None]:
     """Whatever fails is put down in the folder, if it can be: it is no matter of who asks AWS."""
     try:
         yield
@@ -105,7 +105,7 @@ def _owner(file: str) -> tuple[str, str]:
 def _begin(
     folder: Path, maker: tuple[str, str], params: Any, context: dict[str, Any], **_: object
 ) -> None:
-    with harmless(folder):
+    with errors_noted(folder):
         context["sent"] = sender(maker), params
 
 
@@ -117,7 +117,7 @@ def _end(
     context: dict[str, Any],
     **_: object,
 ) -> None:
-    with harmless(folder):
+    with errors_noted(folder):
         if "sent" in context:
             names = model.service_model.service_name, model.name
             _note(folder, known, context["sent"], names, http_response.status_code)

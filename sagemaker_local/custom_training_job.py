@@ -1,4 +1,4 @@
-"""An image's own code as a training job runs it, under the contract that AWS has with containers.
+"""A custom image as a training job runs it, under the contract that AWS has with containers.
 
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo.html
 """
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import regex
 
-from sagemaker_local import archives, containers, contract_folder
+from sagemaker_local import archives, opt_ml
 from sagemaker_local.algorithm import MODEL, artifact_uri, exit_reason, model_artifacts
 from sagemaker_local.aws_errors import JobFailure
-from sagemaker_local.containers import Container
+from sagemaker_local.custom_job import CustomJob
 from sagemaker_local.downloads import Downloads
-from sagemaker_local.images import Image, Launch
+from sagemaker_local.images import Image
 from sagemaker_local.job_kinds import Job
 from sagemaker_local.s3 import Location
 from sagemaker_local.store import Document
@@ -24,25 +24,15 @@ _OUTPUT = "output.tar.gz"
 _METRIC_SECONDS = 0.05
 
 
-class ContractJob:
+class CustomTrainingJob(CustomJob):
     """An `Algorithm`."""
 
     def __init__(self, job: Job, image: Image) -> None:
         """Takes what runs the job's image."""
-        document = job.document
-        self.containers: list[Container] = []
-        self.grace_seconds = job.config.grace_seconds
-        self._config = job.config
-        self._image = image
-        algorithm = document["AlgorithmSpecification"]
-        self._entrypoint: list[str] = algorithm.get("ContainerEntrypoint", [])
-        self._arguments: list[str] = algorithm.get("ContainerArguments", [])
-        self._isolated: bool = document["EnableNetworkIsolation"]
-        self._document = document
-        self._folder = job.folder
-        count = int(document["ResourceConfig"]["InstanceCount"])
-        self._hosts = [f"algo-{number}" for number in range(1, count + 1)]
-        self._bases = [job.folder / host for host in self._hosts]
+        algorithm = job.document["AlgorithmSpecification"]
+        instances = int(job.document["ResourceConfig"]["InstanceCount"])
+        isolated = job.document["EnableNetworkIsolation"]
+        super().__init__(job, image, algorithm, instances, isolated=isolated)
         definitions = algorithm.get("MetricDefinitions", [])
         self._metrics = [(one["Name"], one["Regex"]) for one in definitions]
 
@@ -50,32 +40,18 @@ class ContractJob:
         """Makes the folders."""
         interface = "eth0" if self._image.container and not self._isolated else "lo"
         for base, host in zip(self._bases, self._hosts, strict=True):
-            contract_folder.lay_out(base, self._document, host, self._hosts, interface)
+            opt_ml.lay_out(base, self._document, host, self._hosts, interface)
 
     def download(self, downloads: Downloads) -> None:
         """Brings every channel, and the sources of script mode."""
         for channel in self._document.get("InputDataConfig", []):
             name = channel["ChannelName"]
-            folders = [contract_folder.channel_folder(base, name) for base in self._bases]
-            downloads.bring(channel["DataSource"]["S3DataSource"], folders)
+            folders = [opt_ml.channel_folder(base, name) for base in self._bases]
+            downloads.download(channel["DataSource"]["S3DataSource"], folders)
         if self._image.script_mode:
-            self._bring_sources(downloads)
+            self._download_sources(downloads)
             for base in self._bases:
-                contract_folder.move_drivers(base)
-
-    def begin(self) -> None:
-        """Starts the command for each instance."""
-        for base in self._bases:
-            launch = Launch(
-                self._image,
-                self._command(base),
-                base,
-                {**self._tools(base), **self._environment()},
-                self._isolated,
-                tuple(self._entrypoint),
-                ("model", "output"),
-            )
-            self.containers.append(containers.start(self._config, launch))
+                opt_ml.patch_drivers(base)
 
     def metrics(self, line: str) -> dict[str, float]:
         """What the request's MetricDefinitions find."""
@@ -91,7 +67,7 @@ class ContractJob:
 
     def reason(self, number: int) -> str:
         """What the code left in output/failure, with its exit code."""
-        text = contract_folder.failure(self._bases[number])
+        text = opt_ml.failure(self._bases[number])
         return exit_reason(text, self.containers[number].poll())
 
     def uploads(self, whole: bool) -> dict[str, Path]:
@@ -121,7 +97,7 @@ class ContractJob:
             return self._image.train
         if self._image.container:
             return tuple(self._arguments)
-        return tuple(contract_folder.in_base([*self._entrypoint, *self._arguments], base))
+        return tuple(opt_ml.replace_opt_ml([*self._entrypoint, *self._arguments], base))
 
     def _tools(self, base: Path) -> dict[str, str]:
         """Where a process finds Python and pip, and where pip installs: for this job alone."""
@@ -135,18 +111,19 @@ class ContractJob:
             "PYTHONPATH": packages,
         }
 
-    def _environment(self) -> dict[str, str]:
-        region = self._config.region
+    def _collect(self) -> tuple[str, ...]:
+        return "model", "output"
+
+    def _environment(self, base: Path) -> dict[str, str]:
         return {
-            **self._document.get("Environment", {}),
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
+            **self._tools(base),
+            **super()._environment(base),
             "TRAINING_JOB_NAME": self._document["TrainingJobName"],
             "TRAINING_JOB_ARN": self._document["TrainingJobArn"],
         }
 
-    def _bring_sources(self, downloads: Downloads) -> None:
-        uri = contract_folder.submitted(
+    def _download_sources(self, downloads: Downloads) -> None:
+        uri = opt_ml.source_location(
             self._document.get("HyperParameters", {}), self._document.get("Environment", {})
         )
         if not uri.startswith("s3://"):

@@ -14,11 +14,11 @@ import pytest
 
 from platform_assets.settings import Settings
 from resources.s3 import ObjectStore
-from tests import all_requests, sent_requests, when_aws_is_asked
-from tests.all_requests import DEFAULTS, FOLDER, judge, unused
+from tests import iam_coverage, recorder_sitecustomize, request_recorder
 from tests.conftest import CHECKOUT, clean_environ
 from tests.deploy.iam_needs import NEVER_NEEDED
-from tests.noted_requests import Sent, read
+from tests.iam_coverage import DEFAULTS, FOLDER, judge, unused
+from tests.recorded_requests import RecordedRequest, read
 
 CHILD = "import boto3, sys; boto3.client('s3').list_objects_v2(Bucket=sys.argv[1], Prefix='child')"
 SETTINGS = (
@@ -61,8 +61,8 @@ def test_what_fails_in_the_recorder_is_a_finding_and_no_matter_of_who_asks(tmp_p
     folder, machine = tmp_path / "recorder", tmp_path / "machine"
     folder.mkdir()
     machine.mkdir()
-    (folder / "sitecustomize.py").symlink_to(when_aws_is_asked.__file__)
-    (folder / "sent_requests.py").write_text("no Python")
+    (folder / "sitecustomize.py").symlink_to(recorder_sitecustomize.__file__)
+    (folder / "request_recorder.py").write_text("no Python")
     (machine / "sitecustomize.py").write_text("print('the machine has its own,', end=' ')")
     child = subprocess.run(
         [sys.executable, "-c", "import botocore.session; print('botocore is there')"],
@@ -77,9 +77,9 @@ def test_what_fails_in_the_recorder_is_a_finding_and_no_matter_of_who_asks(tmp_p
 
 
 def test_a_request_that_cannot_be_noted_is_a_finding(tmp_path: Path) -> None:
-    with sent_requests.harmless(tmp_path):
+    with request_recorder.errors_noted(tmp_path):
         raise RecursionError("of parameters")
-    with sent_requests.harmless(tmp_path / "gone"):
+    with request_recorder.errors_noted(tmp_path / "gone"):
         raise RecursionError("of others")
     assert read(tmp_path)[1] == {"A request is not noted: RecursionError('of parameters')"}
 
@@ -105,7 +105,9 @@ def test_a_request_that_cannot_be_noted_is_a_finding(tmp_path: Path) -> None:
 def test_a_request_has_to_be_allowed_to_its_sender(
     sender: str, operation: str, parameters: str, refused: str
 ) -> None:
-    sent = Sent(sender, "s3", operation, "200", parameters, SETTINGS, "a.py call", "a test")
+    sent = RecordedRequest(
+        sender, "s3", operation, "200", parameters, SETTINGS, "a.py call", "a test"
+    )
     findings = judge([sent]).findings
     assert bool(findings) == bool(refused)
     assert all("a.py call" in one and refused in one for one in findings)
@@ -147,7 +149,9 @@ def test_a_test_s_two_buckets_are_not_taken_for_each_other(tmp_path: Path) -> No
 
 
 def test_what_is_allowed_has_to_be_asked_for() -> None:
-    puts = Sent("platform", "s3", "PutObject", "200", OURS, SETTINGS, "a.py call", "a test")
+    puts = RecordedRequest(
+        "platform", "s3", "PutObject", "200", OURS, SETTINGS, "a.py call", "a test"
+    )
     before, after = (set(unused(judge(sent))) for sent in ([], [puts]))
     (used,) = before - after
     assert used.startswith(
@@ -183,7 +187,7 @@ def test_a_run_with_a_finding_fails(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(all_requests, "OUTPUT", tmp_path / "out" / "requests.txt")
+    monkeypatch.setattr(iam_coverage, "OUTPUT", tmp_path / "out" / "requests.txt")
     line = f'["platform", "s3", "PutObject", 200, {{"Bucket": "digits", "Key": "{key}"}}, '
     (tmp_path / "1.jsonl").write_text(f'{line}{SETTINGS}, "a.py call", ""]\n["cut o')
     config: Any = SimpleNamespace(
@@ -194,7 +198,7 @@ def test_a_run_with_a_finding_fails(
     )
     config.stash[FOLDER] = tmp_path
     session: Any = SimpleNamespace(config=config, exitstatus=pytest.ExitCode.OK, testscollected=9)
-    all_requests.pytest_sessionfinish(session)
+    iam_coverage.pytest_sessionfinish(session)
     assert (session.exitstatus == pytest.ExitCode.TESTS_FAILED) == fails
     assert says in (tmp_path / "out" / "requests.txt").read_text()
 
@@ -233,4 +237,4 @@ def test_a_run_is_whole_where_every_test_is_run(
     config = pytest.Config.fromdictargs({}, [*options, str(CHECKOUT / "tests")])
     config.pluginmanager.register(SimpleNamespace(stats=stats), "terminalreporter")
     session: Any = SimpleNamespace(config=config, testscollected=collected)
-    assert all_requests.is_whole(session) == whole
+    assert iam_coverage.is_whole(session) == whole

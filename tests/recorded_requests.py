@@ -1,11 +1,11 @@
-"""What the processes of a run have noted of their requests to AWS, by `tests/sent_requests.py`."""
+"""What the processes of a run have noted of their requests by `tests/request_recorder.py`."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests import sent_requests
+from tests import request_recorder
 
 # How the names of the tests' own buckets begin.
 OF_TESTS = ("test-", "api-")
@@ -13,7 +13,7 @@ OF_TESTS = ("test-", "api-")
 LOOSE = "0"
 
 
-class Sent(NamedTuple):
+class RecordedRequest(NamedTuple):
     """A kind of request; parameters and settings are JSON, without what differs."""
 
     sender: str
@@ -26,9 +26,9 @@ class Sent(NamedTuple):
     test: str
 
 
-def read(folder: Path) -> tuple[list[Sent], set[str]]:
+def read(folder: Path) -> tuple[list[RecordedRequest], set[str]]:
     """The kinds of requests that the processes of a run have noted, and findings on the rest."""
-    kinds: dict[tuple[str, ...], Sent] = {}
+    kinds: dict[tuple[str, ...], RecordedRequest] = {}
     errors = folder / "errors"
     findings = set(errors.read_text(errors="replace").splitlines()) if errors.exists() else set()
     for file in folder.glob("*.jsonl"):
@@ -44,14 +44,14 @@ def read(folder: Path) -> tuple[list[Sent], set[str]]:
     return [*kinds.values()], findings
 
 
-def _sent(noted: list[Any]) -> Sent:
-    one = Sent(*noted)
+def _sent(noted: list[Any]) -> RecordedRequest:
+    one = RecordedRequest(*noted)
     given: Any = one.settings
     # Two buckets stay two.
     random = {
         given[name]: f"{OF_TESTS[0]}{name.lower()}"
         for name in ("BUCKET", "AIRBNB_BUCKET")
-        if sent_requests.LOOSE.search(given[name])
+        if request_recorder.LOOSE.search(given[name])
     }
     parameters, settings = (json.dumps(_masked(two, random)) for two in (one.parameters, given))
     return one._replace(parameters=parameters, settings=settings)
@@ -72,4 +72,4 @@ def _masked(value: Any, names: Mapping[str, str]) -> Any:
         return value
     for name, instead in names.items():
         value = value.replace(name, instead)
-    return sent_requests.LOOSE.sub(LOOSE, value)
+    return request_recorder.LOOSE.sub(LOOSE, value)

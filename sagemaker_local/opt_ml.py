@@ -11,7 +11,7 @@ from typing import Any
 
 from sagemaker_local.store import Document
 
-OPT_ML = "/opt/ml"
+_OPT_ML = "/opt/ml"
 _GROUP = "homogeneousCluster"
 # The channel in which the SDK v3 sends the programs that run a user's script.
 _DRIVERS = "sm_drivers"
@@ -73,17 +73,17 @@ def lay_out_processing(base: Path, job: Document, host: str, hosts: Sequence[str
     _write(base / "config", files)
 
 
-def below_base(path: str) -> PurePosixPath:
+def relative_to_opt_ml(path: str) -> PurePosixPath:
     """A path in a container, as it is below the base folder."""
-    return PurePosixPath(path).relative_to(OPT_ML)
+    return PurePosixPath(path).relative_to(_OPT_ML)
 
 
-def in_base(words: Iterable[str], base: Path) -> list[str]:
+def replace_opt_ml(words: Iterable[str], base: Path) -> list[str]:
     """A container's command as a process's: the base folder in the place of /opt/ml."""
-    return [word.replace(f"{OPT_ML}/", f"{base}/") for word in words]
+    return [word.replace(f"{_OPT_ML}/", f"{base}/") for word in words]
 
 
-def move_drivers(base: Path) -> None:
+def patch_drivers(base: Path) -> None:
     """Has the SDK v3's own programs, which name /opt/ml, name the base folder.
 
     Source: https://github.com/aws/sagemaker-python-sdk, `sagemaker-train`, `container_drivers`
@@ -91,7 +91,7 @@ def move_drivers(base: Path) -> None:
     for path in channel_folder(base, _DRIVERS).rglob("*"):
         if path.is_file():
             content = path.read_bytes()
-            path.write_bytes(content.replace(f"{OPT_ML}/".encode(), f"{base}/".encode()))
+            path.write_bytes(content.replace(f"{_OPT_ML}/".encode(), f"{base}/".encode()))
 
 
 def channel_folder(base: Path, name: str) -> Path:
@@ -109,7 +109,7 @@ def exit_message(base: Path) -> str:
     return _beginning(base / "output" / "message", _MESSAGE)
 
 
-def submitted(parameters: Mapping[str, str], environment: Mapping[str, str]) -> str:
+def source_location(parameters: Mapping[str, str], environment: Mapping[str, str]) -> str:
     """Where script mode's sources lie: an S3 address, a folder, or nothing.
 
     The SDKs write hyperparameters as JSON, and a model's as variables.

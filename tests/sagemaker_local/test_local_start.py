@@ -1,0 +1,43 @@
+"""What keeps a server from its start is said in a sentence that names it and what to do."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sagemaker_local.config import ConfigError, from_environment
+from sagemaker_local.store import Store
+from tests.sagemaker_local.rig import Server
+
+
+def test_a_second_server_on_the_same_folder_leaves_the_first_one_alone(
+    server: Server,
+) -> None:
+    """It would take the jobs that run for interrupted ones, and remove their folders."""
+    with pytest.raises(ConfigError, match="is in use by another server: choose another"):
+        Store(server.data_dir)
+
+
+def make_a_file(place: Path) -> None:
+    place.write_text("not a folder")
+
+
+def spoil_the_state(place: Path) -> None:
+    place.mkdir()
+    (place / "state.sqlite").write_bytes(b"no database" * 100)
+
+
+@pytest.mark.parametrize("harm", [make_a_file, spoil_the_state])
+def test_a_folder_that_cannot_be_used_is_named(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    harm(tmp_path / "state")
+    with pytest.raises(ConfigError, match=r"/state cannot be used \(.*choose another folder"):
+        Store(tmp_path / "state")
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "-1", "soon"])
+def test_a_setting_that_is_no_proper_number_is_refused(tmp_path: Path, text: str) -> None:
+    env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    with pytest.raises(ConfigError, match=f"_WAIT_SCALE must be a .*number.*, not '{text}'"):
+        from_environment(tmp_path, env | {"EMBEDDED_SAGEMAKER_WAIT_SCALE": text})
