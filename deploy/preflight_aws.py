@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from deploy.add_lifecycle_rule import read_lifecycle
 from platform_assets.settings import Settings
-from resources.aws import code_and_reason
+from resources.aws_failures import code_and_reason
 from resources.sagemaker.names import REGISTRY_ACCOUNTS
 
 # AWS refuses requests whose time differs from its own by more than five minutes.
