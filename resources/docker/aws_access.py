@@ -60,10 +60,7 @@ def discover_aws_access(*, forward_credentials: bool) -> AwsAccess:
     """
     core = botocore.session.get_session()
     session = boto3.Session(botocore_session=core)
-    # For its address alone, so that it does not look for credentials: they may be a service's that
-    # is not there. Each of its overloads for services whose stubs are not installed is unknown.
-    client = session.client("s3", config=Config(signature_version=UNSIGNED))  # pyright: ignore[reportUnknownMemberType]
-    environment = {"AWS_ENDPOINT_URL_S3": client.meta.endpoint_url}
+    environment = {"AWS_ENDPOINT_URL_S3": _endpoint_of_s3(session)}
     if session.region_name:
         environment["AWS_DEFAULT_REGION"] = session.region_name
     bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
@@ -75,6 +72,16 @@ def discover_aws_access(*, forward_credentials: bool) -> AwsAccess:
         credentials=(lambda: _variables(_as_now(credentials))) if credentials else dict,
         expires=isinstance(credentials, RefreshableCredentials),
     )
+
+
+def _endpoint_of_s3(session: boto3.Session) -> str:
+    # A client takes a tenth of a second of processor to make.
+    if address := os.environ.get("AWS_ENDPOINT_URL_S3"):
+        return address
+    # For its address alone, so that it does not look for credentials: they may be a service's that
+    # is not there. Each of its overloads for services whose stubs are not installed is unknown.
+    client = session.client("s3", config=Config(signature_version=UNSIGNED))  # pyright: ignore[reportUnknownMemberType]
+    return client.meta.endpoint_url
 
 
 def _as_now(credentials: Credentials) -> Credentials:

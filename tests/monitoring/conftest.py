@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from platform_assets.airbnb import listings_chain
 from tests.conftest import CHECKOUT, clean_environ
 from tests.platform_assets.conftest import (  # noqa: F401 - fixtures are found by their names
     Platform,
@@ -24,6 +25,8 @@ from tests.platform_assets.conftest import (  # noqa: F401 - fixtures are found 
 )
 from tests.platform_assets.conftest import platform as platform_with_records_in_memory  # noqa: F401
 from tests.receivers import Receiver, webhook
+
+LISTINGS = [asset.key.to_user_string() for asset in listings_chain.ASSETS]
 
 
 @dataclass

@@ -19,7 +19,7 @@ from platform_assets.definitions import build_defs
 from platform_assets.models.endpoint import DECIDED_BY
 from platform_assets.models.serving import DECISION, NOTHING_WAITS, WAITS
 from resources.alerts import AlertTargetError, AlertUnavailableError
-from tests.monitoring.conftest import AlertsRig
+from tests.monitoring.conftest import LISTINGS, AlertsRig
 from tests.platform_assets.conftest import Platform
 from tests.receivers import webhook
 
@@ -29,7 +29,6 @@ SETTINGS = AlertSettings(
     ui_url="http://ui.example", late_after_hours=6, stuck_after_minutes=180, spend_limit=0
 )
 DAYS = [f"2026-01-0{day}" for day in range(1, 6)]
-LISTINGS = ["airbnb/snapshot", "airbnb/price_changes", "airbnb/neighbourhood_summary"]
 
 
 def fail(rig: AlertsRig, date: str, reason: str = "It broke.") -> None:
