@@ -2,19 +2,25 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from resources.s3 import (
     Folder,
     ObjectChangedError,
+    ObjectReader,
     ObjectStore,
     Publication,
+    StoreError,
     StoreUnavailableError,
 )
 from resources.s3.streams import PART_BYTES
 from tests.faulty_network import Proxy, proxied
 from tests.resources.s3.s3_rig import open_uploads
+from tests.resources.tls_server import tls_server
 
 MIB = 1024 * 1024
 SIZE = 2 * PART_BYTES + 5
@@ -58,6 +64,41 @@ def test_reading_gives_up_where_the_connection_keeps_breaking(
     with pytest.raises(StoreUnavailableError) as caught:
         store.get_bytes("key", max_bytes=SIZE)
     assert caught.value.transient
+
+
+def test_after_the_last_attempt_to_read_nothing_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of each answer comes the head alone, which the proxy cannot do."""
+
+    def broken(*_: object) -> bytes:
+        raise ConnectionResetError
+
+    body = SimpleNamespace(read=broken, close=lambda: None)
+    answer = {"Body": body, "ContentLength": 5, "ETag": '"x"', "LastModified": None}
+    client: Any = SimpleNamespace(get_object=lambda **_: answer)
+    waits: list[float] = []
+    monkeypatch.setattr("resources.s3.streams.time.sleep", waits.append)
+    with (
+        pytest.raises(StoreUnavailableError, match="at byte 0 of 5, 5 times"),
+        ObjectReader(client, "bucket", "key") as reader,
+    ):
+        reader.read(5)
+    assert waits == [0.1, 0.2, 0.4, 0.8]
+
+
+@pytest.mark.parametrize("goes_away", [False, True])
+def test_a_certificate_that_is_not_trusted_is_told_from_a_connection_that_broke(
+    goes_away: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
+    with tls_server(tmp_path, goes_away=goes_away) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        with pytest.raises(StoreError) as caught:
+            ObjectStore(bucket="bucket", max_attempts=1).head("key")
+    assert caught.value.transient is goes_away
+    assert ("is not trusted" in str(caught.value)) is not goes_away
 
 
 def test_a_part_whose_connection_broke_is_sent_again(store: ObjectStore, proxy: Proxy) -> None:
