@@ -13,14 +13,9 @@ How the outside is reached stands in `resources`, when things happen in `jobs`, 
 `formats`. pyproject.toml has the layers as a contract.
 """
 
-import gc
 import warnings
 
 import dagster as dg
-
-# Dagster's modules stay until the process ends: frozen, they are not gone through again at each
-# full collection of garbage, of which there are several before a run's first row.
-gc.freeze()
 
 # Features of Dagster that the platform uses although they may still change: pyproject.toml pins the
 # minor version. Every command would print a warning for each use; other warnings stay.
