@@ -61,6 +61,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
 def defs() -> dg.Definitions:
     """The code location: what every process calls that serves it or executes a run of it."""
     definitions = build_defs()
-    # As in platform_assets/__init__.py: now with all that the platform has loaded.
+    # What is loaded stays until the process ends, and the collections of garbage of a run, its end
+    # included, need not go through it: 3.7 s of processor in place of 4.7 for a run of one date.
     gc.freeze()
     return definitions
