@@ -195,7 +195,7 @@ class Calls:
             raise translate(name, error) from error
 
     def with_patience(self, seconds: float) -> "Calls":
-        """The same with less patience and never interrupted, for what must be over soon."""
+        """The same with so much patience at most, never interrupted: for what must be over soon."""
         patience = min(seconds, self.patience_seconds)
         return replace(self, patience_seconds=patience, sleep=time.sleep)
 
