@@ -19,7 +19,7 @@ from monitoring.findings import Finding, Problem
 from monitoring.reported import Change, Entry, changes
 from monitoring.serving import (
     ANSWER_SECONDS,
-    count_failed_probes,
+    count_silent_probes,
     endpoint_findings,
     probe_endpoint,
     rollback_findings,
@@ -49,14 +49,14 @@ class Cursor(BaseModel):
         reported: What was reported and is not over, by the problems' keys.
         failures_until: Runs that failed until then are reported, or their messages were refused for
             good; None before the first look.
-        failed_probes: How many probes in a row the endpoint has not answered.
+        silent_probes: How many probes in a row had no answer.
     """
 
     reported: dict[str, Entry] = {}
     spend: Spend = Spend()
     failures_until: datetime | None = None
     turn: int = 0
-    failed_probes: int = 0
+    silent_probes: int = 0
 
     @classmethod
     def read(cls, text: str | None) -> "Cursor":
@@ -97,18 +97,18 @@ def alerts_sensor(
     if alert_settings.spend_limit:
         spend = spend.up_to(context.instance, endpoint, sagemaker.price_per_hour, now)
     probe = probe_endpoint(context.instance, sagemaker, endpoint.name)
-    failed_probes = count_failed_probes(probe, before.failed_probes)
+    silent_probes = count_silent_probes(probe, before.silent_probes)
     since = alert_settings.since(now)
     new = read_new(context.instance, max(before.failures_until or since, since), now)
     findings = chain(
-        endpoint_findings(probe, failed_probes, alert_settings, endpoint.name),
+        endpoint_findings(probe, silent_probes, alert_settings, endpoint.name),
         spend_findings(alert_settings, spend),
         find_problems(context, alert_settings, now, new=new, before=before),
     )
     sent = send(alerts, changes(findings, before.reported), before.reported)
     for refusal in sent.refusals:
         context.log.warning(refusal)
-    if sent.failure and sent.reported == before.reported and failed_probes == before.failed_probes:
+    if sent.failure and sent.reported == before.reported and silent_probes == before.silent_probes:
         raise sent.failure
     if sent.failure:
         context.log.warning(str(sent.failure))
@@ -117,7 +117,7 @@ def alerts_sensor(
         spend=spend,
         failures_until=new.until if sent.complete else before.failures_until,
         turn=before.turn + 1,
-        failed_probes=failed_probes,
+        silent_probes=silent_probes,
     )
     return dg.SensorResult(
         skip_reason=(

@@ -19,8 +19,8 @@ from resources.sagemaker import SageMakerError, SageMakerResource
 ANSWER_SECONDS = 5
 """How long SageMaker may take for an answer: a digit takes it milliseconds."""
 
-MOST_FAILED_PROBES = 2
-"""An endpoint is down after so many failed probes in a row: a single one may be a busy moment.
+MOST_SILENT_PROBES = 2
+"""An endpoint is down after so many silent probes in a row: a single one may be a busy moment.
 
 Probes are 30 seconds apart and wait for two answers at most, so that an outage is told within two
 minutes.
@@ -78,18 +78,18 @@ def probe_endpoint(
     return EndpointProbe("well")
 
 
-def count_failed_probes(probe: EndpointProbe, before: int) -> int:
+def count_silent_probes(probe: EndpointProbe, before: int) -> int:
     """How many probes in a row, this one included, had no answer; no more than those that count."""
-    return min(before + 1, MOST_FAILED_PROBES) if probe.state == "silent" else 0
+    return min(before + 1, MOST_SILENT_PROBES) if probe.state == "silent" else 0
 
 
 def endpoint_findings(
-    probe: EndpointProbe, failed_probes: int, settings: AlertSettings, name: str
+    probe: EndpointProbe, silent_probes: int, settings: AlertSettings, name: str
 ) -> Iterator[Finding]:
     """A problem where the endpoint should answer and does not."""
     if probe.state == "well":
         yield Resolved(_ENDPOINT)
-    elif probe.state == "down" or failed_probes >= MOST_FAILED_PROBES:
+    elif probe.state == "down" or silent_probes >= MOST_SILENT_PROBES:
         yield Problem(
             key=_ENDPOINT,
             title=f"The endpoint {name} does not answer",

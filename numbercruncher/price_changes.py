@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-MOST_NAMED = 5
-"""How many rises and how many falls are named."""
+MOST_SHOWN = 5
+"""How many rises and how many falls are shown."""
 
 # Of ids that are whole numbers; they are texts where the snapshots' are.
 STATE_SCHEMA = pa.schema(
@@ -98,7 +98,7 @@ def biggest_decreases(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _most_negative(table: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
-    order = np.argsort(values, kind="stable")[:MOST_NAMED]
+    order = np.argsort(values, kind="stable")[:MOST_SHOWN]
     return table.iloc[order[values[order] < 0]]
 
 

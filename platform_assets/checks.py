@@ -80,7 +80,10 @@ def check_now(judge: Callable[[], Verdict]) -> dg.AssetCheckResult:
 def to_result(verdict: Verdict) -> dg.AssetCheckResult:
     """The result of a check that is of no date, and the only one of its step."""
     return dg.AssetCheckResult(
-        passed=verdict.passed, description=verdict.description, metadata=verdict.metadata
+        passed=verdict.passed,
+        description=verdict.description,
+        metadata=verdict.metadata,
+        severity=dg.AssetCheckSeverity(verdict.severity.upper()),
     )
 
 

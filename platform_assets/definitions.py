@@ -16,6 +16,7 @@ import dagster as dg
 import jobs
 from jobs.pipelines import build_pipeline_jobs
 from platform_assets import airbnb, mnist, settings
+from platform_assets.airbnb.observed_listings import listings, name_table
 from platform_assets.lineage import specs_of
 from platform_assets.mnist.online import describe_online
 from platform_assets.pipelines import ReservedNames, load_pipelines
@@ -36,6 +37,8 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     )
     # Modules that import an asset from another one have it by name, too.
     assets = {id(asset): asset for asset in loaded.assets or []}
+    listings_table = "" if chosen.listings_query else chosen.listings_table
+    assets[id(listings)] = name_table(listings_table)
     code_assets = [*assets.values(), *describe_online(chosen.api_url)]
     reserved = ReservedNames.of(specs_of(code_assets), loaded.jobs or [], chosen.endpoint_name)
     pipelines = load_pipelines(chosen.pipelines, reserved)

@@ -15,7 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
-_MOST_NAMED = 10
+# That a message names.
+_MOST_DATES = 10
 
 
 class PartitionSettings(BaseSettings):
@@ -52,7 +53,7 @@ def materialized_dates(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list
 
 
 def list_dates(dates: Sequence[str]) -> str:
-    """Dates by name; many by their number, with the first and the last."""
-    if len(dates) <= _MOST_NAMED:
-        return ", ".join(dates)
-    return f"{len(dates)} dates between {dates[0]} and {dates[-1]}"
+    """Dates by name; of many the first ones, how many more there are, and the last one."""
+    named = ", ".join(dates[:_MOST_DATES])
+    more = len(dates) - _MOST_DATES
+    return f"{named} and {more} more up to {dates[-1]}" if more > 0 else named

@@ -189,11 +189,11 @@ def check_keys(components: Sequence[PipelineAsset], reserved: ReservedNames) -> 
 
 def _added_by(component: PipelineAsset) -> Iterator[str]:
     """What a component adds, by names that nothing else may have."""
-    endpoint = component.endpoint_definitions("")
-    added = specs_of([*component.sources(), *(endpoint.assets or [])])
+    of_endpoint = component.endpoint_definitions("")
+    added = specs_of([*component.sources(), *(of_endpoint.assets or [])])
     for key in (component.asset_key, *sorted(spec.key for spec in added)):
         yield f"an asset {key.to_user_string()}"
-    yield from (f"a job {job.name}" for job in endpoint.jobs or [])
+    yield from (f"a job {job.name}" for job in of_endpoint.jobs or [])
     yield from (f"a resource {name}" for name in component.resources())
 
 

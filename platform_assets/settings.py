@@ -2,8 +2,8 @@
 
 What is secret or has no sensible default becomes a `dagster.EnvVar`: it is read when a run starts,
 never shows in the UI, and a run without it fails with its name. Everything else that can be set has
-a default here, which a resource is given in the place of its own. Hyperparameters are a run's
-configuration: `mnist/model.py`.
+its default here, in the place of the resource's own. Hyperparameters are a run's configuration:
+`mnist/model.py`.
 """
 
 import os

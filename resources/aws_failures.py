@@ -5,6 +5,8 @@ Beside the systems' folders, since several use it; their kinds of errors are the
 """
 
 import ssl
+from typing import TypeGuard
+from urllib.parse import urlsplit
 
 from botocore.exceptions import (
     ClientError,
@@ -51,7 +53,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _NETWORK_ERRORS) and not is_untrusted(error)
 
 
-def is_untrusted(error: BaseException) -> bool:
+def is_untrusted(error: BaseException) -> TypeGuard[SSLError]:
     """Whether TLS failed for good: by a certificate that is not trusted, as a rule.
 
     botocore calls it an `SSLError`, too, where the other side just went away.
@@ -60,6 +62,15 @@ def is_untrusted(error: BaseException) -> bool:
         return False
     cause = error.kwargs.get("error")
     return not any(isinstance(part, ssl.SSLEOFError) for part in getattr(cause, "args", ()))
+
+
+def explain_untrusted(error: SSLError) -> str:
+    """Whose certificate is not trusted, why, and what to do: half a sentence."""
+    url = urlsplit(error.kwargs["endpoint_url"])
+    return (
+        f"the certificate of {url.scheme}://{url.netloc} is not trusted ({error.kwargs['error']}). "
+        "Set AWS_CA_BUNDLE to its authority, or correct this address"
+    )
 
 
 def http_status(error: ClientError) -> int:

@@ -26,3 +26,9 @@ listings = observed_table(
     ),
     resource="listings_table",
 )
+
+
+def name_table(table: str) -> dg.AssetsDefinition:
+    """The asset with its table's name, which is a setting; empty where a query stands for it."""
+    metadata = {"dagster/table_name": table} if table else {}
+    return listings.map_asset_specs(lambda spec: spec.merge_attributes(metadata=metadata))

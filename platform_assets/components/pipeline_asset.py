@@ -186,8 +186,10 @@ class PipelineAsset(dg.Component, dg.Model):
         Raises:
             PipelineError: The components of the file do not fit together.
         """
-        tree = context.component_tree.get_all_components(of_type=PipelineAsset)
-        components = [one for one in tree if one._folder == self._folder] or [self]
+        all_components = context.component_tree.get_all_components(of_type=PipelineAsset)
+        components = [
+            component for component in all_components if component._folder == self._folder
+        ] or [self]
         if components[0] is not self:
             return dg.Definitions()
         return build_pipeline(components)

@@ -116,7 +116,7 @@ class TrainedModels(ServedModels[TrainedModel]):
     def __post_init__(self) -> None:
         """What follows from where they are."""
         root = f"{self.prefix}/endpoint="
-        self.dates, self.trained = f"{self.prefix}/date=", self.prefix
+        self.dates, self.trained_prefix = f"{self.prefix}/date=", self.prefix
         self.deployed = DeployedModels(
             self.store, root, "version", self.names, TrainedModel, self._keep_probe
         )

@@ -16,8 +16,8 @@ JOBS = EndpointJobs(
 )
 
 
-def copies(store: ObjectStore) -> DeployedModels[PublishedClassifier]:
-    """Where they are."""
+def classifiers(store: ObjectStore) -> DeployedModels[PublishedClassifier]:
+    """The copies of classifiers, by endpoint."""
     return DeployedModels(
         store,
         root="mnist/classifiers/endpoint=",
@@ -31,7 +31,7 @@ def find_live(
     store: ObjectStore, sagemaker: SageMakerResource, endpoint_name: str
 ) -> PublishedClassifier | None:
     """The classifier that the endpoint serves now, as `DeployedModels.find_live`."""
-    return copies(store).find_live(sagemaker, endpoint_name)
+    return classifiers(store).find_live(sagemaker, endpoint_name)
 
 
 def decisions(store: ObjectStore) -> Decisions:

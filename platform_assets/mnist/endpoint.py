@@ -84,11 +84,11 @@ class Digits(ServedModels[PublishedClassifier]):
     check = classifier.GATE
     served = dg.AssetKey(["mnist", "endpoint"])
     dates = classifier.DATES
-    trained = model.PREFIX
+    trained_prefix = model.PREFIX
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.deployed = deployed.copies(store)
+        self.deployed = deployed.classifiers(store)
         self.decisions = deployed.decisions(store)
 
     def is_current(self, model: PublishedClassifier) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from platform_assets.checks import Verdict, check_now
 from platform_assets.mnist import deployed
 from platform_assets.mnist.digit_sheets import answer_sheet
-from platform_assets.mnist.endpoint import Proof, mnist_endpoint, serve
+from platform_assets.mnist.endpoint import Proof, WrongAnswersError, mnist_endpoint, serve
 from platform_assets.models.endpoint import Endpoint
 from platform_assets.models.version_check import judge_version
 from resources.s3 import ObjectStore
@@ -54,7 +54,10 @@ def judge_answers(endpoint: Endpoint, store: ObjectStore, sagemaker: SageMakerRe
     if live is None:
         return Verdict(False, f"Endpoint {endpoint.name} serves nothing: run the job digits.")
     proof = Proof.read(live)
-    answers = proof.answers(partial(sagemaker.invoke, endpoint.name))
+    try:
+        answers = proof.answers(partial(sagemaker.invoke, endpoint.name))
+    except WrongAnswersError as error:
+        return Verdict(False, str(error), {"classifier_date": live.date})
     wrong = int(np.count_nonzero(answers != proof.digits))
     return Verdict(
         not wrong,

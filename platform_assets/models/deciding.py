@@ -42,11 +42,11 @@ def build_endpoint_jobs(
     """
     form = partial(dg.op, required_resource_keys=set(resource_keys), pool=pool)
 
-    def build_decision(name: str, outcome: Ruling, description: str) -> dg.JobDefinition:
+    def build_decision(name: str, ruling: Ruling, description: str) -> dg.JobDefinition:
         @form(name=f"{name}_form")
         def decision(context: dg.OpExecutionContext, config: DecisionForm) -> None:
             with expected_errors_as_failures():
-                decide(context, serve(context), outcome, config)
+                decide(context, serve(context), ruling, config)
 
         return _build_job(name, description, decision, DecisionForm.blank())
 
@@ -104,7 +104,7 @@ def _build_job(
 
 
 def decide(
-    context: dg.OpExecutionContext, serving: Serving[M], outcome: Ruling, form: DecisionForm
+    context: dg.OpExecutionContext, serving: Serving[M], ruling: Ruling, form: DecisionForm
 ) -> None:
     """Keep a person's decision, show it on the model's page, and let it take effect.
 
@@ -115,8 +115,8 @@ def decide(
     """
     form.check()
     models, model = serving.models, find_version(serving, form.version.strip())
-    _require_effect(serving, model, outcome)
-    decision = Decision.over(model, outcome, form, context.run.run_id)
+    _require_effect(serving, model, ruling)
+    decision = Decision.over(model, ruling, form, context.run.run_id)
     kept_in = models.decisions.record(decision)
     context.log_event(
         dg.AssetObservation(
@@ -124,7 +124,7 @@ def decide(
             partition=model.date,
             description=decision.describe(),
             metadata={
-                DECISION: outcome,
+                DECISION: ruling,
                 "version": model.sha256,
                 "by": decision.by,
                 "why": decision.why,
@@ -132,9 +132,9 @@ def decide(
             },
         )
     )
-    if outcome == "rejected":
+    if ruling == "rejected":
         return
-    if outcome == "overridden":
+    if ruling == "overridden":
         # Or else the model's page would go on showing that its gate refuses it.
         targets = find_targets(context, models.judged, [model.date])
         verdict = Verdict(True, decision.describe(), {"overridden_by": decision.by})
@@ -164,7 +164,7 @@ def find_version(serving: Serving[M], version: str) -> M:
     )
 
 
-def _require_effect(serving: Serving[M], model: M, outcome: Ruling) -> None:
+def _require_effect(serving: Serving[M], model: M, ruling: Ruling) -> None:
     """See that a decision says what its job is for, and changes what happens.
 
     Raises:
@@ -172,7 +172,7 @@ def _require_effect(serving: Serving[M], model: M, outcome: Ruling) -> None:
     """
     jobs, live, name = serving.models.jobs, serving.find_live(), f"Version {model.sha256[:12]}"
     is_live = live is not None and live.sha256 == model.sha256
-    if outcome == "rejected":
+    if ruling == "rejected":
         if is_live:
             raise DecisionError(f"{name} is live: take it back by the job {jobs.roll_back}.")
         return
@@ -189,13 +189,13 @@ def _require_effect(serving: Serving[M], model: M, outcome: Ruling) -> None:
             f"{version.version}."
         )
     passed, compared = serving.models.passes(model), serving.models.margin(live).judge(model)
-    if outcome == "approved" and not (passed and compared.passed):
+    if ruling == "approved" and not (passed and compared.passed):
         below = compared.description if passed else "It is below the gate's floor."
         raise DecisionError(
             f"The gate refuses {name.lower()}. {below} If it is to go live all the same, run the "
             f"job {jobs.override}."
         )
-    if outcome == "overridden" and passed and compared.passed:
+    if ruling == "overridden" and passed and compared.passed:
         raise DecisionError(
             f"{name} passes its gate: there is nothing to override. Where it waits for a person, "
             f"run the job {jobs.approve}."

@@ -95,12 +95,12 @@ class Decision:
 
     @classmethod
     def over(
-        cls, model: PublishedModel, outcome: Ruling, form: DecisionForm, run_id: str
+        cls, model: PublishedModel, ruling: Ruling, form: DecisionForm, run_id: str
     ) -> "Decision":
         """A decision that is taken now."""
         at = datetime.now(UTC).isoformat()
         by, why = form.by.strip(), form.why.strip()
-        return cls(outcome, model.sha256, model.date, by, why, at, run_id)
+        return cls(ruling, model.sha256, model.date, by, why, at, run_id)
 
     def describe(self) -> str:
         """One sentence for people."""

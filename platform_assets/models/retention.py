@@ -35,7 +35,7 @@ def clean_up(
         pruned = sagemaker.prune(endpoint.name, keep=endpoint.keep_versions, log=log)
         removed |= pruned.metadata()
         if pruned.artifacts_in_use is not None and pruned.newest is not None:
-            removed[f"removed_{models.deployed.noun}s"] = remove_copies(
+            removed[f"removed_{models.deployed.noun}s"] = remove_deployed_models(
                 models.deployed,
                 endpoint.name,
                 in_use=pruned.artifacts_in_use,
@@ -43,7 +43,7 @@ def clean_up(
                 log=log,
             )
         removed["removed_models"] = remove_models(
-            models.store, models.trained, keep=endpoint.keep_versions, log=log
+            models.store, models.trained_prefix, keep=endpoint.keep_versions, log=log
         )
     except EXPECTED as error:
         log.warning(f"Not everything old was removed; the next deploy tries again. {error}")
@@ -51,8 +51,8 @@ def clean_up(
     return removed
 
 
-def remove_copies(
-    copies: DeployedModels[M],
+def remove_deployed_models(
+    deployed: DeployedModels[M],
     endpoint_name: str,
     *,
     in_use: Collection[str],
@@ -68,10 +68,10 @@ def remove_copies(
     Returns:
         How many were removed.
     """
-    beginning = copies.folder(endpoint_name, "").prefix
+    beginning = deployed.folder(endpoint_name, "").prefix
     unused = [
         folder
-        for folder, modified in list_published(copies.store, beginning, _DIGEST, warn=log.warning)
+        for folder, modified in list_published(deployed.store, beginning, _DIGEST, warn=log.warning)
         if modified + _CLOCK < before
         and not any(uri.startswith(folder.file_uri("")) for uri in in_use)
     ]

@@ -24,7 +24,7 @@ class ServedModels(ABC, Generic[M]):
         check: The name of the gate's check.
         served: The asset of the endpoint.
         dates: What the prefixes of all dates' models begin with.
-        trained: Where trained models are, as `training.Training` publishes them.
+        trained_prefix: Where trained models are, as `training.Training` publishes them.
         deployed: The copies that the endpoint serves, or can be rolled back to.
         decisions: Of people.
     """
@@ -35,7 +35,7 @@ class ServedModels(ABC, Generic[M]):
     check: str
     served: dg.AssetKey
     dates: str
-    trained: str
+    trained_prefix: str
     deployed: DeployedModels[M]
     decisions: Decisions
 

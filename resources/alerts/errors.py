@@ -15,10 +15,9 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
-from botocore.exceptions import SSLError as BotoSSLError
 from botocore.parsers import ResponseParserError
 
-from resources.aws_failures import code_and_reason, http_status
+from resources.aws_failures import code_and_reason, http_status, is_untrusted
 from resources.errors import ResourceError
 
 
@@ -42,8 +41,6 @@ class AlertUnavailableError(AlertError):
 
 # Where the target gave no answer. The first class that an exception is an instance of counts.
 _BY_EXCEPTION: dict[type[Exception], type[AlertError]] = {
-    requests.exceptions.SSLError: AlertTargetError,
-    BotoSSLError: AlertTargetError,
     requests.ConnectionError: AlertUnavailableError,
     requests.Timeout: AlertUnavailableError,
     requests.exceptions.ChunkedEncodingError: AlertUnavailableError,
@@ -54,6 +51,7 @@ _BY_EXCEPTION: dict[type[Exception], type[AlertError]] = {
     ResponseParserError: AlertUnavailableError,
     smtplib.SMTPNotSupportedError: AlertTargetError,
     smtplib.SMTPException: AlertUnavailableError,
+    ssl.SSLEOFError: AlertUnavailableError,  # of mail: it just went away
     ssl.SSLError: AlertTargetError,
     OSError: AlertUnavailableError,
     ValueError: AlertTargetError,  # no address
@@ -80,10 +78,6 @@ _SERVER_FAULT = 500
 _SMTP_PERMANENT = 500
 # RFC 1870: what a server answers to MAIL where the size that it names is too much.
 _SMTP_TOO_LARGE = 552
-
-# Mail has its own words for it: its server's certificate is checked by Python itself.
-_UNTRUSTED = (requests.exceptions.SSLError, BotoSSLError)
-_TRUST = "its certificate is not trusted, set REQUESTS_CA_BUNDLE to its authority"
 
 _SENTENCES: dict[type[AlertError], str] = {
     AlertTargetError: (
@@ -113,10 +107,26 @@ def target_errors(target: str, to_do: str) -> Generator[None]:
         yield
     except (ClientError, *_BY_EXCEPTION) as error:
         kind, reason = _judge(error)
-        to_do = _TRUST if isinstance(error, _UNTRUSTED) else to_do
+        if bundle := _missing_authority(error):
+            kind = AlertTargetError
+            to_do = f"its certificate is not trusted, set {bundle} to its authority"
         sentence = _SENTENCES[kind].format(target=target, reason=reason, to_do=to_do)
         # Not chained by `from error`: the libraries' texts hold the address.
         raise kind(sentence) from None
+
+
+def _missing_authority(error: Exception) -> str:
+    """The setting that lacks the authority of an untrusted certificate; empty for other failures.
+
+    Mail has its own words for it: its server's certificate is checked by Python itself.
+    """
+    if isinstance(error, requests.exceptions.SSLError):
+        # requests calls it so, too, where the other side just went away.
+        cause = error.args[0]
+        parts = getattr(cause, "reason", cause).args
+        went_away = any(isinstance(part, ssl.SSLEOFError) for part in parts)
+        return "" if went_away else "REQUESTS_CA_BUNDLE"
+    return "AWS_CA_BUNDLE" if is_untrusted(error) else ""
 
 
 def _judge(error: Exception) -> tuple[type[AlertError], str]:

@@ -203,16 +203,21 @@ class DockerResource(dg.ConfigurableResource[Any]):
         """The engine, which the caller closes, and the image."""
         client = connect()
         try:
-            return client, client.images.get(self.image)
-        except docker.errors.ImageNotFound as error:
+            return client, self._find_image(client)
+        except BaseException:  # also where the run is cancelled meanwhile
             client.close()
+            raise
+
+    def _find_image(self, client: docker.DockerClient) -> Image:
+        try:
+            return client.images.get(self.image)
+        except docker.errors.ImageNotFound as error:
             raise ImageMissingError(
                 f"The Docker Engine has no image {self.image}. Build it with 'make image', pull it"
                 f" with 'docker pull {self.image}', or name one that the engine has"
                 " (PLATFORM_CRUNCHER_IMAGE for the number cruncher; a component's own `image`)."
             ) from error
         except ENGINE_ERRORS as error:
-            client.close()
             raise _unavailable(error) from error
 
     def _spec(self, request: _Request, session: dg.PipesSession, aws: AwsAccess) -> ModuleSpec:

@@ -27,7 +27,7 @@ from tenacity import (
     wait_random,
 )
 
-from ..aws_failures import code_and_reason, is_transient, is_untrusted
+from ..aws_failures import code_and_reason, explain_untrusted, is_transient, is_untrusted
 from .errors import (
     AlreadyExistsError,
     BusyError,
@@ -195,7 +195,7 @@ class Calls:
             raise translate(name, error) from error
 
     def with_patience(self, seconds: float) -> "Calls":
-        """The same with less patience and never interrupted, for what must be over soon."""
+        """The same with so much patience at most, never interrupted: for what must be over soon."""
         patience = min(seconds, self.patience_seconds)
         return replace(self, patience_seconds=patience, sleep=time.sleep)
 
@@ -245,10 +245,7 @@ def translate(operation: str, error: ClientError | BotoCoreError) -> SageMakerEr
     if is_transient(error):
         return UnavailableError(f"{operation} could not be done: {error}. Run again later.")
     if is_untrusted(error):
-        return RefusedError(
-            f"{operation} could not be done: SageMaker's certificate is not trusted ({error})."
-            " Set AWS_CA_BUNDLE to its authority, or correct AWS_ENDPOINT_URL_SAGEMAKER."
-        )
+        return RefusedError(f"{operation} could not be done: {explain_untrusted(error)}.")
     if not isinstance(error, ClientError):
         return RefusedError(f"SageMaker refused {operation}: {type(error).__name__}: {error}")
     code, reason = code_and_reason(error)

@@ -17,7 +17,7 @@ from dagster_aws.pipes import (
 from dagster_pipes import PipesParams
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from resources.aws_failures import is_transient
+from resources.aws_failures import explain_untrusted, is_transient, is_untrusted
 from resources.cancellation import Cancellation
 from resources.s3 import ObjectStore
 from resources.spark.errors import SparkRunError
@@ -188,8 +188,9 @@ def _failure(
             f" {spark.application_id}, says why; dates that it has published stay."
         )
     else:
+        reason = explain_untrusted(error) if is_untrusted(error) else error
         sentence = (
             f"The job {name} on EMR Serverless could not be started, or not be followed, and"
-            f" was given up: {error}. Dates that it has published stay."
+            f" was given up: {reason}. Dates that it has published stay."
         )
     return SparkRunError(sentence, messages=messages, transient=is_transient(error))

@@ -163,7 +163,7 @@ def test_the_policy_names_one_endpoint_and_what_it_serves(tmp_path: Path) -> Non
         "arn:aws:sagemaker:eu-west-1:123456789012:endpoint/digits",
         "arn:aws:sagemaker:eu-west-1:123456789012:endpoint-config/digits-*",
         "arn:aws:sagemaker:eu-west-1:123456789012:model/digits-*",
-        f"arn:aws:s3:::platform/{deployed.copies(ObjectStore(bucket='platform')).root_of('Digits')}*",
+        f"arn:aws:s3:::platform/{deployed.classifiers(ObjectStore(bucket='platform')).root_of('Digits')}*",
         # By way of S3 alone: a condition of the policy.
         "arn:aws:kms:eu-west-1:123456789012:key/*",
         f"{log}data-platform-digits-eu-west-1-prod",

@@ -164,10 +164,10 @@ def test_sagemaker_reads_channels_and_classifiers_and_writes_models() -> None:
         "raw": raw.folder(STORE, DATE).prefix,
         "dataset": dataset.folder(STORE, DATE).prefix,
         "models": work_folder(STORE, model.PREFIX, "0" * 16).prefix,
-        "classifiers": deployed.copies(STORE).folder("Digits", "0" * 64).prefix,
+        "classifiers": deployed.classifiers(STORE).folder("Digits", "0" * 64).prefix,
         # What a date has is not served: it has not passed its gate, or not yet.
         "a date's classifier": classifier.folder(STORE, DATE).prefix,
-        "another endpoint's": deployed.copies(STORE).folder("another", "0" * 64).prefix,
+        "another endpoint's": deployed.classifiers(STORE).folder("another", "0" * 64).prefix,
     }
     readable = {name for name, key in keys.items() if reaches("s3:GetObject", key)}
     writable = {name for name, key in keys.items() if reaches("s3:PutObject", key)}

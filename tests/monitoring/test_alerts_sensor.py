@@ -219,6 +219,18 @@ def test_more_failed_runs_than_a_look_reads_are_all_sent_and_none_is_well_again(
     assert not any("Well again" in text for text in texts)
 
 
+@pytest.mark.parametrize(
+    ("count", "end"),
+    [(1, "-01"), (10, ", 2026-03-10"), (14, ", 2026-03-10 and 4 more up to 2026-03-14")],
+)
+def test_a_message_names_dates_and_of_many_the_first_ten(count: int, end: str) -> None:
+    dates = [f"2026-03-{day:02}" for day in range(1, count + 1)]
+    problem = Problem(key="k", title="late", reason="r", to_do="t", link="l", dates=dates)
+    line = problem.message().text.splitlines()[0]
+    assert line.startswith(f"Date: {', '.join(dates[:10])}")
+    assert line.endswith(end)
+
+
 def test_an_endpoint_that_is_being_changed_is_neither_well_nor_a_problem() -> None:
     reported = {"endpoint": Entry(digest="0", title="The endpoint digits does not answer")}
     probes = {

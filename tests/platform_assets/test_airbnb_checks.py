@@ -213,7 +213,6 @@ def test_checks_alone_judge_what_is_published(platform: Platform, table: connect
 def test_yesterday_is_missed_until_it_is_there_with_listings(
     platform: Platform, table: connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     yesterday = DAILY.get_last_partition_key()
     assert yesterday is not None
 

@@ -30,3 +30,14 @@ def test_an_asset_links_to_the_code_that_makes_it(key: str) -> None:
     assert first.file_path.endswith(f"platform_assets/{MODULES[key]}")
     assert first.line_number
     assert first.line_number <= len(Path(first.file_path).read_text().splitlines())
+
+
+@pytest.mark.parametrize(("query", "name"), [("", "downloads"), ("select 1", None)])
+def test_the_listings_name_their_table(
+    query: str, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLATFORM_LISTINGS_TABLE", "downloads")
+    monkeypatch.setenv("PLATFORM_LISTINGS_QUERY", query)
+    listings = dg.AssetKey(["airbnb", "listings"])
+    spec = build_defs().resolve_assets_def(listings).get_asset_spec(listings)
+    assert spec.metadata.get("dagster/table_name") == name

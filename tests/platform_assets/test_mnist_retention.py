@@ -56,7 +56,7 @@ def press(platform: Platform, button: str, **config: Any) -> bool:
 
 def standing(platform: Platform, endpoint: str) -> set[str]:
     """The sha256 of the classifiers that stand for an endpoint."""
-    root = deployed.copies(platform.store).folder(endpoint, "").prefix
+    root = deployed.classifiers(platform.store).folder(endpoint, "").prefix
     return {item.key.removeprefix(root).split("/")[0] for item in platform.store.list(root)}
 
 
@@ -98,7 +98,7 @@ def test_classifiers_go_with_the_versions_that_had_them_and_a_rollback_finds_the
 
     def roll_back_and_lose(sagemaker: SageMakerResource, *args: Any, **kwargs: Any) -> Any:
         done = roll_back(sagemaker, *args, **kwargs)
-        deployed.copies(digits.store).folder(endpoint, shas[3]).remove()
+        deployed.classifiers(digits.store).folder(endpoint, shas[3]).remove()
         return done
 
     monkeypatch.setattr(SageMakerResource, "rollback", roll_back_and_lose)
@@ -157,8 +157,8 @@ def test_a_rollback_to_what_does_not_answer_rightly_is_undone(
     # What the endpoint will load is not the artifact that was judged.
     digits.store.copy_from(
         digits.store,
-        deployed.copies(digits.store).folder(endpoint, second.sha256).key(ARTIFACT),
-        deployed.copies(digits.store).folder(endpoint, first.sha256).key(ARTIFACT),
+        deployed.classifiers(digits.store).folder(endpoint, second.sha256).key(ARTIFACT),
+        deployed.classifiers(digits.store).folder(endpoint, first.sha256).key(ARTIFACT),
     )
 
     assert not press(digits, "rollback_endpoint")
@@ -230,14 +230,16 @@ def test_nothing_is_removed_where_a_date_cannot_be_read(platform: Platform) -> N
 
 def test_what_is_in_use_or_just_begun_stays(digits: Platform, endpoint: str) -> None:
     put_digits(digits, DATES[0])
-    first = deployed.copies(digits.store).copy(put_classifier(digits, DATES[0], 40), endpoint)
-    second = deployed.copies(digits.store).copy(put_classifier(digits, DATES[0], 50), endpoint)
-    others = deployed.copies(digits.store).copy(put_classifier(digits, DATES[0], 60), "another")
+    first = deployed.classifiers(digits.store).copy(put_classifier(digits, DATES[0], 40), endpoint)
+    second = deployed.classifiers(digits.store).copy(put_classifier(digits, DATES[0], 50), endpoint)
+    others = deployed.classifiers(digits.store).copy(
+        put_classifier(digits, DATES[0], 60), "another"
+    )
     began = min(item.modified for item in digits.store.list(first.files.folder.prefix))
 
     def remove(in_use: set[str], before: datetime) -> int:
-        return retention.remove_copies(
-            deployed.copies(digits.store), endpoint, in_use=in_use, before=before, log=LOG
+        return retention.remove_deployed_models(
+            deployed.classifiers(digits.store), endpoint, in_use=in_use, before=before, log=LOG
         )
 
     uris = {first.artifact_uri, second.artifact_uri}

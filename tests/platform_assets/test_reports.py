@@ -4,14 +4,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import dagster as dg
 import pytest
 from tenacity import wait_none
 
 from platform_assets import retries
-from platform_assets.checks import Verdict, check_each, judge_each
+from platform_assets.checks import Verdict, check_each, check_now, judge_each
 from platform_assets.errors import PlatformError
 from platform_assets.partitions import DAILY, ONE_RUN
 from platform_assets.reports import Materialization, expected_errors_as_failures, make_each
@@ -269,6 +269,14 @@ def test_a_check_that_cannot_be_made_is_not_a_passed_one(instance: dg.DagsterIns
     assert evaluation.partition == FIRST
     reason = "could not be checked: FileNotFoundError: no such object"
     assert evaluation.description == f"{FIRST}: {reason}"
+
+
+@pytest.mark.parametrize("severity", ["warn", "error"])
+def test_a_check_without_a_date_fails_as_its_verdict_says(
+    severity: Literal["warn", "error"],
+) -> None:
+    result = check_now(lambda: Verdict(False, "odd", severity=severity))
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity(severity.upper()))
 
 
 DAYS = [f"2026-01-{day:02}" for day in range(1, 7)]

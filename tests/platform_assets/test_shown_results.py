@@ -1,7 +1,9 @@
 """Tables, observations and checks for people: compared with SQL, and seen to fail with evidence."""
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date as Date  # noqa: N812 - dates are text everywhere else
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from psycopg2.extensions import connection
 
 from platform_assets.mnist import deployed
+from platform_assets.mnist.endpoint_checks import judge_answers
+from platform_assets.models.endpoint import Endpoint
 from platform_assets.pictures import DATES_DRAWN, newest
 from platform_assets.tables.observed import describe_days
 from resources.s3 import Publication
-from resources.sagemaker import SageMakerResource
+from resources.sagemaker import Invocation, SageMakerResource
 from tests.platform_assets import mnist_rig
 from tests.platform_assets.airbnb_rig import CHANGES, DATES, FIRST, LAST, ask, biggest, change
 from tests.platform_assets.conftest import Platform, definitions, reason_of
@@ -223,6 +227,16 @@ def test_an_endpoint_that_is_not_the_wanted_one_is_told_with_both_versions(
     assert mnist_rig.live_config(endpoint) == live
 
 
+class ForgetfulSageMaker(SageMakerResource):
+    """Loses the last answer of each request to an endpoint."""
+
+    def invoke(self, *args: Any, **kwargs: Any) -> Invocation:
+        """The endpoint's own answers but one."""
+        answer = super().invoke(*args, **kwargs)
+        predictions = json.loads(answer.body)["predictions"][:-1]
+        return replace(answer, body=json.dumps({"predictions": predictions}).encode())
+
+
 def test_an_endpoint_that_answers_otherwise_than_its_classifier_shows_its_answers(
     digits: Platform, endpoint: str
 ) -> None:
@@ -235,8 +249,12 @@ def test_an_endpoint_that_answers_otherwise_than_its_classifier_shows_its_answer
     assert good.passed
     assert good.metadata["read_otherwise"].value == 0
 
+    sagemaker = ForgetfulSageMaker(role_arn=digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"])
+    short = judge_answers(Endpoint(name=endpoint), digits.store, sagemaker)
+    assert short.description == "The endpoint gave 99 answers to 100 test digits."
+    assert (short.passed, short.metadata) == (False, {"classifier_date": DATE})
+
     # What is said to be served is another classifier than the one that answers.
-    sagemaker = SageMakerResource(role_arn=digits.env["PLATFORM_SAGEMAKER_ROLE_ARN"])
     live = deployed.find_live(digits.store, sagemaker, endpoint)
     assert live is not None
     other = put_classifier(digits, NEXT, 1000).files

@@ -169,14 +169,30 @@ def test_a_refusal_of_a_topic_is_classed_as_message_target_or_temporary(
     assert ("sns:Publish" in str(refused.value)) == (kind is AlertTargetError)
 
 
-@pytest.mark.parametrize("is_webhook", [True, False])
-def test_a_certificate_that_is_not_trusted_is_for_somebody_to_correct(
-    is_webhook: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("scheme", "setting"),
+    [
+        ("https", "set REQUESTS_CA_BUNDLE"),
+        ("arn", "set AWS_CA_BUNDLE"),
+        ("smtps", "check its host, port and certificate"),
+    ],
+)
+@pytest.mark.parametrize("goes_away", [False, True])
+def test_only_a_certificate_that_is_not_trusted_is_for_somebody_to_correct(
+    scheme: str, setting: str, goes_away: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with tls_server(tmp_path) as url:
+    with tls_server(tmp_path, goes_away=goes_away) as url:
         use_sns(monkeypatch, url)
-        with pytest.raises(AlertTargetError, match="set REQUESTS_CA_BUNDLE") as refused:
-            Alerts(target=f"{url}/{SECRET}" if is_webhook else TOPIC).send(MESSAGE)
+        host = url.removeprefix("https://")
+        targets = {
+            "https": f"{url}/{SECRET}",
+            "arn": TOPIC,
+            "smtps": f"smtps://me:{SECRET}@{host}/?to=a%40example.com",
+        }
+        with pytest.raises(AlertError) as refused:
+            Alerts(target=targets[scheme]).send(MESSAGE)
+    assert type(refused.value) is (AlertUnavailableError if goes_away else AlertTargetError)
+    assert (setting in str(refused.value)) is not goes_away
     assert SECRET not in str(refused.value)
 
 

@@ -16,6 +16,7 @@ import docker
 import psutil
 import pytest
 from botocore.exceptions import ProfileNotFound
+from docker.models.images import ImageCollection
 
 from resources.docker import (
     ContainerRefusedError,
@@ -247,6 +248,26 @@ def test_without_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.metadata["mode"] == "process"
     with pytest.raises(ImageMissingError, match="docker pull no-such-image"):
         run_in_dagster(resource("docker", image="no-such-image"), FAULTS, arguments=["extras"])
+
+
+@pytest.mark.docker
+def test_an_interrupt_while_the_image_is_looked_up_closes_the_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    close, closed = docker.DockerClient.close, list[docker.DockerClient]()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def close_and_note(client: docker.DockerClient) -> None:
+        closed.append(client)
+        close(client)
+
+    monkeypatch.setattr(ImageCollection, "get", interrupt)
+    monkeypatch.setattr(docker.DockerClient, "close", close_and_note)
+    with pytest.raises(KeyboardInterrupt):
+        run_in_dagster(resource("docker"), FAULTS)
+    assert len(closed) == 1
 
 
 @pytest.mark.docker

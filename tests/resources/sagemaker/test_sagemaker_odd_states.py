@@ -111,14 +111,15 @@ def test_a_certificate_that_is_not_trusted_is_no_fault_of_the_network(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-secret")
     with tls_server(tmp_path, goes_away=goes_away) as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", url)
-        control = make_clients(region="eu-west-1", attempts=1).control
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+        runtime = make_clients(region="eu-west-1", attempts=1).runtime
         with pytest.raises(SageMakerError) as failed:
-            hasty(log, 0.2)(control.describe_endpoint, EndpointName="e")
+            hasty(log, 0.2)(runtime.invoke_endpoint, EndpointName="e", Body=b"")
 
     assert failed.value.transient is goes_away
     assert bool(log.lines) is goes_away  # lines of retries
-    assert ("AWS_CA_BUNDLE" in str(failed.value)) is not goes_away
+    advice = f"the certificate of {url} is not trusted (", "Set AWS_CA_BUNDLE"
+    assert all((words in str(failed.value)) is not goes_away for words in advice)
 
 
 def spec() -> TrainingJobSpec:

@@ -24,6 +24,7 @@ from resources.s3 import ObjectStore
 from resources.spark import SparkNotSetUpError, SparkResource, SparkRunError
 from sagemaker_local import service_model
 from tests.deploy.conftest import REGION, moto_server
+from tests.resources.tls_server import tls_server
 from tests.s3_front import Answer, Front, Incoming
 
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:role/data-platform-spark"
@@ -79,14 +80,23 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def start(store: ObjectStore, when_sent: Callable[[dg.OpExecutionContext], None]) -> Any:
-    """Runs the probe as a job of an application; what the resource returned or raised."""
+def create_application() -> str:
+    """An application of EMR Serverless, by its id."""
     client = boto3.client("emr-serverless")
     application = client.create_application(
         name="a", releaseLabel="emr-7.9.0", type="SPARK", clientToken="t"
     )
+    return application["applicationId"]
+
+
+def start(
+    store: ObjectStore,
+    when_sent: Callable[[dg.OpExecutionContext], None],
+    application_id: str = "",
+) -> Any:
+    """Runs the probe as a job of an application; what the resource returned or raised."""
     spark = SparkResource(
-        application_id=application["applicationId"],
+        application_id=application_id or create_application(),
         role_arn=ROLE,
         environment="s3://bucket/environment.tar.gz",
         settings=SETTINGS,
@@ -236,6 +246,23 @@ def test_a_job_that_is_refused_says_so(emr_serverless: Front, probe: None, bucke
     assert isinstance(error, SparkRunError)
     assert not error.transient
     assert "AccessDeniedException" in str(error)
+
+
+def test_a_certificate_that_is_not_trusted_is_named(
+    environment: Mapping[str, str],
+    probe: None,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with tls_server(tmp_path) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EMR_SERVERLESS", url)
+        error = start(ObjectStore(bucket=bucket), lambda _: None, application_id="a")
+    assert isinstance(error, SparkRunError)
+    assert not error.transient
+    assert f"the certificate of {url} is not trusted (" in str(error)
+    assert "Set AWS_CA_BUNDLE" in str(error)
 
 
 def test_a_cancelled_run_cancels_its_job_and_leaves_nothing(
