@@ -4,7 +4,6 @@ An endpoint goes on serving from this copy after its model or configuration is d
 """
 
 import secrets
-from collections.abc import Iterator
 
 from sagemaker_local import names
 from sagemaker_local.aws_errors import not_found
@@ -116,41 +115,3 @@ def shadow_shares(snapshot: Document) -> dict[str, float]:
         shadow["VariantName"]: min(1.0, shadow["CurrentWeight"] / weight)
         for shadow in snapshot["shadows"]
     }
-
-
-def stages(snapshot: Document, deployment: Document | None) -> Iterator[tuple[float, float]]:
-    """Percent of the traffic for a new fleet, and for how many seconds, step by step.
-
-    Args:
-        snapshot: What the new fleet serves.
-        deployment: The request's DeploymentConfig.
-    """
-    blue_green = (deployment or {}).get("BlueGreenUpdatePolicy", {})
-    if routing := blue_green.get("TrafficRoutingConfiguration"):
-        counts = instances(snapshot)
-        fleet = sum(counts[variant["VariantName"]] for variant in snapshot["variants"])
-        yield from _steps(routing, fleet)
-    # All traffic, while there is an old fleet to go back to.
-    if final := blue_green.get("TerminationWaitInSeconds"):
-        yield 100.0, float(final)
-
-
-def rollback_alarms(deployment: Document | None) -> list[str]:
-    """The names of the alarms that end a deployment."""
-    alarms = (deployment or {}).get("AutoRollbackConfiguration", {}).get("Alarms", [])
-    return [alarm["AlarmName"] for alarm in alarms if "AlarmName" in alarm]
-
-
-def _steps(policy: Document, fleet: int) -> Iterator[tuple[float, float]]:
-    """The steps of a TrafficRoutingConfiguration for a fleet of so many instances."""
-    if policy["Type"] == "ALL_AT_ONCE":
-        return
-    step = policy["CanarySize" if policy["Type"] == "CANARY" else "LinearStepSize"]
-    size = float(step["Value"])
-    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(100.0, 100.0 * size / fleet)
-    yield percent, float(policy["WaitIntervalInSeconds"])
-    if policy["Type"] == "LINEAR":
-        reached = 2 * percent
-        while reached < 100:
-            yield reached, float(policy["WaitIntervalInSeconds"])
-            reached += percent

@@ -23,11 +23,10 @@ from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import (
     all_variants,
     instances,
-    rollback_alarms,
     shadow_shares,
-    stages,
     weights,
 )
+from sagemaker_local.deployment_policy import rollback_alarms, stages
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
 from sagemaker_local.instance_factories import InstanceFactories
 from sagemaker_local.logs import Logs

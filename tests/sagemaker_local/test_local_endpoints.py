@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from formats import ndarray_file, recordio
-from sagemaker_local import deployed_config, names
+from sagemaker_local import deployment_policy, names
 from sagemaker_local.alarms import Alarms
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
@@ -289,6 +289,11 @@ def test_weights_share_the_traffic_and_can_be_changed(
     with pytest.raises(ClientError, match="Variant c not found"):
         invoked(server, name, TargetVariant="c")
 
+    none = [{"VariantName": "a", "DesiredInstanceCount": 0}]
+    with pytest.raises(ClientError, match="DesiredInstanceCount of variant a must be at least 1"):
+        server.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName=name, DesiredWeightsAndCapacities=none
+        )
     wanted = [{"VariantName": "a", "DesiredWeight": 0.0, "DesiredInstanceCount": 2}]
     server.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=name, DesiredWeightsAndCapacities=wanted
@@ -507,6 +512,13 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(
             }
         }
     }
+    half_and_more = shifting("CANARY", "INSTANCE_COUNT", 1)
+    with pytest.raises(ClientError, match="CanarySize must be at most 50%"):
+        server.sagemaker.update_endpoint(
+            EndpointName=name,
+            EndpointConfigName=config(server, model),
+            DeploymentConfig=half_and_more,
+        )
     server.sagemaker.update_endpoint(
         EndpointName=name, EndpointConfigName=config(server, model), DeploymentConfig=policy
     )
@@ -526,27 +538,57 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(
     [
         ("CANARY", "CAPACITY_PERCENT", 30, [30.0]),
         ("CANARY", "INSTANCE_COUNT", 1, [12.5]),
-        ("CANARY", "INSTANCE_COUNT", 9, [100.0]),
-        ("LINEAR", "INSTANCE_COUNT", 3, [37.5, 75.0]),
+        ("LINEAR", "INSTANCE_COUNT", 2, [25.0, 50.0, 75.0]),
     ],
 )
 def test_a_number_of_instances_is_its_share_of_the_fleet(
     kind: str, size: str, value: int, expected: list[float]
 ) -> None:
-    """Of eight instances, in two variants; a shadow variant has none of the traffic."""
+    deployment, snapshot = shifting(kind, size, value), fleet_of(4, 4)
+    deployment_policy.check(deployment, snapshot, snapshot)
+    steps = list(deployment_policy.stages(snapshot, deployment))
+    assert steps == [(percent, 60.0) for percent in expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "value", "counts", "variant"),
+    [
+        ("CANARY", "CAPACITY_PERCENT", 51, (1,), "v0"),
+        ("CANARY", "INSTANCE_COUNT", 1, (1,), "v0"),
+        ("CANARY", "INSTANCE_COUNT", 2, (4, 3), "v1"),
+        ("LINEAR", "CAPACITY_PERCENT", 9, (4,), "v0"),
+        ("LINEAR", "INSTANCE_COUNT", 1, (10, 11), "v1"),
+        ("LINEAR", "INSTANCE_COUNT", 6, (11,), "v0"),
+    ],
+)
+def test_a_step_of_an_update_is_at_most_half_of_each_variant(
+    kind: str, size: str, value: int, counts: tuple[int, ...], variant: str
+) -> None:
+    """And a linear one at least a tenth, by the documentation of TrafficRoutingConfig."""
+    snapshot = fleet_of(*counts)
+    with pytest.raises(AwsError, match=f"Size must be .*50%.* variant {variant} with") as caught:
+        deployment_policy.check(shifting(kind, size, value), snapshot, snapshot)
+    assert caught.value.code == "ValidationException"
+
+
+def shifting(kind: str, size: str, value: int) -> Document:
+    """A DeploymentConfig with a minute for each step."""
     member = "CanarySize" if kind == "CANARY" else "LinearStepSize"
     step = {"Type": size, "Value": value}
     routing = {"Type": kind, member: step, "WaitIntervalInSeconds": 60}
-    snapshot = {
-        "variants": [
-            {"VariantName": "a", "DesiredInstanceCount": 7},
-            {"VariantName": "serverless"},
-        ],
-        "shadows": [{"VariantName": "b", "DesiredInstanceCount": 5}],
+    return {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+
+
+def fleet_of(*counts: int) -> Document:
+    """A snapshot of variants with so many instances, and of a shadow, which gets no traffic."""
+    variants = [
+        {"VariantName": f"v{number}", "DesiredInstanceCount": count}
+        for number, count in enumerate(counts)
+    ]
+    return {
+        "variants": variants,
+        "shadows": [{"VariantName": "shadow", "DesiredInstanceCount": 1}],
     }
-    deployment = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
-    steps = list(deployed_config.stages(snapshot, deployment))
-    assert steps == [(percent, 60.0) for percent in expected]
 
 
 def distance_class(server: Server, name: str, point: np.ndarray) -> str:
