@@ -30,7 +30,7 @@ def freeze(context: Context, config_name: str) -> Document:
 def _variant(context: Context, variant: Document) -> Document:
     model = stored(context, names.MODEL, variant["ModelName"])
     weight = float(variant.get("InitialVariantWeight", 1.0))
-    image = model["_container"]["Image"]
+    image = _container(model)["Image"]
     summary: Document = {
         "VariantName": variant["VariantName"],
         "DeployedImages": [
@@ -56,7 +56,7 @@ def _variant(context: Context, variant: Document) -> Document:
 
 def serving_spec(model: Document) -> Document:
     """What the containers of a model are made of."""
-    container = model["_container"]
+    container = _container(model)
     return {
         "name": model["ModelName"],
         "url": model_data_url(container),
@@ -65,6 +65,11 @@ def serving_spec(model: Document) -> Document:
         "isolated": model["EnableNetworkIsolation"],
         "start_seconds": None,
     }
+
+
+def _container(model: Document) -> Document:
+    # A model stored by an earlier version, which knew no packages, has no `_container`.
+    return model.get("_container") or model.get("PrimaryContainer") or model["Containers"][0]
 
 
 def model_data_url(container: Document) -> str:
@@ -100,7 +105,7 @@ def instances(snapshot: Document) -> dict[str, int]:
 
 def all_variants(snapshot: Document) -> list[Document]:
     """Those that answer, and those that get copies of their requests."""
-    return [*snapshot["variants"], *snapshot["shadows"]]
+    return [*snapshot["variants"], *_shadows(snapshot)]
 
 
 def shadow_shares(snapshot: Document) -> dict[str, float]:
@@ -113,5 +118,10 @@ def shadow_shares(snapshot: Document) -> dict[str, float]:
     weight = answering["CurrentWeight"] or 1.0
     return {
         shadow["VariantName"]: min(1.0, shadow["CurrentWeight"] / weight)
-        for shadow in snapshot["shadows"]
+        for shadow in _shadows(snapshot)
     }
+
+
+def _shadows(snapshot: Document) -> list[Document]:
+    # A snapshot stored by an earlier version, which knew no shadow variants, has none.
+    return snapshot.get("shadows", [])

@@ -219,7 +219,8 @@ class Endpoints:
         pending: Document = document["_pending"]
         blue = self._live.get(name)
         started = time.monotonic()
-        request_faults: dict[str, float] = pending["faults"]
+        # A snapshot stored by an earlier version, which knew no faults, has none.
+        request_faults: dict[str, float] = pending.get("faults", {})
         fleet: Fleet | None = None
         try:
             _fail_on_demand(request_faults, "capacity-error", JobFailure(CAPACITY))

@@ -59,7 +59,9 @@ class InstanceFactories:
         Raises:
             JobFailure: An artifact cannot be had.
         """
-        image = image_lookup.custom_image(self._config, model["image"])
+        # A model stored by an earlier version, which knew k-means alone, has no `image`.
+        address = model.get("image")
+        image = image_lookup.custom_image(self._config, address) if address else None
         if image is None:
             archive = self._fetch(model["url"], folder / "model.tar.gz")
             return partial(ServingChild, self._config, name, archive)
