@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sagemaker_local import names
 from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.context import Context
-from sagemaker_local.pages import fingerprint, page
+from sagemaker_local.pages import fingerprint_of, page
 from sagemaker_local.store import Document
 
 # AWS's words.
@@ -90,7 +90,8 @@ def list_tags(context: Context, request: Document) -> Document:
     """ListTags."""
     arn = _known(context, request["ResourceArn"])
     limit = request.get("MaxResults", _LIMIT)
-    tags, token = page(_tags(context, arn), fingerprint(request), request.get("NextToken"), limit)
+    fingerprint = fingerprint_of("Tags", request)
+    tags, token = page(_tags(context, arn), fingerprint, request.get("NextToken"), limit)
     return {"Tags": tags, "NextToken": token}
 
 
