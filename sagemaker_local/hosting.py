@@ -247,9 +247,9 @@ def _require_new(context: Context, kind: str, name: str) -> None:
 
 
 def _insert(context: Context, kind: str, name: str, request: Document, document: Document) -> None:
-    status = document.get("EndpointStatus", "")
-    if not tags.insert(context, kind, name, request, document, status):
-        raise existing(kind, names.arn(context.config, kind, name))
+    arn, status = names.arn(context.config, kind, name), document.get("EndpointStatus", "")
+    if not tags.insert(context, kind, name, arn, request, document, status):
+        raise existing(kind, arn)
 
 
 def _update(context: Context, name: str, change: Callable[[Document], str]) -> Document:
