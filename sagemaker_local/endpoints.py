@@ -351,7 +351,7 @@ class Endpoints:
         self._workers.pop(name, None)
 
     async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
-        factories = await asyncio.to_thread(self._factories.factories, name, snapshot)
+        factories = await asyncio.to_thread(self._factories.of_endpoint, name, snapshot)
         capture = snapshot["config"].get("DataCaptureConfig")
         config_name = snapshot["config"]["EndpointConfigName"]
         fleet = Fleet(factories, capture, shadow_shares(snapshot), config_name)
