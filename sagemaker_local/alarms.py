@@ -13,7 +13,7 @@ from sagemaker_local import alarm_states, names
 from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.config import Config
 from sagemaker_local.metrics import KEPT_SECONDS, Metric, Metrics
-from sagemaker_local.pages import fingerprint, page
+from sagemaker_local.pages import fingerprint_of, page
 from sagemaker_local.store import Document, Store
 
 _log = logging.getLogger(__name__)
@@ -106,7 +106,8 @@ class Alarms:
             and state in (None, alarm["StateValue"])
         ]
         limit = request.get("MaxRecords", _PAGE)
-        shown, token = page(chosen, fingerprint(request), request.get("NextToken"), limit)
+        fingerprint = fingerprint_of("MetricAlarms", request)
+        shown, token = page(chosen, fingerprint, request.get("NextToken"), limit)
         return {"MetricAlarms": shown, "CompositeAlarms": [], "NextToken": token}
 
     def delete(self, request: Document) -> Document:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from botocore.model import Shape, StructureShape
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -243,7 +243,7 @@ def build(config: Config) -> Starlette:
             Route("/endpoints/{name}/invocations", server.invoke, methods=["POST"]),
             Route("/healthz", _health, methods=["GET"]),
         ],
-        exception_handlers={AwsError: _refuse, Exception: _refuse},
+        exception_handlers={AwsError: _refuse, ClientDisconnect: _drop, Exception: _refuse},
         lifespan=server.lifespan,
     )
 
@@ -252,14 +252,22 @@ async def _health(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
+async def _drop(_: Request, __: Exception) -> Response:
+    """For a client that hung up before its request was whole: an answer that nobody gets."""
+    return Response(status_code=400)
+
+
 async def _refuse(request: Request, error: Exception) -> Response:
     """An error in the form of the protocol that the request speaks."""
     target = request.headers.get("x-amz-target", "")
+    headers = _request_id()
     if not isinstance(error, AwsError):
         # Its traceback is logged by uvicorn, to which Starlette passes it on.
         _log.error("request %s %s: %r", request.url.path, target, error)
         error = AwsError("InternalFailure", "We encountered an internal error.", 500)
-    headers = {"x-amzn-errortype": error.code, **_request_id()}
+        # uvicorn ends the connection then; the client has to know before its next request.
+        headers["connection"] = "close"
+    headers["x-amzn-errortype"] = error.code
     media_type = _JSON
     if request.url.path.startswith("/service/"):
         headers |= cbor.error_headers(error)

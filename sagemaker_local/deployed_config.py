@@ -4,7 +4,6 @@ An endpoint goes on serving from this copy after its model or configuration is d
 """
 
 import secrets
-from collections.abc import Iterator
 
 from sagemaker_local import names
 from sagemaker_local.aws_errors import not_found
@@ -31,7 +30,7 @@ def freeze(context: Context, config_name: str) -> Document:
 def _variant(context: Context, variant: Document) -> Document:
     model = stored(context, names.MODEL, variant["ModelName"])
     weight = float(variant.get("InitialVariantWeight", 1.0))
-    image = model["_container"]["Image"]
+    image = _container(model)["Image"]
     summary: Document = {
         "VariantName": variant["VariantName"],
         "DeployedImages": [
@@ -57,7 +56,7 @@ def _variant(context: Context, variant: Document) -> Document:
 
 def serving_spec(model: Document) -> Document:
     """What the containers of a model are made of."""
-    container = model["_container"]
+    container = _container(model)
     return {
         "name": model["ModelName"],
         "url": model_data_url(container),
@@ -66,6 +65,11 @@ def serving_spec(model: Document) -> Document:
         "isolated": model["EnableNetworkIsolation"],
         "start_seconds": None,
     }
+
+
+def _container(model: Document) -> Document:
+    # A model stored by an earlier version, which knew no packages, has no `_container`.
+    return model.get("_container") or model.get("PrimaryContainer") or model["Containers"][0]
 
 
 def model_data_url(container: Document) -> str:
@@ -101,7 +105,7 @@ def instances(snapshot: Document) -> dict[str, int]:
 
 def all_variants(snapshot: Document) -> list[Document]:
     """Those that answer, and those that get copies of their requests."""
-    return [*snapshot["variants"], *snapshot["shadows"]]
+    return [*snapshot["variants"], *_shadows(snapshot)]
 
 
 def shadow_shares(snapshot: Document) -> dict[str, float]:
@@ -114,43 +118,10 @@ def shadow_shares(snapshot: Document) -> dict[str, float]:
     weight = answering["CurrentWeight"] or 1.0
     return {
         shadow["VariantName"]: min(1.0, shadow["CurrentWeight"] / weight)
-        for shadow in snapshot["shadows"]
+        for shadow in _shadows(snapshot)
     }
 
 
-def stages(snapshot: Document, deployment: Document | None) -> Iterator[tuple[float, float]]:
-    """Percent of the traffic for a new fleet, and for how many seconds, step by step.
-
-    Args:
-        snapshot: What the new fleet serves.
-        deployment: The request's DeploymentConfig.
-    """
-    blue_green = (deployment or {}).get("BlueGreenUpdatePolicy", {})
-    if routing := blue_green.get("TrafficRoutingConfiguration"):
-        counts = instances(snapshot)
-        fleet = sum(counts[variant["VariantName"]] for variant in snapshot["variants"])
-        yield from _steps(routing, fleet)
-    # All traffic, while there is an old fleet to go back to.
-    if final := blue_green.get("TerminationWaitInSeconds"):
-        yield 100.0, float(final)
-
-
-def rollback_alarms(deployment: Document | None) -> list[str]:
-    """The names of the alarms that end a deployment."""
-    alarms = (deployment or {}).get("AutoRollbackConfiguration", {}).get("Alarms", [])
-    return [alarm["AlarmName"] for alarm in alarms if "AlarmName" in alarm]
-
-
-def _steps(policy: Document, fleet: int) -> Iterator[tuple[float, float]]:
-    """The steps of a TrafficRoutingConfiguration for a fleet of so many instances."""
-    if policy["Type"] == "ALL_AT_ONCE":
-        return
-    step = policy["CanarySize" if policy["Type"] == "CANARY" else "LinearStepSize"]
-    size = float(step["Value"])
-    percent = size if step["Type"] == "CAPACITY_PERCENT" else min(100.0, 100.0 * size / fleet)
-    yield percent, float(policy["WaitIntervalInSeconds"])
-    if policy["Type"] == "LINEAR":
-        reached = 2 * percent
-        while reached < 100:
-            yield reached, float(policy["WaitIntervalInSeconds"])
-            reached += percent
+def _shadows(snapshot: Document) -> list[Document]:
+    # A snapshot stored by an earlier version, which knew no shadow variants, has none.
+    return snapshot.get("shadows", [])

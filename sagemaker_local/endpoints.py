@@ -23,11 +23,10 @@ from sagemaker_local.config import Config
 from sagemaker_local.deployed_config import (
     all_variants,
     instances,
-    rollback_alarms,
     shadow_shares,
-    stages,
     weights,
 )
+from sagemaker_local.deployment_policy import rollback_alarms, stages
 from sagemaker_local.fleet import Answer, ChildLostError, Fleet, Invocation, UnhealthyError
 from sagemaker_local.instance_factories import InstanceFactories
 from sagemaker_local.logs import Logs
@@ -220,7 +219,8 @@ class Endpoints:
         pending: Document = document["_pending"]
         blue = self._live.get(name)
         started = time.monotonic()
-        request_faults: dict[str, float] = pending["faults"]
+        # A snapshot stored by an earlier version, which knew no faults, has none.
+        request_faults: dict[str, float] = pending.get("faults", {})
         fleet: Fleet | None = None
         try:
             _fail_on_demand(request_faults, "capacity-error", JobFailure(CAPACITY))
@@ -351,7 +351,7 @@ class Endpoints:
         self._workers.pop(name, None)
 
     async def _start_fleet(self, name: str, snapshot: Document) -> Fleet:
-        factories = await asyncio.to_thread(self._factories.factories, name, snapshot)
+        factories = await asyncio.to_thread(self._factories.of_endpoint, name, snapshot)
         capture = snapshot["config"].get("DataCaptureConfig")
         config_name = snapshot["config"]["EndpointConfigName"]
         fleet = Fleet(factories, capture, shadow_shares(snapshot), config_name)

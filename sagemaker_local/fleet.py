@@ -51,7 +51,7 @@ class Invocation:
 
     Attributes:
         inference_id: The caller's own name for the request, for data capture.
-        answer_bytes: How long the answer of an image's own code may be.
+        answer_bytes: How long the answer of a custom image may be.
     """
 
     body: bytes

@@ -6,10 +6,17 @@ They check and store documents. endpoints.py then brings an endpoint to the stat
 import time
 from collections.abc import Callable
 
-from sagemaker_local import data_capture, image_lookup, model_packages, names, tags
+from sagemaker_local import (
+    data_capture,
+    deployment_policy,
+    image_lookup,
+    model_packages,
+    names,
+    tags,
+)
 from sagemaker_local.aws_errors import existing, not_found, validation
 from sagemaker_local.context import Context, Operation
-from sagemaker_local.deployed_config import freeze, model_data_url, rollback_alarms, stored
+from sagemaker_local.deployed_config import freeze, model_data_url, stored
 from sagemaker_local.store import Document
 
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
@@ -107,7 +114,7 @@ def create_endpoint(context: Context, request: Document) -> Document:
     name = request["EndpointName"]
     arn = names.arn(context.config, names.ENDPOINT, name)
     _require_new(context, names.ENDPOINT, name)
-    context.alarms.require(rollback_alarms(request.get("DeploymentConfig")))
+    context.alarms.require(deployment_policy.rollback_alarms(request.get("DeploymentConfig")))
     pending = freeze(context, request["EndpointConfigName"])
     pending["faults"] = context.lasting_faults("CreateEndpoint")
     now = time.time()
@@ -138,8 +145,8 @@ def update_endpoint(context: Context, request: Document) -> Document:
     deployment = request.get("DeploymentConfig")
     if deployment is None and request.get("RetainDeploymentConfig"):
         deployment = document.get("LastDeploymentConfig")
-    _check_deployment(deployment, pending, document)
-    context.alarms.require(rollback_alarms(deployment))
+    deployment_policy.check(deployment, pending, document["_live"])
+    context.alarms.require(deployment_policy.rollback_alarms(deployment))
 
     def change(document: Document) -> str:
         _check_idle(document)
@@ -158,6 +165,9 @@ def update_weights(context: Context, request: Document) -> Document:
     """UpdateEndpointWeightsAndCapacities."""
     name = request["EndpointName"]
     requested = _by_variant(request["DesiredWeightsAndCapacities"])
+    for variant, desired in requested.items():
+        if desired.get("DesiredInstanceCount") == 0:
+            raise validation(f"DesiredInstanceCount of variant {variant} must be at least 1.")
 
     def change(document: Document) -> str:
         _check_idle(document)
@@ -237,9 +247,9 @@ def _require_new(context: Context, kind: str, name: str) -> None:
 
 
 def _insert(context: Context, kind: str, name: str, request: Document, document: Document) -> None:
-    status = document.get("EndpointStatus", "")
-    if not tags.insert(context, kind, name, request, document, status):
-        raise existing(kind, names.arn(context.config, kind, name))
+    arn, status = names.arn(context.config, kind, name), document.get("EndpointStatus", "")
+    if not tags.insert(context, kind, name, arn, request, document, status):
+        raise existing(kind, arn)
 
 
 def _update(context: Context, name: str, change: Callable[[Document], str]) -> Document:
@@ -276,22 +286,3 @@ def _retain(pending: Document, document: Document, excluded: list[Document]) -> 
             desired = f"Desired{member}"
             if desired in before and desired not in left_out:
                 variant[desired] = variant[f"Current{member}"] = before[desired]
-
-
-def _check_deployment(deployment: Document | None, pending: Document, document: Document) -> None:
-    policy = (deployment or {}).get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration")
-    if policy is None:
-        return
-    if policy["Type"] == "CANARY" and "CanarySize" not in policy:
-        raise validation("CanarySize is required for traffic routing type CANARY.")
-    if policy["Type"] == "LINEAR" and "LinearStepSize" not in policy:
-        raise validation("LinearStepSize is required for traffic routing type LINEAR.")
-    if policy["Type"] == "ALL_AT_ONCE":
-        return
-    before = _by_variant(document["_live"]["variants"]).keys()
-    after = _by_variant(pending["variants"]).keys()
-    if before != after:
-        raise validation(
-            "Traffic can be shifted between endpoint configurations only if their variants have "
-            f"the same names: {sorted(before)} and {sorted(after)}."
-        )

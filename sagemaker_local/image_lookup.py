@@ -50,7 +50,7 @@ def check_image(config: Config, image: str, role: str) -> None:
 
 
 def custom_image(config: Config, image: str) -> Image | None:
-    """What runs an image's own code: its entry in the table, or a container; None for k-means."""
+    """What runs a custom image: its entry in the table, or a container; None for k-means."""
     entry = images.find(config.images, image)
     if entry or _is_kmeans(config, image):
         return entry

@@ -1,6 +1,6 @@
 """What instances of models are made of: artifacts on disk, what serves them.
 
-The built-in k-means serves as a process of its own kind, every other image by its own code.
+The built-in k-means serves as a process of its own kind, a custom image under AWS's contract.
 """
 
 import threading
@@ -26,15 +26,15 @@ class InstanceFactories:
     """Makes what serves in endpoints and transform jobs."""
 
     def __init__(
-        self, config: Config, storage: Storage, logs: Logs, no_grace: threading.Event
+        self, config: Config, storage: Storage, logs: Logs, closing: threading.Event
     ) -> None:
-        """Takes an event after which containers get no time to end."""
+        """Once `closing` is set, downloads end, and containers get no time to end."""
         self._config = config
         self._storage = storage
         self._logs = logs
-        self._no_grace = no_grace
+        self._closing = closing
 
-    def factories(self, endpoint: str, snapshot: Document) -> dict[str, InstanceFactory]:
+    def of_endpoint(self, endpoint: str, snapshot: Document) -> dict[str, InstanceFactory]:
         """What makes another instance of each variant, once its artifacts are here.
 
         Raises:
@@ -44,22 +44,24 @@ class InstanceFactories:
         group = names.endpoint_logs(endpoint)
         models = {one["VariantName"]: one["_model"] for one in all_variants(snapshot)}
         return {
-            name: self.factory(name, model, folder / name, group) for name, model in models.items()
+            name: self.of_model(name, model, folder / name, group) for name, model in models.items()
         }
 
-    def factory(self, name: str, model: Document, folder: Path, log_group: str) -> InstanceFactory:
+    def of_model(self, name: str, model: Document, folder: Path, log_group: str) -> InstanceFactory:
         """What makes another instance of a model, once its artifacts are here.
 
         Args:
             name: Of the variant, or of the transform job.
             model: What deployed_config.serving_spec says of it.
             folder: Where the artifacts go.
-            log_group: Where its own code writes.
+            log_group: Where a custom image writes.
 
         Raises:
             JobFailure: An artifact cannot be had.
         """
-        image = image_lookup.custom_image(self._config, model["image"])
+        # A model stored by an earlier version, which knew k-means alone, has no `image`.
+        address = model.get("image")
+        image = image_lookup.custom_image(self._config, address) if address else None
         if image is None:
             archive = self._fetch(model["url"], folder / "model.tar.gz")
             return partial(ServingChild, self._config, name, archive)
@@ -72,7 +74,7 @@ class InstanceFactories:
             start_seconds=model["start_seconds"] or _START_SECONDS,
             log_group=log_group,
         )
-        return partial(ServingContainer, self._config, self._logs, program, self._no_grace)
+        return partial(ServingContainer, self._config, self._logs, program, self._closing)
 
     def _archives(self, image: Image, model: Document, folder: Path) -> dict[str, Path]:
         archives: dict[str, Path] = {}
@@ -84,7 +86,7 @@ class InstanceFactories:
         return archives
 
     def _check_cancelled(self) -> None:
-        if self._no_grace.is_set():
+        if self._closing.is_set():
             raise StopRequestedError
 
     def _fetch(self, url: str, path: Path) -> Path:

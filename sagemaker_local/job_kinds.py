@@ -120,7 +120,8 @@ def begin(
     if running >= context.config.job_limit:
         raise _limit(kind, resources, context.config.job_limit, running)
     now = time.time()
-    answer: Document = {f"{kind.prefix}JobArn": names.arn(context.config, kind.resource, name)}
+    arn = names.arn(context.config, kind.resource, name)
+    answer: Document = {f"{kind.prefix}JobArn": arn}
     document: Document = {
         **tags.without_tags(request),
         **answer,
@@ -131,7 +132,7 @@ def begin(
         **more,
     }
     kind.on_status(document, "Starting", "")
-    if not tags.insert(context, kind.resource, name, request, document, IN_PROGRESS):
+    if not tags.insert(context, kind.resource, name, arn, request, document, IN_PROGRESS):
         raise _exists(context, kind, name)
     context.start_job(kind.resource, name)
     return answer

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sagemaker_local import containers, image_lookup, images
+from sagemaker_local import containers, image_lookup
 from sagemaker_local.algorithm import Algorithm
 from sagemaker_local.aws_errors import CAPACITY, JobFailure, StopRequestedError
 from sagemaker_local.containers import Container
@@ -160,5 +160,6 @@ def training(job: Job) -> JobRun:
 def processing(job: Job) -> JobRun:
     """The run of a processing job."""
     address = job.document["AppSpecification"]["ImageUri"]
-    image = image_lookup.custom_image(job.config, address) or images.as_container(address)
+    image = image_lookup.custom_image(job.config, address)
+    assert image is not None  # noqa: S101 - CreateProcessingJob refuses k-means
     return JobRun(job, ProcessingJob(job, image))

@@ -3,7 +3,7 @@
 import json
 
 from sagemaker_local.context import Context, Operation
-from sagemaker_local.pages import decode_token, encode_token, fingerprint
+from sagemaker_local.pages import decode_token, encode_token, fingerprint_of
 from sagemaker_local.store import Document
 
 _COLUMNS = {"Name": "name", "CreationTime": "created", "Status": "status"}
@@ -54,10 +54,10 @@ def list_resources(
             conditions[condition] = request[name]
     values = list(conditions.values())
     sign, direction = ("<", "DESC") if descending else (">", "ASC")
-    after = ""
+    after, fingerprint = "", fingerprint_of(member, request)
     if request.get("NextToken") is not None:
         after = f" AND ({column}, name) {sign} (?, ?)"
-        values += decode_token(fingerprint(request), request["NextToken"])
+        values += decode_token(fingerprint, request["NextToken"])
     rows = context.store.execute(
         f"SELECT {column} AS sort_key, name, document FROM resource"  # noqa: S608 - own columns
         f" WHERE {' AND '.join(conditions)}{after}"
@@ -68,5 +68,5 @@ def list_resources(
     if len(rows) > limit:
         last = rows[limit - 1]
         position = [last["sort_key"], last["name"]]
-        answer["NextToken"] = encode_token(fingerprint(request), position)
+        answer["NextToken"] = encode_token(fingerprint, position)
     return answer

@@ -12,7 +12,7 @@ from typing import Any
 from sagemaker_local import names
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
-from sagemaker_local.pages import decode_token, encode_token, fingerprint, page
+from sagemaker_local.pages import decode_token, encode_token, fingerprint_of, page
 from sagemaker_local.store import Document, Store
 
 _EVENTS = 10_000
@@ -136,8 +136,8 @@ class Logs:
         streams = json.dumps(request.get("logStreamNames"))
         prefix = request.get("logStreamNamePrefix", "")
         terms = json.dumps(_terms(request.get("filterPattern", "")))
-        asked, token = fingerprint(request), request.get("nextToken")
-        after = decode_token(asked, token)[0] if token else 0
+        fingerprint, token = fingerprint_of("events", request), request.get("nextToken")
+        after = decode_token(fingerprint, token)[0] if token else 0
         limit = request.get("limit", _EVENTS)
         rows = self._store.execute(
             "SELECT * FROM event WHERE log_group = ? AND id > ? AND timestamp BETWEEN ? AND ?"
@@ -158,7 +158,7 @@ class Logs:
             "searchedLogStreams": [],
         }
         if len(rows) > limit:
-            answer["nextToken"] = encode_token(asked, [rows[limit - 1]["id"]])
+            answer["nextToken"] = encode_token(fingerprint, [rows[limit - 1]["id"]])
         return answer
 
     def _group(self, request: Document) -> str:
@@ -205,7 +205,8 @@ def _direction(token: str) -> tuple[bool, int]:
 
 def _paged(request: Document, member: str, items: list[Document]) -> Document:
     limit = request.get("limit", _STREAMS)
-    shown, token = page(items, fingerprint(request), request.get("nextToken"), limit)
+    fingerprint = fingerprint_of(member, request)
+    shown, token = page(items, fingerprint, request.get("nextToken"), limit)
     return {member: shown, "nextToken": token}
 
 

@@ -27,7 +27,7 @@ def create(context: Context, request: Document) -> Document:
         "CreatedBy": identity.user_context(context.config),
         "_versions": 0,
     }
-    if not tags.insert(context, _KIND, name.lower(), request, document, _STATUS):
+    if not tags.insert(context, _KIND, name.lower(), arn, request, document, _STATUS):
         raise validation(f"Model Package Group already exists: {arn}")
     return {"ModelPackageGroupArn": arn}
 

@@ -36,7 +36,7 @@ def create(context: Context, request: Document) -> Document:
         document = _document(context, request)
         arn = document["ModelPackageArn"]
         status = document.get("ModelApprovalStatus", "")
-        if not tags.insert(context, _KIND, _key(context, arn), request, document, status):
+        if not tags.insert(context, _KIND, _key(context, arn), arn, request, document, status):
             raise validation(f"ModelPackage already exists: {arn}")
     return {"ModelPackageArn": arn}
 

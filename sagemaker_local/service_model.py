@@ -35,7 +35,8 @@ _SERVICES = {
 }
 _WHOLE_NUMBERS = frozenset({"integer", "long"})
 _NUMBERS = _WHOLE_NUMBERS | {"float", "double"}
-# The largest whole number that each type takes.
+# The largest whole number that each type takes; the smallest one of "integer" and "long" is one
+# further from zero.
 _LARGEST: dict[str, float] = {
     "integer": 2**31 - 1,
     "long": 2**63 - 1,
@@ -155,7 +156,7 @@ def _check_types(shape: Shape, value: object, path: str) -> None:
 def _fits(kind: str, value: float) -> bool:
     """Whether a type takes a number; those of fractions take what is infinite or no number, too."""
     if kind in _WHOLE_NUMBERS:
-        return value % 1 == 0 and abs(value) <= _LARGEST[kind]
+        return value % 1 == 0 and -_LARGEST[kind] - 1 <= value <= _LARGEST[kind]
     return isinstance(value, float) or abs(value) <= _LARGEST[kind]
 
 

@@ -1,4 +1,4 @@
-"""An image's own code as one instance that answers requests, under AWS's contract for `serve`.
+"""A custom image as one instance that answers requests, under AWS's contract for `serve`.
 
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """

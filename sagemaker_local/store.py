@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,18 @@ class Store:
         """
         self._lock = threading.RLock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._in_use = (folder / "lock").open("w")
-            # Until the process ends, by kill -9 too. A second server would take the jobs of the
-            # first one for interrupted ones.
-            fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._db = sqlite3.connect(
-                folder / "state.sqlite", check_same_thread=False, isolation_level=None
-            )
-            self._db.row_factory = sqlite3.Row
-            # FULL: what was acknowledged survives a power cut, not only a killed process.
-            self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+            with ExitStack() as opened:
+                folder.mkdir(parents=True, exist_ok=True)
+                in_use = opened.enter_context((folder / "lock").open("w"))
+                # Until the process ends, by kill -9 too. A second server would take the jobs of
+                # the first one for interrupted ones.
+                fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._db = opened.enter_context(closing(_connect(folder / "state.sqlite")))
+                # FULL: what was acknowledged survives a power cut, not only a killed process.
+                self._db.executescript(
+                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
+                )
+                self._opened = opened.pop_all()
         except BlockingIOError:
             raise ConfigError(
                 f"{folder} is in use by another server: choose another folder with --data-dir."
@@ -76,10 +77,9 @@ class Store:
             ) from error
 
     def close(self) -> None:
-        """Closes the file; the store is of no use afterwards."""
+        """Closes the files; the store is of no use afterwards."""
         with self._lock:
-            self._db.close()
-            self._in_use.close()
+            self._opened.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -178,3 +178,9 @@ class Store:
             "SELECT name, status FROM resource WHERE kind = ? ORDER BY created, name", (kind,)
         )
         return [row["name"] for row in rows if not statuses or row["status"] in statuses]
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    return connection

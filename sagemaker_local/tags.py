@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sagemaker_local import names
 from sagemaker_local.aws_errors import AwsError, validation
 from sagemaker_local.context import Context
-from sagemaker_local.pages import fingerprint, page
+from sagemaker_local.pages import fingerprint_of, page
 from sagemaker_local.store import Document
 
 # AWS's words.
@@ -52,7 +52,13 @@ def put(context: Context, arn: str, tags: Sequence[Document]) -> None:
 
 
 def insert(
-    context: Context, kind: str, key: str, request: Document, document: Document, status: str = ""
+    context: Context,
+    kind: str,
+    key: str,
+    arn: str,
+    request: Document,
+    document: Document,
+    status: str = "",
 ) -> bool:
     """Stores a new resource with the tags of its request; False if there is one already.
 
@@ -60,6 +66,7 @@ def insert(
         context: What operations work with.
         kind: The kind of resource.
         key: What the store calls it.
+        arn: What its tags are stored under.
         request: That creates it.
         document: What is stored of it.
         status: See `Store.insert`.
@@ -70,7 +77,7 @@ def insert(
     with context.store.transaction():
         if not context.store.insert(kind, key, document, status):
             return False
-        put(context, names.arn(context.config, kind, key), request.get("Tags", []))
+        put(context, arn, request.get("Tags", []))
     return True
 
 
@@ -90,7 +97,8 @@ def list_tags(context: Context, request: Document) -> Document:
     """ListTags."""
     arn = _known(context, request["ResourceArn"])
     limit = request.get("MaxResults", _LIMIT)
-    tags, token = page(_tags(context, arn), fingerprint(request), request.get("NextToken"), limit)
+    fingerprint = fingerprint_of("Tags", request)
+    tags, token = page(_tags(context, arn), fingerprint, request.get("NextToken"), limit)
     return {"Tags": tags, "NextToken": token}
 
 

@@ -143,7 +143,7 @@ def _check_time(request: Document) -> None:
 
 
 def _check_custom_image(request: Document, image: Image) -> None:
-    """What an image's own code may ask for on AWS, and does not get here."""
+    """What a job of a custom image may ask for on AWS, and does not get here."""
     algorithm = request["AlgorithmSpecification"]
     if not image.container:
         _check_process(algorithm, image)

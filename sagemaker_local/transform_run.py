@@ -134,7 +134,7 @@ class TransformRun:
         await asyncio.to_thread(self._set_status, "InProgress")
         factories = InstanceFactories(self._config, self._storage, self._logs, self._stop)
         factory = await asyncio.to_thread(
-            factories.factory, self._name, self._model(), self._folder, names.TRANSFORM_LOGS
+            factories.of_model, self._name, self._model(), self._folder, names.TRANSFORM_LOGS
         )
         instances = min(
             int(self._document["TransformResources"]["InstanceCount"]), os.cpu_count() or 1

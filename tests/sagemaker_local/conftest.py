@@ -43,7 +43,7 @@ def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     table.write_text(
         f"""
         ["*/contract:*"]
-        command = ["{sys.executable}", "{folder}/contract_image.py"]
+        command = ["{sys.executable}", "{folder}/training_image.py"]
 
         ["*/server:*"]
         command = ["{sys.executable}", "{folder}/serving_image.py"]
@@ -68,18 +68,18 @@ def with_images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def contract_server(
+def image_server(
     services: Services, with_images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """A server that runs any image; all tests share it and must not stop it."""
-    new_server = Server(tmp_path_factory.mktemp("contract"), services.env, with_images)
+    new_server = Server(tmp_path_factory.mktemp("images"), services.env, with_images)
     new_server.start()
     yield new_server
     new_server.stop()
 
 
 @pytest.fixture
-def own_contract_server(
+def own_image_server(
     services: Services, with_images: dict[str, str], tmp_path: Path
 ) -> Iterator[Server]:
     """A server that runs any image, for one test, not started yet."""

@@ -100,8 +100,8 @@ def test_alarms_come_in_pages_by_name(server: Server) -> None:
     server.cloudwatch.delete_alarms(AlarmNames=names)
 
 
-def test_errors_of_a_model_put_its_alarm_into_alarm(contract_server: Server, store: str) -> None:
-    endpoint = contract_server.deploy(unique("c"), variant(own_model(contract_server, store)))
+def test_errors_of_a_model_put_its_alarm_into_alarm(image_server: Server, store: str) -> None:
+    endpoint = image_server.deploy(unique("c"), variant(own_model(image_server, store)))
     request = alarm(
         unique("alarm"),
         "Invocation5XXErrors",
@@ -109,17 +109,17 @@ def test_errors_of_a_model_put_its_alarm_into_alarm(contract_server: Server, sto
         Dimensions=pairs(EndpointName=endpoint, VariantName="AllTraffic"),
     )
     name = request["AlarmName"]
-    client = contract_server.cloudwatch
+    client = image_server.cloudwatch
     client.put_metric_alarm(**request)
-    contract_server.until_alarm(name, "OK")
-    ask(contract_server, endpoint)
-    refusal(lambda: ask(contract_server, endpoint, "status", status=404, text=""))
-    refusal(lambda: ask(contract_server, endpoint, "status", status=500, text=""))
-    reason = contract_server.until_alarm(name, "ALARM")["StateReason"]
+    image_server.until_alarm(name, "OK")
+    ask(image_server, endpoint)
+    refusal(lambda: ask(image_server, endpoint, "status", status=404, text=""))
+    refusal(lambda: ask(image_server, endpoint, "status", status=500, text=""))
+    reason = image_server.until_alarm(name, "ALARM")["StateReason"]
     assert reason.startswith("Threshold Crossed: 1 out of the last 1 datapoints [1.0 (")
     assert reason.endswith(" was greater than the threshold (0.0).")
     client.put_metric_alarm(**request | {"Threshold": 1.0})
-    assert "was not greater than" in contract_server.until_alarm(name, "OK")["StateReason"]
+    assert "was not greater than" in image_server.until_alarm(name, "OK")["StateReason"]
 
     def total(metric: str, statistic: str = "Sum") -> float:
         points = client.get_metric_statistics(

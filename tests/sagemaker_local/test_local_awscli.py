@@ -122,13 +122,13 @@ def test_alarms_and_metrics(server: Server) -> None:
     assert aws("cloudwatch", "describe-alarms", "--alarm-names", name)["MetricAlarms"] == []
 
 
-def test_process(contract_server: Server, store: str) -> None:
-    aws = command_line(contract_server)
+def test_process(image_server: Server, store: str) -> None:
+    aws = command_line(image_server)
     name = unique("cli")
     request = processing_job(name, store, "describe", image=registry("process:1"))
     aws("sagemaker", "create-processing-job", "--cli-input-json", json.dumps(request))
     # The command line itself looks once a minute.
-    contract_server.processed(name)
+    image_server.processed(name)
     process = ("--processing-job-name", name)
     aws("sagemaker", "wait", "processing-job-completed-or-stopped", *process)
     done = aws("sagemaker", "describe-processing-job", *process)

@@ -21,7 +21,7 @@ def registry(repository: str) -> str:
 
 
 def own_job(name: str, bucket: str, do: str, **changes: Any) -> dict[str, Any]:
-    """A job of contract_image.py."""
+    """A job of training_image.py."""
     algorithm = {
         "TrainingImage": registry("contract:2"),
         "TrainingInputMode": "File",
@@ -66,11 +66,11 @@ def until_logged(server: Server, name: str, line: str) -> list[str]:
 
 
 def test_the_code_gets_the_folders_files_and_variables_that_aws_gives(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     """On two instances, among which one channel is sharded."""
     for key in ("a/one.txt", "a/deep/two.txt", "b/three.txt"):
-        contract_server.s3.put_object(Bucket=store, Key=f"own/{key}", Body=key.encode())
+        image_server.s3.put_object(Bucket=store, Key=f"own/{key}", Body=key.encode())
     name = unique("own")
     channels = [
         channel("all", f"s3://{store}/own/a", ContentType="text/plain"),
@@ -78,7 +78,7 @@ def test_the_code_gets_the_folders_files_and_variables_that_aws_gives(
             "shared", f"s3://{store}/own/", source={"S3DataDistributionType": "ShardedByS3Key"}
         ),
     ]
-    contract_server.sagemaker.create_training_job(
+    image_server.sagemaker.create_training_job(
         **own_job(
             name,
             store,
@@ -88,7 +88,7 @@ def test_the_code_gets_the_folders_files_and_variables_that_aws_gives(
             ResourceConfig=job("x", store)["ResourceConfig"] | {"InstanceCount": 2},
         )
     )
-    described = contract_server.finished(name)
+    described = image_server.finished(name)
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
     assert [one["Status"] for one in described["SecondaryStatusTransitions"]] == [
         "Starting",
@@ -101,16 +101,16 @@ def test_the_code_gets_the_folders_files_and_variables_that_aws_gives(
         ("loss", 0.5),
         ("accuracy", 0.75),
     ]
-    assert log(contract_server, name, "algo-2") == [
+    assert log(image_server, name, "algo-2") == [
         "to standard output",
         "loss=0.5; accuracy=0.75;",
         "to standard error",
     ]
 
-    model = artifact(contract_server, store, name)
+    model = artifact(image_server, store, name)
     assert model.keys() == {"algo-1.json", "algo-2.json", "same.txt"}
     assert model["same.txt"] == "algo-1"
-    assert artifact(contract_server, store, name, "output").keys() == {"algo-1.txt", "algo-2.txt"}
+    assert artifact(image_server, store, name, "output").keys() == {"algo-1.txt", "algo-2.txt"}
     first, second = (json.loads(model[f"algo-{number}.json"]) for number in (1, 2))
     assert first["arguments"] == ["train"]
     everywhere = {"all/one.txt": "a/one.txt", "all/deep/two.txt": "a/deep/two.txt"}
@@ -157,20 +157,20 @@ def test_the_code_gets_the_folders_files_and_variables_that_aws_gives(
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_the_code_has_the_keys_of_its_role_and_no_other_secret(
-    contract_server: Server, store: str, isolated: bool
+    image_server: Server, store: str, isolated: bool
 ) -> None:
     """boto3 can use S3 with them. With network isolation there are none, as on AWS."""
     name = unique("env")
-    contract_server.sagemaker.create_training_job(
+    image_server.sagemaker.create_training_job(
         **own_job(name, store, "describe", EnableNetworkIsolation=isolated)
     )
-    contract_server.finished(name)
-    seen = json.loads(artifact(contract_server, store, name)["algo-1.json"])["environment"]
+    image_server.finished(name)
+    seen = json.loads(artifact(image_server, store, name)["algo-1.json"])["environment"]
     own = {"LC_CTYPE", "PWD", "SHLVL", "_"}
     shell = {"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PLATFORM_STACK_ID"}
     given = {name: value for name, value in seen.items() if name not in own | shell}
-    arn = contract_server.sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobArn"]
-    env = contract_server.env
+    arn = image_server.sagemaker.describe_training_job(TrainingJobName=name)["TrainingJobArn"]
+    env = image_server.env
     role = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL_S3")
     assert given == {
         "AWS_REGION": "eu-west-1",
@@ -184,18 +184,16 @@ def test_the_code_has_the_keys_of_its_role_and_no_other_secret(
     }
 
 
-def test_any_command_that_follows_the_contract_can_train(
-    contract_server: Server, store: str
-) -> None:
+def test_any_command_that_follows_the_contract_can_train(image_server: Server, store: str) -> None:
     """Here a shell script of ten lines."""
-    contract_server.s3.put_object(Bucket=store, Key="numbers/x", Body=b"10\n9\n")
+    image_server.s3.put_object(Bucket=store, Key="numbers/x", Body=b"10\n9\n")
     name = unique("shell")
     algorithm = {
         "TrainingImage": registry("any-image:latest"),
         "TrainingInputMode": "FastFile",
         "MetricDefinitions": [{"Name": "rows", "Regex": r"rows=\s*(\d+);"}],
     }
-    contract_server.sagemaker.create_training_job(
+    image_server.sagemaker.create_training_job(
         **job(
             name,
             store,
@@ -204,9 +202,9 @@ def test_any_command_that_follows_the_contract_can_train(
             InputDataConfig=[channel("train", f"s3://{store}/numbers/x")],
         )
     )
-    described = contract_server.finished(name)
+    described = image_server.finished(name)
     assert described["FinalMetricDataList"][0]["Value"] == 2.0
-    assert artifact(contract_server, store, name) == {"sorted.txt": "9\n10\n"}
+    assert artifact(image_server, store, name) == {"sorted.txt": "9\n10\n"}
 
 
 @pytest.mark.parametrize(
@@ -219,61 +217,59 @@ def test_any_command_that_follows_the_contract_can_train(
     ],
 )
 def test_the_failure_reason_is_the_codes_own_or_its_exit_code(
-    contract_server: Server, store: str, do: str, reason: str
+    image_server: Server, store: str, do: str, reason: str
 ) -> None:
     name = unique("bad")
-    contract_server.sagemaker.create_training_job(**own_job(name, store, do))
-    described = contract_server.until(name, "Failed", "Completed")
+    image_server.sagemaker.create_training_job(**own_job(name, store, do))
+    described = image_server.until(name, "Failed", "Completed")
     assert described["FailureReason"].startswith(reason)
     if do == "fail":
         assert described["FailureReason"].endswith(", exit code: 3")
 
 
-def test_a_link_to_a_folder_of_the_model_is_left_out(contract_server: Server, store: str) -> None:
+def test_a_link_to_a_folder_of_the_model_is_left_out(image_server: Server, store: str) -> None:
     name = unique("latest")
-    contract_server.sagemaker.create_training_job(**own_job(name, store, "link_inside"))
-    contract_server.finished(name)
-    assert artifact(contract_server, store, name) == {"checkpoint-3/weights.txt": "3"}
+    image_server.sagemaker.create_training_job(**own_job(name, store, "link_inside"))
+    image_server.finished(name)
+    assert artifact(image_server, store, name) == {"checkpoint-3/weights.txt": "3"}
 
 
-def test_the_log_names_a_command_that_does_not_exist(contract_server: Server, store: str) -> None:
+def test_the_log_names_a_command_that_does_not_exist(image_server: Server, store: str) -> None:
     name = unique("lost")
     algorithm = {"TrainingImage": registry("lost:1"), "TrainingInputMode": "File"}
-    contract_server.sagemaker.create_training_job(
+    image_server.sagemaker.create_training_job(
         **own_job(name, store, "describe", AlgorithmSpecification=algorithm)
     )
-    described = contract_server.until(name, "Failed", "Completed")
+    described = image_server.until(name, "Failed", "Completed")
     assert described["FailureReason"] == "AlgorithmError: , exit code: 127"
-    assert log(contract_server, name) == [
+    assert log(image_server, name) == [
         "The image's command cannot be started: /no/such/program: No such file or directory"
     ]
 
 
-def test_a_job_that_is_stopped_may_save_its_model(contract_server: Server, store: str) -> None:
+def test_a_job_that_is_stopped_may_save_its_model(image_server: Server, store: str) -> None:
     name = unique("save")
-    contract_server.sagemaker.create_training_job(**own_job(name, store, "save"))
-    until_logged(contract_server, name, "ready")
-    contract_server.sagemaker.stop_training_job(TrainingJobName=name)
-    described = contract_server.until(name, "Stopped")
+    image_server.sagemaker.create_training_job(**own_job(name, store, "save"))
+    until_logged(image_server, name, "ready")
+    image_server.sagemaker.stop_training_job(TrainingJobName=name)
+    described = image_server.until(name, "Stopped")
     assert described["ModelArtifacts"]["S3ModelArtifacts"].endswith(f"{name}/output/model.tar.gz")
-    assert artifact(contract_server, store, name) == {"half.txt": "half a model"}
+    assert artifact(image_server, store, name) == {"half.txt": "half a model"}
 
 
-def test_a_job_beyond_its_time_limit_may_save_its_model(
-    contract_server: Server, store: str
-) -> None:
+def test_a_job_beyond_its_time_limit_may_save_its_model(image_server: Server, store: str) -> None:
     name = unique("late")
     limit = {"MaxRuntimeInSeconds": 10}  # enough for the code to reach its wait
-    contract_server.sagemaker.create_training_job(
+    image_server.sagemaker.create_training_job(
         **own_job(name, store, "save", StoppingCondition=limit)
     )
-    described = contract_server.until(name, "Stopped", "Failed")
+    described = image_server.until(name, "Stopped", "Failed")
     assert described["SecondaryStatus"] == "MaxRuntimeExceeded"
     assert described["ModelArtifacts"]["S3ModelArtifacts"].endswith("/output/model.tar.gz")
 
 
 def started(server: Server, name: str, count: int) -> list[psutil.Process]:
-    """The processes that contract_image.py has logged as its children."""
+    """The processes that training_image.py has logged as its children."""
     lines = [line for line in log(server, name) if line.startswith("child=")]
     while len(lines) < count:
         lines = [line for line in log(server, name) if line.startswith("child=")]
@@ -281,69 +277,69 @@ def started(server: Server, name: str, count: int) -> list[psutil.Process]:
 
 
 def test_a_job_that_does_not_stop_is_killed_with_all_that_it_started(
-    own_contract_server: Server, store: str
+    own_image_server: Server, store: str
 ) -> None:
-    own_contract_server.extra = {
-        **own_contract_server.extra,
+    own_image_server.extra = {
+        **own_image_server.extra,
         "EMBEDDED_SAGEMAKER_GRACE_SECONDS": "0.5",
     }
-    own_contract_server.start()
-    own_contract_server.sagemaker.create_training_job(**own_job("j", store, "stubborn"))
-    processes = started(own_contract_server, "j", 2)
-    until_logged(own_contract_server, "j", "ready")
-    own_contract_server.sagemaker.stop_training_job(TrainingJobName="j")
-    described = own_contract_server.until("j", "Stopped")
+    own_image_server.start()
+    own_image_server.sagemaker.create_training_job(**own_job("j", store, "stubborn"))
+    processes = started(own_image_server, "j", 2)
+    until_logged(own_image_server, "j", "ready")
+    own_image_server.sagemaker.stop_training_job(TrainingJobName="j")
+    described = own_image_server.until("j", "Stopped")
     assert wait_until_ended(processes)
     assert "S3ModelArtifacts" not in described.get("ModelArtifacts", {})
-    assert not list((own_contract_server.data_dir / "jobs").iterdir())
+    assert not list((own_image_server.data_dir / "jobs").iterdir())
 
 
 def test_a_killed_server_leaves_nothing_that_a_job_started(
-    own_contract_server: Server, store: str
+    own_image_server: Server, store: str
 ) -> None:
-    own_contract_server.start()
-    own_contract_server.sagemaker.create_training_job(**own_job("j", store, "stubborn"))
-    processes = started(own_contract_server, "j", 2)
-    processes += own_contract_server.kill()
+    own_image_server.start()
+    own_image_server.sagemaker.create_training_job(**own_job("j", store, "stubborn"))
+    processes = started(own_image_server, "j", 2)
+    processes += own_image_server.kill()
     assert wait_until_ended(processes)
-    own_contract_server.start()
-    described = own_contract_server.sagemaker.describe_training_job(TrainingJobName="j")
+    own_image_server.start()
+    described = own_image_server.sagemaker.describe_training_job(TrainingJobName="j")
     assert "restarted" in described["FailureReason"]
 
 
-def test_processes_that_outlive_their_job_are_ended(contract_server: Server, store: str) -> None:
+def test_processes_that_outlive_their_job_are_ended(image_server: Server, store: str) -> None:
     name = unique("orphans")
-    contract_server.sagemaker.create_training_job(**own_job(name, store, "orphans"))
-    described = contract_server.finished(name)
+    image_server.sagemaker.create_training_job(**own_job(name, store, "orphans"))
+    described = image_server.finished(name)
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
-    (line,) = log(contract_server, name)
+    (line,) = log(image_server, name)
     assert not psutil.pid_exists(int(line[len("child=") : -1]))
 
 
 def test_100_megabytes_of_log_block_neither_the_job_nor_the_server(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     """Only 20 MB are kept, and the metric of the last line counts although the line is not kept."""
     name = unique("talk")
-    contract_server.sagemaker.create_training_job(**own_job(name, store, "talk"))
-    described = contract_server.finished(name)
+    image_server.sagemaker.create_training_job(**own_job(name, store, "talk"))
+    described = image_server.finished(name)
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
     assert described["FinalMetricDataList"][0]["Value"] == 0.25
-    assert contract_server.process is not None
-    assert psutil.Process(contract_server.process.pid).memory_info().rss < 400_000_000
-    lines = log(contract_server, name)
+    assert image_server.process is not None
+    assert psutil.Process(image_server.process.pid).memory_info().rss < 400_000_000
+    lines = log(image_server, name)
     assert lines[-1].startswith("The embedded SageMaker keeps 20 MB")
     assert 19_000_000 < sum(map(len, lines)) < 21_000_000
 
 
-def test_the_memory_limit_counts_child_processes(own_contract_server: Server, store: str) -> None:
-    own_contract_server.extra = {
-        **own_contract_server.extra,
+def test_the_memory_limit_counts_child_processes(own_image_server: Server, store: str) -> None:
+    own_image_server.extra = {
+        **own_image_server.extra,
         "EMBEDDED_SAGEMAKER_TRAINING_MEMORY_MB": "150",
     }
-    own_contract_server.start()
-    own_contract_server.sagemaker.create_training_job(**own_job("fat", store, "eat"))
-    described = own_contract_server.until("fat", "Failed", "Completed")
+    own_image_server.start()
+    own_image_server.sagemaker.create_training_job(**own_job("fat", store, "eat"))
+    described = own_image_server.until("fat", "Failed", "Completed")
     assert "use an instance type with more memory" in described["FailureReason"]
 
 
@@ -373,26 +369,26 @@ def test_the_memory_limit_counts_child_processes(own_contract_server: Server, st
     ids=["entry point", "arguments alone", "pipe", "channel outside", "no archive"],
 )
 def test_options_that_are_not_supported_are_refused(
-    contract_server: Server, store: str, changes: dict[str, Any], words: str
+    image_server: Server, store: str, changes: dict[str, Any], words: str
 ) -> None:
     request = own_job("x", store, "describe")
     for member, value in json.loads(json.dumps(changes).replace("{store}", store)).items():
         request[member] = request[member] | value if isinstance(value, dict) else value
-    error = refusal(lambda: contract_server.sagemaker.create_training_job(**request))["Error"]
+    error = refusal(lambda: image_server.sagemaker.create_training_job(**request))["Error"]
     assert words in error["Message"]
 
 
 def test_a_key_that_would_lie_outside_of_its_channel_fails_the_job(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     names = [{"prefix": f"s3://{store}/train/"}, "../../../model/own"]
-    contract_server.s3.put_object(Bucket=store, Key="outside.json", Body=json.dumps(names))
+    image_server.s3.put_object(Bucket=store, Key="outside.json", Body=json.dumps(names))
     name = unique("outside")
     train = channel("train", f"s3://{store}/outside.json", "ManifestFile")
-    contract_server.sagemaker.create_training_job(
+    image_server.sagemaker.create_training_job(
         **own_job(name, store, "describe", InputDataConfig=[train])
     )
-    described = contract_server.until(name, "Failed", "Completed")
+    described = image_server.until(name, "Failed", "Completed")
     assert "would lie outside of the channel's folder" in described["FailureReason"]
 
 

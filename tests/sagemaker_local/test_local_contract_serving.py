@@ -37,9 +37,9 @@ def own_model(server: Server, bucket: str, data: bytes | None = None, **environm
 
 
 @pytest.fixture(scope="module")
-def own_endpoint(contract_server: Server, store: str) -> str:
+def own_endpoint(image_server: Server, store: str) -> str:
     """An endpoint in service that tests only invoke."""
-    return contract_server.deploy(unique("c"), variant(own_model(contract_server, store)))
+    return image_server.deploy(unique("c"), variant(own_model(image_server, store)))
 
 
 def ask(server: Server, endpoint: str, do: str = "describe", **more: Any) -> str:
@@ -49,12 +49,12 @@ def ask(server: Server, endpoint: str, do: str = "describe", **more: Any) -> str
 
 
 def test_a_container_gets_the_files_variables_and_headers_that_aws_gives(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     data = archive(model__txt="a model", deep__txt="deeper")
-    model = own_model(contract_server, store, data, MINE="1")
-    endpoint = contract_server.deploy(unique("c"), variant(model))
-    answer = contract_server.runtime.invoke_endpoint(
+    model = own_model(image_server, store, data, MINE="1")
+    endpoint = image_server.deploy(unique("c"), variant(model))
+    answer = image_server.runtime.invoke_endpoint(
         EndpointName=endpoint,
         Body=b"{}",
         ContentType="text/x-asked",
@@ -70,25 +70,25 @@ def test_a_container_gets_the_files_variables_and_headers_that_aws_gives(
     assert [seen["headers"][name] for name in asked] == ["text/x-asked", "text/x-wanted", "yours"]
     environment = seen["environment"]
     assert environment["MINE"] == "1"
-    assert environment["AWS_SECRET_ACCESS_KEY"] == contract_server.env["AWS_SECRET_ACCESS_KEY"]
+    assert environment["AWS_SECRET_ACCESS_KEY"] == image_server.env["AWS_SECRET_ACCESS_KEY"]
     assert not [name for name in environment if name.startswith("EMBEDDED_")]
     group = f"/aws/sagemaker/Endpoints/{endpoint}"
-    events = contract_server.logs.filter_log_events(logGroupName=group)["events"]
+    events = image_server.logs.filter_log_events(logGroupName=group)["events"]
     assert "serving version 0" in [event["message"] for event in events]
 
-    child = psutil.Process(int(ask(contract_server, endpoint, "fork")))
+    child = psutil.Process(int(ask(image_server, endpoint, "fork")))
     processes = [psutil.Process(seen["pid"]), child]
-    contract_server.sagemaker.delete_endpoint(EndpointName=endpoint)
+    image_server.sagemaker.delete_endpoint(EndpointName=endpoint)
     assert wait_until_ended(processes)
 
 
 def test_a_containers_own_status_and_message_reach_the_caller(
-    contract_server: Server, own_endpoint: str
+    image_server: Server, own_endpoint: str
 ) -> None:
     for status, side in ((418, "client"), (507, "server")):
         answer = refusal(
             lambda status=status: ask(
-                contract_server, own_endpoint, "status", status=status, text="a teapot"
+                image_server, own_endpoint, "status", status=status, text="a teapot"
             )
         )
         assert answer["Error"]["Code"] == "ModelError"
@@ -98,42 +98,42 @@ def test_a_containers_own_status_and_message_reach_the_caller(
         assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
 
 
-def test_an_answer_may_have_6_mib_and_no_more(contract_server: Server, own_endpoint: str) -> None:
-    assert len(ask(contract_server, own_endpoint, "big", size=6_291_456)) == 6_291_456
-    answer = refusal(lambda: ask(contract_server, own_endpoint, "big", size=6_291_457))
+def test_an_answer_may_have_6_mib_and_no_more(image_server: Server, own_endpoint: str) -> None:
+    assert len(ask(image_server, own_endpoint, "big", size=6_291_456)) == 6_291_456
+    answer = refusal(lambda: ask(image_server, own_endpoint, "big", size=6_291_457))
     assert answer["Error"]["Code"] == "ModelError"
     assert "exceeded maximum allowed payload (6291456 bytes)" in answer["OriginalMessage"]
 
 
-def test_requests_are_answered_side_by_side(contract_server: Server, own_endpoint: str) -> None:
+def test_requests_are_answered_side_by_side(image_server: Server, own_endpoint: str) -> None:
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(ask, contract_server, own_endpoint, "meet") for _ in range(2)]
+        asked = [pool.submit(ask, image_server, own_endpoint, "meet") for _ in range(2)]
         assert [future.result() for future in asked] == ["met", "met"]
 
 
-def test_a_container_that_dies_is_replaced(contract_server: Server, own_endpoint: str) -> None:
-    before = json.loads(ask(contract_server, own_endpoint))["pid"]
-    answer = refusal(lambda: ask(contract_server, own_endpoint, "die"))
+def test_a_container_that_dies_is_replaced(image_server: Server, own_endpoint: str) -> None:
+    before = json.loads(ask(image_server, own_endpoint))["pid"]
+    answer = refusal(lambda: ask(image_server, own_endpoint, "die"))
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 503
-    assert json.loads(ask(contract_server, own_endpoint))["pid"] != before
+    assert json.loads(ask(image_server, own_endpoint))["pid"] != before
     # Killed between two requests, it is replaced without an error.
-    psutil.Process(json.loads(ask(contract_server, own_endpoint))["pid"]).kill()
-    assert json.loads(ask(contract_server, own_endpoint))["arguments"] == ["serve"]
+    psutil.Process(json.loads(ask(image_server, own_endpoint))["pid"]).kill()
+    assert json.loads(ask(image_server, own_endpoint))["arguments"] == ["serve"]
 
 
 def test_a_request_that_takes_too_long_is_an_error_and_the_container_goes_on(
-    own_contract_server: Server, store: str
+    own_image_server: Server, store: str
 ) -> None:
     """As on AWS: its health check still succeeds."""
     limit = {"EMBEDDED_SAGEMAKER_INVOKE_SECONDS": "3"}
-    own_contract_server.extra = {**own_contract_server.extra, **limit}
-    own_contract_server.start()
-    endpoint = own_contract_server.deploy("c", variant(own_model(own_contract_server, store)))
-    before = json.loads(ask(own_contract_server, endpoint))["pid"]
-    answer = refusal(lambda: ask(own_contract_server, endpoint, "hang"))
+    own_image_server.extra = {**own_image_server.extra, **limit}
+    own_image_server.start()
+    endpoint = own_image_server.deploy("c", variant(own_model(own_image_server, store)))
+    before = json.loads(ask(own_image_server, endpoint))["pid"]
+    answer = refusal(lambda: ask(own_image_server, endpoint, "hang"))
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 424
     assert answer["OriginalMessage"].startswith("Your invocation timed out while waiting")
-    assert json.loads(ask(own_contract_server, endpoint))["pid"] == before
+    assert json.loads(ask(own_image_server, endpoint))["pid"] == before
 
 
 @pytest.mark.parametrize(
@@ -147,15 +147,15 @@ def test_a_request_that_takes_too_long_is_an_error_and_the_container_goes_on(
     ids=["ends", "link", "parent", "no archive"],
 )
 def test_an_endpoint_that_cannot_start_says_why(
-    contract_server: Server,
+    image_server: Server,
     store: str,
     data: bytes | None,
     environment: dict[str, str],
     reason: str,
 ) -> None:
     config = unique("c")
-    model = own_model(contract_server, store, data, **environment)
-    client = contract_server.sagemaker
+    model = own_model(image_server, store, data, **environment)
+    client = image_server.sagemaker
     client.create_endpoint_config(EndpointConfigName=config, ProductionVariants=[variant(model)])
     client.create_endpoint(EndpointName=config, EndpointConfigName=config)
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -169,19 +169,17 @@ def test_an_endpoint_that_cannot_start_says_why(
     if environment:
         # Once the endpoint has failed, the container's output is in the log.
         group = f"/aws/sagemaker/Endpoints/{config}"
-        events = contract_server.logs.filter_log_events(logGroupName=group)["events"]
+        events = image_server.logs.filter_log_events(logGroupName=group)["events"]
         assert [event["message"] for event in events] == ["serving version 0"]
 
 
-def test_under_an_update_with_a_canary_no_request_fails(
-    contract_server: Server, store: str
-) -> None:
+def test_under_an_update_with_a_canary_no_request_fails(image_server: Server, store: str) -> None:
     """During the update both versions answer, and after it the new one alone."""
-    old, new = (own_model(contract_server, store, VERSION=version) for version in ("1", "2"))
-    endpoint = contract_server.deploy(unique("c"), variant(old))
-    seen = {json.loads(ask(contract_server, endpoint))["environment"]["VERSION"]}
+    old, new = (own_model(image_server, store, VERSION=version) for version in ("1", "2"))
+    endpoint = image_server.deploy(unique("c"), variant(old))
+    seen = {json.loads(ask(image_server, endpoint))["environment"]["VERSION"]}
     config = unique("c")
-    contract_server.sagemaker.create_endpoint_config(
+    image_server.sagemaker.create_endpoint_config(
         EndpointConfigName=config, ProductionVariants=[variant(new)]
     )
     routing = {
@@ -190,7 +188,7 @@ def test_under_an_update_with_a_canary_no_request_fails(
         # These tests' server waits a hundredth of it.
         "WaitIntervalInSeconds": 200,
     }
-    contract_server.sagemaker.update_endpoint(
+    image_server.sagemaker.update_endpoint(
         EndpointName=endpoint,
         EndpointConfigName=config,
         DeploymentConfig={
@@ -199,42 +197,40 @@ def test_under_an_update_with_a_canary_no_request_fails(
     )
     status = "Updating"
     while status == "Updating":
-        status = contract_server.sagemaker.describe_endpoint(EndpointName=endpoint)[
-            "EndpointStatus"
-        ]
-        seen.add(json.loads(ask(contract_server, endpoint))["environment"]["VERSION"])
+        status = image_server.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointStatus"]
+        seen.add(json.loads(ask(image_server, endpoint))["environment"]["VERSION"])
     assert status == "InService"
     assert seen == {"1", "2"}
-    last = {json.loads(ask(contract_server, endpoint))["environment"]["VERSION"] for _ in range(5)}
+    last = {json.loads(ask(image_server, endpoint))["environment"]["VERSION"] for _ in range(5)}
     assert last == {"2"}
 
 
 def test_a_killed_server_serves_again_and_leaves_no_process(
-    own_contract_server: Server, store: str
+    own_image_server: Server, store: str
 ) -> None:
-    own_contract_server.start()
+    own_image_server.start()
     data = archive(model__txt="a model")
-    endpoint = own_contract_server.deploy("c", variant(own_model(own_contract_server, store, data)))
-    children = [psutil.Process(int(ask(own_contract_server, endpoint, "fork")))]
-    children += own_contract_server.kill()
+    endpoint = own_image_server.deploy("c", variant(own_model(own_image_server, store, data)))
+    children = [psutil.Process(int(ask(own_image_server, endpoint, "fork")))]
+    children += own_image_server.kill()
     assert len(children) >= 3
     assert wait_until_ended(children)
     # The server serves from its own copies of the artifacts.
-    own_contract_server.extra = {
-        **own_contract_server.extra,
+    own_image_server.extra = {
+        **own_image_server.extra,
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
     }
-    own_contract_server.start()
+    own_image_server.start()
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            seen = json.loads(ask(own_contract_server, endpoint))
+            seen = json.loads(ask(own_image_server, endpoint))
             break
-        except own_contract_server.runtime.exceptions.ModelNotReadyException:
+        except own_image_server.runtime.exceptions.ModelNotReadyException:
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert seen["model"] == {"model.txt": "a model"}
-    assert len(list((own_contract_server.data_dir / "instances").iterdir())) == 1
+    assert len(list((own_image_server.data_dir / "instances").iterdir())) == 1
 
 
 SCRIPT = """
@@ -252,11 +248,11 @@ def model_fn(model_dir):
 
 
 @pytest.fixture(scope="module")
-def script_endpoint(contract_server: Server, store: str) -> str:
+def script_endpoint(image_server: Server, store: str) -> str:
     """An endpoint of a script that has nothing but model_fn."""
     name = unique("script")
-    contract_server.s3.put_object(Bucket=store, Key=f"{name}/m.tar.gz", Body=archive())
-    contract_server.s3.put_object(
+    image_server.s3.put_object(Bucket=store, Key=f"{name}/m.tar.gz", Body=archive())
+    image_server.s3.put_object(
         Bucket=store, Key=f"{name}/s.tar.gz", Body=archive(inference__py=SCRIPT)
     )
     container = {
@@ -267,10 +263,10 @@ def script_endpoint(contract_server: Server, store: str) -> str:
             "SAGEMAKER_SUBMIT_DIRECTORY": f"s3://{store}/{name}/s.tar.gz",
         },
     }
-    contract_server.sagemaker.create_model(
+    image_server.sagemaker.create_model(
         ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE
     )
-    return contract_server.deploy(name, variant(name))
+    return image_server.deploy(name, variant(name))
 
 
 def npy(rows: Any) -> bytes:
@@ -291,7 +287,7 @@ def npy(rows: Any) -> bytes:
     ],
 )
 def test_a_script_without_serving_functions_gets_those_of_the_toolkit(
-    contract_server: Server,
+    image_server: Server,
     script_endpoint: str,
     kind: str,
     body: bytes,
@@ -299,7 +295,7 @@ def test_a_script_without_serving_functions_gets_those_of_the_toolkit(
     answer: bytes,
 ) -> None:
     more = {"Accept": accept} if accept else {}
-    got = contract_server.runtime.invoke_endpoint(
+    got = image_server.runtime.invoke_endpoint(
         EndpointName=script_endpoint, Body=body, ContentType=kind, **more
     )
     assert got["Body"].read() == answer
@@ -315,10 +311,10 @@ def test_a_script_without_serving_functions_gets_those_of_the_toolkit(
     ],
 )
 def test_a_request_that_a_script_cannot_answer_is_a_model_error(
-    contract_server: Server, script_endpoint: str, kind: str, body: bytes, status: int, words: str
+    image_server: Server, script_endpoint: str, kind: str, body: bytes, status: int, words: str
 ) -> None:
     answer = refusal(
-        lambda: contract_server.runtime.invoke_endpoint(
+        lambda: image_server.runtime.invoke_endpoint(
             EndpointName=script_endpoint, Body=body, ContentType=kind
         )
     )

@@ -88,15 +88,15 @@ def log(server: Server) -> str:
 
 
 def test_lines_hold_exactly_what_was_sent_and_answered(
-    own_contract_server: Server, store: str
+    own_image_server: Server, store: str
 ) -> None:
     """They are all there once the server has stopped."""
-    own_contract_server.start()
+    own_image_server.start()
     types = {"CsvContentTypes": ["text/csv", "text/x-own"], "JsonContentTypes": ["a/json"]}
     endpoint = new_endpoint(
-        own_contract_server,
+        own_image_server,
         capture(store, CaptureContentTypeHeader=types),
-        variant(own_model(own_contract_server, store, ECHO="1")),
+        variant(own_model(own_image_server, store, ECHO="1")),
     )
     sent = [
         ("text/csv; charset=utf-8", "1,é\n\u20282,3\r\n".encode(), "CSV"),
@@ -105,7 +105,7 @@ def test_lines_hold_exactly_what_was_sent_and_answered(
         # Not what its type says.
         ("text/csv", b"1,\xff\n", "BASE64"),
     ]
-    invoke = own_contract_server.runtime.invoke_endpoint
+    invoke = own_image_server.runtime.invoke_endpoint
     more = {"CustomAttributes": "yours", "InferenceId": "my-own-id"}
     before = datetime.now(UTC).replace(microsecond=0)
     for kind, body, _ in sent:
@@ -113,9 +113,9 @@ def test_lines_hold_exactly_what_was_sent_and_answered(
         assert answer["Body"].read() == b"<" + body + b">"
         more = {}
     after = datetime.now(UTC)
-    own_contract_server.stop()
+    own_image_server.stop()
 
-    written = lines(own_contract_server, store, endpoint)
+    written = lines(own_image_server, store, endpoint)
     assert [bodies(line) for line in written] == [[body, b"<" + body + b">"] for _, body, _ in sent]
     inputs = [line["captureData"]["endpointInput"] for line in written]
     seen = [(part["observedContentType"], part["encoding"]) for part in inputs]
@@ -146,21 +146,21 @@ OPTIONS: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
-def test_what_is_captured_is_what_the_options_say(own_contract_server: Server, store: str) -> None:
+def test_what_is_captured_is_what_the_options_say(own_image_server: Server, store: str) -> None:
     """Without content types all of it is BASE64; what the container refuses is not captured."""
-    own_contract_server.start()
-    one = variant(own_model(own_contract_server, store))
+    own_image_server.start()
+    one = variant(own_model(own_image_server, store))
     endpoints = {
-        case: new_endpoint(own_contract_server, capture(store, **changes), one)
+        case: new_endpoint(own_image_server, capture(store, **changes), one)
         for case, (changes, _) in OPTIONS.items()
     }
     for endpoint in endpoints.values():
-        refusal(lambda at=endpoint: ask(own_contract_server, at, "status", status=418, text="no"))
-        assert ask(own_contract_server, endpoint, "big", size=3) == "xxx"
-    own_contract_server.stop()
+        refusal(lambda at=endpoint: ask(own_image_server, at, "status", status=418, text="no"))
+        assert ask(own_image_server, endpoint, "big", size=3) == "xxx"
+    own_image_server.stop()
 
     for case, (_, members) in OPTIONS.items():
-        written = lines(own_contract_server, store, endpoints[case])
+        written = lines(own_image_server, store, endpoints[case])
         assert [set(line["captureData"]) for line in written] == ([members] if members else [])
         for name, part in (item for line in written for item in line["captureData"].items()):
             assert part["encoding"] == "BASE64"
@@ -211,11 +211,11 @@ def test_lines_come_by_themselves_to_the_folder_of_variant_and_hour(
         )
 
 
-def test_an_update_switches_it_off_and_on(contract_server: Server, store: str) -> None:
-    one = variant(own_model(contract_server, store, ECHO="1"))
+def test_an_update_switches_it_off_and_on(image_server: Server, store: str) -> None:
+    one = variant(own_model(image_server, store, ECHO="1"))
     on = capture(store)
-    endpoint = new_endpoint(contract_server, on, one)
-    described = contract_server.sagemaker.describe_endpoint(EndpointName=endpoint)
+    endpoint = new_endpoint(image_server, on, one)
+    described = image_server.sagemaker.describe_endpoint(EndpointName=endpoint)
     summary = {
         "EnableCapture": True,
         "CaptureStatus": "Started",
@@ -224,13 +224,13 @@ def test_an_update_switches_it_off_and_on(contract_server: Server, store: str) -
         "KmsKeyId": "",
     }
     assert described["DataCaptureConfig"] == summary
-    invoke = contract_server.runtime.invoke_endpoint
+    invoke = image_server.runtime.invoke_endpoint
     invoke(EndpointName=endpoint, Body=b"first")
     off = capture(store, EnableCapture=False, InitialSamplingPercentage=7, KmsKeyId="alias/mine")
     for changed, body in ((off, b"second"), (on, b"third")):
-        config = new_config(contract_server, changed, one)
-        contract_server.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
-        described = contract_server.in_service(endpoint)
+        config = new_config(image_server, changed, one)
+        image_server.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
+        described = image_server.in_service(endpoint)
         if changed is off:
             assert described["DataCaptureConfig"] == summary | {
                 "EnableCapture": False,
@@ -240,8 +240,8 @@ def test_an_update_switches_it_off_and_on(contract_server: Server, store: str) -
             }
         invoke(EndpointName=endpoint, Body=body)
     # They are written in order, so the second would be there with the third.
-    eventually(lambda: len(lines(contract_server, store, endpoint)) >= 2)
-    sent = [bodies(line)[0] for line in lines(contract_server, store, endpoint)]
+    eventually(lambda: len(lines(image_server, store, endpoint)) >= 2)
+    sent = [bodies(line)[0] for line in lines(image_server, store, endpoint)]
     assert sent == [b"first", b"third"]
 
 
@@ -307,7 +307,7 @@ def test_s3_gets_the_key_of_kms(fronted: tuple[Server, Front], store: str) -> No
 
 
 def test_an_s3_that_does_not_answer_holds_up_neither_requests_nor_the_end_of_the_server(
-    own_contract_server: Server, services: Services, store: str
+    own_image_server: Server, services: Services, store: str
 ) -> None:
     """Each request is 12 MB, of which 32 MB may wait."""
     released = Event()
@@ -320,22 +320,20 @@ def test_an_s3_that_does_not_answer_holds_up_neither_requests_nor_the_end_of_the
     with in_front_of(services.env["AWS_ENDPOINT_URL_S3"]) as front:
         front.refuse = hang
         try:
-            own_contract_server.extra = {
-                **own_contract_server.extra,
+            own_image_server.extra = {
+                **own_image_server.extra,
                 "AWS_ENDPOINT_URL_S3": front.url,
             }
-            own_contract_server.start()
-            one = variant(own_model(own_contract_server, store, ECHO="1"))
-            endpoint = new_endpoint(own_contract_server, capture(store), one)
+            own_image_server.start()
+            one = variant(own_model(own_image_server, store, ECHO="1"))
+            endpoint = new_endpoint(own_image_server, capture(store), one)
             for letter in b"abcde":
                 body = bytes([letter]) * 6_000_000
-                answer = own_contract_server.runtime.invoke_endpoint(
-                    EndpointName=endpoint, Body=body
-                )
+                answer = own_image_server.runtime.invoke_endpoint(EndpointName=endpoint, Body=body)
                 assert answer["Body"].read() == b"<" + body + b">"
-            assert log(own_contract_server).count("S3 is slow, and 32 MB wait for it") == 1
-            own_contract_server.stop()
-            assert "S3 does not answer; what waits for it is dropped" in log(own_contract_server)
+            assert log(own_image_server).count("S3 is slow, and 32 MB wait for it") == 1
+            own_image_server.stop()
+            assert "S3 does not answer; what waits for it is dropped" in log(own_image_server)
         finally:
             released.set()
 

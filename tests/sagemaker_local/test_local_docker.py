@@ -54,11 +54,11 @@ def client() -> Iterator[docker.DockerClient]:
 
 
 def built(client: docker.DockerClient, user: str = "") -> str:
-    """A new image of contract_image.py, serving_image.py and processing_image.py."""
+    """A new image of training_image.py, serving_image.py and processing_image.py."""
     base = os.environ.get("BASE_IMAGE") or BASE_IMAGE
     files = {
         "Dockerfile": DOCKERFILE.format(base=base, user=user).encode(),
-        "train.py": (HERE / "contract_image.py").read_bytes(),
+        "train.py": (HERE / "training_image.py").read_bytes(),
         "serve.py": (HERE / "serving_image.py").read_bytes(),
         "describe.py": (HERE / "processing_image.py").read_bytes(),
     }
@@ -91,7 +91,7 @@ def docker_server(services: Services, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def container_job(name: str, bucket: str, image: str, do: str, **changes: Any) -> dict[str, Any]:
-    """A job of contract_image.py in a container."""
+    """A job of training_image.py in a container."""
     request = own_job(name, bucket, do, **changes)
     request["AlgorithmSpecification"]["TrainingImage"] = image
     return request

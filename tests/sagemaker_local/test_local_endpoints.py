@@ -5,7 +5,9 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from formats import ndarray_file, recordio
-from sagemaker_local import deployed_config, names
+from sagemaker_local import deployed_config, deployment_policy, names
 from sagemaker_local.alarms import Alarms
 from sagemaker_local.aws_errors import AwsError
 from sagemaker_local.config import Config
@@ -289,6 +291,11 @@ def test_weights_share_the_traffic_and_can_be_changed(
     with pytest.raises(ClientError, match="Variant c not found"):
         invoked(server, name, TargetVariant="c")
 
+    none = [{"VariantName": "a", "DesiredInstanceCount": 0}]
+    with pytest.raises(ClientError, match="DesiredInstanceCount of variant a must be at least 1"):
+        server.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName=name, DesiredWeightsAndCapacities=none
+        )
     wanted = [{"VariantName": "a", "DesiredWeight": 0.0, "DesiredInstanceCount": 2}]
     server.sagemaker.update_endpoint_weights_and_capacities(
         EndpointName=name, DesiredWeightsAndCapacities=wanted
@@ -300,36 +307,75 @@ def test_weights_share_the_traffic_and_can_be_changed(
     server.sagemaker.delete_endpoint(EndpointName=name)
 
 
+class WatchedStore(Store):
+    """Calls `in_service`, in the thread that writes, once an endpoint's status is that."""
+
+    in_service: Callable[[], object]
+
+    def update(self, kind: str, name: str, change: Any) -> Document | None:
+        document = super().update(kind, name, change)
+        if document and document["EndpointStatus"] == "InService":
+            self.in_service()
+        return document
+
+
+@asynccontextmanager
+async def serving_from(settings: Config, store: Store) -> AsyncIterator[Endpoints]:
+    """Endpoints in this process, for as long as a test may wait."""
+    metrics = Metrics(1.0)
+    alarms, logs = Alarms(settings, store, metrics), Logs(store, settings)
+    endpoints = Endpoints(settings, store, Storage(settings), logs, metrics, alarms)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        endpoints.open()
+        try:
+            yield endpoints
+        finally:
+            await endpoints.close()
+
+
+def served(settings: Config, snapshot: str, name: str, weight: float, **more: str) -> Document:
+    """A variant of a snapshot, with its artifact: two centroids."""
+    artifact = settings.models_dir / snapshot / name / "model.tar.gz"
+    artifact.parent.mkdir(parents=True)
+    artifact.write_bytes(ndarray_file.pack_model(np.eye(2, dtype=np.float32)))
+    model = {"name": name, "url": "s3://bucket/model.tar.gz", **more}
+    weights = {"CurrentWeight": weight, "DesiredWeight": weight}
+    return {"VariantName": name, "_model": model, **weights}
+
+
+async def answering(endpoints: Endpoints) -> str:
+    """The variant that answers."""
+    return (await endpoints.invoke("e", None, Invocation(b"0,0", "text/csv", "text/csv")))[0]
+
+
+async def answering_once_ready(endpoints: Endpoints) -> str:
+    """The first variant that answers after a start."""
+    while True:
+        try:
+            return await answering(endpoints)
+        except AwsError as error:
+            assert error.code == "ModelNotReadyException"  # noqa: PT017 - until it is ready
+            await asyncio.sleep(0.05)
+
+
 def test_new_weights_decide_once_the_endpoint_is_in_service(tmp_path: Path) -> None:
     """Not a moment later: who answers is asked at the moment at which its status is written."""
     settings = Config(tmp_path, "key", "secret", "eu-west-1", endpoint_seconds=0.0)
-    answering: list[str] = []
 
-    class WatchedStore(Store):
-        def update(self, kind: str, name: str, change: Any) -> Document | None:
-            document = super().update(kind, name, change)
-            if document and document["EndpointStatus"] == "InService":
-                asked = asyncio.run_coroutine_threadsafe(invoke(), loop)
-                answering.append(asked.result(PATIENCE_SECONDS))
-            return document
+    async def change_weights(store: WatchedStore) -> None:
+        loop = asyncio.get_running_loop()
+        variant = loop.create_future()
 
-    async def invoke() -> str:
-        return (await endpoints.invoke("e", None, Invocation(b"0,0", "text/csv", "text/csv")))[0]
+        def ask() -> None:
+            answer = asyncio.run_coroutine_threadsafe(answering(endpoints), loop)
+            loop.call_soon_threadsafe(variant.set_result, answer.result(PATIENCE_SECONDS))
 
-    async def change_weights() -> None:
-        endpoints.open()
-        while True:
-            try:
-                assert await invoke() == "old"
-                break
-            except AwsError as error:
-                assert error.code == "ModelNotReadyException"  # noqa: PT017 - until it is ready
-                await asyncio.sleep(0.05)
-        await asyncio.to_thread(store.update, names.ENDPOINT, "e", ask_for_the_new)
-        endpoints.wake("e")
-        while not answering:
-            await asyncio.sleep(0.05)
-        await endpoints.close()
+        async with serving_from(settings, store) as endpoints:
+            assert await answering_once_ready(endpoints) == "old"
+            await asyncio.to_thread(store.update, names.ENDPOINT, "e", ask_for_the_new)
+            store.in_service = ask
+            endpoints.wake("e")
+            assert await variant == "new"
 
     def ask_for_the_new(document: Document) -> str:
         for one, weight in zip(document["_live"]["variants"], (0.0, 1.0), strict=True):
@@ -337,32 +383,51 @@ def test_new_weights_decide_once_the_endpoint_is_in_service(tmp_path: Path) -> N
         document["EndpointStatus"] = "Updating"
         return "Updating"
 
-    variants: list[Document] = []
-    for name, weight in (("old", 1.0), ("new", 0.0)):
-        artifact = settings.models_dir / "1" / name / "model.tar.gz"
-        artifact.parent.mkdir(parents=True)
-        artifact.write_bytes(ndarray_file.pack_model(np.eye(2, dtype=np.float32)))
-        model = {"url": "s3://bucket/model.tar.gz", "image": IMAGE}
-        weights = {"CurrentWeight": weight, "DesiredWeight": weight}
-        variants.append({"VariantName": name, "_model": model, **weights})
     live = {
         "id": "1",
         "config": {"EndpointConfigName": "c"},
-        "variants": variants,
+        "variants": [
+            served(settings, "1", "old", 1.0, image=IMAGE),
+            served(settings, "1", "new", 0.0, image=IMAGE),
+        ],
         "shadows": [],
     }
-    store = WatchedStore(tmp_path)
-    store.insert(names.ENDPOINT, "e", {"EndpointStatus": "InService", "_live": live})
-    metrics = Metrics(1.0)
-    alarms = Alarms(settings, store, metrics)
-    logs = Logs(store, settings)
-    endpoints = Endpoints(settings, store, Storage(settings), logs, metrics, alarms)
-    loop = asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(change_weights())
-    finally:
-        loop.close()
-    assert answering == ["new"]
+    with closing(WatchedStore(tmp_path)) as store:
+        store.insert(names.ENDPOINT, "e", {"EndpointStatus": "InService", "_live": live})
+        asyncio.run(change_weights(store))
+
+
+def test_what_an_earlier_version_stored_goes_on(tmp_path: Path) -> None:
+    """It knew no shadow variants, no faults, no packages, and no image but that of k-means."""
+    settings = Config(tmp_path, "key", "secret", "eu-west-1", endpoint_seconds=0.0)
+
+    async def update(store: WatchedStore) -> None:
+        loop, updated = asyncio.get_running_loop(), asyncio.Event()
+        store.in_service = lambda: loop.call_soon_threadsafe(updated.set)
+        async with serving_from(settings, store) as endpoints:
+            await updated.wait()
+            assert await answering(endpoints) == "new"
+
+    old, new = (
+        {
+            "id": variant,
+            "config": {"EndpointConfigName": "c"},
+            "variants": [served(settings, variant, variant, 1.0)],
+        }
+        for variant in ("old", "new")
+    )
+    document = {"EndpointStatus": "Updating", "_live": old, "_pending": new}
+    with closing(WatchedStore(tmp_path)) as store:
+        store.insert(names.ENDPOINT, "e", document)
+        asyncio.run(update(store))
+        stored = store.get(names.ENDPOINT, "e")
+    assert stored is not None
+    assert "FailureReason" not in stored
+
+    container = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/model.tar.gz"}
+    for form in ({"PrimaryContainer": container}, {"Containers": [container]}):
+        model = {"ModelName": "m", "EnableNetworkIsolation": False, **form}
+        assert deployed_config.serving_spec(model)["image"] == IMAGE
 
 
 def invoked(server: Server, endpoint: str, **more: Any) -> str:
@@ -507,6 +572,13 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(
             }
         }
     }
+    half_and_more = shifting("CANARY", "INSTANCE_COUNT", 1)
+    with pytest.raises(ClientError, match="CanarySize must be at most 50%"):
+        server.sagemaker.update_endpoint(
+            EndpointName=name,
+            EndpointConfigName=config(server, model),
+            DeploymentConfig=half_and_more,
+        )
     server.sagemaker.update_endpoint(
         EndpointName=name, EndpointConfigName=config(server, model), DeploymentConfig=policy
     )
@@ -526,27 +598,57 @@ def test_a_canary_gets_its_share_before_all_traffic_moves(
     [
         ("CANARY", "CAPACITY_PERCENT", 30, [30.0]),
         ("CANARY", "INSTANCE_COUNT", 1, [12.5]),
-        ("CANARY", "INSTANCE_COUNT", 9, [100.0]),
-        ("LINEAR", "INSTANCE_COUNT", 3, [37.5, 75.0]),
+        ("LINEAR", "INSTANCE_COUNT", 2, [25.0, 50.0, 75.0]),
     ],
 )
 def test_a_number_of_instances_is_its_share_of_the_fleet(
     kind: str, size: str, value: int, expected: list[float]
 ) -> None:
-    """Of eight instances, in two variants; a shadow variant has none of the traffic."""
+    deployment, snapshot = shifting(kind, size, value), fleet_of(4, 4)
+    deployment_policy.check(deployment, snapshot, snapshot)
+    steps = list(deployment_policy.stages(snapshot, deployment))
+    assert steps == [(percent, 60.0) for percent in expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "value", "counts", "variant"),
+    [
+        ("CANARY", "CAPACITY_PERCENT", 51, (1,), "v0"),
+        ("CANARY", "INSTANCE_COUNT", 1, (1,), "v0"),
+        ("CANARY", "INSTANCE_COUNT", 2, (4, 3), "v1"),
+        ("LINEAR", "CAPACITY_PERCENT", 9, (4,), "v0"),
+        ("LINEAR", "INSTANCE_COUNT", 1, (10, 11), "v1"),
+        ("LINEAR", "INSTANCE_COUNT", 6, (11,), "v0"),
+    ],
+)
+def test_a_step_of_an_update_is_at_most_half_of_each_variant(
+    kind: str, size: str, value: int, counts: tuple[int, ...], variant: str
+) -> None:
+    """And a linear one at least a tenth, by the documentation of TrafficRoutingConfig."""
+    snapshot = fleet_of(*counts)
+    with pytest.raises(AwsError, match=f"Size must be .*50%.* variant {variant} with") as caught:
+        deployment_policy.check(shifting(kind, size, value), snapshot, snapshot)
+    assert caught.value.code == "ValidationException"
+
+
+def shifting(kind: str, size: str, value: int) -> Document:
+    """A DeploymentConfig with a minute for each step."""
     member = "CanarySize" if kind == "CANARY" else "LinearStepSize"
     step = {"Type": size, "Value": value}
     routing = {"Type": kind, member: step, "WaitIntervalInSeconds": 60}
-    snapshot = {
-        "variants": [
-            {"VariantName": "a", "DesiredInstanceCount": 7},
-            {"VariantName": "serverless"},
-        ],
-        "shadows": [{"VariantName": "b", "DesiredInstanceCount": 5}],
+    return {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+
+
+def fleet_of(*counts: int) -> Document:
+    """A snapshot of variants with so many instances, and of a shadow, which gets no traffic."""
+    variants = [
+        {"VariantName": f"v{number}", "DesiredInstanceCount": count}
+        for number, count in enumerate(counts)
+    ]
+    return {
+        "variants": variants,
+        "shadows": [{"VariantName": "shadow", "DesiredInstanceCount": 1}],
     }
-    deployment = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
-    steps = list(deployed_config.stages(snapshot, deployment))
-    assert steps == [(percent, 60.0) for percent in expected]
 
 
 def distance_class(server: Server, name: str, point: np.ndarray) -> str:

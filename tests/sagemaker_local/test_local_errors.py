@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.model import StructureShape
 
+from sagemaker_local import service_model
+from sagemaker_local.aws_errors import AwsError
 from tests.sagemaker_local.rig import IMAGE, ROLE, Server, channel, job, refusal, unique, variant
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012"
@@ -521,3 +524,18 @@ def test_an_endpoint_that_is_changing_cannot_be_changed_and_quotas_hold(
     client.stop_training_job(TrainingJobName="one")
     description = busy.until("one", "Stopped")
     assert "TrainingTimeInSeconds" not in description
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_the_smallest_whole_number_is_one_and_the_next_one_is_not(bits: int) -> None:
+    """FilterLogEvents takes one of each size, neither below zero, which is looked at afterwards."""
+    operation = service_model.operation(service_model.LOGS_PREFIX, "FilterLogEvents")
+    assert isinstance(operation.input_shape, StructureShape)
+    member = "limit" if bits == 32 else "startTime"
+    for value, code in (
+        (-(2 ** (bits - 1)), V),
+        (-(2 ** (bits - 1)) - 1, "SerializationException"),
+    ):
+        with pytest.raises(AwsError) as caught:
+            service_model.check(operation.input_shape, {member: value})
+        assert caught.value.code == code

@@ -103,10 +103,10 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def test_twenty_kills_of_the_server_and_of_its_jobs_processes(
-    own_contract_server: Server, store: str, tmp_path: Path
+    own_image_server: Server, store: str, tmp_path: Path
 ) -> None:
     chance = random.Random(20)
-    server, temporary = own_contract_server, tmp_path / "temporary"
+    server, temporary = own_image_server, tmp_path / "temporary"
     temporary.mkdir()
     server.extra = {**server.extra, "TMPDIR": str(temporary)}
     server.start()

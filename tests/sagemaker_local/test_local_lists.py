@@ -48,6 +48,18 @@ def test_a_token_is_refused_with_another_request_than_its_own(
     assert answer["Error"]["Code"] == "ValidationException"
 
 
+def test_a_token_is_refused_by_another_operation_of_the_same_parameters(
+    server: Server, models: list[str]
+) -> None:
+    page = server.sagemaker.list_models(MaxResults=2)
+    answer = refusal(
+        lambda: server.sagemaker.list_endpoint_configs(MaxResults=2, NextToken=page["NextToken"])
+    )
+    assert "another operation" in answer["Error"]["Message"]
+    assert len(models) > 2
+    server.sagemaker.list_models(MaxResults=2, NextToken=page["NextToken"])
+
+
 def test_time_and_status_filters(server: Server, models: list[str], trained: str) -> None:
     prefix = models[0].rsplit("-", 1)[0]
     middle = server.sagemaker.describe_model(ModelName=models[3])["CreationTime"]

@@ -1,5 +1,7 @@
 """FilterLogEvents: streams, patterns and pages."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,14 @@ GROUP = {"logGroupName": "/jobs"}
 
 
 @pytest.fixture
-def logs(tmp_path: Path) -> Logs:
+def logs(tmp_path: Path) -> Iterator[Logs]:
     """Two streams in a group, and a third one in another."""
-    logs = Logs(Store(tmp_path), Config(tmp_path, "key", "secret"))
-    logs.write("/jobs", "a-1", ["loss = 1", "-verbose is on", "Loss = 2"])
-    logs.write("/jobs", "b-1", ["1 = loss", 'a "quoted" loss', "{loss: 3}"])
-    logs.write("/others", "a-1", ["loss = 4"])
-    return logs
+    with closing(Store(tmp_path)) as store:
+        logs = Logs(store, Config(tmp_path, "key", "secret"))
+        logs.write("/jobs", "a-1", ["loss = 1", "-verbose is on", "Loss = 2"])
+        logs.write("/jobs", "b-1", ["1 = loss", 'a "quoted" loss', "{loss: 3}"])
+        logs.write("/others", "a-1", ["loss = 4"])
+        yield logs
 
 
 def messages(answer: dict[str, Any]) -> list[str]:

@@ -70,14 +70,14 @@ def process_of(server: Server, name: str) -> psutil.Process:
 
 
 def test_the_code_gets_the_files_and_variables_that_aws_gives(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     """On two instances, which share one input; what the application manages itself is not moved."""
     folder = unique("in")
     for key in ("a/one.txt", "a/deep/two.txt", "b/three.txt"):
-        contract_server.s3.put_object(Bucket=store, Key=f"{folder}/{key}", Body=key.encode())
+        image_server.s3.put_object(Bucket=store, Key=f"{folder}/{key}", Body=key.encode())
     manifest = json.dumps([{"prefix": f"s3://{store}/{folder}/"}, "b/three.txt"])
-    contract_server.s3.put_object(Bucket=store, Key=f"{folder}-manifest", Body=manifest.encode())
+    image_server.s3.put_object(Bucket=store, Key=f"{folder}-manifest", Body=manifest.encode())
     named = {"S3DataType": "ManifestFile"}
     sharded = {"S3DataDistributionType": "ShardedByS3Key"}
     inputs = [
@@ -87,7 +87,7 @@ def test_the_code_gets_the_files_and_variables_that_aws_gives(
         processing_input("s3://no-such-bucket/", "own", "in/own") | {"AppManaged": True},
     ]
     name = started(
-        contract_server,
+        image_server,
         store,
         "describe",
         "--rows",
@@ -97,7 +97,7 @@ def test_the_code_gets_the_files_and_variables_that_aws_gives(
         StoppingCondition={"MaxRuntimeInSeconds": 300},
         cluster={"InstanceCount": 2},
     )
-    written = completed(contract_server, store, name)
+    written = completed(image_server, store, name)
     assert sorted(written) == ["deep/algo-1.json", "deep/algo-2.json"]
     first, second = (json.loads(written[key]) for key in sorted(written))
     everywhere = {
@@ -111,7 +111,7 @@ def test_the_code_gets_the_files_and_variables_that_aws_gives(
     }
     assert second["data"] == everywhere | {"shared/a/one.txt": "a/one.txt"}
 
-    described = contract_server.sagemaker.describe_processing_job(ProcessingJobName=name)
+    described = image_server.sagemaker.describe_processing_job(ProcessingJobName=name)
     assert described["ExitMessage"] == "described algo-1"
     assert "FailureReason" not in described
     config = second["config"]
@@ -124,40 +124,36 @@ def test_the_code_gets_the_files_and_variables_that_aws_gives(
     base = environment["SAGEMAKER_BASE_DIR"]
     assert second["arguments"] == ["--rows", f"{base}/processing/in"]
     assert (environment["MINE"], environment["AWS_REGION"]) == ("1", "eu-west-1")
-    assert environment["AWS_ENDPOINT_URL_S3"] == contract_server.env["AWS_ENDPOINT_URL_S3"]
-    assert sorted(log(contract_server, name)) == [
+    assert environment["AWS_ENDPOINT_URL_S3"] == image_server.env["AWS_ENDPOINT_URL_S3"]
+    assert sorted(log(image_server, name)) == [
         *["to standard error"] * 2,
         *["to standard output"] * 2,
     ]
-    assert not (contract_server.data_dir / "jobs" / f"processing-job-{name}").exists()
+    assert not (image_server.data_dir / "jobs" / f"processing-job-{name}").exists()
 
 
-def test_with_network_isolation_the_code_has_no_keys(contract_server: Server, store: str) -> None:
-    name = started(
-        contract_server, store, "describe", NetworkConfig={"EnableNetworkIsolation": True}
-    )
-    seen = json.loads(completed(contract_server, store, name)["deep/algo-1.json"])
+def test_with_network_isolation_the_code_has_no_keys(image_server: Server, store: str) -> None:
+    name = started(image_server, store, "describe", NetworkConfig={"EnableNetworkIsolation": True})
+    seen = json.loads(completed(image_server, store, name)["deep/algo-1.json"])
     assert "AWS_REGION" in seen["environment"]
     assert "AWS_SECRET_ACCESS_KEY" not in seen["environment"]
 
 
-def test_a_failed_job_says_why_and_keeps_nothing(contract_server: Server, store: str) -> None:
-    name = started(contract_server, store, "fail")
-    described = failed(contract_server, name)
+def test_a_failed_job_says_why_and_keeps_nothing(image_server: Server, store: str) -> None:
+    name = started(image_server, store, "fail")
+    described = failed(image_server, name)
     assert described["FailureReason"] == "AlgorithmError: , exit code: 3"
     assert described["ExitMessage"].startswith("the moon is full, the moon is full, ")
     assert len(described["ExitMessage"]) == 1024
-    assert outputs(contract_server, store, name) == {}
+    assert outputs(image_server, store, name) == {}
 
 
-def test_a_link_to_a_file_of_the_machine_is_not_uploaded(
-    contract_server: Server, store: str
-) -> None:
-    name = started(contract_server, store, "link")
-    assert failed(contract_server, name)["FailureReason"].startswith(
+def test_a_link_to_a_file_of_the_machine_is_not_uploaded(image_server: Server, store: str) -> None:
+    name = started(image_server, store, "link")
+    assert failed(image_server, name)["FailureReason"].startswith(
         "ClientError: Unable to upload /opt/ml/processing/out: passwd is neither a file"
     )
-    assert outputs(contract_server, store, name) == {}
+    assert outputs(image_server, store, name) == {}
 
 
 @pytest.mark.parametrize(
@@ -167,69 +163,67 @@ def test_a_link_to_a_file_of_the_machine_is_not_uploaded(
         ("capacity-error", "CapacityError: Unable to provision requested ML compute capacity."),
     ],
 )
-def test_jobs_fail_on_demand(contract_server: Server, store: str, plan: str, reason: str) -> None:
+def test_jobs_fail_on_demand(image_server: Server, store: str, plan: str, reason: str) -> None:
     name = unique("processing")
     request = processing_job(name, store, "describe", image=OWN)
-    with_faults(contract_server, plan).create_processing_job(**request)
-    assert failed(contract_server, name)["FailureReason"].startswith(reason)
+    with_faults(image_server, plan).create_processing_job(**request)
+    assert failed(image_server, name)["FailureReason"].startswith(reason)
 
 
-def test_a_stopped_job_leaves_neither_process_nor_output(
-    contract_server: Server, store: str
-) -> None:
-    name = started(contract_server, store, "wait")
-    process = process_of(contract_server, name)
-    contract_server.sagemaker.stop_processing_job(ProcessingJobName=name)
-    described = contract_server.processed(name)
+def test_a_stopped_job_leaves_neither_process_nor_output(image_server: Server, store: str) -> None:
+    name = started(image_server, store, "wait")
+    process = process_of(image_server, name)
+    image_server.sagemaker.stop_processing_job(ProcessingJobName=name)
+    described = image_server.processed(name)
     assert described["ProcessingJobStatus"] == "Stopped"
     assert "FailureReason" not in described
     assert wait_until_ended([process])
-    assert outputs(contract_server, store, name) == {}
-    answer = refusal(lambda: contract_server.sagemaker.stop_processing_job(ProcessingJobName=name))
+    assert outputs(image_server, store, name) == {}
+    answer = refusal(lambda: image_server.sagemaker.stop_processing_job(ProcessingJobName=name))
     words = "The request was rejected because the processing job is in status Stopped."
     assert answer["Error"]["Message"] == words
 
 
-def test_a_job_ends_at_its_time_limit(contract_server: Server, store: str) -> None:
-    name = started(contract_server, store, "wait", StoppingCondition={"MaxRuntimeInSeconds": 1})
-    assert contract_server.processed(name)["ProcessingJobStatus"] == "Stopped"
+def test_a_job_ends_at_its_time_limit(image_server: Server, store: str) -> None:
+    name = started(image_server, store, "wait", StoppingCondition={"MaxRuntimeInSeconds": 1})
+    assert image_server.processed(name)["ProcessingJobStatus"] == "Stopped"
 
 
 def test_a_killed_server_fails_the_job_and_leaves_nothing(
-    own_contract_server: Server, store: str
+    own_image_server: Server, store: str
 ) -> None:
-    own_contract_server.start()
-    name = started(own_contract_server, store, "wait")
-    process = process_of(own_contract_server, name)
-    assert wait_until_ended([process, *own_contract_server.kill()])
-    own_contract_server.start()
-    described = failed(own_contract_server, name)
+    own_image_server.start()
+    name = started(own_image_server, store, "wait")
+    process = process_of(own_image_server, name)
+    assert wait_until_ended([process, *own_image_server.kill()])
+    own_image_server.start()
+    described = failed(own_image_server, name)
     assert "restarted" in described["FailureReason"]
     assert described["ProcessingEndTime"]
-    assert outputs(own_contract_server, store, name) == {}
-    assert not (own_contract_server.data_dir / "jobs").exists()
-    again = started(own_contract_server, store, "describe")
-    assert list(completed(own_contract_server, store, again)) == ["deep/algo-1.json"]
+    assert outputs(own_image_server, store, name) == {}
+    assert not (own_image_server.data_dir / "jobs").exists()
+    again = started(own_image_server, store, "describe")
+    assert list(completed(own_image_server, store, again)) == ["deep/algo-1.json"]
 
 
 def test_what_a_killed_supervisor_leaves_ends_with_its_job(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
-    name = started(contract_server, store, "wait")
-    process = process_of(contract_server, name)
+    name = started(image_server, store, "wait")
+    process = process_of(image_server, name)
     supervisor = process.parent()
     assert supervisor is not None
     assert "sagemaker_local.supervisor" in supervisor.cmdline()
     supervisor.kill()
-    assert failed(contract_server, name)["FailureReason"].endswith("exit code: 137")
+    assert failed(image_server, name)["FailureReason"].endswith("exit code: 137")
     assert wait_until_ended([process])
 
 
-def test_jobs_are_listed_and_tagged(contract_server: Server, store: str) -> None:
-    client = contract_server.sagemaker
+def test_jobs_are_listed_and_tagged(image_server: Server, store: str) -> None:
+    client = image_server.sagemaker
     tags = [{"Key": "a", "Value": "b"}]
-    name = started(contract_server, store, "describe", Tags=tags)
-    completed(contract_server, store, name)
+    name = started(image_server, store, "describe", Tags=tags)
+    completed(image_server, store, name)
     described = client.describe_processing_job(ProcessingJobName=name)
     assert described["StoppingCondition"] == {"MaxRuntimeInSeconds": 86_400}
     arn = described["ProcessingJobArn"]
@@ -247,21 +241,21 @@ def test_jobs_are_listed_and_tagged(contract_server: Server, store: str) -> None
     assert taken["Error"]["Message"].startswith("Processing job names must be unique within")
 
 
-def test_a_script_runs_by_the_python_of_the_table(contract_server: Server, store: str) -> None:
-    contract_server.s3.put_object(
+def test_a_script_runs_by_the_python_of_the_table(image_server: Server, store: str) -> None:
+    image_server.s3.put_object(
         Bucket=store,
         Key="code/my.py",
         Body=b"import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.executable)",
     )
     name = started(
-        contract_server,
+        image_server,
         store,
         "/opt/ml/processing/out/it",
         image=SCRIPT_IMAGE,
         application={"ContainerEntrypoint": ["python3", "/opt/ml/processing/in/my.py"]},
         ProcessingInputs=[processing_input(f"s3://{store}/code/my.py")],
     )
-    (written,) = completed(contract_server, store, name).values()
+    (written,) = completed(image_server, store, name).values()
     assert written.startswith(b"/")
 
 
@@ -328,10 +322,10 @@ def out(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_aws_or_this_server_cannot_do_is_refused(
-    contract_server: Server, store: str, changes: dict[str, Any], words: str
+    image_server: Server, store: str, changes: dict[str, Any], words: str
 ) -> None:
     request = processing_job(unique(), store, "describe", **({"image": OWN} | changes))
-    error = refusal(lambda: contract_server.sagemaker.create_processing_job(**request))["Error"]
+    error = refusal(lambda: image_server.sagemaker.create_processing_job(**request))["Error"]
     assert error["Code"] == "ValidationException"
     assert words in error["Message"]
 

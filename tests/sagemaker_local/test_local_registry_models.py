@@ -86,27 +86,27 @@ def test_a_model_is_trained_registered_approved_and_served(
 
 
 def test_a_container_gets_the_environment_of_the_package_and_of_the_model(
-    contract_server: Server,
+    image_server: Server,
 ) -> None:
     """Of the inference specification that the model names, and the model's own word counts."""
-    group = new_group(contract_server)
+    group = new_group(image_server)
     environment = {"FIRST": "package", "SECOND": "package"}
     own = {"Name": "own", "Containers": [{"Image": OWN_IMAGE, "Environment": environment}]}
     approved = {"ModelApprovalStatus": "Approved"}
-    register(contract_server, group, AdditionalInferenceSpecifications=[own], **approved)
+    register(image_server, group, AdditionalInferenceSpecifications=[own], **approved)
     name = unique("own")
     container = {
         "ModelPackageName": f"{group}/1",
         "InferenceSpecificationName": "own",
         "Environment": {"SECOND": "model"},
     }
-    contract_server.sagemaker.create_model(
+    image_server.sagemaker.create_model(
         ModelName=name, Containers=[container], ExecutionRoleArn=ROLE
     )
-    endpoint = contract_server.deploy(unique("c"), variant(name))
-    seen = json.loads(ask(contract_server, endpoint))["environment"]
+    endpoint = image_server.deploy(unique("c"), variant(name))
+    seen = json.loads(ask(image_server, endpoint))["environment"]
     assert (seen["FIRST"], seen["SECOND"]) == ("package", "model")
-    contract_server.sagemaker.delete_endpoint(EndpointName=endpoint)
+    image_server.sagemaker.delete_endpoint(EndpointName=endpoint)
 
 
 GROUP_GONE = f"ModelPackageGroup {ARN}:model-package-group/none does not exist."

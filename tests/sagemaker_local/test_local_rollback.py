@@ -62,11 +62,11 @@ def version(server: Server, endpoint: str) -> str:
 
 
 @pytest.fixture
-def slow_server(own_contract_server: Server) -> Server:
+def slow_server(own_image_server: Server) -> Server:
     """A server for one test that runs any image, and waits as long as AWS does."""
-    own_contract_server.extra = {**own_contract_server.extra, SCALE: "1"}
-    own_contract_server.start()
-    return own_contract_server
+    own_image_server.extra = {**own_image_server.extra, SCALE: "1"}
+    own_image_server.start()
+    return own_image_server
 
 
 def updating(server: Server, bucket: str, kind: str) -> tuple[str, str]:

@@ -53,15 +53,15 @@ def script_job(server: Server, bucket: str, sources: bytes, **parameters: Any) -
     return server.until(name, "Completed", "Failed")
 
 
-def test_a_script_gets_its_arguments_and_variables(contract_server: Server, store: str) -> None:
+def test_a_script_gets_its_arguments_and_variables(image_server: Server, store: str) -> None:
     """A value keeps its type: the depth is a number, not a string with quotes."""
     parameters = {"max-depth": 1, "criterion": "entropy", "a": {"b": 1, "c": "d"}}
-    described = script_job(contract_server, store, archive(train__py=SCRIPT), **parameters)
+    described = script_job(image_server, store, archive(train__py=SCRIPT), **parameters)
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
     name = described["TrainingJobName"]
-    assert log(contract_server, name) == ["depth=1;"]
+    assert log(image_server, name) == ["depth=1;"]
     key = f"models/{name}/output/model.tar.gz"
-    body = contract_server.s3.get_object(Bucket=store, Key=key)["Body"].read()
+    body = image_server.s3.get_object(Bucket=store, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:
         assert sorted(tar.getnames()) == ["model.joblib", "seen.json"]
         file = tar.extractfile("seen.json")
@@ -95,29 +95,27 @@ def test_a_script_gets_its_arguments_and_variables(contract_server: Server, stor
 
 
 def test_the_last_line_of_a_script_that_fails_is_the_reason(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     helper = "def fail():\n    raise RuntimeError('no rain today')\n"
     sources = archive(train__py="import helper\nhelper.fail()\n", helper__py=helper)
-    described = script_job(contract_server, store, sources)
+    described = script_job(image_server, store, sources)
     assert described["FailureReason"].startswith(
         "AlgorithmError: ExecuteUserScriptError:\nExitCode 1\n"
         'ErrorMessage "RuntimeError: no rain today"\nCommand "'
     )
     assert described["FailureReason"].endswith('train.py", exit code: 1')
-    assert "Traceback (most recent call last):" in log(
-        contract_server, described["TrainingJobName"]
-    )
+    assert "Traceback (most recent call last):" in log(image_server, described["TrainingJobName"])
 
 
-def test_a_script_cannot_import_modules_of_the_server(contract_server: Server, store: str) -> None:
+def test_a_script_cannot_import_modules_of_the_server(image_server: Server, store: str) -> None:
     """Although the server starts it from its own folder."""
-    described = script_job(contract_server, store, archive(train__py="import kmeans\n"))
+    described = script_job(image_server, store, archive(train__py="import kmeans\n"))
     assert "No module named 'kmeans'" in described["FailureReason"]
 
 
-def test_an_archive_without_the_script_says_so(contract_server: Server, store: str) -> None:
-    described = script_job(contract_server, store, archive(other__py=""))
+def test_an_archive_without_the_script_says_so(image_server: Server, store: str) -> None:
+    described = script_job(image_server, store, archive(other__py=""))
     assert "there is no script: sagemaker_program has to name a file" in described["FailureReason"]
     assert "not 'train.py'" in described["FailureReason"]
 
@@ -145,32 +143,32 @@ def hostile(kind: bytes, name: str, target: str = "") -> bytes:
     ids=["parent", "absolute", "link", "hard link", "pipe", "no archive", "cut short"],
 )
 def test_archives_with_members_outside_of_their_folder_are_refused(
-    contract_server: Server, store: str, sources: bytes, words: str
+    image_server: Server, store: str, sources: bytes, words: str
 ) -> None:
-    described = script_job(contract_server, store, sources)
+    described = script_job(image_server, store, sources)
     assert described["FailureReason"].startswith(f"ClientError: Unable to unpack s3://{store}/")
     assert words in described["FailureReason"]
 
 
 def test_other_output_of_a_script_is_kept_apart_from_its_model(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     script = (
         "import os, pathlib\n"
         "(pathlib.Path(os.environ['SM_OUTPUT_DATA_DIR']) / 'plot.txt').write_text('a plot')\n"
     )
-    described = script_job(contract_server, store, archive(train__py=script))
+    described = script_job(image_server, store, archive(train__py=script))
     name = described["TrainingJobName"]
-    assert artifact(contract_server, store, name, "output") == {"plot.txt": "a plot"}
-    assert artifact(contract_server, store, name) == {}
+    assert artifact(image_server, store, name, "output") == {"plot.txt": "a plot"}
+    assert artifact(image_server, store, name) == {}
 
 
 def test_a_job_ends_although_its_script_leaves_a_process_running(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     # It inherits the script's standard error.
     script = "import subprocess; subprocess.Popen(['sleep', '600'])"
-    described = script_job(contract_server, store, archive(train__py=script))
+    described = script_job(image_server, store, archive(train__py=script))
     assert described["TrainingJobStatus"] == "Completed", described.get("FailureReason")
 
 

@@ -154,9 +154,9 @@ def run_scripts(server: Server, bucket: str, home: Path, *image: str) -> None:
 
 
 def test_the_sdks_scikit_learn_and_xgboost_train_serve_update_transform_and_stop(
-    contract_server: Server, store: str, tmp_path: Path
+    image_server: Server, store: str, tmp_path: Path
 ) -> None:
-    run_scripts(contract_server, store, tmp_path)
+    run_scripts(image_server, store, tmp_path)
 
 
 def run_processing(server: Server, bucket: str, home: Path, *image: str) -> None:
@@ -180,9 +180,9 @@ def run_processing(server: Server, bucket: str, home: Path, *image: str) -> None
 
 
 def test_the_sdks_scikit_learn_processor_runs_its_script(
-    contract_server: Server, store: str, tmp_path: Path
+    image_server: Server, store: str, tmp_path: Path
 ) -> None:
-    run_processing(contract_server, store, tmp_path)
+    run_processing(image_server, store, tmp_path)
 
 
 def test_the_sdk_v3_trains_and_deploys_with_its_model_trainer_and_model_builder(
@@ -238,8 +238,8 @@ def run_source_code(server: Server, bucket: str, home: Path, *image: str) -> Non
 
 
 def test_the_sdk_v3_trains_and_serves_own_code_with_its_requirements(
-    contract_server: Server, store: str, tmp_path: Path
+    image_server: Server, store: str, tmp_path: Path
 ) -> None:
     """What is installed for a job is gone with it."""
-    run_source_code(contract_server, store, tmp_path)
+    run_source_code(image_server, store, tmp_path)
     assert importlib.util.find_spec("tiny") is None

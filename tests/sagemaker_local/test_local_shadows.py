@@ -62,12 +62,10 @@ def until_gone(server: Server, endpoint: str) -> None:
         time.sleep(0.1)
 
 
-def test_a_shadow_gets_each_request_and_the_other_answers(
-    contract_server: Server, store: str
-) -> None:
-    models = own_model(contract_server, store, NAME="one"), own_model(contract_server, store)
-    endpoint = deploy(contract_server, *models)
-    described = contract_server.sagemaker.describe_endpoint(EndpointName=endpoint)
+def test_a_shadow_gets_each_request_and_the_other_answers(image_server: Server, store: str) -> None:
+    models = own_model(image_server, store, NAME="one"), own_model(image_server, store)
+    endpoint = deploy(image_server, *models)
+    described = image_server.sagemaker.describe_endpoint(EndpointName=endpoint)
     (shadow,) = described["ShadowProductionVariants"]
     assert (shadow["VariantName"], shadow["CurrentInstanceCount"]) == (SHADOW, 1)
     (answering,) = described["ProductionVariants"]
@@ -75,59 +73,57 @@ def test_a_shadow_gets_each_request_and_the_other_answers(
 
     texts = [f"request {number}" for number in range(5)]
     for text in texts:
-        assert say(contract_server, endpoint, text) == {"variant": "AllTraffic", "text": "one"}
+        assert say(image_server, endpoint, text) == {"variant": "AllTraffic", "text": "one"}
     for of in (SHADOW, "AllTraffic"):
         for text in texts:
-            until_said(contract_server, endpoint, of, text)
-        assert sorted(lines(contract_server, endpoint, of)) == [f"said {text}" for text in texts]
+            until_said(image_server, endpoint, of, text)
+        assert sorted(lines(image_server, endpoint, of)) == [f"said {text}" for text in texts]
 
 
 def test_a_shadow_of_no_weight_gets_nothing_and_one_of_half_about_half(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
-    model = own_model(contract_server, store)
-    none = deploy(contract_server, model, model, weight=0.0)
+    model = own_model(image_server, store)
+    none = deploy(image_server, model, model, weight=0.0)
     # Beside a weight of 2, one of 1 is a half.
-    half = deploy(contract_server, model, model, weight=1.0, answering=2.0)
+    half = deploy(image_server, model, model, weight=1.0, answering=2.0)
     for number in range(60):
-        say(contract_server, half, str(number))
-        say(contract_server, none, str(number))
-    until_said(contract_server, half, "AllTraffic", "59")
-    until_said(contract_server, none, "AllTraffic", "59")
+        say(image_server, half, str(number))
+        say(image_server, none, str(number))
+    until_said(image_server, half, "AllTraffic", "59")
+    until_said(image_server, none, "AllTraffic", "59")
     # Fewer than 5 or more than 55 of 60 come once in 10^11 times.
-    assert 5 <= len(lines(contract_server, half, SHADOW)) <= 55
-    assert lines(contract_server, none, SHADOW) == []
+    assert 5 <= len(lines(image_server, half, SHADOW)) <= 55
+    assert lines(image_server, none, SHADOW) == []
 
 
-def test_a_shadow_that_dies_or_hangs_disturbs_no_answer(
-    contract_server: Server, store: str
-) -> None:
-    well = own_model(contract_server, store, NAME="well")
+def test_a_shadow_that_dies_or_hangs_disturbs_no_answer(image_server: Server, store: str) -> None:
+    well = own_model(image_server, store, NAME="well")
     for trouble in ("die", "hang"):
-        endpoint = deploy(contract_server, well, own_model(contract_server, store, TROUBLE=trouble))
+        endpoint = deploy(image_server, well, own_model(image_server, store, TROUBLE=trouble))
         # More than may wait for it.
         for number in range(12):
-            answer = say(contract_server, endpoint, f"{trouble} {number}")
+            answer = say(image_server, endpoint, f"{trouble} {number}")
             assert answer == {"variant": "AllTraffic", "text": "well"}
-        until_said(contract_server, endpoint, SHADOW, f"{trouble} 0")
+        until_said(image_server, endpoint, SHADOW, f"{trouble} 0")
         # Which does not wait for those that hang.
-        contract_server.sagemaker.delete_endpoint(EndpointName=endpoint)
-        until_gone(contract_server, endpoint)
+        image_server.sagemaker.delete_endpoint(EndpointName=endpoint)
+        until_gone(image_server, endpoint)
 
 
 def test_a_shadow_is_not_addressed_and_there_is_one_at_most(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
-    model = own_model(contract_server, store)
-    endpoint = deploy(contract_server, model, model)
+    model = own_model(image_server, store)
+    endpoint = deploy(image_server, model, model)
     answer = refusal(
-        lambda: contract_server.runtime.invoke_endpoint(
+        lambda: image_server.runtime.invoke_endpoint(
             EndpointName=endpoint, Body=b"{}", TargetVariant=SHADOW
         )
     )
     assert answer["Error"]["Code"] == "ValidationError"
     answer = refusal(
-        lambda: contract_server.sagemaker.create_endpoint_config(
+        lambda: image_server.sagemaker.create_endpoint_config(
             EndpointConfigName=unique("c"),
             ProductionVariants=[variant(model), variant(model, "other")],
             ShadowProductionVariants=[variant(model, SHADOW)],

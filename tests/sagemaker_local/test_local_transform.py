@@ -161,9 +161,9 @@ def test_a_manifest_names_the_objects_and_gzip_is_unpacked(
     assert lines == {"two.gz.out": 15, "x/one.gz.out": 5}
 
 
-def test_a_script_that_was_trained_here_transforms(contract_server: Server, store: str) -> None:
+def test_a_script_that_was_trained_here_transforms(image_server: Server, store: str) -> None:
     sources = archive(train__py=SCRIPT)
-    described = script_job(contract_server, store, sources, **{"max-depth": 1, "criterion": "gini"})
+    described = script_job(image_server, store, sources, **{"max-depth": 1, "criterion": "gini"})
     job = described["TrainingJobName"]
     container = {
         "Image": SCRIPT_IMAGE,
@@ -173,12 +173,12 @@ def test_a_script_that_was_trained_here_transforms(contract_server: Server, stor
             "SAGEMAKER_SUBMIT_DIRECTORY": f"s3://{store}/{job}/sourcedir.tar.gz",
         },
     }
-    contract_server.sagemaker.create_model(
+    image_server.sagemaker.create_model(
         ModelName=job, PrimaryContainer=container, ExecutionRoleArn=ROLE
     )
     rows = {"rows.csv": b"[[0.1]]\n[[0.95]]\n"}
     name = started(
-        contract_server,
+        image_server,
         store,
         job,
         rows,
@@ -186,7 +186,7 @@ def test_a_script_that_was_trained_here_transforms(contract_server: Server, stor
         input={"ContentType": "application/json"},
         output={"Accept": "application/json"},
     )
-    assert completed(contract_server, store, name) == {"rows.csv.out": b"[0.0]\n[1.0]\n"}
+    assert completed(image_server, store, name) == {"rows.csv.out": b"[0.0]\n[1.0]\n"}
 
 
 BLOCK = b"x" * 400_000 + b"\n"
@@ -202,40 +202,38 @@ BLOCK = b"x" * 400_000 + b"\n"
     ],
 )
 def test_records_become_requests_and_answers_one_object(
-    contract_server: Server, store: str, strategy: str, split: str, assemble: str, written: bytes
+    image_server: Server, store: str, strategy: str, split: str, assemble: str, written: bytes
 ) -> None:
     """In the order of the records, however many requests are under way."""
     name = started(
-        contract_server,
+        image_server,
         store,
-        own_model(contract_server, store, ECHO="1"),
+        own_model(image_server, store, ECHO="1"),
         {"it": b"a\n\nb\nc"},
         BatchStrategy=strategy,
         MaxConcurrentTransforms=3,
         input={"SplitType": split},
         output={"AssembleWith": assemble},
     )
-    assert completed(contract_server, store, name) == {"it.out": written}
+    assert completed(image_server, store, name) == {"it.out": written}
 
 
 def test_as_many_records_share_a_request_as_fit_into_the_payload(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
-    echo = own_model(contract_server, store, ECHO="1")
-    name = started(contract_server, store, echo, {"it": BLOCK * 5}, MaxPayloadInMB=1)
-    written = completed(contract_server, store, name)["it.out"]
+    echo = own_model(image_server, store, ECHO="1")
+    name = started(image_server, store, echo, {"it": BLOCK * 5}, MaxPayloadInMB=1)
+    written = completed(image_server, store, name)["it.out"]
     assert written == b"".join(b"<" + BLOCK * count + b">\n" for count in (2, 2, 1))
 
 
-def test_a_record_of_recordio_alone_is_bare_of_its_frame(
-    contract_server: Server, store: str
-) -> None:
+def test_a_record_of_recordio_alone_is_bare_of_its_frame(image_server: Server, store: str) -> None:
     """As AWS says of images, which are no RecordIO without it; among others it keeps it."""
     record = struct.pack("<II", recordio.MAGIC, 5) + b"image" + bytes(3)
-    echo = own_model(contract_server, store, ECHO="1")
+    echo = own_model(image_server, store, ECHO="1")
     for strategy, body in (("SingleRecord", b"image"), ("MultiRecord", record)):
         name = started(
-            contract_server,
+            image_server,
             store,
             echo,
             {"it": record},
@@ -243,13 +241,13 @@ def test_a_record_of_recordio_alone_is_bare_of_its_frame(
             input={"SplitType": "RecordIO"},
             output={"AssembleWith": "None"},
         )
-        assert completed(contract_server, store, name) == {"it.out": b"<" + body + b">"}
+        assert completed(image_server, store, name) == {"it.out": b"<" + body + b">"}
 
 
-def test_a_container_finds_what_aws_would_give_it(contract_server: Server, store: str) -> None:
+def test_a_container_finds_what_aws_would_give_it(image_server: Server, store: str) -> None:
     wanted = {"MaxConcurrentTransforms": 2, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": 3}
     model = own_model(
-        contract_server,
+        image_server,
         store,
         archive(model__txt="a model"),
         MINE="model",
@@ -257,8 +255,8 @@ def test_a_container_finds_what_aws_would_give_it(contract_server: Server, store
     )
     # They meet only if both are under way at once.
     data = {"it": b'{"do": "meet"}\n{"do": "meet"}\n{}\n'}
-    name = started(contract_server, store, model, data, Environment={"MINE": "job"})
-    *met, text = completed(contract_server, store, name)["it.out"].splitlines()
+    name = started(image_server, store, model, data, Environment={"MINE": "job"})
+    *met, text = completed(image_server, store, name)["it.out"].splitlines()
     assert met == [b"met", b"met"]
     seen = json.loads(text)
     assert seen["model"] == {"model.txt": "a model"}
@@ -266,10 +264,10 @@ def test_a_container_finds_what_aws_would_give_it(contract_server: Server, store
     environment = seen["environment"]
     assert (environment["MINE"], environment["SAGEMAKER_BATCH"]) == ("job", "true")
     assert "SAGEMAKER_MAX_PAYLOAD_IN_MB" not in environment
-    lines = log(contract_server, name)
+    lines = log(image_server, name)
     assert "MaxConcurrentTransforms=2, MaxPayloadInMB=3, BatchStrategy=SINGLE_RECORD" in lines
     assert "serving version 0" in lines
-    streams = contract_server.logs.describe_log_streams(
+    streams = image_server.logs.describe_log_streams(
         logGroupName=GROUP, logStreamNamePrefix=f"{name}/"
     )["logStreams"]
     machine = rf"{name}/i-[0-9a-f]+-\d+"
@@ -278,7 +276,7 @@ def test_a_container_finds_what_aws_would_give_it(contract_server: Server, store
     assert not psutil.pid_exists(seen["pid"]), "the container outlived its job"
 
     name = started(
-        contract_server,
+        image_server,
         store,
         model,
         {"it": b"{}"},
@@ -286,7 +284,7 @@ def test_a_container_finds_what_aws_would_give_it(contract_server: Server, store
         MaxConcurrentTransforms=4,
         BatchStrategy="MultiRecord",
     )
-    environment = json.loads(completed(contract_server, store, name)["it.out"])["environment"]
+    environment = json.loads(completed(image_server, store, name)["it.out"])["environment"]
     assert environment["SAGEMAKER_MAX_PAYLOAD_IN_MB"] == "5"
     assert environment["SAGEMAKER_MAX_CONCURRENT_TRANSFORMS"] == "4"
     assert environment["SAGEMAKER_BATCH_STRATEGY"] == "MULTI_RECORD"
@@ -327,21 +325,21 @@ def test_a_refused_record_fails_its_object_and_no_other(
     ids=["line", "whole", "no recordio", "cut short", "cut in head", "no gzip", "cut gzip"],
 )
 def test_an_object_that_cannot_be_read_says_why(
-    contract_server: Server, store: str, body: bytes, given: dict[str, str], words: str
+    image_server: Server, store: str, body: bytes, given: dict[str, str], words: str
 ) -> None:
-    echo = own_model(contract_server, store, ECHO="1")
-    name = started(contract_server, store, echo, {"it": body}, MaxPayloadInMB=1, input=given)
-    reason = failed(contract_server, name)
+    echo = own_model(image_server, store, ECHO="1")
+    name = started(image_server, store, echo, {"it": body}, MaxPayloadInMB=1, input=given)
+    reason = failed(image_server, name)
     assert reason.startswith(f"ClientError: s3://{store}/{name}/in/it: ")
     assert words in reason
-    assert outputs(contract_server, store, name) == {}
+    assert outputs(image_server, store, name) == {}
 
 
-def test_what_is_not_the_records_fault_is_tried_again(contract_server: Server, store: str) -> None:
-    model = own_model(contract_server, store)
+def test_what_is_not_the_records_fault_is_tried_again(image_server: Server, store: str) -> None:
+    model = own_model(image_server, store)
     once = json.dumps({"do": "fail_once", "text": unique()}).encode()
-    name = started(contract_server, store, model, {"it": once})
-    completed(contract_server, store, name)
+    name = started(image_server, store, model, {"it": once})
+    completed(image_server, store, name)
 
     teapot = b'{"do": "status", "status": 418, "text": "a teapot"}'
     for body, words, limits in (
@@ -351,22 +349,20 @@ def test_what_is_not_the_records_fault_is_tried_again(contract_server: Server, s
         (teapot, "algorithm: 418 (a teapot)", {}),
     ):
         client = {"InvocationsMaxRetries": 0, **limits}
-        name = started(contract_server, store, model, {"it": body}, ModelClientConfig=client)
-        reason = failed(contract_server, name)
+        name = started(image_server, store, model, {"it": body}, ModelClientConfig=client)
+        reason = failed(image_server, name)
         assert f"s3://{store}/{name}/in/it: " in reason
         assert words in reason
 
 
-def test_a_container_that_does_not_come_up_fails_the_job(
-    contract_server: Server, store: str
-) -> None:
-    model = own_model(contract_server, store, LEAVE="1")
-    name = started(contract_server, store, model, {"it": b"{}"})
-    reason = failed(contract_server, name)
+def test_a_container_that_does_not_come_up_fails_the_job(image_server: Server, store: str) -> None:
+    model = own_model(image_server, store, LEAVE="1")
+    name = started(image_server, store, model, {"it": b"{}"})
+    reason = failed(image_server, name)
     assert "did not pass the ping health check" in reason
     assert "exit code 5" in reason
     assert "endpoint" not in reason
-    assert "serving version 0" in log(contract_server, name)
+    assert "serving version 0" in log(image_server, name)
 
 
 @pytest.mark.parametrize(
@@ -382,86 +378,86 @@ def test_a_job_fails_on_demand(
     assert outputs(server, store, name) == {}
 
 
-def test_a_stopped_job_ends_with_all_its_processes(contract_server: Server, store: str) -> None:
-    model = own_model(contract_server, store)
+def test_a_stopped_job_ends_with_all_its_processes(image_server: Server, store: str) -> None:
+    model = own_model(image_server, store)
     data = {"first": b'{"do": "fork"}', "second": b'{}\n{"do": "hang"}\n'}
-    name = started(contract_server, store, model, data, BatchStrategy="SingleRecord")
-    until_half_answered(contract_server, name, 1)
-    child = psutil.Process(int(outputs(contract_server, store, name)["first.out"]))
-    contract_server.sagemaker.stop_transform_job(TransformJobName=name)
-    described = contract_server.transformed(name)
+    name = started(image_server, store, model, data, BatchStrategy="SingleRecord")
+    until_half_answered(image_server, name, 1)
+    child = psutil.Process(int(outputs(image_server, store, name)["first.out"]))
+    image_server.sagemaker.stop_transform_job(TransformJobName=name)
+    described = image_server.transformed(name)
     assert described["TransformJobStatus"] == "Stopped"
     assert "FailureReason" not in described
     assert wait_until_ended([child])
-    assert list(outputs(contract_server, store, name)) == ["first.out"]
-    answer = refusal(lambda: contract_server.sagemaker.stop_transform_job(TransformJobName=name))
+    assert list(outputs(image_server, store, name)) == ["first.out"]
+    answer = refusal(lambda: image_server.sagemaker.stop_transform_job(TransformJobName=name))
     words = "The request was rejected because the transform job is in status Stopped."
     assert answer["Error"]["Message"] == words
-    assert not (contract_server.data_dir / "jobs" / f"transform-job-{name}").exists()
+    assert not (image_server.data_dir / "jobs" / f"transform-job-{name}").exists()
 
 
 def test_a_job_that_is_stopped_while_its_instances_start_leaves_none(
-    contract_server: Server, store: str, tmp_path: Path
+    image_server: Server, store: str, tmp_path: Path
 ) -> None:
     ready = tmp_path / "pid of the only one that is ready"
-    model = own_model(contract_server, store, READY=str(ready))
+    model = own_model(image_server, store, READY=str(ready))
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
-    name = started(contract_server, store, model, {"it": b"{}"}, TransformResources=resources)
+    name = started(image_server, store, model, {"it": b"{}"}, TransformResources=resources)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (ready.exists() and ready.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     instance = psutil.Process(int(ready.read_text()))
-    contract_server.sagemaker.stop_transform_job(TransformJobName=name)
-    assert contract_server.transformed(name)["TransformJobStatus"] == "Stopped"
+    image_server.sagemaker.stop_transform_job(TransformJobName=name)
+    assert image_server.transformed(name)["TransformJobStatus"] == "Stopped"
     assert wait_until_ended([instance])
 
 
 def test_a_containers_wish_keeps_what_is_under_way_below_awss_limit(
-    contract_server: Server, store: str
+    image_server: Server, store: str
 ) -> None:
     wanted = json.dumps({"MaxPayloadInMB": 100})
-    model = own_model(contract_server, store, PARAMETERS=wanted)
-    name = started(contract_server, store, model, {"it": b"{}"}, MaxConcurrentTransforms=16)
-    completed(contract_server, store, name)
-    assert "MaxConcurrentTransforms=16, MaxPayloadInMB=6" in log(contract_server, name)
+    model = own_model(image_server, store, PARAMETERS=wanted)
+    name = started(image_server, store, model, {"it": b"{}"}, MaxConcurrentTransforms=16)
+    completed(image_server, store, name)
+    assert "MaxConcurrentTransforms=16, MaxPayloadInMB=6" in log(image_server, name)
 
 
 def test_a_killed_server_fails_the_job_and_leaves_neither_process_nor_half_an_object(
-    own_contract_server: Server, store: str
+    own_image_server: Server, store: str
 ) -> None:
-    own_contract_server.start()
-    model = own_model(own_contract_server, store)
+    own_image_server.start()
+    model = own_model(own_image_server, store)
     data = {"first": b'{"do": "fork"}', "second": b'{}\n{"do": "hang"}\n'}
-    name = started(own_contract_server, store, model, data, BatchStrategy="SingleRecord")
-    until_half_answered(own_contract_server, name, 1)
-    children = [psutil.Process(int(outputs(own_contract_server, store, name)["first.out"]))]
-    children += own_contract_server.kill()
+    name = started(own_image_server, store, model, data, BatchStrategy="SingleRecord")
+    until_half_answered(own_image_server, name, 1)
+    children = [psutil.Process(int(outputs(own_image_server, store, name)["first.out"]))]
+    children += own_image_server.kill()
     assert len(children) >= 3
     assert wait_until_ended(children)
-    own_contract_server.start()
-    assert "restarted" in failed(own_contract_server, name)
-    assert list(outputs(own_contract_server, store, name)) == ["first.out"]
-    again = started(own_contract_server, store, model, {"it": b"{}"})
-    assert list(completed(own_contract_server, store, again)) == ["it.out"]
+    own_image_server.start()
+    assert "restarted" in failed(own_image_server, name)
+    assert list(outputs(own_image_server, store, name)) == ["first.out"]
+    again = started(own_image_server, store, model, {"it": b"{}"})
+    assert list(completed(own_image_server, store, again)) == ["it.out"]
 
 
-def test_the_memory_does_not_grow_with_the_object(own_contract_server: Server, store: str) -> None:
+def test_the_memory_does_not_grow_with_the_object(own_image_server: Server, store: str) -> None:
     """64 MB through requests of 1 MB: neither input nor output is ever whole in the server."""
-    own_contract_server.start()
-    assert own_contract_server.process is not None
-    status = Path(f"/proc/{own_contract_server.process.pid}/status")
+    own_image_server.start()
+    assert own_image_server.process is not None
+    status = Path(f"/proc/{own_image_server.process.pid}/status")
 
     def peak_mb() -> float:
         (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
         return int(kilobytes) / 1024
 
-    echo = own_model(own_contract_server, store, ECHO="1")
-    small = started(own_contract_server, store, echo, {"it": BLOCK * 3}, MaxPayloadInMB=1)
-    completed(own_contract_server, store, small)
+    echo = own_model(own_image_server, store, ECHO="1")
+    small = started(own_image_server, store, echo, {"it": BLOCK * 3}, MaxPayloadInMB=1)
+    completed(own_image_server, store, small)
     before = peak_mb()
-    name = started(own_contract_server, store, echo, {"it": BLOCK * 160}, MaxPayloadInMB=1)
-    written = completed(own_contract_server, store, name)["it.out"]
+    name = started(own_image_server, store, echo, {"it": BLOCK * 160}, MaxPayloadInMB=1)
+    written = completed(own_image_server, store, name)["it.out"]
     assert len(written) == 160 * len(BLOCK) + 80 * 3
     assert peak_mb() - before < 40
 

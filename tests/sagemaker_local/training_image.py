@@ -1,4 +1,4 @@
-"""The command of an image in tests of AWS's contract: does what the hyperparameter `do` says.
+"""The command of an image that trains in tests of AWS's contract: does what `do` says, a parameter.
 
 It imports nothing of the project.
 """
