@@ -1,5 +1,6 @@
 """What training and processing jobs of custom images have in common: a container an instance."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sagemaker_local.job_kinds import Job
 from sagemaker_local.store import Document
 
 
-class CustomJob:
+class CustomJob(ABC):
     """The part of an `Algorithm` that starts the containers."""
 
     def __init__(
@@ -51,15 +52,15 @@ class CustomJob:
             )
             self.containers.append(containers.start(self._config, launch))
 
+    @abstractmethod
     def _command(self, base: Path) -> tuple[str, ...]:
         """A process's program and arguments, a container's arguments."""
-        raise NotImplementedError
 
     def _environment(self, base: Path) -> Mapping[str, str]:
         """Variables besides those of the role."""
         del base
         return self._document.get("Environment", {})
 
+    @abstractmethod
     def _collect(self) -> tuple[str, ...]:
         """Folders below the base folder that are of use after the end."""
-        raise NotImplementedError

@@ -122,8 +122,8 @@ def _missing_authority(error: Exception) -> str:
     """
     if isinstance(error, requests.exceptions.SSLError):
         # requests calls it so, too, where the other side just went away.
-        cause = error.args[0]
-        parts = getattr(cause, "reason", cause).args
+        (cause, *_) = error.args
+        parts = getattr(getattr(cause, "reason", cause), "args", ())
         went_away = any(isinstance(part, ssl.SSLEOFError) for part in parts)
         return "" if went_away else "REQUESTS_CA_BUNDLE"
     return "AWS_CA_BUNDLE" if is_untrusted(error) else ""
