@@ -1,6 +1,7 @@
 """What all components share: a name, an owner, a schedule, and one step for those of a file."""
 
 import importlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -97,9 +98,9 @@ class PipelineAsset(dg.Component, dg.Model):
         return attributes
 
     @classmethod
+    @abstractmethod
     def example(cls, pipeline: str) -> dict[str, Any]:
         """Filled-in fields, for `dg scaffold`."""
-        raise NotImplementedError
 
     @property
     def asset_key(self) -> dg.AssetKey:
@@ -152,9 +153,9 @@ class PipelineAsset(dg.Component, dg.Model):
         """Resources of its own, by their keys."""
         return {}
 
+    @abstractmethod
     def chain_asset(self) -> ChainAsset:
         """How it is made and checked."""
-        raise NotImplementedError
 
     def endpoint_definitions(self, schedule: str) -> dg.Definitions:  # noqa: ARG002 (a hook)
         """The endpoint that serves it, and the jobs that change this: what is of no partition.
